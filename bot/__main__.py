@@ -1,0 +1,88 @@
+"""`python -m bot run` and `python -m bot demo`: the command line and nothing else."""
+
+import asyncio
+import logging
+import signal
+import sys
+from typing import NoReturn
+
+import structlog
+import typer
+
+from bot import settings as settings_of
+from bot.app import Bot
+from bot.errors import SettingsWrong, StoreInUse, StoreUnavailable
+from bot.settings import LogFormat, Settings
+
+WRONG = 2
+"""Exit code: settings or tokens are wrong, starting again changes nothing."""
+
+cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+@cli.callback()
+def main() -> None:
+    """Run OpenHands coding agents from Slack."""
+
+
+@cli.command()
+def run() -> None:
+    """Run the bot until it is told to stop."""
+    try:
+        settings = settings_of.load()
+    except SettingsWrong as err:
+        wrong(err)
+    log_as(settings)
+    try:
+        asyncio.run(serve(settings))
+    except SettingsWrong as err:
+        wrong(err)
+    except StoreInUse as err:
+        fail(f"Another process works on {err}: one bot per database file. Stop it, or set another DATABASE_URL.", WRONG)
+    except StoreUnavailable as err:
+        fail(f"The database can't be opened: {err.__cause__}. Check DATABASE_URL, the folder's rights and the disk.", 1)
+
+
+async def serve(settings: Settings) -> None:
+    bot = Bot(settings)
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, bot.stop)
+    await bot.run()
+
+
+def wrong(err: SettingsWrong) -> NoReturn:
+    """Name every problem; the last line says it all."""
+    for problem in err.problems[:-1]:
+        sys.stderr.write(f"{problem}\n")
+    fail(err.problems[-1], WRONG)
+
+
+def fail(line: str, code: int) -> NoReturn:
+    sys.stderr.write(f"{line}\n")
+    raise typer.Exit(code)
+
+
+def log_as(settings: Settings) -> None:
+    """Log events with ids; libraries only what is wrong, since below that they print payloads and headers."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
+    rendered: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer()
+        if settings.log_format is LogFormat.JSON
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            rendered,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[settings.log_level]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+if __name__ == "__main__":
+    cli()

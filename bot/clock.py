@@ -1,0 +1,33 @@
+"""Time: the only place where the bot reads the clock or waits."""
+
+import asyncio
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """What the bot knows of time. Tests pass one that is moved by hand."""
+
+    def now(self) -> datetime:
+        """Give the time, aware and UTC."""
+        ...
+
+    async def wait(self, event: asyncio.Event | None, until: datetime | None) -> None:
+        """Wait for the event or the time, whichever comes first; the event is left as it is.
+
+        With neither it waits until it is cancelled.
+        """
+        ...
+
+
+class WallClock:
+    """The machine's own time."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    async def wait(self, event: asyncio.Event | None, until: datetime | None) -> None:
+        seconds = None if until is None else max(0.0, (until - self.now()).total_seconds())
+        with suppress(TimeoutError):
+            await asyncio.wait_for((event or asyncio.Event()).wait(), seconds)

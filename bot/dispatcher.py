@@ -1,0 +1,429 @@
+"""Inbox row → parse → facts → policy → one transaction: the run, what it owes, and the row done."""
+
+import uuid
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bot import commands, effects, lifecycle, policy, words
+from bot.clock import Clock
+from bot.effects import Site
+from bot.errors import OpenHandsError, SlackBusy, SlackError, SlackRefused
+from bot.lanes import Lanes
+from bot.model import (
+    ConversationId,
+    Decision,
+    Effect,
+    FollowUp,
+    FollowUpState,
+    Help,
+    Incoming,
+    IncomingKind,
+    ListRuns,
+    Origin,
+    Person,
+    Place,
+    Run,
+    RunId,
+    RunState,
+    Start,
+    Status,
+    Stop,
+    Unclear,
+    UnclearReason,
+)
+from bot.mrkdwn import unescape_request
+from bot.openhands import OpenHands
+from bot.pacing import Patience, later, retry_at
+from bot.slack.gateway import Gateway, Spoken
+from bot.store import inbox, outbox, runs
+from bot.store.database import Database
+from bot.store.inbox import InboxRow
+from bot.store.outbox import Owed
+
+log = structlog.get_logger("dispatcher")
+
+WIDTH = 16
+LISTED = 10  # runs in a list
+CONTEXT_MAX = 8_000  # characters of a thread that go along with a task
+
+
+class Dispatcher:
+    """Turns requests into runs, follow-ups, commands and answers."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        gateway: Gateway,
+        openhands: Callable[[], Awaitable[OpenHands]],
+        site: Site,
+        clock: Clock,
+        patience: Patience,
+        default_repository: str | None,
+        wake: Callable[[], None],
+    ) -> None:
+        """wake: called after each commit that owes something."""
+        self._database = database
+        self._gateway = gateway
+        self._openhands = openhands
+        self._site = site
+        self._clock = clock
+        self._patience = patience
+        self._default_repository = default_repository
+        self._wake = wake
+        self.lanes = Lanes[InboxRow](
+            "dispatcher", clock, patience, due=self._due, work=self._work, give_up=self._give_up, width=WIDTH
+        )
+
+    async def _due(self, now: datetime, busy: Collection[str]) -> tuple[Sequence[InboxRow], datetime | None]:
+        async with self._database.reading() as tx:
+            return await inbox.due(tx, now, busy, WIDTH), await inbox.next_at(tx, now)
+
+    async def _give_up(self, row: InboxRow) -> None:
+        await self._finish(row, words.broken())
+
+    async def _finish(self, row: InboxRow, answer: str = "") -> None:
+        """Close a row, with an answer for the person alone where there is one."""
+        now = self._clock.now()
+        async with self._database.transaction() as tx:
+            if answer:
+                await effects.owe_answer(tx, row.incoming, answer, now)
+            await inbox.done(tx, row.seq, now)
+        self._wake()
+
+    # --- facts and rules ----------------------------------------------------------------------------------------
+
+    async def _work(self, row: InboxRow) -> datetime | None:
+        incoming = row.incoming
+        if await self._is_talk(incoming):
+            await self._finish(row)
+            return None
+        try:
+            person = await self._gateway.person(incoming.user)
+            place = await self._place(incoming)
+        except SlackError as err:
+            return await self._facts_missing(row, err)
+        verdict = policy.judge(incoming, person, place)
+        if verdict is not policy.Verdict.ALLOWED:
+            log.info("request.refused", verdict=verdict, user=incoming.user, channel=incoming.channel)
+            await self._finish(row, words.refused(verdict))
+            return None
+        text = unescape_request(incoming.text, self._site.us.user)
+        if incoming.kind is IncomingKind.COMMAND:
+            return await self._command(row, text, person, place)
+        return await self._message(row, text, person, place)
+
+    async def _is_talk(self, incoming: Incoming) -> bool:
+        """Tell whether people talk in a thread that turned out not to be ours."""
+        if incoming.mentions_us or incoming.direct or incoming.thread_ts is None:
+            return False
+        async with self._database.reading() as tx:
+            found = await runs.of_thread(tx, incoming.team, incoming.channel, incoming.thread_ts)
+            return (found is None or not found[1]) and not await inbox.card_owed(tx, incoming.channel)
+
+    async def _place(self, incoming: Incoming) -> Place:
+        """Ask where the request was made; where the bot can't look, nothing can be posted either."""
+        try:
+            return await self._gateway.place(incoming.channel)
+        except SlackRefused:
+            return Place(id=incoming.channel, private=True)
+
+    async def _facts_missing(self, row: InboxRow, err: SlackError) -> datetime | None:
+        """Wait while Slack can't say who asked, then refuse in words."""
+        now = self._clock.now()
+        if now - row.received_at >= timedelta(seconds=self._patience.facts_person_s):
+            log.warning("request.refused", verdict="unknown", code=err.code)
+            await self._finish(row, words.cannot_tell_who())
+            return None
+        at = (
+            later(now, err.retry_after_s)
+            if isinstance(err, SlackBusy)
+            else retry_at(row.attempts + 1, now, self._patience)
+        )
+        async with self._database.transaction() as tx:
+            await inbox.again(tx, row.seq, at)
+        return None
+
+    # --- what was asked -----------------------------------------------------------------------------------------
+
+    async def _command(self, row: InboxRow, text: str, person: Person, place: Place) -> datetime | None:
+        command = commands.parse(text)
+        if isinstance(command, Start):
+            await self._start(row, command, person, place, context=[])
+            return None
+        await self._here(row, command)
+        return None
+
+    async def _message(self, row: InboxRow, text: str, person: Person, place: Place) -> datetime | None:
+        incoming = row.incoming
+        async with self._database.reading() as tx:
+            found = incoming.thread and await runs.of_thread(tx, incoming.team, incoming.channel, incoming.thread)
+            mine = await runs.live_of(tx, incoming.channel, incoming.user) if incoming.direct else ()
+        if found:
+            run, every_reply = found
+            if every_reply or incoming.mentions_us:
+                return await self._reply(row, run, text, person, place)
+            await self._finish(row)
+            return None
+        if incoming.thread_ts is not None and not incoming.mentions_us and not incoming.direct:
+            return later(self._clock.now(), self._patience.retry_first_s)  # a card on its way may be this thread's root
+        command = commands.parse(text)
+        if not isinstance(command, Start):
+            await self._here(row, command)
+            return None
+        alone = incoming.direct and incoming.thread_ts is None and command.repository is None
+        if alone and not command.candidates and len(mine) == 1:
+            return await self._reply(row, mine[0], text, person, place)
+        return await self._begin(row, command, person, place)
+
+    async def _begin(self, row: InboxRow, command: Start, person: Person, place: Place) -> datetime | None:
+        """Start a run from a message; inside people's thread what they said goes along."""
+        incoming = row.incoming
+        context: list[Spoken] = []
+        if incoming.thread_ts is not None and incoming.ts is not None:
+            try:
+                context = await self._gateway.spoken(incoming.channel, incoming.thread_ts, incoming.ts)
+            except SlackRefused as err:
+                log.warning("context.unreadable", code=err.code, channel=incoming.channel)
+            except SlackError as err:
+                return await self._facts_missing(row, err)
+        await self._start(row, command, person, place, context=context)
+        return None
+
+    async def _here(self, row: InboxRow, command: Stop | Status | ListRuns | Help | Unclear) -> None:
+        """Answer a command that was given outside of a run's thread, only to the person."""
+        incoming, now = row.incoming, self._clock.now()
+        async with self._database.transaction() as tx:
+            match command:
+                case Stop():
+                    answer = await self._stop_only(tx, incoming)
+                case Status():
+                    mine = await runs.live_of(tx, incoming.channel, incoming.user)
+                    answer = "\n".join(map(words.status, mine)) if mine else words.no_run_of_yours()
+                case ListRuns():
+                    answer = self._listed(await runs.latest_in(tx, incoming.channel, LISTED))
+                case Help():
+                    answer = words.help_text()
+                case Unclear():
+                    answer = words.unclear(command)
+            await effects.owe_answer(tx, incoming, answer, now)
+            await inbox.done(tx, row.seq, now)
+        self._wake()
+
+    async def _stop_only(self, tx: AsyncConnection, incoming: Incoming) -> str:
+        """Stop the person's only live run in this place, or ask which."""
+        mine = await runs.live_of(tx, incoming.channel, incoming.user)
+        match list(mine):
+            case []:
+                return words.no_run_of_yours()
+            case [run]:
+                await self._stop(tx, run, incoming)
+                return words.stopping()
+            case several:
+                return f"{words.which_run()}\n{self._listed(several)}"
+
+    def _listed(self, found: Sequence[Run]) -> str:
+        return words.runs([(run, self._site.thread(run)) for run in found])
+
+    # --- new runs -----------------------------------------------------------------------------------------------
+
+    async def _start(
+        self, row: InboxRow, command: Start, person: Person, place: Place, *, context: Sequence[Spoken]
+    ) -> None:
+        incoming, now = row.incoming, self._clock.now()
+        command = await self._certain(command, incoming)
+        said = [unescape_request(one.text, self._site.us.user) for one in context]
+        async with self._database.transaction() as tx:
+            before = incoming.thread and await runs.of_thread(tx, incoming.team, incoming.channel, incoming.thread)
+            run = Run(
+                id=RunId(effects.new_id()),
+                team=incoming.team,
+                channel=incoming.channel,
+                thread_ts=incoming.thread,
+                request_ts=incoming.ts,
+                private=place.private,
+                requester=person.id,
+                task=command.task,
+                context=transcript(context, said),
+                branch=command.branch,
+                model=command.model,
+                state=RunState.STARTING,
+                conversation_id=new_conversation(),
+                seen_at=now,
+                turn_at=now,
+                created_at=now,
+                news_at=now,
+            )
+            run = self._placed(run, command, before[0].repository if before else None, said)
+            await runs.add(tx, run)
+            if incoming.thread is not None:
+                every_reply = incoming.thread_ts is None or incoming.direct or bool(before and before[1])
+                await runs.own_thread(tx, run, incoming.thread, every_reply=every_reply)
+            await effects.owe_card(tx, run, incoming, now)
+            if incoming.ts is not None:
+                await effects.owe_reaction(tx, run, incoming.ts, effects.RECEIVED, now)
+            await inbox.done(tx, row.seq, now)
+        log.info("run.created", run=run.id, state=run.state, channel=run.channel)
+        self._wake()
+
+    async def _certain(self, command: Start, incoming: Incoming) -> Start:
+        """Drop a single thing like `and/or` that is no repository anybody knows."""
+        if command.repository is not None or len(command.candidates) != 1:
+            return command
+        [candidate] = command.candidates
+        async with self._database.reading() as tx:
+            used = await runs.used_in(tx, incoming.channel, candidate)
+        return command if used or await self._listed_there(candidate) else replace(command, candidates=())
+
+    async def _listed_there(self, repository: str) -> bool:
+        try:
+            openhands = await self._openhands()
+            return await openhands.lists(repository)
+        except OpenHandsError:
+            return False
+
+    def _placed(self, run: Run, command: Start, thread: str | None, said: Sequence[str]) -> Run:
+        """Choose the repository: typed, linked, the thread's, the default; else the run asks."""
+        if command.repository is not None:
+            kind = Origin.LINKED if command.linked else Origin.TYPED
+            return replace(run, repository=command.repository, origin=kind)
+        if len(command.candidates) != 1:
+            named = {name for text in said for name in commands.named_repositories(text)}
+            if thread is None and len(named) == 1:
+                thread = named.pop()
+            if thread is not None:
+                return replace(run, repository=thread, origin=Origin.THREAD)
+            if self._default_repository is not None:
+                return replace(run, repository=self._default_repository, origin=Origin.DEFAULT)
+        return replace(run, state=RunState.NEEDS_REPOSITORY, candidates=command.candidates)
+
+    # --- replies in the thread of a run -------------------------------------------------------------------------
+
+    async def _reply(self, row: InboxRow, run: Run, text: str, person: Person, place: Place) -> datetime | None:
+        incoming, now = row.incoming, self._clock.now()
+        command = commands.parse(text)
+        if run.state is RunState.CANCELLED and incoming.mentions_us and isinstance(command, Start):
+            return await self._begin(row, command, person, place)
+        async with self._database.transaction() as tx:
+            run = await runs.get(tx, run.id)
+            await self._answer(tx, run, incoming, text)
+            await inbox.done(tx, row.seq, now)
+        self._wake()
+        return None
+
+    async def _answer(self, tx: AsyncConnection, run: Run, incoming: Incoming, text: str) -> None:
+        now = self._clock.now()
+        match commands.parse(text):
+            case _ if commands.is_aside(text):
+                return
+            case Stop():
+                await self._stop(tx, run, incoming)
+            case Status():
+                await effects.owe_reply(tx, incoming, words.status(run), now)
+            case ListRuns():
+                await effects.owe_answer(tx, incoming, self._listed(await runs.latest_in(tx, run.channel, LISTED)), now)
+            case Help():
+                await effects.owe_answer(tx, incoming, words.help_text(), now)
+            case Unclear(UnclearReason.MISSPELT) as misspelt:
+                await effects.owe_answer(tx, incoming, words.unclear(misspelt), now)
+            case Unclear(UnclearReason.EMPTY) as empty if not text.strip():
+                await effects.owe_answer(tx, incoming, words.unclear(empty), now)
+            case _:
+                await self._words(tx, run, incoming, text)
+
+    async def _words(self, tx: AsyncConnection, run: Run, incoming: Incoming, text: str) -> None:
+        """Take a reply that is no command: an answer to the bot's question, a decision, or words for the agent."""
+        now = self._clock.now()
+        if run.state is RunState.NEEDS_REPOSITORY:
+            await self._choose(tx, run, incoming, text)
+        elif (decision := commands.decision(text)) and await self._decide(tx, run, incoming, decision):
+            return
+        elif run.state is RunState.CANCELLED:
+            await effects.owe_reply(tx, incoming, words.follow_up_cancelled(), now)
+        elif lifecycle.restartable(run):
+            await effects.owe_reply(tx, incoming, words.cannot_follow_up(run), now)
+        elif incoming.ts is not None:
+            follow_up = FollowUp(
+                id=effects.new_id(), run=run.id, author=incoming.user, text=text, source_ts=incoming.ts
+            )
+            await runs.add_follow_up(tx, follow_up)
+            await effects.owe_send(tx, run, follow_up, now)
+            await effects.owe_reaction(tx, run, incoming.ts, effects.RECEIVED, now)
+
+    async def _choose(self, tx: AsyncConnection, run: Run, incoming: Incoming, text: str) -> None:
+        now = self._clock.now()
+        answer = commands.repository_answer(text)
+        if answer is None:
+            await effects.owe_reply(tx, incoming, words.not_a_repository(), now)
+            return
+        after, effect = lifecycle.choose(run, answer.repository, answer.branch, new_conversation(), now)
+        await self._save(tx, run, after, effect)
+        if run.card_ts is not None:
+            await effects.owe_start(tx, after, now)
+
+    async def _decide(self, tx: AsyncConnection, run: Run, incoming: Incoming, decision: Decision) -> bool:
+        """Act on `again` or `leave it` where there is something to decide; else they are words like any other."""
+        now = self._clock.now()
+        unsure = [one for one in await runs.follow_ups_of(tx, run.id, [FollowUpState.UNSURE]) if one.asked_at]
+        if not unsure and not lifecycle.restartable(run):
+            return False
+        if decision is Decision.LEAVE:
+            for one in unsure:
+                await runs.save_follow_up(tx, replace(one, state=FollowUpState.WITHDRAWN))
+                await outbox.release(tx, effects.openhands_lane(run), now)
+            await effects.owe_reply(tx, incoming, words.leave(), now)
+        elif unsure:
+            for one in unsure:
+                await runs.save_follow_up(tx, replace(one, state=FollowUpState.WAITING, asked_at=None))
+                await outbox.release(tx, effects.openhands_lane(run), now)
+        else:
+            after, effect = lifecycle.again(run, new_conversation(), now)
+            await self._save(tx, run, after, effect)
+            await effects.owe_start(tx, after, now)
+        return True
+
+    async def _stop(self, tx: AsyncConnection, run: Run, incoming: Incoming) -> None:
+        now = self._clock.now()
+        if run.state is RunState.STARTING and await outbox.never_sent(tx, run.id, Owed.START, now):
+            after, effect = lifecycle.cancel(run, incoming.user, now)
+        else:
+            after, effect = lifecycle.stop(run, incoming.user, now)
+        if after == run:
+            await effects.owe_answer(tx, incoming, words.nothing_to_stop(run), now)
+            return
+        await self._save(tx, run, after, effect)
+        if after.state not in lifecycle.ENDED:
+            await effects.owe_stop(tx, after, now)
+        waiting = await runs.follow_ups_of(tx, run.id, [FollowUpState.WAITING])
+        for one in waiting:
+            await runs.save_follow_up(tx, replace(one, state=FollowUpState.WITHDRAWN))
+        if waiting:
+            await outbox.release(tx, effects.openhands_lane(run), now)
+            await effects.owe_reply(tx, incoming, words.withdrawn(len(waiting)), now)
+
+    async def _save(self, tx: AsyncConnection, before: Run, after: Run, effect: Sequence[Effect]) -> None:
+        saved = await runs.save(tx, before, after)
+        if saved is not None:
+            log.info("run.changed", run=before.id, before=before.state, after=after.state)
+            await effects.owe(tx, saved, effect, self._site, self._clock.now())
+
+
+def new_conversation() -> ConversationId:
+    return ConversationId(str(uuid.uuid4()))
+
+
+def transcript(spoken: Sequence[Spoken], said: Sequence[str]) -> str:
+    """Write down what people said before, for the agent: the newest that fit."""
+    lines: list[str] = []
+    room = CONTEXT_MAX
+    for one, text in zip(reversed(spoken), reversed(said), strict=True):
+        line = f"{one.user or 'somebody'}: {text}"
+        room -= len(line) + 1
+        if room < 0:
+            break
+        lines.append(line)
+    return "\n".join(reversed(lines))

@@ -1,0 +1,156 @@
+"""Effects as rows: what a change of state owes to Slack and OpenHands, written in its transaction."""
+
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, assert_never
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bot import cards
+from bot.lifecycle import restartable
+from bot.model import Effect, FollowUp, Incoming, IncomingKind, MessageTs, RowId, Run, RunState
+from bot.slack.recognise import Identity
+from bot.store import outbox
+from bot.store.outbox import Owed
+
+RECEIVED, DELIVERED, FAILED = "eyes", "white_check_mark", "x"
+"""Names of the reactions on a request or a reply."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where things are: our workspace, OpenHands' pages, and whether the team has a channel for news."""
+
+    us: Identity
+    base_url: str
+    notifies: bool
+
+    def page(self, run: Run) -> str | None:
+        """Address a run's conversation for people; None before there is one."""
+        if run.conversation_id is None or run.started_at is None or restartable(run):
+            return None
+        return f"{self.base_url}/conversations/{run.conversation_id}"
+
+    def thread(self, run: Run) -> str | None:
+        """Address a run's thread; None before it has one."""
+        ts = run.card_ts or run.thread_ts
+        return None if ts is None else self.us.permalink(run.channel, ts, run.thread_ts)
+
+
+def new_id() -> RowId:
+    return RowId(str(uuid.uuid4()))
+
+
+def openhands_lane(run: Run) -> str:
+    return f"openhands:{run.id}"
+
+
+def stop_lane(run: Run) -> str:
+    return f"stop:{run.id}"
+
+
+def card_lane(run: Run) -> str:
+    return f"card:{run.id}"
+
+
+def payload(message: cards.Message) -> dict[str, Any]:
+    return {"text": message.text, "blocks": message.blocks}
+
+
+async def owe(tx: AsyncConnection, run: Run, effects: Iterable[Effect], site: Site, now: datetime) -> None:
+    """Write down what a change of state causes; `run` is how it is afterwards."""
+    for effect in effects:
+        match effect:
+            case Effect.TELL:
+                await owe_message(tx, run, cards.news(run, site.page(run)), now)
+            case Effect.NOTIFY:
+                if site.notifies:
+                    line = cards.notification(run, site.thread(run), now)
+                    await outbox.add(
+                        tx,
+                        Owed.NOTIFY,
+                        id=new_id(),
+                        lane=f"notify:{run.id}",
+                        now=now,
+                        run=run.id,
+                        payload=payload(line),
+                    )
+            case Effect.REACT:
+                if run.request_ts is not None:
+                    name = DELIVERED if run.state is RunState.DONE else FAILED
+                    await owe_reaction(tx, run, run.request_ts, name, now)
+            case Effect.RELEASE:
+                await outbox.release(tx, openhands_lane(run), now)
+                await outbox.release(tx, stop_lane(run), now)
+            case _:
+                assert_never(effect)
+
+
+async def owe_card(tx: AsyncConnection, run: Run, asked: Incoming | None, now: datetime) -> None:
+    """Owe the card. For a command it opens the thread, and where it can't be posted the command is answered."""
+    about: dict[str, Any] = {}
+    if asked is not None and asked.kind is IncomingKind.COMMAND:
+        about = {"channel": run.channel, "response_url": asked.response_url}
+    await outbox.add(tx, Owed.CARD, id=new_id(), lane=card_lane(run), now=now, run=run.id, payload=about)
+
+
+async def owe_message(tx: AsyncConnection, run: Run, message: cards.Message, now: datetime) -> None:
+    """Owe a new message in the run's thread, after its card."""
+    await outbox.add(tx, Owed.MESSAGE, id=new_id(), lane=card_lane(run), now=now, run=run.id, payload=payload(message))
+
+
+async def owe_reply(tx: AsyncConnection, incoming: Incoming, text: str, now: datetime) -> None:
+    """Owe an answer that everybody in the place may read, in the thread of the request."""
+    about = {
+        "channel": incoming.channel,
+        "thread": incoming.thread_ts if incoming.direct else incoming.thread,
+        "user": incoming.user,
+        **payload(cards.sentence(text)),
+    }
+    await outbox.add(tx, Owed.REPLY, id=new_id(), lane=f"reply:{incoming.key}"[:96], now=now, payload=about)
+
+
+async def owe_answer(tx: AsyncConnection, incoming: Incoming, text: str, now: datetime) -> None:
+    """Owe an answer for the person alone; in direct messages an ordinary one, which stays."""
+    if incoming.direct:
+        await owe_reply(tx, incoming, text, now)
+        return
+    about = {
+        "response_url": incoming.response_url,
+        "channel": incoming.channel,
+        "user": incoming.user,
+        "thread": incoming.thread_ts,
+        "text": text,
+    }
+    await outbox.add(tx, Owed.ANSWER, id=new_id(), lane=f"answer:{incoming.key}"[:96], now=now, payload=about)
+
+
+async def owe_direct(tx: AsyncConnection, run: Run | None, user: str, message: cards.Message, now: datetime) -> None:
+    """Owe a direct message."""
+    row = new_id()
+    about = {"user": user, **payload(message)}
+    await outbox.add(tx, Owed.DIRECT, id=row, lane=f"direct:{row}", now=now, run=run.id if run else None, payload=about)
+
+
+async def owe_reaction(tx: AsyncConnection, run: Run, ts: MessageTs, name: str, now: datetime) -> None:
+    about = {"channel": run.channel, "ts": ts, "name": name}
+    await outbox.add(tx, Owed.REACT, id=new_id(), lane=f"reaction:{run.channel}:{ts}", now=now, payload=about)
+
+
+async def owe_start(tx: AsyncConnection, run: Run, now: datetime) -> None:
+    """Owe the start of this attempt; a second row for the same attempt is none."""
+    row = RowId(str(uuid.uuid5(uuid.UUID(run.id), f"start {run.attempt}")))
+    await outbox.add(
+        tx, Owed.START, id=row, lane=openhands_lane(run), now=now, run=run.id, payload={"attempt": run.attempt}
+    )
+
+
+async def owe_send(tx: AsyncConnection, run: Run, follow_up: FollowUp, now: datetime) -> None:
+    """Owe a follow-up to the agent; the row has the follow-up's own id."""
+    await outbox.add(tx, Owed.SEND, id=RowId(follow_up.id), lane=openhands_lane(run), now=now, run=run.id)
+
+
+async def owe_stop(tx: AsyncConnection, run: Run, now: datetime) -> None:
+    await outbox.add(tx, Owed.STOP, id=new_id(), lane=stop_lane(run), now=now, run=run.id)

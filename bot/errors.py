@@ -1,0 +1,155 @@
+"""Every error the bot raises on purpose, named by what the caller does next.
+
+BotError
+├── SettingsWrong            name every problem, exit with code 2
+├── StoreError
+│   ├── StoreUnavailable     not saved, or not known to be: no ack, or a sentence to the person
+│   └── StoreInUse           another process has the file: exit with code 2
+├── SlackError               what a Web API call came to
+│   ├── SlackRefused         never succeeds for this place or message: close the row, tell a person
+│   ├── SlackLocked          the token or a scope is refused: nothing works until an operator acts
+│   ├── SlackBusy            not done; again after `retry_after_s`
+│   ├── SlackUnsure          perhaps done: look before repeating
+│   └── SlackUnavailable     not done: nothing reached Slack; again later
+└── OpenHandsError           what a call to OpenHands came to
+    ├── Unauthorised         the key is refused: an operator acts
+    ├── NoAccess             the repository cannot be opened with this key
+    ├── NotFound             no such conversation, or not yet
+    ├── AtCapacity           every slot of the account is busy
+    ├── TooFast              too many calls: again after `retry_after_s`
+    ├── Archived             the conversation's sandbox is gone for good
+    ├── Asleep               the sandbox does not run: wake it first
+    ├── Rejected             never succeeds as it was asked
+    ├── Unsupported          this server has no such call
+    ├── CannotTell           whether it happened can't be found out: a person decides
+    ├── Unsure               perhaps done: look before repeating
+    ├── Unreadable           an answer, but not one of OpenHands': HTML, broken JSON, an unknown shape
+    └── Unavailable          not done: nothing reached OpenHands; again later
+"""
+
+from collections.abc import Sequence
+
+
+class BotError(Exception):
+    """Anything below; catch a narrower one."""
+
+
+class SettingsWrong(BotError):
+    """One or more settings are missing or wrong; `problems` has a line for each, with how to get the value."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = tuple(problems)
+
+
+class StoreError(BotError):
+    """The database."""
+
+
+class StoreUnavailable(StoreError):
+    """A transaction did not end well."""
+
+    def __init__(self, *, perhaps_saved: bool) -> None:
+        """perhaps_saved: the commit itself failed, so the rows may be there."""
+        super().__init__("the commit got no clear answer" if perhaps_saved else "nothing was saved")
+        self.perhaps_saved = perhaps_saved
+
+
+class StoreInUse(StoreError):
+    """Another process works on the same SQLite file."""
+
+
+class SlackError(BotError):
+    """A Web API call that did not succeed; `code` is Slack's own word, for logs."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class SlackRefused(SlackError):
+    """Slack will never do this, for this place or this message."""
+
+
+class SlackLocked(SlackError):
+    """Slack refuses the token or a scope is missing: no call of this kind works until an operator acts."""
+
+
+class SlackBusy(SlackError):
+    """A rate limit; nothing was done."""
+
+    def __init__(self, code: str, *, retry_after_s: float) -> None:
+        super().__init__(code)
+        self.retry_after_s = retry_after_s
+
+
+class SlackUnsure(SlackError):
+    """The answer was lost or told of a fault inside Slack: the call may have had its effect."""
+
+
+class SlackUnavailable(SlackError):
+    """No connection to Slack: nothing was done."""
+
+
+class OpenHandsError(BotError):
+    """A call to OpenHands that did not succeed."""
+
+
+class Unauthorised(OpenHandsError):
+    """The key is wrong, expired or missing."""
+
+
+class NoAccess(OpenHandsError):
+    """The repository does not exist or cannot be opened with this key."""
+
+
+class NotFound(OpenHandsError):
+    """No such conversation: not ready yet, deleted, or another key's."""
+
+
+class AtCapacity(OpenHandsError):
+    """Every slot of the account is busy (429 with the limit named)."""
+
+
+class TooFast(OpenHandsError):
+    """Too many calls in a short time (any other 429)."""
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__(f"again in {retry_after_s:g} s")
+        self.retry_after_s = retry_after_s
+
+
+class Archived(OpenHandsError):
+    """The sandbox is gone for good (410)."""
+
+
+class Asleep(OpenHandsError):
+    """The sandbox does not run (409): wake it first."""
+
+
+class Rejected(OpenHandsError):
+    """OpenHands will never do this as it was asked (400, 422); `words` are the server's, shortened and redacted."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__("rejected")
+        self.words = words
+
+
+class Unsupported(OpenHandsError):
+    """This server has no such call."""
+
+
+class CannotTell(OpenHandsError):
+    """Whether an earlier call had its effect can't be found out on this server."""
+
+
+class Unsure(OpenHandsError):
+    """The call may have had its effect: 502, a time-out or a lost connection after sending."""
+
+
+class Unreadable(OpenHandsError):
+    """The answer is not one of OpenHands': HTML, broken JSON, an unknown shape, an unexpected status."""
+
+
+class Unavailable(OpenHandsError):
+    """Nothing was done: no connection, 503, or a server that says it failed before doing anything."""

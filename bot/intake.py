@@ -1,0 +1,47 @@
+"""Envelope → inbox row → ack: one middleware answers everything Slack sends."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import structlog
+from slack_bolt.response import BoltResponse
+
+from bot import commands, words
+from bot.errors import StoreUnavailable
+from bot.model import Incoming, IncomingKind
+
+log = structlog.get_logger("intake")
+
+Recognise = Callable[[Mapping[str, Any]], Incoming | None]
+Remember = Callable[[Incoming], Awaitable[None]]
+Middleware = Callable[..., Awaitable[BoltResponse]]
+
+
+def middleware(recognise: Recognise, remember: Remember) -> Middleware:
+    """Build Bolt's global middleware. It never calls `next`: no listener answers, the inbox does.
+
+    remember: commits the request if it is for us; raises `StoreUnavailable`.
+    """
+
+    async def write_down(body: dict[str, Any]) -> BoltResponse:
+        """Once Slack has its ack it never sends this again, so the row comes first."""
+        incoming = recognise(body)
+        if incoming is None:
+            return BoltResponse(status=200, body="")
+        try:
+            await remember(incoming)
+        except StoreUnavailable as down:
+            log.exception("intake.not_saved", kind=incoming.kind)
+            if incoming.redelivered_by_slack:
+                raise  # no ack: Slack sends it again
+            return BoltResponse(status=200, body=words.not_saved(perhaps=down.perhaps_saved))
+        return BoltResponse(status=200, body=receipt(incoming))
+
+    return write_down
+
+
+def receipt(incoming: Incoming) -> str:
+    """Give what only the person sees at once: a command is answered in words, an event with nothing."""
+    if incoming.kind is IncomingKind.MESSAGE:
+        return ""
+    return words.receipt(commands.parse(incoming.text))

@@ -1,0 +1,132 @@
+"""The loop of dispatcher and sender: rows that are due, one at a time in each lane, several lanes at once."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from datetime import datetime, timedelta
+from typing import Generic, Protocol, TypeVar
+
+import structlog
+
+from bot.clock import Clock
+from bot.errors import StoreUnavailable
+from bot.pacing import Patience, retry_at
+
+log = structlog.get_logger("lanes")
+
+GIVE_UP_AFTER = 8
+"""Unexpected failures of one job before a person is told: with doubling pauses about two minutes."""
+
+
+class Job(Protocol):
+    """Something due."""
+
+    @property
+    def lane(self) -> str:
+        """Jobs of one lane go in order."""
+        ...
+
+
+AJob = TypeVar("AJob", bound=Job)
+
+
+class Lanes(Generic[AJob]):
+    """Run jobs as the tables and the budget allow. What was done is in the tables; only pauses are kept here."""
+
+    def __init__(
+        self,
+        name: str,
+        clock: Clock,
+        patience: Patience,
+        *,
+        due: Callable[[datetime, Collection[str]], Awaitable[tuple[Sequence[AJob], datetime | None]]],
+        work: Callable[[AJob], Awaitable[datetime | None]],
+        give_up: Callable[[AJob], Awaitable[None]],
+        admit: Callable[[AJob, datetime], datetime | None] = lambda _job, _now: None,
+        width: int,
+    ) -> None:
+        """due: (now, busy lanes) → jobs that may start now, in order, and when the next one becomes due.
+
+        work: does a job; a time means: this lane not before then, though the tables say it is due.
+        give_up: ends a job that failed again and again for reasons nobody foresaw.
+        admit: None, or the time before which there is no budget for this job.
+        width: how many jobs may be under way at once.
+        """
+        self._name = name
+        self._clock = clock
+        self._patience = patience
+        self._due = due
+        self._work = work
+        self._give_up = give_up
+        self._admit = admit
+        self._width = width
+        self._later: dict[str, datetime] = {}
+        self._failures: dict[str, int] = {}
+        self._store_down = False
+        self.wake = asyncio.Event()
+        self.under_way: dict[str, asyncio.Task[None]] = {}
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        try:
+            while True:
+                self.wake.clear()
+                await self._clock.wait(self.wake, await self._start_due())
+        finally:
+            await self._end()
+
+    async def _start_due(self) -> datetime:
+        """Start what can start; give the time of the next look."""
+        now = self._clock.now()
+        self._later = {lane: at for lane, at in self._later.items() if at > now}
+        look_at = now + timedelta(seconds=self._patience.look_around_s)
+        try:
+            jobs, next_at = await self._due(now, [*self.under_way, *self._later])
+        except StoreUnavailable:
+            if not self._store_down:
+                log.exception("store.unavailable", loop=self._name)
+            self._store_down = True
+            return look_at
+        if self._store_down:
+            log.info("store.available", loop=self._name)
+            self._store_down = False
+        for job in jobs:
+            if len(self.under_way) >= self._width:
+                break  # the end of one wakes the loop
+            if later := self._admit(job, now):
+                self._later[job.lane] = later
+                continue
+            self.under_way[job.lane] = asyncio.create_task(self._do(job))
+        return min([look_at, *self._later.values(), *([next_at] if next_at else [])])
+
+    async def _do(self, job: AJob) -> None:
+        try:
+            later = await self._work(job)
+            self._failures.pop(job.lane, None)
+            if later is not None:
+                self._later[job.lane] = later
+        except Exception as err:  # noqa: BLE001 - the one place around one row: log, come back to it, go on
+            await self._failed(job, err)
+        finally:
+            del self.under_way[job.lane]
+            self.wake.set()
+
+    async def _failed(self, job: AJob, err: Exception) -> None:
+        failures = self._failures[job.lane] = self._failures.get(job.lane, 0) + 1
+        log.error("job.failed", loop=self._name, lane=job.lane, failures=failures, exc_info=err)
+        self._later[job.lane] = retry_at(failures, self._clock.now(), self._patience)
+        if failures >= GIVE_UP_AFTER and not isinstance(err, StoreUnavailable):
+            del self._failures[job.lane]
+            try:
+                await self._give_up(job)
+            except Exception:
+                log.exception("job.not_given_up", loop=self._name, lane=job.lane)
+
+    async def _end(self) -> None:
+        """Let what is under way end; what does not end in time is repeated or looked up at the next start."""
+        tasks = list(self.under_way.values())
+        if not tasks:
+            return
+        _done, pending = await asyncio.wait(tasks, timeout=self._patience.drain_s)
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)

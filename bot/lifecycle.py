@@ -1,0 +1,329 @@
+"""The life of a run: the only place that decides a state, from what OpenHands shows and what people do.
+
+Everything here is pure: a run goes in, and comes out changed together with the effects of the change.
+"""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from bot.model import (
+    Api,
+    ConversationId,
+    Effect,
+    Failed,
+    Finish,
+    Last,
+    Origin,
+    Phase,
+    Reason,
+    Run,
+    RunState,
+    Said,
+    Seen,
+    Started,
+    UserId,
+    Waiting,
+    Wants,
+)
+
+FRESH = timedelta(seconds=5)
+"""So soon after a message the status may still be that of the turn before."""
+WORDS_SETTLED = timedelta(seconds=35)
+"""Events of an error may be readable so late."""
+UNCLEAR_LOST = timedelta(minutes=2)
+"""A sandbox that runs and says nothing of its agent for so long is lost."""
+
+ENDED = frozenset({RunState.DONE, RunState.FAILED, RunState.STOPPED, RunState.LOST, RunState.CANCELLED})
+TOLD = frozenset({RunState.WAITING, RunState.PAUSED, RunState.DONE, RunState.FAILED, RunState.STOPPED, RunState.LOST})
+"""States in which a person must look: one new message in the thread."""
+NOTIFIED = frozenset({RunState.WAITING, RunState.DONE, RunState.FAILED, RunState.LOST})
+"""States the team hears of."""
+SETTLED = frozenset({RunState.DONE, RunState.FAILED, RunState.LOST})
+"""Ends that are shown on the request itself."""
+
+EXISTS = frozenset(Phase) - {Phase.STARTING, Phase.START_FAILED, Phase.GONE, Phase.MISSING, Phase.UNKNOWN}
+"""Phases of a conversation that people can open."""
+
+Changed = tuple[Run, tuple[Effect, ...]]
+
+
+def advance(run: Run, seen: Seen) -> Changed:
+    """Decide what one look at the conversation changes. Safe to repeat: a late or equal answer has no effects.
+
+    No state is final: a follow-up may wake each. The server's own times are not used, they go backwards.
+    """
+    if seen.asked_at <= run.seen_at:
+        return run, ()
+    looked = replace(
+        run,
+        seen_at=seen.asked_at,
+        phase=seen.phase,
+        cost=max(run.cost, seen.cost or 0.0),
+        pull_requests=merged(run.pull_requests, seen.pull_requests),
+        progress=seen.progress or run.progress,
+        blind=seen.blind or run.blind,
+        start_task_id=seen.start_task_id or run.start_task_id,
+        unreachable_since=None,
+        unclear_since=(run.unclear_since or seen.asked_at) if seen.phase is Phase.UNCLEAR else None,
+    )
+    after = judge(looked, seen)
+    if after.started_at is None and seen.phase in EXISTS:
+        after = replace(after, started_at=seen.asked_at)
+    return changed(run, after, seen.asked_at)
+
+
+def judge(run: Run, seen: Seen) -> Run:
+    """Choose the state that a look at the conversation shows, on a run that has the look's other news already."""
+    fresh = run.turn > 1 and seen.asked_at - run.turn_at < FRESH
+    match seen.phase:
+        case Phase.WORKING:
+            return stirred(run, RunState.WORKING)
+        case Phase.ENDED | Phase.WANTS_APPROVAL:
+            return spoken(run, seen.last)
+        case Phase.START_FAILED:
+            return failed(run, seen.last)
+        case Phase.ERROR | Phase.STUCK:
+            if isinstance(seen.last, Failed) and not (fresh and seen.phase is Phase.STUCK):
+                return failed(run, seen.last)
+            return failed(run, None) if seen.asked_at - run.turn_at >= WORDS_SETTLED else run
+        case Phase.BROKEN:
+            return failed(run, Failed(Reason.SANDBOX_BROKEN))
+        case Phase.PAUSED | Phase.IDLE:
+            return run if fresh or run.state in ENDED else halted(run, None)
+        case Phase.ASLEEP:
+            return run if fresh or run.state in ENDED or asks(run) else halted(run, Reason.ASLEEP)
+        case Phase.GONE | Phase.MISSING:
+            return run if run.state in ENDED else at(run, RunState.LOST, reason=Reason.GONE)
+        case Phase.UNCLEAR:
+            since = run.unclear_since or seen.asked_at
+            return at(run, RunState.LOST, reason=Reason.SILENT) if seen.asked_at - since >= UNCLEAR_LOST else run
+        case Phase.STARTING | Phase.UNKNOWN:
+            return run
+
+
+def spoken(run: Run, last: Last | None) -> Run:
+    """Read the agent's last words of this turn."""
+    match last:
+        case Finish(words):
+            return at(run, RunState.DONE, answer=words or run.answer)
+        case Said(words):
+            kind = Waiting.QUESTION if words.rstrip(" *_\n)").endswith("?") else Waiting.ANSWER
+            return at(run, RunState.WAITING, waiting=kind, answer=words)
+        case Wants(tool=tool, command=command, risk=risk):
+            wish = " · ".join(part for part in (tool, command, f"risk {risk.lower()}" if risk else "") if part)
+            return at(run, RunState.WAITING, waiting=Waiting.APPROVAL, detail=wish)
+        case Failed():
+            return failed(run, last)
+        case None:  # nothing newer than our message: old news, or its events are still on their way
+            return run
+
+
+def failed(run: Run, last: Last | None) -> Run:
+    why = last if isinstance(last, Failed) else Failed(Reason.AGENT_ERROR)
+    return at(run, RunState.FAILED, reason=why.reason, detail=why.detail)
+
+
+def halted(run: Run, reason: Reason | None) -> Run:
+    """Nobody works: as asked, or somebody else's doing."""
+    if run.stop_by is not None:
+        return at(run, RunState.STOPPED)
+    return at(run, RunState.PAUSED, reason=reason)
+
+
+def stirred(run: Run, state: RunState) -> Run:
+    """Go on: what the run waited for or failed of is over."""
+    return at(run, state, answer=run.answer if run.state is state else "")
+
+
+def at(
+    run: Run,
+    state: RunState,
+    *,
+    waiting: Waiting | None = None,
+    reason: Reason | None = None,
+    detail: str = "",
+    answer: str | None = None,
+) -> Run:
+    return replace(
+        run,
+        state=state,
+        waiting=waiting,
+        reason=reason,
+        detail=detail,
+        answer=run.answer if answer is None else answer,
+    )
+
+
+def asks(run: Run) -> bool:
+    """Tell whether the run waits for words of a person: its conversation may sleep meanwhile, a reply wakes it."""
+    return run.state is RunState.WAITING
+
+
+def merged(known: tuple[str, ...], new: tuple[str, ...]) -> tuple[str, ...]:
+    return known + tuple(link for link in new if link not in known)
+
+
+def changed(before: Run, after: Run, now: datetime) -> Changed:
+    """Add what a change of state brings: times, and who is told."""
+    same = (before.state, before.waiting, before.reason) == (after.state, after.waiting, after.reason)
+    if same and before.turn == after.turn:
+        return after, ()
+    if after.state is before.state is RunState.WAITING and after.answer == before.answer and not after.detail:
+        return after, ()
+    after = replace(after, news_at=now, ended_at=now if after.state in ENDED else None)
+    if after.state is not RunState.WORKING:
+        after = replace(after, progress="")
+    effects: list[Effect] = []
+    if after.state in TOLD:
+        effects.append(Effect.TELL)
+    if after.state in NOTIFIED:
+        effects.append(Effect.NOTIFY)
+    if after.state in SETTLED:
+        effects.append(Effect.REACT)
+    if holds(before) and not holds(after):
+        effects.append(Effect.RELEASE)
+    return after, tuple(effects)
+
+
+def holds(run: Run) -> bool:
+    """Tell whether follow-ups wait: before the conversation is ready, or when a message would count as approval."""
+    return run.state in (RunState.NEEDS_REPOSITORY, RunState.STARTING) or run.waiting is Waiting.APPROVAL
+
+
+# --- what people do, and what becomes of our own calls -----------------------------------------------------------
+
+
+def choose(
+    run: Run, repository: str | None, branch: str | None, conversation: ConversationId, now: datetime
+) -> Changed:
+    """Answer the run's question for a repository; None: it needs none."""
+    after = replace(
+        run,
+        repository=repository,
+        branch=branch or run.branch,
+        origin=Origin.NONE if repository is None else Origin.CHOSEN,
+        candidates=(),
+        conversation_id=conversation,
+        turn_at=now,
+    )
+    return changed(run, at(after, RunState.STARTING), now)
+
+
+def stop(run: Run, by: UserId, now: datetime) -> Changed:
+    """Stop as a person asked: at once where nothing runs, else as soon as OpenHands shows it."""
+    asked = replace(run, stop_by=by, stop_at=now)
+    match run.state:
+        case RunState.NEEDS_REPOSITORY:
+            return changed(run, at(asked, RunState.CANCELLED), now)
+        case RunState.PAUSED:
+            return changed(run, at(asked, RunState.STOPPED), now)
+        case RunState.WAITING if run.waiting is not Waiting.APPROVAL:
+            return changed(run, at(asked, RunState.STOPPED), now)
+        case RunState.STARTING | RunState.WORKING | RunState.WAITING:
+            return asked, ()
+        case RunState.DONE | RunState.FAILED | RunState.STOPPED | RunState.LOST | RunState.CANCELLED:
+            return run, ()
+
+
+def cancel(run: Run, by: UserId, now: datetime) -> Changed:
+    """End a run whose start has not gone out."""
+    return changed(run, at(replace(run, stop_by=by, stop_at=now), RunState.CANCELLED), now)
+
+
+def again(run: Run, conversation: ConversationId, now: datetime) -> Changed:
+    """Try the start once more, in a new conversation."""
+    after = replace(
+        run,
+        attempt=run.attempt + 1,
+        turn=run.turn + 1,
+        turn_at=now,
+        turn_after=None,
+        conversation_id=conversation,
+        start_task_id=None,
+        started_at=None,
+        phase=None,
+        stop_by=None,
+        stop_at=None,
+        unclear_since=None,
+        seen_at=now,
+    )
+    return changed(run, at(after, RunState.STARTING, answer=""), now)
+
+
+def restartable(run: Run) -> bool:
+    """Tell whether the run has no conversation to go on with, so that only a new attempt helps."""
+    return run.state is RunState.LOST or (run.state is RunState.FAILED and run.reason in NEVER_STARTED)
+
+
+NEVER_STARTED = frozenset(
+    {
+        Reason.START_FAILED,
+        Reason.START_STUCK,
+        Reason.REPOSITORY,
+        Reason.KEY_REFUSED,
+        Reason.AT_CAPACITY,
+        Reason.START_REJECTED,
+        Reason.START_UNREADABLE,
+        Reason.START_UNSURE,
+        Reason.MODEL_UNSUPPORTED,
+        Reason.SANDBOX_BROKEN,
+    }
+)
+
+
+def started(run: Run, api: Api, it: Started, now: datetime) -> Changed:
+    """Take in that OpenHands has the task."""
+    after = replace(
+        run,
+        api=api,
+        conversation_id=it.conversation_id,
+        start_task_id=it.start_task_id,
+        unreachable_since=None,
+        next_poll_at=now,
+    )
+    return changed(run, after, now)
+
+
+def not_started(run: Run, why: Failed, now: datetime) -> Changed:
+    """Take in that the task will not run."""
+    return changed(run, failed(run, why), now)
+
+
+def sent(run: Run, anchor: str | None, went_out: datetime, now: datetime) -> Changed:
+    """Take in that a follow-up reached the agent: a new turn, of which everything so far is old news.
+
+    A stop asked for while the message was on its way still holds; an older one is over.
+    """
+    overtaken = run.stop_at is not None and run.stop_at >= went_out
+    after = replace(
+        run,
+        turn=run.turn + 1,
+        turn_at=now,
+        turn_after=anchor,
+        seen_at=now,
+        phase=None,
+        stop_by=run.stop_by if overtaken else None,
+        stop_at=run.stop_at if overtaken else None,
+        unclear_since=None,
+        unreachable_since=None,
+        next_poll_at=now,
+    )
+    return changed(run, at(after, RunState.WORKING, answer=""), now)
+
+
+def out_of_reach(run: Run, since: datetime) -> Run:
+    """Show on the card that OpenHands can't be asked."""
+    return replace(run, unreachable_since=run.unreachable_since or since)
+
+
+def gone(run: Run, now: datetime) -> Changed:
+    """Take in that the conversation can't be woken any more."""
+    return changed(run, at(run, RunState.LOST, reason=Reason.GONE), now)
+
+
+def woken(run: Run, now: datetime) -> Changed:
+    """Take in that a sleeping conversation runs again: it may go on by itself before the message arrives."""
+    after = replace(run, phase=None, next_poll_at=now, seen_at=now)
+    if run.reason is Reason.ASLEEP:
+        after = at(after, RunState.WORKING)
+    return changed(run, after, now)

@@ -1,0 +1,421 @@
+"""The words everything else is written in: what people ask, a run, and what OpenHands shows of it."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import NewType
+
+TeamId = NewType("TeamId", str)
+ChannelId = NewType("ChannelId", str)
+UserId = NewType("UserId", str)
+MessageTs = NewType("MessageTs", str)
+"""Slack's id of a message within its channel: seconds with six decimals, compared as text of equal length."""
+RunId = NewType("RunId", str)
+"""UUID of a run, for its whole life."""
+RowId = NewType("RowId", str)
+"""UUID of an outbox row; Slack messages carry it as metadata."""
+ConversationId = NewType("ConversationId", str)
+"""What OpenHands calls the conversation: a UUID with dashes we made (V1) or 32 hex digits they made (V0)."""
+
+
+# --- requests ---------------------------------------------------------------------------------------------------
+
+
+class IncomingKind(StrEnum):
+    COMMAND = "command"
+    MESSAGE = "message"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incoming:
+    """One request as a person made it, recognised but not yet understood."""
+
+    key: str
+    """Equal for every delivery of the same request."""
+    kind: IncomingKind
+    team: TeamId
+    channel: ChannelId
+    user: UserId
+    text: str
+    """As Slack sends it: mentions as ids, `&`, `<`, `>` escaped."""
+    ts: MessageTs | None = None
+    """The message itself; None for a command, which is no message."""
+    thread_ts: MessageTs | None = None
+    """The root of the thread it was written in; None at the top level."""
+    mentions_us: bool = False
+    direct: bool = False
+    """Written in the one-to-one conversation with the bot."""
+    actor_team: TeamId | None = None
+    """The person's own team where the event names another than ours."""
+    external: bool = False
+    """The channel is shared with another company."""
+    response_url: str | None = None
+    """Where only this person sees an answer, five times within 30 minutes. A secret."""
+
+    @property
+    def redelivered_by_slack(self) -> bool:
+        """Slack sends events again that were not acknowledged; commands it does not."""
+        return self.kind is IncomingKind.MESSAGE
+
+    @property
+    def thread(self) -> MessageTs | None:
+        """The root of the thread an answer belongs in: the one it is in, or the one it would open."""
+        return self.thread_ts or self.ts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """What Slack says about who is acting."""
+
+    id: UserId
+    team: TeamId | None
+    name: str = ""
+    bot: bool = False
+    guest: bool = False
+    stranger: bool = False
+    """From outside the company (Slack Connect)."""
+    deleted: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """What Slack says about a conversation of its own kind: a channel, a group, direct messages."""
+
+    id: ChannelId
+    private: bool
+    """Anything but a public channel: its words stay inside."""
+    external: bool = False
+
+
+class UnclearReason(StrEnum):
+    EMPTY = "empty"
+    MISSPELT = "misspelt"
+    OPTION = "option"
+    """`word` names a repository, branch or model in a way that can't be read, or a second, different one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A task for an agent."""
+
+    task: str
+    repository: str | None = None
+    branch: str | None = None
+    model: str | None = None
+    candidates: tuple[str, ...] = ()
+    """What may be repositories, in the order they stand in the text."""
+    linked: bool = False
+    """The repository was found in a link in passing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Stop the run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How is the run?"""
+
+
+@dataclass(frozen=True, slots=True)
+class ListRuns:
+    """Which runs are there?"""
+
+
+@dataclass(frozen=True, slots=True)
+class Help:
+    """What can I type?"""
+
+
+@dataclass(frozen=True, slots=True)
+class Unclear:
+    """Neither a task nor a command."""
+
+    reason: UnclearReason
+    word: str = ""
+    suggestion: str | None = None
+
+
+Command = Start | Stop | Status | ListRuns | Help | Unclear
+
+
+class Decision(StrEnum):
+    """A reply that answers the bot, not the agent."""
+
+    AGAIN = "again"
+    LEAVE = "leave it"
+
+
+# --- runs -------------------------------------------------------------------------------------------------------
+
+
+class Api(StrEnum):
+    V0 = "v0"
+    V1 = "v1"
+
+
+class RunState(StrEnum):
+    NEEDS_REPOSITORY = "needs_repository"
+    STARTING = "starting"
+    WORKING = "working"
+    WAITING = "waiting"
+    PAUSED = "paused"
+    DONE = "done"
+    FAILED = "failed"
+    STOPPED = "stopped"
+    LOST = "lost"
+    CANCELLED = "cancelled"
+
+
+LIVE = frozenset({RunState.NEEDS_REPOSITORY, RunState.STARTING, RunState.WORKING, RunState.WAITING, RunState.PAUSED})
+"""Not ended: listed as live, and what `stop` and `status` can mean."""
+
+
+class Origin(StrEnum):
+    """Where a run's repository came from."""
+
+    TYPED = "typed"
+    LINKED = "linked"
+    THREAD = "thread"
+    DEFAULT = "default"
+    CHOSEN = "chosen"
+    NONE = "none"
+    """The person said that none is needed."""
+
+
+class Waiting(StrEnum):
+    """What a waiting run waits for."""
+
+    QUESTION = "question"
+    ANSWER = "answer"
+    """The agent said something and stopped: a reply goes on."""
+    APPROVAL = "approval"
+
+
+class Reason(StrEnum):
+    """Why a run is where it is, in so far as people are told."""
+
+    MODEL_KEY = "model_key"
+    MODEL_LIMIT = "model_limit"
+    MODEL_DOWN = "model_down"
+    MODEL_REFUSED = "model_refused"
+    STUCK = "stuck"
+    MAX_STEPS = "max_steps"
+    AGENT_ERROR = "agent_error"
+    SANDBOX_BROKEN = "sandbox_broken"
+    ASLEEP = "asleep"
+    START_FAILED = "start_failed"
+    """The server took the task and could not start it."""
+    START_STUCK = "start_stuck"
+    REPOSITORY = "repository"
+    """The repository could not be opened."""
+    KEY_REFUSED = "key_refused"
+    AT_CAPACITY = "at_capacity"
+    START_REJECTED = "start_rejected"
+    """The server will not start it as asked; `detail` has its words."""
+    START_UNREADABLE = "start_unreadable"
+    """The server's answer is not one of OpenHands'."""
+    START_UNSURE = "start_unsure"
+    """It may have started; only a person can tell."""
+    MODEL_UNSUPPORTED = "model_unsupported"
+    """A V0 server takes no model."""
+    GONE = "gone"
+    """The conversation was deleted or belongs to another key."""
+    SILENT = "silent"
+    """The sandbox runs, the agent in it does not answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One task as the bot follows it, from the request to its end.
+
+    `version` counts what the card shows; polling's own bookkeeping leaves it. Times are aware and UTC.
+    """
+
+    id: RunId
+    team: TeamId
+    channel: ChannelId
+    thread_ts: MessageTs | None
+    """Root of the thread it lives in; None until a command's card is posted, which is that root."""
+    request_ts: MessageTs | None
+    """The message that asked, to react to; None for a command."""
+    card_ts: MessageTs | None = None
+    private: bool
+    """From direct messages or a private channel: elsewhere only state, requester and link are told."""
+    requester: UserId
+    task: str
+    context: str = ""
+    """What people had said in their thread before the bot was mentioned there."""
+    repository: str | None = None
+    origin: Origin | None = None
+    candidates: tuple[str, ...] = ()
+    branch: str | None = None
+    model: str | None = None
+    state: RunState
+    waiting: Waiting | None = None
+    reason: Reason | None = None
+    detail: str = ""
+    """Words of OpenHands that explain the reason or the approval it wants; redacted."""
+    answer: str = ""
+    """The agent's last words of this turn, Markdown, redacted."""
+    pull_requests: tuple[str, ...] = ()
+    cost: float = 0.0
+    """USD, the highest seen."""
+    progress: str = ""
+    blind: bool = False
+    """This server tells only whether the run is on: no words, no questions."""
+    api: Api | None = None
+    conversation_id: ConversationId | None = None
+    """None until OpenHands named it (V0) or before the first attempt (V1)."""
+    start_task_id: str | None = None
+    attempt: int = 1
+    turn: int = 1
+    turn_at: datetime
+    """When this turn's message went out."""
+    turn_after: str | None = None
+    """The last event before this turn's message; None while the first turn lasts."""
+    phase: "Phase | None" = None
+    seen_at: datetime
+    """Our clock at the request whose answer was applied last."""
+    unclear_since: datetime | None = None
+    stop_by: UserId | None = None
+    """Who asked to stop this turn."""
+    stop_at: datetime | None = None
+    unreachable_since: datetime | None = None
+    """OpenHands could not be asked about this run since then; None while it answers."""
+    version: int = 1
+    card_version: int = 0
+    """The version the card shows; lower than `version` is a debt to edit it."""
+    card_at: datetime | None = None
+    """When it was edited last."""
+    cards: int = 0
+    """How often it was posted: a deleted card comes back once."""
+    card_gone: bool = False
+    """There is no card to edit any more."""
+    created_at: datetime
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    news_at: datetime
+    """When its state last changed, for the pace of polling."""
+    next_poll_at: datetime | None = None
+
+
+class FollowUpState(StrEnum):
+    WAITING = "waiting"
+    SENDING = "sending"
+    UNSURE = "unsure"
+    DELIVERED = "delivered"
+    WITHDRAWN = "withdrawn"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FollowUp:
+    """One later message for a run."""
+
+    id: str
+    run: RunId
+    author: UserId
+    text: str
+    source_ts: MessageTs
+    state: FollowUpState = FollowUpState.WAITING
+    last_event: str | None = None
+    """The newest event before the message was sent: what arrived is newer."""
+    quiet_since: datetime | None = None
+    """Unsure, and the run has not been running since then."""
+    asked_at: datetime | None = None
+    """When a person was asked what to do with it."""
+
+
+# --- what OpenHands shows ---------------------------------------------------------------------------------------
+
+
+class Phase(StrEnum):
+    """What a conversation is doing, in one vocabulary for both APIs."""
+
+    STARTING = "starting"
+    START_FAILED = "start_failed"
+    WORKING = "working"
+    ENDED = "ended"
+    """The turn is over; the agent's last words tell whether it finished, asks or says something."""
+    WANTS_APPROVAL = "wants_approval"
+    PAUSED = "paused"
+    IDLE = "idle"
+    ERROR = "error"
+    STUCK = "stuck"
+    ASLEEP = "asleep"
+    UNCLEAR = "unclear"
+    """The sandbox runs but says nothing of the agent."""
+    BROKEN = "broken"
+    MISSING = "missing"
+    GONE = "gone"
+    UNKNOWN = "unknown"
+    """A word newer than this code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    words: str
+    """What the agent says it did; empty where the server does not tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    reason: Reason
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Wants:
+    """An action that waits for approval."""
+
+    action_id: str
+    tool: str
+    command: str
+    risk: str
+
+
+Last = Finish | Said | Failed | Wants
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """One look at a conversation."""
+
+    asked_at: datetime
+    """Our clock when the request was sent; the server's own times go backwards."""
+    phase: Phase
+    last: Last | None = None
+    """Newest decisive words of this turn; None when there are none, or they were not read."""
+    cost: float | None = None
+    pull_requests: tuple[str, ...] = ()
+    progress: str = ""
+    blind: bool = False
+    start_task_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """OpenHands has the task."""
+
+    conversation_id: ConversationId
+    start_task_id: str | None = None
+
+
+class Effect(StrEnum):
+    """What a change of state causes beside the edit of the card."""
+
+    TELL = "tell"
+    """One new message in the thread that mentions the requester."""
+    NOTIFY = "notify"
+    """One line in the team's channel."""
+    RELEASE = "release"
+    """Follow-ups that were held may go now."""
+    REACT = "react"
+    """The end, shown on the request itself."""

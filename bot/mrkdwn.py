@@ -1,0 +1,236 @@
+"""Text on its way from and to Slack: read its wire form, escape, redact, clean, shorten, link.
+
+Outside text (the agent's words, names, errors) takes the steps in this order: `clean`, `redact`, `shorten`, `escape`.
+Escaping comes last, so that a cut never falls inside `&amp;`.
+"""
+
+import re
+import unicodedata
+
+REDACTED = "[redacted]"
+ELLIPSIS = "…"
+MAX_URL = 3_000  # characters; what Slack takes as the address of a button
+
+# --- Slack's wire form ------------------------------------------------------------------------------------------
+
+_ENTITY = re.compile(r"<([^<>]*)>")
+_LINK_SCHEME = re.compile(r"(?:https?://|mailto:|tel:)")
+
+
+def escape(text: str) -> str:
+    """Make outside text literal in `mrkdwn` and in a message's `text`: no mention, link or date in it can work."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def unescape_request(text: str, bot_user: str) -> str:
+    """Turn a request as Slack sends it into the text the person typed, without the mention of `bot_user`.
+
+    Mentions of others stay as `<@U…>`: nobody's name is known here. Links become their bare address.
+    """
+    own = rf"<@{re.escape(bot_user)}(?:\|[^<>]*)?>"
+    text = re.sub(rf"\A(?:\s*{own})+[,:]?\s*", "", text)
+    text = re.sub(rf"^{own}[ \t]*|[ \t]*{own}", "", text, flags=re.MULTILINE)
+    text = _ENTITY.sub(_readable, text)
+    return text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&").strip()
+
+
+def _readable(found: re.Match[str]) -> str:
+    target, _, label = found[1].partition("|")
+    match target[:1]:
+        case "@":
+            return f"<{target}>"
+        case "#":
+            return f"#{label or target[1:]}"
+        case "!" if target.startswith("!date^"):
+            return label or target
+        case "!":
+            # <!here>, <!channel>, <!subteam^S1|@team>
+            return f"@{(label or target[1:].rpartition('^')[2]).removeprefix('@')}"
+        case _:
+            # Slack makes links of what only looks like one: README.md arrives as <http://README.md|README.md>.
+            typed = _LINK_SCHEME.sub("", target, count=1)
+            return label if label == typed else target
+
+
+# --- what must not be shown -------------------------------------------------------------------------------------
+
+_ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x9b[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b\n]*(?:\x07|\x1b\\)?|\x1b[@-Z\\^_]")
+_LINE_ENDS = re.compile("\r\n?|[\x85\u2028\u2029]")
+_INVISIBLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters, except tab and newline
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # bidi controls: they show text in another order than it is read
+    "\u200b\u2060\ufeff]"  # spaces without width: they would hide a token from `redact`
+)
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def clean(text: str) -> str:
+    """Drop what is not text: terminal colours, control characters and bidi controls; newline and tab stay."""
+    text = _INVISIBLE.sub("", _LINE_ENDS.sub("\n", _ANSI.sub("", text)))
+    # JSON can carry half of a surrogate pair, UTF-8 can not.
+    return _LONE_SURROGATE.sub("\ufffd", text)
+
+
+# Each pattern takes in the whole run of token characters, so that no redaction uncovers the start of another token:
+# redacting twice changes nothing. Look-aheads are bounded, so that no text makes the search slow.
+_SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
+    (
+        re.compile(
+            r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?:.*?-----END [A-Z0-9 ]{0,40}PRIVATE KEY-----|.*)", re.DOTALL
+        ),
+        REDACTED,
+    ),
+    (
+        re.compile(
+            r"(authorization[\"']?[ \t]{0,4}[:=][ \t]{0,4}[\"']?"
+            r"(?:(?:bearer|basic|token)[ \t]{1,4}(?=[\w.~+/=-]{8})|(?=[\w.~+/=-]{12})))[\w.~+/=-]+",
+            re.ASCII | re.IGNORECASE,
+        ),
+        rf"\g<1>{REDACTED}",
+    ),
+    (
+        re.compile(
+            r"(\bbearer[ \t]{1,4})(?=[\w.~+/=-]{0,200}\d)[\w.~+/=-]{16,}+",
+            re.ASCII | re.IGNORECASE,
+        ),
+        rf"\g<1>{REDACTED}",
+    ),
+    # A password is anything in quotes, or a long word that is not an expression such as os.environ["X"].
+    (
+        re.compile(
+            r"((?:password|passwd|passphrase|pwd)[\"']?[ \t]{0,4}[:=][ \t]{0,4}([\"']))[^\"'\n]+(?=\2)", re.IGNORECASE
+        ),
+        rf"\g<1>{REDACTED}",
+    ),
+    (
+        re.compile(
+            r"((?:password|passwd|passphrase|pwd)[\"']?[ \t]{0,4}[:=][ \t]{0,4}[\"']?)"
+            r"(?![^\s\"'`,;()\[\]{}<>]{0,200}+[(\[])[^\s\"'`,;()\[\]{}<>]{8,}+",
+            re.IGNORECASE,
+        ),
+        rf"\g<1>{REDACTED}",
+    ),
+    # Keys and tokens of services unknown here: long, with a digit, so that `key=value` in code stays readable.
+    (
+        re.compile(
+            r"((?:(?<![a-z])key|token|secret)[\"']?[ \t]{0,4}[:=][ \t]{0,4}[\"']?)"
+            r"(?=[\w.~+/=-]{0,200}\d)[\w.~+/=-]{16,}+",
+            re.ASCII | re.IGNORECASE,
+        ),
+        rf"\g<1>{REDACTED}",
+    ),
+    (
+        re.compile(
+            r"(?:"
+            r"(?:gh[opsur]_|github_pat_)\w{16,}"  # GitHub
+            r"|gl(?:pat|ptt|dt|rt|cbt|soat|ft)-[\w-]{16,}"  # GitLab
+            r"|xox[a-z]-[\w-]{10,}|xapp-[\w-]{10,}|hooks\.slack\.com/[\w/-]{10,}"  # Slack
+            r"|(?:AKIA|ASIA)[A-Z0-9]{16,}"  # AWS
+            r"|AIza[\w-]{30,}"  # Google
+            r"|[rs]k_(?:live|test)_\w{16,}"  # Stripe
+            r"|npm_\w{30,}|pypi-[\w-]{30,}|hf_\w{30,}"
+            r")[\w-]*",
+            re.ASCII,
+        ),
+        REDACTED,
+    ),
+    (
+        re.compile(r"(?<![A-Za-z0-9])sk-(?=[\w-]{0,200}\d)[\w-]{20,}", re.ASCII),
+        REDACTED,
+    ),  # OpenAI, Anthropic, OpenHands
+    (re.compile(r"(?<![\w-])eyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?", re.ASCII), REDACTED),  # JWT
+    (re.compile(r"(?<=://)(?:[^\s/@:]*:[^\s/@]+|[^\s/@:]{20,})(?=@)"), REDACTED),  # https://user:password@host
+)
+
+
+def redact(text: str) -> str:
+    """Replace what looks like a secret: tokens of known services, keys, passwords, credentials in addresses.
+
+    Doing it again changes nothing. It errs towards hiding; names such as `password=` stay readable.
+    """
+    for pattern, replacement in _SECRETS:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+# --- length -----------------------------------------------------------------------------------------------------
+
+_LONGEST_CLUSTER = 32  # characters; a longer pile of accents is no writing, and may be cut anywhere
+_JOINER = "\u200d"
+
+
+def shorten(text: str, limit: int) -> str:
+    """Cut to at most `limit` characters, the last of them `…`; an emoji or accented letter is kept or left whole."""
+    if len(text) <= limit:
+        return text
+    if limit < 1:
+        return ""
+    cut = limit - len(ELLIPSIS)
+    places = range(cut, max(0, cut - _LONGEST_CLUSTER), -1)
+    whole = next((place for place in places if not _inside_cluster(text, place)), cut)
+    return text[:whole].rstrip() + ELLIPSIS
+
+
+def _inside_cluster(text: str, place: int) -> bool:
+    """Would a cut before the character at `place` part what is seen as one character?"""
+    before, after = text[place - 1], text[place]
+    if _JOINER in (before, after):
+        return True
+    if unicodedata.category(after).startswith("M") or "\U0001f3fb" <= after <= "\U0001f3ff":
+        return True  # an accent, a variation selector, a skin tone
+    if _is_flag_letter(before) and _is_flag_letter(after):
+        start = place
+        while start > 0 and _is_flag_letter(text[start - 1]):
+            start -= 1
+        return (place - start) % 2 == 1  # flags are pairs of letters
+    return False
+
+
+def _is_flag_letter(character: str) -> bool:
+    return "\U0001f1e6" <= character <= "\U0001f1ff"
+
+
+# --- links ------------------------------------------------------------------------------------------------------
+
+# Strict on purpose: no user part (https://github.com@evil.example), no backslash, no host beyond ASCII.
+_WEB = re.compile(
+    r"https?://([a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?|\[[0-9a-f:.]{2,45}\])(?::[0-9]{1,5})?(?:[/?#][^\s\\<>\"]*)?",
+    re.IGNORECASE | re.ASCII,
+)
+_DOT = "[.\u3002\uff0e\uff61]"  # browsers take each of these for a dot
+_SHOWN_HOST = re.compile(
+    rf"(?<=://)(?:[\w\[\]-]|{_DOT})+"
+    rf"|(?<![\w.-])\w[\w-]{{0,62}}(?:{_DOT}[\w-]{{1,63}}){{0,126}}{_DOT}[^\W\d_][\w-]{{1,62}}(?![\w-])"
+)
+_FILE_ENDINGS = frozenset(
+    {"c", "cpp", "css", "go", "h", "html", "java", "js", "json", "lock", "md", "php", "pl", "py", "rb", "rs", "rst"}
+    | {"sh", "sql", "toml", "ts", "tsx", "txt", "xml", "yaml", "yml"}
+)  # those an agent links to most; some are countries too (.md, .py, .rs)
+
+
+def web_host(url: str) -> str | None:
+    """Name the host an http(s) address leads to, in lower case; None where the address is not safe to link."""
+    found = _WEB.fullmatch(url) if len(url) <= MAX_URL else None
+    return found[1].lower() if found else None
+
+
+def honest_label(label: str, url: str) -> str:
+    """Add the real host to a label that shows another one than `url`, an address `web_host` accepts, leads to."""
+    host = web_host(url)
+    files = re.split(r"[/?#]", url.lower())
+    for shown in _SHOWN_HOST.findall(label):
+        name = re.sub(_DOT, ".", shown).strip(".").lower()
+        is_file = name.rpartition(".")[2] in _FILE_ENDINGS and name in files[3:]
+        if not is_file and name.removeprefix("www.") != (host or "").removeprefix("www."):
+            return f"{label} ({host})"
+    return label
+
+
+def link(url: str, label: str) -> str:
+    """Write a link in `mrkdwn`; an address that is not safe to link gives the label alone, escaped."""
+    label = " ".join(label.split())
+    if web_host(url) is None:
+        return escape(label)
+    shown = honest_label(label, url) or url
+    address = url.replace("|", "%7C").replace("&", "&amp;")
+    return f"<{address}|{escape(shown).replace('|', '¦')}>"  # `|` parts address and label

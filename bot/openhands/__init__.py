@@ -1,0 +1,90 @@
+"""OpenHands, behind one protocol for both of its APIs."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from bot.model import Api, ConversationId, Run, RunId, Seen, Started
+
+
+class OpenHands(Protocol):
+    """What the bot asks of OpenHands.
+
+    Every call may raise `Unauthorised`, `TooFast`, `Unavailable` (nothing was done), `Unreadable`, and, where it
+    changes something, `Unsure` (perhaps done). More is said at each call.
+    """
+
+    @property
+    def api(self) -> Api:
+        """Which of the two APIs this server speaks."""
+        ...
+
+    def link(self, conversation: ConversationId) -> str:
+        """Give the page where people see the conversation."""
+        ...
+
+    async def start(self, run: Run, message: str, about: str) -> Started:
+        """Start a conversation for this attempt; never repeated without `find_start` in between.
+
+        run: V1 uses `conversation_id` (made and stored before), `repository`, `branch`, `model`.
+        about: where the work came from, for the agent's eyes (V1 `system_message_suffix`; V0 has no place for it).
+        Raises `AtCapacity`, `NoAccess`, `Rejected`.
+        """
+        ...
+
+    async def find_start(self, run: Run, message: str, since: datetime) -> Started | None:
+        """Look whether a start whose answer was lost arrived; None: not (yet) there.
+
+        since: our clock just before the first try. Raises `CannotTell` where this server can't show it, or shows
+        several that could be it.
+        """
+        ...
+
+    async def look(self, runs: Sequence[Run]) -> Mapping[RunId, Seen]:
+        """Ask how these runs are, in batches of at most 99 ids; words are not read.
+
+        A run missing from the answer could not be asked about this time. For a starting run (V1) the start task is
+        asked, and the conversation as soon as that is ready.
+        """
+        ...
+
+    async def read(self, run: Run, seen: Seen) -> Seen:
+        """Add the words of this turn, its progress and pull requests to a look at the same run.
+
+        Only events newer than `run.turn_after` count, and only those after the newest message of a person.
+        """
+        ...
+
+    async def last_event(self, run: Run) -> str | None:
+        """Name the newest event of the conversation, as an anchor: what comes later is newer. None: no events."""
+        ...
+
+    async def send(self, run: Run, text: str) -> None:
+        """Send a message to the agent.
+
+        Raises `Asleep` (wake it first), `NotFound` (not ready yet, or deleted), `Archived`, `Rejected`,
+        `Unsupported` (this server takes none).
+        """
+        ...
+
+    async def heard(self, run: Run, text: str, after: str | None) -> bool:
+        """Tell whether a person's message with this text is among the events newer than `after`.
+
+        Raises `CannotTell` where the server has no events.
+        """
+        ...
+
+    async def stop(self, run: Run) -> None:
+        """Interrupt the agent; where its server is out of reach, pause the sandbox. Safe to repeat.
+
+        Raises `NotFound`, `Unsupported`.
+        """
+        ...
+
+    async def resume(self, run: Run) -> None:
+        """Wake a sleeping sandbox. Safe to repeat. Raises `NotFound`, `Archived`, `Unsupported`."""
+        ...
+
+    async def lists(self, repository: str) -> bool:
+        """Tell whether the account can see a repository of exactly this name; False where that can't be told."""
+        ...

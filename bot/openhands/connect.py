@@ -1,0 +1,57 @@
+"""Find out which of the two APIs a server speaks."""
+
+from typing import Literal
+
+import structlog
+
+from bot.errors import NotFound, Rejected, Unreadable, Unsupported
+from bot.model import Api
+from bot.openhands import OpenHands
+from bot.openhands.http import Http
+from bot.openhands.v0 import CONVERSATIONS as V0_CONVERSATIONS
+from bot.openhands.v0 import V0
+from bot.openhands.v1 import CONVERSATIONS as V1_CONVERSATIONS
+from bot.openhands.v1 import V1
+
+log = structlog.get_logger("openhands")
+
+
+async def connect(http: Http, api: Literal["auto", "v1", "v0"]) -> OpenHands:
+    """Give the client for what the server speaks; another `api` than auto says it, then only the key is tried.
+
+    Raises `Unauthorised` for a refused key. Any other `OpenHandsError` means that it can't be told now: try on.
+    """
+    found: OpenHands
+    if api != "v0" and await _speaks_v1(http):
+        found = V1(http)
+    elif api == "v1":
+        raise Unreadable("not V1, though it is said to be")
+    else:
+        await _try_v0(http, certain=api == "v0")
+        found = V0(http)
+    log.info("openhands.connected", api=Api(found.api).value, asked=api)
+    return found
+
+
+async def _speaks_v1(http: Http) -> bool:
+    """Ask for a count, which changes nothing. The status does not decide: a server's web page is a 200 as well."""
+    answer = await http.get(f"{V1_CONVERSATIONS}/count")
+    try:
+        return type(answer.value()) is int
+    except (NotFound, Rejected, Unreadable, Unsupported):
+        return False
+
+
+async def _try_v0(http: Http, *, certain: bool) -> None:
+    """Try the key on the list of conversations, which a V0 server need not have.
+
+    certain: people say that it is V0, so a web page in place of the list is no objection.
+    """
+    answer = await http.get(V0_CONVERSATIONS, {"limit": 1})
+    try:
+        answer.value()
+    except (NotFound, Rejected, Unsupported):
+        return
+    except Unreadable:
+        if not certain:
+            raise

@@ -1,0 +1,174 @@
+"""What happened in a conversation, in one shape for both APIs, and what of it counts. Pure."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from bot.model import Failed, Finish, Last, Phase, Reason, Said, Wants
+from bot.mrkdwn import clean, redact, shorten
+
+ANSWER_LENGTH = 30_000  # characters of the agent's last words that are kept
+DETAIL_LENGTH = 300  # characters
+LINE_LENGTH = 150  # characters of progress
+
+
+class Kind(StrEnum):
+    """What an event is to us."""
+
+    MESSAGE = "message"
+    """A person's message: a turn begins."""
+    FINISH = "finish"
+    SAID = "said"
+    """A plain message of the agent."""
+    ACTION = "action"
+    ANSWER = "answer"
+    """An action was carried out, or refused."""
+    ERROR = "error"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One event; which fields are filled goes by its kind."""
+
+    id: str
+    kind: Kind
+    text: str = ""
+    """A message as it was written; the words of an end, an error, or a line on what is being done. Not redacted."""
+    code: str = ""
+    """The server's name for an error."""
+    answers: str = ""
+    """The id of the action an answer is to."""
+    tool: str = ""
+    command: str = ""
+    risk: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Words:
+    """What the events say of this turn."""
+
+    last: Last | None
+    progress: str
+    settled: bool
+    """Older events would not change this."""
+
+
+# Phases in which the turn may have ended with words. Asleep, lost or deleted, the last words are still there.
+_ENDINGS = frozenset({Phase.ENDED, Phase.ASLEEP, Phase.MISSING, Phase.GONE})
+
+
+def words_of(events: Sequence[Event], phase: Phase, turn_after: str | None) -> Words:
+    """Read newest events first, as far as they are this turn's: after the newest message and after `turn_after`.
+
+    What waits for approval is told by the phase: whatever stands unanswered is what it waits for, in any turn.
+    """
+    turn, whole = _this_turn(events, turn_after)
+    progress = next((one_line(event.text) for event in turn if event.kind is Kind.ACTION), "")
+    last: Last | None = None
+    if phase in _ENDINGS:
+        last = _ending(turn)
+    elif phase is Phase.ERROR:
+        last = next((failed(event.code, event.text) for event in turn if event.kind is Kind.ERROR), None)
+    elif phase is Phase.STUCK:
+        last = Failed(Reason.STUCK)
+    elif phase is Phase.WANTS_APPROVAL:
+        last = _wanted(events)
+        whole = False
+    wordless = phase not in _ENDINGS | {Phase.ERROR, Phase.WANTS_APPROVAL}
+    return Words(last=last, progress=progress, settled=whole or last is not None or (wordless and bool(progress)))
+
+
+def _this_turn(events: Iterable[Event], turn_after: str | None) -> tuple[list[Event], bool]:
+    """Cut off what is older than this turn; also tell whether the cut was reached."""
+    turn: list[Event] = []
+    for event in events:
+        if event.kind is Kind.MESSAGE or event.id == turn_after:
+            return turn, True
+        turn.append(event)
+    return turn, False
+
+
+def _ending(turn: Iterable[Event]) -> Finish | Said | None:
+    """Give the words the turn ended with; None where the agent's newest step is no end."""
+    for event in turn:
+        match event.kind:
+            case Kind.FINISH:
+                return Finish(outside(event.text, ANSWER_LENGTH))
+            case Kind.SAID:
+                return Said(outside(event.text, ANSWER_LENGTH))
+            case Kind.ACTION | Kind.ERROR:
+                return None
+            case _:
+                continue
+    return None
+
+
+def _wanted(events: Iterable[Event]) -> Wants | None:
+    """Give the newest action nobody has carried out or refused."""
+    answered = set[str]()
+    for event in events:
+        if event.kind is Kind.ANSWER:
+            answered.add(event.answers)
+        elif event.kind is Kind.ACTION and event.id not in answered:
+            command = outside(event.command, DETAIL_LENGTH) or one_line(event.text)
+            return Wants(event.id, outside(event.tool, LINE_LENGTH), command, event.risk)
+    return None
+
+
+# --- errors -----------------------------------------------------------------------------------------------------
+
+# Parts of a V1 error code, of a V0 status code or of an error's words, the first that fits counts.
+_REASONS = (
+    (re.compile(r"max_?iterations|maximum iteration", re.IGNORECASE), Reason.MAX_STEPS),
+    (re.compile(r"stuck", re.IGNORECASE), Reason.STUCK),
+    (re.compile(r"LLM_?Authentication|litellm\.AuthenticationError", re.IGNORECASE), Reason.MODEL_KEY),
+    (re.compile(r"rate_?limit|budget|out_of_credits|quota", re.IGNORECASE), Reason.MODEL_LIMIT),
+    (
+        re.compile(r"service_?unavailable|internal_?server_?error|llm_?timeout|APIConnection", re.IGNORECASE),
+        Reason.MODEL_DOWN,
+    ),
+    (re.compile(r"^LLM|_LLM_|litellm\.", re.IGNORECASE), Reason.MODEL_REFUSED),
+)
+_LITELLM = re.compile(r"^(?:\w+: )?litellm\.\w+: .{0,120}? - ")  # the library's own words before the provider's
+
+
+def failed(code: str, detail: str) -> Failed:
+    """Turn an error into a reason and the provider's own words.
+
+    code: the server's name for it; where it has one, that decides, since the words quote anything.
+    """
+    named = code or detail
+    reason = next((reason for pattern, reason in _REASONS if pattern.search(named)), Reason.AGENT_ERROR)
+    words = "" if detail.startswith("STATUS$") else _LITELLM.sub("", detail)
+    return Failed(reason, outside(words, DETAIL_LENGTH))
+
+
+# --- text from outside ------------------------------------------------------------------------------------------
+
+_PULL_REQUEST = re.compile(
+    r"https://[\w.-]{1,200}(?::\d{1,5})?/[\w.~/-]{1,300}?/(?:pull|merge_requests|pull-requests)/\d{1,10}(?!\d)",
+    re.ASCII,
+)
+
+
+def outside(text: str, limit: int) -> str:
+    """Make words from outside fit to be shown: cleaned, redacted, at most `limit` characters."""
+    return shorten(redact(clean(text)), limit)
+
+
+def one_line(text: str, limit: int = LINE_LENGTH) -> str:
+    return shorten(" ".join(redact(clean(text)).split()), limit)
+
+
+def pull_requests(text: str, known: Iterable[str] = ()) -> tuple[str, ...]:
+    """List links to pull and merge requests, the known ones first, each once."""
+    return tuple(dict.fromkeys([*known, *_PULL_REQUEST.findall(text)]))
+
+
+def numbered_pull_requests(numbers: Iterable[int], repository: str | None, provider: str | None) -> tuple[str, ...]:
+    """Make links of bare numbers, which is possible on GitHub only: elsewhere the host is not known."""
+    if repository is None or provider not in {None, "github"}:
+        return ()
+    return tuple(f"https://github.com/{repository}/pull/{number}" for number in numbers)

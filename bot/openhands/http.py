@@ -1,0 +1,320 @@
+"""One HTTP client for OpenHands: a call becomes an `Answer`, an answer its value or one of our errors.
+
+Nothing here repeats a call, apart from the one look for the header in which a server takes the key. No key, address,
+query or body gets into an exception's text: what it wraps is left behind with `from None`.
+"""
+
+import asyncio
+import json
+import logging
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from bot.clock import Clock
+from bot.errors import (
+    Archived,
+    Asleep,
+    AtCapacity,
+    NotFound,
+    OpenHandsError,
+    Rejected,
+    TooFast,
+    Unauthorised,
+    Unavailable,
+    Unreadable,
+    Unsupported,
+    Unsure,
+)
+from bot.mrkdwn import clean, redact, shorten
+from bot.pacing import Patience
+
+MAX_BYTES = 20_000_000  # of one answer, unpacked; a page of events with long outputs has some hundred thousand
+WORDS_LENGTH = 300  # characters of the server's own words
+LONGEST_RETRY_S = 3600.0  # a longer one is taken for nonsense
+RETRY_AFTER_S = 1.0  # where a 429 names no time; what servers were seen to name
+
+SESSION_HEADER = "X-Session-API-Key"
+BEARER = "Authorization"
+
+# What fails before anything was sent; every other failure may have come after.
+_NOTHING_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
+_NO_PROXY_TO = ("all://localhost", "all://127.0.0.1", "all://[::1]")  # a proxy could not reach ours
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a server said to one call."""
+
+    status: int
+    changes: bool
+    """The call was one that changes something."""
+    asked_at: datetime
+    """Our clock when the request was sent."""
+    readable: bool
+    """The body is JSON."""
+    body: Any = field(default=None, repr=False)
+    """The JSON; None where it is none."""
+    retry_after_s: float | None = None
+
+    @property
+    def words(self) -> str:
+        """The server's own explanation, cleaned, redacted and shortened; empty where it gives none."""
+        found: Any = self.body
+        if isinstance(found, dict):
+            found = found.get("detail") or found.get("message") or found.get("error")
+        if isinstance(found, list):  # a validation error: one entry a field
+            found = "; ".join(str(one["msg"]) for one in found if isinstance(one, dict) and "msg" in one)
+        return shorten(redact(clean(found)), WORDS_LENGTH) if isinstance(found, str) else ""
+
+    def value(self) -> Any:
+        """Give the JSON of a success, else raise what the status means in general."""
+        if 200 <= self.status < 300 and self.readable:
+            return self.body
+        raise self.error()
+
+    def error(self) -> OpenHandsError:
+        """Name what an answer without a value means, where the call has no table of its own."""
+        match self.status:
+            case 401:
+                return Unauthorised("401")
+            case 403 if self.readable:
+                return Unauthorised("403")
+            case 429:
+                return self._too_many()
+            case 503:
+                return Unavailable("503")
+            case status if status >= 500:
+                return Unsure(str(status)) if self.changes else Unavailable(str(status))
+            case status if status < 300:
+                return Unsure("an answer that can't be read") if self.changes else Unreadable("not JSON")
+            case _ if not self.readable:
+                return Unreadable(f"{self.status}, not JSON")
+            case 404:
+                return NotFound("404")
+            case 405:
+                return Unsupported("405")
+            case 409:
+                return Asleep("409")
+            case 410:
+                return Archived("410")
+            case status if status >= 400:
+                return Rejected(self.words)
+            case _:
+                return Unreadable(f"{self.status}, a redirect")
+
+    def _too_many(self) -> OpenHandsError:
+        """Tell the account's limit, which is named in the body, from a limit on calls."""
+        detail = self.body.get("detail") if isinstance(self.body, dict) else None
+        if isinstance(detail, dict) and "error" in detail:
+            return AtCapacity("no free slot")
+        return TooFast(RETRY_AFTER_S if self.retry_after_s is None else self.retry_after_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Call:
+    method: str
+    url: str
+    params: Mapping[str, Any] | None = field(repr=False)
+    body: Mapping[str, Any] | None = field(repr=False)
+    timeout_s: float
+
+
+def read_as(model: type[Model], value: Any) -> Model:
+    """Check an answer's shape; raises `Unreadable`, without pydantic's text, which quotes the answer."""
+    try:
+        return model.model_validate(value)
+    except ValidationError:
+        raise Unreadable(f"not a {model.__name__}") from None
+
+
+class Limiter:
+    """At most so many calls within any stretch of time, first come first served."""
+
+    def __init__(self, calls_per_s: float, clock: Clock) -> None:
+        calls = max(1, int(calls_per_s))
+        self._window = timedelta(seconds=calls / calls_per_s)
+        self._slots: deque[datetime] = deque(maxlen=calls)
+        self._clock = clock
+
+    async def turn(self) -> None:
+        """Wait until one more call is allowed; places are given away in the order of asking."""
+        now = slot = self._clock.now()
+        if len(self._slots) == self._slots.maxlen:
+            slot = max(now, self._slots[0] + self._window)
+        self._slots.append(slot)
+        if slot > now:
+            await self._clock.wait(None, slot)
+
+
+class Http:
+    """The client: base address, key, time-outs and pace. Close it when done."""
+
+    def __init__(
+        self,
+        base_url: str,
+        key: str,
+        *,
+        clock: Clock,
+        patience: Patience,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        """Make ready; nothing is sent yet.
+
+        base_url: of the app server, without `/api`.
+        key: empty where the server needs none; then no header is sent.
+        transport: replaces the network, for tests.
+        """
+        self.base_url = base_url.rstrip("/")
+        self.clock = clock
+        self.patience = patience
+        self.key_works = False
+        """A call with this key, in the header now used, has been answered well."""
+        # The cloud takes the key as a bearer, a self-hosted server with SESSION_API_KEY in its own header.
+        self._headers = [{BEARER: f"Bearer {key}"}, {SESSION_HEADER: key}] if key else [{}]
+        self._limiters: dict[str, Limiter] = {}
+        for name in ("httpx", "httpcore"):  # they log addresses with their queries, and headers
+            logging.getLogger(name).setLevel(logging.WARNING)
+        self._client = httpx.AsyncClient(
+            transport=transport,
+            mounts=None if transport else dict.fromkeys(_NO_PROXY_TO),
+            limits=httpx.Limits(max_connections=None),  # a message may hold one for 30 s; the limiter sets the pace
+            headers={"User-Agent": "openhands-for-slack", "Accept": "application/json"},
+        )
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+    async def get(
+        self, url: str, params: Mapping[str, Any] | None = None, *, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        """Read something; see `ask`."""
+        return await self.ask("GET", url, params=params, headers=headers)
+
+    async def post(
+        self,
+        url: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+    ) -> Answer:
+        """Change something; see `ask`."""
+        return await self.ask("POST", url, body=body, headers=headers, timeout_s=timeout_s)
+
+    async def ask(
+        self,
+        method: str,
+        url: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+    ) -> Answer:
+        """Make one call and give whatever was answered.
+
+        url: a path of the app server, or a full address elsewhere, which needs its own `headers`: our key is not sent.
+        timeout_s: for the whole call; `Patience.openhands_timeout_s` unless said.
+        Raises `Unavailable` (nothing was sent, or a read failed), `Unsure` (a change whose answer was lost) and
+        `Unreadable` (no address, or a read with too long an answer).
+        """
+        ours = url.startswith("/") and headers is None
+        call = _Call(
+            method=method,
+            url=self.base_url + url if url.startswith("/") else url,
+            params=params,
+            body=body,
+            timeout_s=self.patience.openhands_timeout_s if timeout_s is None else timeout_s,
+        )
+        answer = await self._once(call, self._headers[0] if ours else headers)
+        if ours and _key_refused(answer) and not self.key_works and len(self._headers) > 1:
+            answer = await self._once(call, self._headers[1])
+            if not _key_refused(answer):
+                self._headers = self._headers[1:]
+        if ours and 200 <= answer.status < 300 and answer.readable:
+            self.key_works = True
+        return answer
+
+    async def _once(self, call: _Call, headers: Mapping[str, str] | None) -> Answer:
+        changes = call.method != "GET"
+        await self._limiter(call.url).turn()
+        asked_at = self.clock.now()
+        try:
+            async with (
+                asyncio.timeout(call.timeout_s),
+                self._client.stream(
+                    call.method,
+                    call.url,
+                    params=call.params,
+                    json=call.body,
+                    headers=headers,
+                    # Half for the connection, so that this time-out, which tells that nothing was sent, comes first.
+                    timeout=httpx.Timeout(call.timeout_s, connect=call.timeout_s / 2),
+                ) as response,
+            ):
+                content = await _bounded(response)
+        except _NOTHING_SENT as failure:
+            raise Unavailable(type(failure).__name__) from None
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol):
+            raise Unreadable("not an address") from None
+        except (httpx.HTTPError, TimeoutError) as failure:
+            lost = type(failure).__name__
+            raise (Unsure(lost) if changes else Unavailable(lost)) from None
+        try:
+            found = None if content is None else json.loads(content)
+            readable = content is not None
+        except (ValueError, RecursionError):
+            found, readable = None, False
+        return Answer(
+            status=response.status_code,
+            changes=changes,
+            asked_at=asked_at,
+            readable=readable,
+            body=found,
+            retry_after_s=_seconds(response.headers.get("Retry-After")),
+        )
+
+    def _limiter(self, url: str) -> Limiter:
+        server = origin(url)
+        if server not in self._limiters:
+            self._limiters[server] = Limiter(self.patience.openhands_calls_per_s, self.clock)
+        return self._limiters[server]
+
+
+def origin(url: str) -> str:
+    """Name the server an address is on; the address itself where it can't be read."""
+    try:
+        read = httpx.URL(url)
+    except httpx.InvalidURL:
+        return url
+    return f"{read.scheme}://{read.netloc.decode()}"
+
+
+def _key_refused(answer: Answer) -> bool:
+    """Tell a refused key from a V0 server's refusal of a repository, which is a 401 with a bare string."""
+    return answer.status == 401 and not isinstance(answer.body, str)
+
+
+async def _bounded(response: httpx.Response) -> bytes | None:
+    """Read a body; None if it is longer than any answer of OpenHands."""
+    content = bytearray()
+    async for part in response.aiter_bytes():
+        content += part
+        if len(content) > MAX_BYTES:
+            return None
+    return bytes(content)
+
+
+def _seconds(header: str | None) -> float | None:
+    """Read a `Retry-After` in seconds; a date, which no OpenHands sends, counts as none."""
+    if header is None or not (header.isascii() and header.isdigit()):
+        return None
+    return min(float(header), LONGEST_RETRY_S)

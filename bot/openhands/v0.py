@@ -1,0 +1,396 @@
+"""OpenHands' V0 API: servers before 1.0, by its public guide, and what newer ones of them have besides."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from bot.errors import (
+    Archived,
+    Asleep,
+    AtCapacity,
+    CannotTell,
+    NoAccess,
+    NotFound,
+    OpenHandsError,
+    TooFast,
+    Unauthorised,
+    Unavailable,
+    Unreadable,
+    Unsupported,
+    Unsure,
+)
+from bot.model import Api, ConversationId, Failed, Finish, Phase, Reason, Run, RunId, RunState, Said, Seen, Started
+from bot.openhands.events import Kind, numbered_pull_requests, pull_requests, words_of
+from bot.openhands.http import SESSION_HEADER, Answer, Http, read_as
+from bot.openhands.recent import Recent
+from bot.openhands.v0_answers import (
+    Conversation0,
+    ConversationPage,
+    EventPage0,
+    Started0,
+    Story,
+    phase_of,
+    told,
+)
+
+CONVERSATIONS = "/api/conversations"
+
+AT_ONCE = 4  # conversations asked at the same time: this API has no batches
+EVENTS = 100  # of one page; more are refused
+EVENT_PAGES = 20  # in one go
+LIST_PAGES = 20  # of 100 conversations
+CLOCKS_DIFFER = timedelta(minutes=5)  # between the server's and ours, at most
+CLOCKS_AGREE = timedelta(seconds=2)  # what was created earlier than this before we asked may be an older request's
+
+_WORDLESS = frozenset({Phase.STARTING, Phase.START_FAILED})
+
+
+def with_branch(message: str, branch: str | None) -> str:
+    """Say the branch in the message: this API has no field for it."""
+    return message if branch is None else f"{message}\n\nWork on the branch {branch}."
+
+
+class V0:
+    """`OpenHands` on V0. In memory only: the events read so far, and which calls the server has."""
+
+    def __init__(self, http: Http) -> None:
+        self._http = http
+        self._stories = Recent[ConversationId, Story]()
+        self._starting = Recent[RunId, datetime]()
+        self._has_events: bool | None = None
+        """None until tried; so below."""
+        self._has_message: bool | None = None
+
+    @property
+    def api(self) -> Api:
+        return Api.V0
+
+    def link(self, conversation: ConversationId) -> str:
+        return f"{self._http.base_url}/conversations/{conversation}"
+
+    # --- start --------------------------------------------------------------------------------------------------
+
+    async def start(self, run: Run, message: str, about: str) -> Started:  # noqa: ARG002 (there is no place for it)
+        """See `OpenHands.start`. Exactly two fields: servers refuse any other. The branch is in the message."""
+        body = {"initial_user_msg": message} | ({"repository": run.repository} if run.repository else {})
+        # At the account's limit a server may stop another conversation first, which takes as long as a message.
+        answer = await self._http.post(CONVERSATIONS, body, timeout_s=self._http.patience.send_timeout_s)
+        if 200 <= answer.status < 300:
+            try:
+                started = read_as(Started0, answer.value())
+            except Unreadable:
+                raise Unsure("the start was taken, its answer has another shape") from None
+            return Started(conversation_id=ConversationId(started.conversation_id))
+        if answer.status == 500 and not answer.readable and await self._refused_unseen(run, answer.asked_at):
+            raise NoAccess("500")
+        raise refusal(answer, repository=run.repository, key_works=self._http.key_works)
+
+    async def _refused_unseen(self, run: Run, asked_at: datetime) -> bool:
+        """Tell whether a bare 500 was a refusal: a user without any git token gets one, and nothing is created."""
+        if run.repository is None:
+            return False
+        try:
+            return not await self._created(run, asked_at)
+        except OpenHandsError:
+            return False
+
+    async def find_start(self, run: Run, message: str, since: datetime) -> Started | None:
+        """See `OpenHands.find_start`. By time, repository and first message: the API takes no id from us.
+
+        Raises `Unavailable` while a conversation that could be it shows no message yet.
+        """
+        same: list[Conversation0] = []
+        for conversation in await self._created(run, since):
+            first = await self._first_message(conversation)
+            if first is None:
+                raise Unavailable("a conversation without its message yet")
+            if first.strip() == message.strip():
+                same.append(conversation)
+        ours = [one for one in same if one.created is not None and one.created >= since - CLOCKS_AGREE]
+        if not same:
+            return None
+        if len(ours) != 1:
+            raise CannotTell("several, or one that may be an older request's")
+        return Started(conversation_id=ConversationId(ours[0].conversation_id))
+
+    async def _created(self, run: Run, since: datetime) -> list[Conversation0]:
+        """List conversations with the run's repository that may have been created since; the list is newest first."""
+        found: list[Conversation0] = []
+        params: dict[str, Any] = {"limit": 100}
+        for _ in range(LIST_PAGES):
+            answer = await self._http.get(CONVERSATIONS, params)
+            if _no_such_call(answer):
+                raise CannotTell("no list of conversations")
+            page = read_as(ConversationPage, answer.value())
+            young = [one for one in page.results if one.created and one.created >= since - CLOCKS_DIFFER]
+            found += [one for one in young if (one.selected_repository or None) == run.repository]
+            if page.next_page_id is None or len(young) < len(page.results):
+                return found
+            params["page_id"] = page.next_page_id
+        raise Unreadable("a list of conversations without an end")
+
+    async def _first_message(self, conversation: Conversation0) -> str | None:
+        """Give what a person said first; None: nothing yet."""
+        if self._has_events is False:
+            raise CannotTell("no events")
+        answer = await self._ask("GET", conversation, "/events", params={"start_id": 0, "limit": EVENTS})
+        if _no_such_call(answer):
+            raise CannotTell("no events")
+        events = map(told, read_as(EventPage0, answer.value()).events)
+        return next((one.event.text for one in events if one and one.event.kind is Kind.MESSAGE), None)
+
+    # --- look ---------------------------------------------------------------------------------------------------
+
+    async def look(self, runs: Sequence[Run]) -> Mapping[RunId, Seen]:
+        seen: dict[RunId, Seen] = {}
+        failures: list[OpenHandsError] = []
+        places = asyncio.Semaphore(AT_ONCE)
+
+        async def look_at(run: Run) -> None:
+            async with places:
+                if any(isinstance(failure, Unavailable | TooFast | Unauthorised) for failure in failures):
+                    return  # the next one would fare no better, and might wait as long
+                try:
+                    seen[run.id] = await self._look(run, ConversationId(run.conversation_id or ""))
+                except OpenHandsError as failure:
+                    failures.append(failure)
+
+        async with asyncio.TaskGroup() as tasks:
+            for run in runs:
+                if run.conversation_id is not None:
+                    tasks.create_task(look_at(run))
+        if failures and not seen:
+            raise failures[0]
+        return seen
+
+    async def _look(self, run: Run, name: ConversationId) -> Seen:
+        conversation, asked_at = await self._conversation(name)
+        if conversation is None:
+            return Seen(asked_at=asked_at, phase=Phase.GONE)
+        has_words = conversation.runtime in {"RUNNING", "STOPPED"}
+        story = await self._story(conversation) if has_words else None
+        phase = phase_of(conversation.runtime, story, run.turn_after)
+        blind = has_words and story is None
+        last: Finish | Failed | None = Finish("") if blind and phase is Phase.ENDED else None
+        if self._start_stuck(run, phase, asked_at):
+            phase, last = Phase.START_FAILED, Failed(Reason.START_STUCK)
+        return Seen(
+            asked_at=asked_at,
+            phase=phase,
+            last=last,
+            blind=blind,
+            pull_requests=numbered_pull_requests(
+                conversation.pr_number or (), run.repository, conversation.git_provider
+            ),
+        )
+
+    def _start_stuck(self, run: Run, phase: Phase, asked_at: datetime) -> bool:
+        """Tell whether a start has been on its way for too long: a failed one looks so for ever."""
+        if phase is not Phase.STARTING or run.state is not RunState.STARTING:
+            self._starting.drop(run.id)
+            return False
+        since = self._starting.get(run.id)
+        if since is None:
+            self._starting.put(run.id, asked_at)
+            return False
+        return (asked_at - since).total_seconds() >= self._http.patience.start_stuck_s
+
+    async def _conversation(self, name: ConversationId) -> tuple[Conversation0 | None, datetime]:
+        """Look at one conversation; None: unknown or deleted. Also tell when it was asked about."""
+        answer = await self._http.get(f"{CONVERSATIONS}/{name}")
+        try:
+            value = answer.value()
+        except NotFound:
+            value = None
+        return (None if value is None else read_as(Conversation0, value)), answer.asked_at
+
+    async def _story(self, conversation: Conversation0) -> Story | None:
+        """Read on in the events; None where the server has none.
+
+        Raises `Unavailable` if there is more to read than in one go: the next call goes on from there.
+        """
+        if self._has_events is False:
+            return None
+        name = ConversationId(conversation.conversation_id)
+        story = self._stories.get(name) or Story()
+        for _ in range(EVENT_PAGES):
+            answer = await self._ask(
+                "GET", conversation, "/events", params={"start_id": story.next_id, "limit": EVENTS}
+            )
+            if self._has_events is None and _no_such_call(answer):
+                self._has_events = False
+                return None
+            if answer.status == 404 and answer.readable:
+                return story  # older servers have no events of a conversation that does not run
+            page = read_as(EventPage0, answer.value())
+            self._has_events = True
+            story = story.on(page.events)
+            self._stories.put(name, story)
+            if not page.has_more or not page.events:
+                return story
+        raise Unavailable("more events than are read in one go")
+
+    # --- read ---------------------------------------------------------------------------------------------------
+
+    async def read(self, run: Run, seen: Seen) -> Seen:
+        """See `OpenHands.read`. The look has read the events already, so nothing is asked."""
+        story = self._stories.get(run.conversation_id) if run.conversation_id else None
+        if story is None or seen.blind or seen.phase in _WORDLESS:
+            return seen
+        words = words_of(story.events, seen.phase, run.turn_after)
+        said = words.last.words if isinstance(words.last, Finish | Said) else ""
+        return replace(
+            seen, last=words.last, progress=words.progress, pull_requests=pull_requests(said, seen.pull_requests)
+        )
+
+    async def last_event(self, run: Run) -> str | None:
+        story = await self._story(await self._existing(run))
+        return str(story.next_id - 1) if story and story.next_id else None
+
+    async def heard(self, run: Run, text: str, after: str | None) -> bool:
+        conversation = await self._existing(run)
+        start_id = int(after) + 1 if after and after.isdigit() else 0
+        for _ in range(EVENT_PAGES):
+            answer = await self._ask("GET", conversation, "/events", params={"start_id": start_id, "limit": EVENTS})
+            if _no_such_call(answer):
+                raise CannotTell("no events")
+            page = read_as(EventPage0, answer.value())
+            events = [one for one in map(told, page.events) if one]
+            if any(one.event.kind is Kind.MESSAGE and one.event.text.strip() == text.strip() for one in events):
+                return True
+            if not page.has_more or not events:
+                return False
+            start_id = events[-1].number + 1
+        raise CannotTell("more events since than are read")
+
+    # --- act ----------------------------------------------------------------------------------------------------
+
+    async def send(self, run: Run, text: str) -> None:
+        """See `OpenHands.send`. Raises `Unavailable` while the agent is not there: it would never answer.
+
+        Where only the older call exists, `Unsure` even if it was accepted: some servers accept and lose it.
+        """
+        conversation = await self._existing(run)
+        await self._listening(conversation)
+        if self._has_message is not False:
+            answer = await self._ask("POST", conversation, "/message", body={"message": text})
+            self._has_message = not _no_such_call(answer)
+            if self._has_message:
+                _taken(answer)
+                return
+        body = {"action": "message", "args": {"content": text}}
+        answer = await self._ask("POST", conversation, "/events", body=body)
+        if _no_such_call(answer):
+            raise Unsupported("no call for messages")
+        _taken(answer)
+        raise Unsure("accepted by a call that may lose it")
+
+    async def _listening(self, conversation: Conversation0) -> None:
+        match conversation.runtime:
+            case "STOPPED" | "ERROR":
+                raise Asleep(conversation.runtime)
+            case "ARCHIVED":
+                raise Archived("no runtime")
+            case "STARTING":
+                raise Unavailable("still starting")
+            case _:
+                story = await self._story(conversation)
+                if story is not None and story.loading:
+                    raise Unavailable("still starting")
+
+    async def stop(self, run: Run) -> None:
+        """See `OpenHands.stop`. It may wait for the running command, as long as a message does."""
+        conversation = await self._existing(run)
+        if conversation.runtime in {"STOPPED", "ERROR", "ARCHIVED"}:
+            return  # nobody works there
+        answer = await self._ask("POST", conversation, "/stop")
+        if _no_such_call(answer):
+            raise Unsupported("no stop")
+        answer.value()
+
+    async def resume(self, run: Run) -> None:
+        conversation = await self._existing(run)
+        if conversation.runtime == "ARCHIVED":
+            raise Archived("no runtime")
+        if conversation.runtime in {"RUNNING", "STARTING"}:
+            return
+        answer = await self._ask("POST", conversation, "/start", body={})
+        if _no_such_call(answer):
+            raise Unsupported("no start")
+        answer.value()
+
+    async def lists(self, repository: str) -> bool:  # noqa: ARG002 (this API has no search that is documented)
+        return False
+
+    async def _existing(self, run: Run) -> Conversation0:
+        if run.conversation_id is None:
+            raise NotFound("no conversation yet")
+        conversation, _ = await self._conversation(run.conversation_id)
+        if conversation is None:
+            raise NotFound("no such conversation")
+        return conversation
+
+    async def _ask(
+        self,
+        method: str,
+        conversation: Conversation0,
+        call: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | None = None,
+    ) -> Answer:
+        """Make one of the conversation's own calls, where it lives: in the cloud that is another host and key."""
+        url, key = conversation.url or "", conversation.session_api_key
+        elsewhere = key is not None and url.startswith(("https://", "http://"))
+        return await self._http.ask(
+            method,
+            (url if elsewhere else f"{CONVERSATIONS}/{conversation.conversation_id}") + call,
+            params=params,
+            body=body,
+            headers={SESSION_HEADER: key.get_secret_value()} if key is not None and elsewhere else None,
+            timeout_s=None if method == "GET" else self._http.patience.send_timeout_s,
+        )
+
+
+# --- what an answer means ---------------------------------------------------------------------------------------
+
+
+def refusal(answer: Answer, *, repository: str | None, key_works: bool) -> OpenHandsError:
+    """Name what a refused start means.
+
+    The guide has one AuthenticationError for a wrong key and for a repository out of reach; a key that has worked
+    before is not wrong.
+    """
+    body = answer.body
+    if answer.status == 429:
+        error = answer.error()
+        slots = answer.retry_after_s is None and isinstance(error, TooFast)
+        return AtCapacity("no free slot") if slots else error
+    if answer.status == 401 and isinstance(body, str):
+        return NoAccess("401")  # "Unable to access repo …"
+    if answer.status in {400, 401, 403} and isinstance(body, dict):
+        if "GIT_PROVIDER" in str(body.get("msg_id")):
+            return NoAccess(str(answer.status))
+        if "AuthenticationError" in str(body):
+            return NoAccess(str(answer.status)) if repository and key_works else Unauthorised(str(answer.status))
+    error = answer.error()
+    if isinstance(error, NotFound | Unsupported | Asleep | Archived):
+        return Unreadable(f"{answer.status} to a start")
+    return error
+
+
+def _no_such_call(answer: Answer) -> bool:
+    """Tell that the server has no such call: not found without naming the conversation, or its web page."""
+    if answer.status == 404:
+        words = str(answer.body).lower()
+        return not answer.readable or not ("conversation" in words or "session" in words)
+    return answer.status == 405 or (not answer.changes and not answer.readable and 200 <= answer.status < 300)
+
+
+def _taken(answer: Answer) -> None:
+    """Pass a message that was taken, else raise why not."""
+    if answer.status == 500 and "no_conversation" in str(answer.body):
+        raise Asleep("stopped meanwhile")
+    answer.value()

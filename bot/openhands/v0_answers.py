@@ -1,0 +1,202 @@
+"""The shapes of V0's answers, and what they mean. Pure. Lenient as V1's."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import BaseModel, SecretStr, ValidationError
+
+from bot.model import Phase
+from bot.openhands.events import Event, Kind, words_of
+
+STORY_LENGTH = 1_000  # events of one turn that are kept; older ones decide nothing
+
+
+class Started0(BaseModel):
+    conversation_id: str
+
+
+class Conversation0(BaseModel):
+    conversation_id: str
+    status: str | None = None
+    created_at: datetime | None = None
+    selected_repository: str | None = None
+    git_provider: str | None = None
+    pr_number: list[int] | None = None
+    url: str | None = None
+    """Where its further calls go; a full address in the cloud."""
+    session_api_key: SecretStr | None = None
+
+    @property
+    def runtime(self) -> str:
+        """The state of the runtime, not of the agent, in capitals."""
+        return (self.status or "").upper()
+
+    @property
+    def created(self) -> datetime | None:
+        if self.created_at is None or self.created_at.tzinfo is not None:
+            return self.created_at
+        return self.created_at.replace(tzinfo=UTC)
+
+
+class ConversationPage(BaseModel):
+    results: list[Conversation0]
+    next_page_id: str | None = None
+
+
+class EventPage0(BaseModel):
+    events: list[Any]
+    has_more: bool = False
+
+
+# --- events -----------------------------------------------------------------------------------------------------
+
+
+class _Args(BaseModel):
+    content: str | None = None
+    final_thought: str | None = None
+    command: str | None = None
+    security_risk: int | str | None = None
+
+
+class _Extras(BaseModel):
+    agent_state: str | None = None
+    reason: str | None = None
+
+
+class _RawEvent(BaseModel):
+    id: int
+    source: str | None = None
+    message: str | None = None
+    action: str | None = None
+    observation: str | None = None
+    cause: int | None = None
+    args: _Args = _Args()
+    extras: _Extras = _Extras()
+
+
+_FAILED_STATES = frozenset({"error", "rate_limited"})
+_NO_STEPS = frozenset({"system", "recall", "change_agent_state", "condensation", "condensation_request", "null"})
+_RISKS = {0: "LOW", 1: "MEDIUM", 2: "HIGH"}
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One event, and the agent's state if it tells one."""
+
+    number: int
+    event: Event
+    state: str | None
+
+
+def told(value: Any) -> Told | None:
+    """Read one event; one of an unknown shape is OTHER, one without a number None."""
+    try:
+        raw = _RawEvent.model_validate(value)
+    except ValidationError:
+        number = value.get("id") if isinstance(value, dict) else None
+        return Told(number, Event(id=str(number), kind=Kind.OTHER), None) if isinstance(number, int) else None
+    state = raw.extras.agent_state if raw.observation == "agent_state_changed" else None
+    return Told(raw.id, _event(raw, state), state and state.lower())
+
+
+def _event(raw: _RawEvent, state: str | None) -> Event:
+    name = str(raw.id)
+    match raw.action:
+        case "message":
+            return Event(
+                id=name, kind=Kind.SAID if raw.source == "agent" else Kind.MESSAGE, text=raw.args.content or ""
+            )
+        case "finish":
+            return Event(id=name, kind=Kind.FINISH, text=raw.args.final_thought or "")  # its message is a stock phrase
+        case str(action) if raw.source == "agent" and action not in _NO_STEPS:
+            risk = raw.args.security_risk
+            return Event(
+                id=name,
+                kind=Kind.ACTION,
+                text=raw.message or "",
+                tool=action,
+                command=raw.args.command or "",
+                risk=risk if isinstance(risk, str) else _RISKS.get(risk or 0, "UNKNOWN"),
+            )
+        case _ if state and state.lower() in _FAILED_STATES:
+            return Event(
+                id=name, kind=Kind.ERROR, text=raw.extras.reason or "", code="" if raw.extras.reason else state
+            )
+        case None if raw.cause is not None:
+            return Event(id=name, kind=Kind.ANSWER, answers=str(raw.cause))
+        case _:
+            return Event(id=name, kind=Kind.OTHER)
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What the events of a conversation come to, so far as they are read."""
+
+    next_id: int = 0
+    state: str = ""
+    """The agent's newest state; empty before the first."""
+    events: Sequence[Event] = ()
+    """Newest first, back to the newest message of a person."""
+
+    def on(self, values: Iterable[Any]) -> "Story":
+        """Read on. Repeats change nothing."""
+        next_id, state, events = self.next_id, self.state, list(reversed(self.events))
+        for one in filter(None, map(told, values)):
+            if one.number < next_id:
+                continue
+            next_id = one.number + 1
+            state = one.state or state
+            if one.event.kind is Kind.MESSAGE:
+                events.clear()
+            events.append(one.event)
+        return Story(next_id, state, tuple(reversed(events[-STORY_LENGTH:])))
+
+    @property
+    def loading(self) -> bool:
+        """The agent is not there yet: a message would be taken and never answered."""
+        return self.state in {"", "loading", "init"}
+
+
+_STATES = {
+    "": Phase.STARTING,
+    "init": Phase.STARTING,
+    "loading": Phase.STARTING,
+    "running": Phase.WORKING,
+    "user_confirmed": Phase.WORKING,
+    "user_rejected": Phase.WORKING,
+    "finished": Phase.ENDED,
+    "rejected": Phase.ENDED,
+    "awaiting_user_input": Phase.ENDED,
+    "awaiting_user_confirmation": Phase.WANTS_APPROVAL,
+    "paused": Phase.PAUSED,
+    "error": Phase.ERROR,
+    "rate_limited": Phase.ERROR,
+}
+
+
+def phase_of(runtime: str, story: Story | None, turn_after: str | None) -> Phase:
+    """Tell the phase from the runtime's state and, where the server has events, the agent's.
+
+    story: None where the server has no events. Then only the runtime can end the run.
+    """
+    match runtime:
+        case "STARTING":
+            return Phase.STARTING
+        case "ERROR":
+            return Phase.BROKEN
+        case "ARCHIVED":
+            return Phase.MISSING
+        case "RUNNING" if story is None:
+            return Phase.WORKING
+        case "RUNNING" if story is not None and story.state != "stopped":
+            return _STATES.get(story.state, Phase.UNKNOWN)
+        case "STOPPED" if story is None:
+            return Phase.ENDED
+        case "RUNNING" | "STOPPED" if story is not None:
+            # The state is "stopped" as well; whether the turn had ended before is in its events.
+            ends = (phase for phase in (Phase.ENDED, Phase.ERROR) if words_of(story.events, phase, turn_after).last)
+            return next(ends, Phase.ASLEEP)
+        case _:
+            return Phase.UNKNOWN

@@ -1,0 +1,350 @@
+"""OpenHands' V1 API: the cloud, and servers since 1.0."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Generic, TypeVar
+from urllib.parse import quote
+from uuid import UUID
+
+from pydantic import BaseModel
+
+from bot.errors import (
+    Archived,
+    Asleep,
+    CannotTell,
+    NoAccess,
+    NotFound,
+    OpenHandsError,
+    Rejected,
+    Unauthorised,
+    Unavailable,
+    Unreadable,
+    Unsupported,
+    Unsure,
+)
+from bot.model import Api, ConversationId, Failed, Finish, Phase, Reason, Run, RunId, RunState, Said, Seen, Started
+from bot.openhands.events import Kind, pull_requests, words_of
+from bot.openhands.http import Answer, Http, read_as
+from bot.openhands.recent import Recent
+from bot.openhands.v1_answers import Conversation, RepositoryPage, StartTask, TaskPage, seen_of
+from bot.openhands.v1_events import AGENT_TIMEOUT_S, EventReader, agent_headers
+
+CONVERSATIONS = "/api/v1/app-conversations"
+TASKS = f"{CONVERSATIONS}/start-tasks"
+
+BATCH = 99  # ids in one look; 100 are refused
+CLOCKS_DIFFER = timedelta(minutes=5)  # between the server's and ours, at most, when looking for what was started since
+TASK_PAGES = 100  # of 100 start tasks since then; more is no answer
+
+WORDS_LIMIT, WORDS_PAGES = 20, 10  # events a page; a turn with more steps since its last words has not ended
+HEARD_LIMIT, HEARD_PAGES = 100, 20
+
+PROVIDERS = ("github", "gitlab", "bitbucket")  # those the search for a repository is tried with
+REJECTION = "Stopped by a person."  # what the agent is told of an action it must not carry out
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found(Generic[Model]):
+    """One entry of a batch."""
+
+    entry: Model | None
+    asked_at: datetime
+
+
+class V1:
+    """`OpenHands` on V1. In memory only: the latest look at each conversation, with its agent server's key."""
+
+    def __init__(self, http: Http) -> None:
+        self._http = http
+        self._reader = EventReader(http)
+        self._known = Recent[ConversationId, Conversation]()
+        self._task_news = Recent[RunId, tuple[str | None, datetime]]()
+
+    @property
+    def api(self) -> Api:
+        return Api.V1
+
+    def link(self, conversation: ConversationId) -> str:
+        return f"{self._http.base_url}/conversations/{conversation}"
+
+    # --- start --------------------------------------------------------------------------------------------------
+
+    async def start(self, run: Run, message: str, about: str) -> Started:
+        body = {
+            "conversation_id": run.conversation_id,
+            "initial_message": {"content": [{"type": "text", "text": message}]},
+            "selected_repository": run.repository,
+            "selected_branch": run.branch,
+            "llm_model": run.model,
+            "trigger": "slack",
+            "system_message_suffix": about or None,
+        }
+        answer = await self._http.post(CONVERSATIONS, {key: value for key, value in body.items() if value is not None})
+        if answer.status == 403 and answer.readable and run.repository:
+            raise NoAccess("403")
+        try:
+            task = read_as(StartTask, answer.value())
+        except (NotFound, Unsupported, Asleep, Archived):
+            raise Unreadable(f"{answer.status} to a start") from None
+        except Unreadable:
+            if 200 <= answer.status < 300:
+                raise Unsure("the start was taken, its answer has another shape") from None
+            raise
+        return Started(conversation_id=_id_of(run), start_task_id=str(task.id))
+
+    async def find_start(self, run: Run, message: str, since: datetime) -> Started | None:  # noqa: ARG002 (V0 goes by the text)
+        """See `OpenHands.find_start`; by the conversation's id, so nothing else can be taken for it."""
+        ours = _uuid(_id_of(run))
+        if ours is None:
+            raise CannotTell("not an id of V1")
+        if await self._conversation(run) is not None:
+            return Started(conversation_id=_id_of(run), start_task_id=run.start_task_id)
+        # The filter by conversation finds a task only once it is ready; the plain list has it within a second.
+        since_text = (since - CLOCKS_DIFFER).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        page_id: str | None = None
+        for _ in range(TASK_PAGES):
+            params = {"created_at__gte": since_text, "limit": 100}
+            answer = await self._http.get(
+                f"{TASKS}/search", params if page_id is None else {**params, "page_id": page_id}
+            )
+            page = read_as(TaskPage, answer.value())
+            for task in page.items:
+                if task.request.conversation_id == ours:
+                    return Started(conversation_id=_id_of(run), start_task_id=str(task.id))
+            page_id = page.next_page_id
+            if page_id is None:
+                return None
+        raise Unreadable("a list of start tasks without an end")
+
+    # --- look ---------------------------------------------------------------------------------------------------
+
+    async def look(self, runs: Sequence[Run]) -> Mapping[RunId, Seen]:
+        starting = [run for run in runs if run.state is RunState.STARTING and run.start_task_id]
+        tasks, no_tasks = await self._batches(TASKS, {run.id: _uuid(run.start_task_id) for run in starting}, StartTask)
+        seen: dict[RunId, Seen] = {}
+        for run in starting:
+            found = tasks.get(run.id)
+            if found and found.entry and not found.entry.ready:
+                seen[run.id] = self._started(run, found.entry, found.asked_at)
+        unasked = {run.id for run in starting if run.id not in tasks}
+        there = [run for run in runs if run.id not in seen and run.id not in unasked and run.conversation_id]
+        entries, no_entries = await self._batches(
+            CONVERSATIONS, {run.id: _uuid(run.conversation_id) for run in there}, Conversation
+        )
+        for run in there:
+            if one := entries.get(run.id):
+                seen[run.id] = self._seen(run, one.entry, one.asked_at)
+        if not seen and (failure := no_tasks or no_entries):
+            raise failure
+        return seen
+
+    def _started(self, run: Run, task: StartTask, asked_at: datetime) -> Seen:
+        """Tell how a start goes that is not ready: it is on its way, has failed, or has been forgotten."""
+        phase, last = Phase.STARTING, None
+        news = self._task_news.get(run.id)
+        if task.failed:
+            phase, last = Phase.START_FAILED, task.failure(run)
+        elif news is None or news[0] != task.updated_at:
+            self._task_news.put(run.id, (task.updated_at, asked_at))  # by our clock: the server's may differ
+        elif (asked_at - news[1]).total_seconds() >= self._http.patience.start_stuck_s:
+            phase, last = Phase.START_FAILED, Failed(Reason.START_STUCK)
+        return Seen(asked_at=asked_at, phase=phase, last=last, start_task_id=run.start_task_id)
+
+    def _seen(self, run: Run, conversation: Conversation | None, asked_at: datetime) -> Seen:
+        self._task_news.drop(run.id)
+        if conversation is not None:
+            self._known.put(_id_of(run), conversation)
+            return seen_of(run, conversation, asked_at)
+        self._known.drop(_id_of(run))
+        # Without a task to tell, a conversation that is not there yet can't be told from one that is there no more.
+        on_its_way = run.state is RunState.STARTING and run.start_task_id is None
+        phase = Phase.STARTING if on_its_way else Phase.GONE
+        return Seen(asked_at=asked_at, phase=phase, start_task_id=run.start_task_id)
+
+    async def _batches(
+        self, path: str, ids: Mapping[RunId, UUID | None], shape: type[Model]
+    ) -> tuple[dict[RunId, _Found[Model]], OpenHandsError | None]:
+        """Ask for many entries by id. What could not be asked or read is missing; also give the last reason why.
+
+        One malformed id would cost its whole batch the answer, so those are left out.
+        """
+        found: dict[RunId, _Found[Model]] = {}
+        failure: OpenHandsError | None = None
+        valid = [(run, one) for run, one in ids.items() if one is not None]
+        for start in range(0, len(valid), BATCH):
+            part = valid[start : start + BATCH]
+            try:
+                answer = await self._http.get(path, {"ids": [str(one) for _, one in part]})
+                entries = answer.value()
+                if not isinstance(entries, list) or len(entries) != len(part):
+                    raise Unreadable("not one entry for each id")
+            except OpenHandsError as failed:
+                failure = failed
+                if isinstance(failed, Rejected | Unreadable):
+                    continue
+                break  # the next batch would fare no better, and might wait as long
+            for (run, _), entry in zip(part, entries, strict=True):
+                try:
+                    read = None if entry is None else read_as(shape, entry)
+                except Unreadable as failed:
+                    failure = failed
+                    continue
+                found[run] = _Found(read, answer.asked_at)
+        return found, failure
+
+    async def _conversation(self, run: Run) -> Conversation | None:
+        """Look at one conversation anew: what is needed to act must be true now."""
+        looked, failure = await self._batches(CONVERSATIONS, {run.id: _uuid(_id_of(run))}, Conversation)
+        if failure is not None:
+            raise failure
+        conversation = looked[run.id].entry if run.id in looked else None
+        if conversation is not None:
+            self._known.put(_id_of(run), conversation)
+        return conversation
+
+    # --- read ---------------------------------------------------------------------------------------------------
+
+    async def read(self, run: Run, seen: Seen) -> Seen:
+        if seen.phase in {Phase.STARTING, Phase.START_FAILED} or run.conversation_id is None:
+            return seen
+        reading = await self._reader.read(
+            run.conversation_id,
+            await self._latest(run, seen.phase),
+            limit=WORDS_LIMIT,
+            pages=WORDS_PAGES,
+            enough=lambda events: words_of(events, seen.phase, run.turn_after).settled,
+        )
+        words = words_of(reading.events, seen.phase, run.turn_after)
+        said = words.last.words if isinstance(words.last, Finish | Said) else ""
+        return replace(
+            seen,
+            last=words.last,
+            progress=words.progress,
+            pull_requests=pull_requests(said, seen.pull_requests),
+        )
+
+    async def _latest(self, run: Run, phase: Phase | None) -> Conversation | None:
+        """Give the latest look, asking anew only after a restart; None where the conversation is gone."""
+        if phase is Phase.GONE:
+            return None
+        return self._known.get(_id_of(run)) or await self._conversation(run)
+
+    async def last_event(self, run: Run) -> str | None:
+        known = await self._latest(run, run.phase)
+        reading = await self._reader.read(_id_of(run), known, limit=1, pages=1, enough=bool)
+        return reading.events[0].id if reading.events else None
+
+    async def heard(self, run: Run, text: str, after: str | None) -> bool:
+        """See `OpenHands.heard`. Where `after` itself is not there yet, nothing there is known to be newer."""
+        reading = await self._reader.read(
+            _id_of(run),
+            await self._latest(run, run.phase),
+            limit=HEARD_LIMIT,
+            pages=HEARD_PAGES,
+            enough=lambda events: any(event.id == after for event in events),
+        )
+        ids = [event.id for event in reading.events]
+        if after is not None and after not in ids:
+            if reading.complete:
+                return False
+            raise CannotTell("more events since than are read")
+        newer = reading.events if after is None else reading.events[: ids.index(after)]
+        return any(event.kind is Kind.MESSAGE and event.text.strip() == text.strip() for event in newer)
+
+    # --- act ----------------------------------------------------------------------------------------------------
+
+    async def send(self, run: Run, text: str) -> None:
+        answer = await self._http.post(
+            f"{CONVERSATIONS}/{_id_of(run)}/send-message",
+            {"role": "user", "content": [{"type": "text", "text": text}], "run": True},
+            timeout_s=self._http.patience.send_timeout_s,
+        )
+        if answer.status == 502 and answer.words.startswith("Agent server error: 404"):
+            raise Archived("the agent server does not know the conversation")
+        if answer.status == 404 and answer.words.startswith("Sandbox"):
+            raise Archived("no sandbox")
+        answer.value()
+
+    async def stop(self, run: Run) -> None:
+        """See `OpenHands.stop`. While it waits for approval an interrupt does nothing: the action is rejected."""
+        conversation = await self._conversation(run)
+        if conversation is None:
+            raise NotFound("no such conversation")
+        if conversation.phase in {Phase.MISSING, Phase.BROKEN} or conversation.sandbox_status == "PAUSED":
+            return  # nobody works there
+        try:
+            if conversation.phase is Phase.WANTS_APPROVAL:
+                answer = await self._tell_agent(
+                    conversation, "events/respond_to_confirmation", {"accept": False, "reason": REJECTION}
+                )
+            else:
+                answer = await self._tell_agent(conversation, "interrupt")
+            if answer.status in {400, 404} and answer.readable:
+                raise NotFound("the agent server does not know the conversation")
+            answer.value()
+        except (Unavailable, Unsure, Unreadable, Unauthorised):
+            await self._sandbox(conversation, "pause")
+
+    async def resume(self, run: Run) -> None:
+        conversation = await self._conversation(run)
+        if conversation is None:
+            raise NotFound("no such conversation")
+        if conversation.phase is Phase.MISSING:
+            raise Archived("no sandbox")  # a call would answer 200 and do nothing
+        if conversation.phase is Phase.ASLEEP:
+            await self._sandbox(conversation, "resume")
+
+    async def _tell_agent(
+        self, conversation: Conversation, call: str, body: Mapping[str, object] | None = None
+    ) -> Answer:
+        if not conversation.conversation_url:
+            raise Unavailable("no agent server")
+        return await self._http.post(
+            f"{conversation.conversation_url}/{call}",
+            body,
+            headers=agent_headers(conversation),
+            timeout_s=min(AGENT_TIMEOUT_S, self._http.patience.openhands_timeout_s),
+        )
+
+    async def _sandbox(self, conversation: Conversation, call: str) -> None:
+        if conversation.sandbox_id is None:
+            raise NotFound("no sandbox")
+        answer = await self._http.post(f"/api/v1/sandboxes/{quote(conversation.sandbox_id, safe='')}/{call}")
+        if answer.status == 404:
+            raise Archived("no sandbox")
+        answer.value()
+
+    # --- repositories -------------------------------------------------------------------------------------------
+
+    async def lists(self, repository: str) -> bool:
+        for provider in PROVIDERS:
+            params = {"provider": provider, "query": repository}
+            try:
+                answer = await self._http.get("/api/v1/git/repositories/search", params)
+                names = _names(answer)
+            except (NotFound, Rejected, Unauthorised, Unreadable, Unsupported):
+                continue  # that provider is not connected, or this server has no such search
+            if repository.lower() in names:
+                return True
+        return False
+
+
+def _names(answer: Answer) -> Iterable[str]:
+    return {one.full_name.lower() for one in read_as(RepositoryPage, answer.value()).items}
+
+
+def _id_of(run: Run) -> ConversationId:
+    if run.conversation_id is None:
+        raise NotFound("no conversation yet")
+    return run.conversation_id
+
+
+def _uuid(text: str | None) -> UUID | None:
+    """Read an id, with or without dashes: the server answers with either; None where it is none."""
+    try:
+        return UUID(text or "")
+    except ValueError:
+        return None

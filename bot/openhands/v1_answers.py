@@ -1,0 +1,181 @@
+"""The shapes of V1's answers, and what they mean. Pure.
+
+Models are lenient: unknown fields are ignored, missing ones are None, and no status word is refused.
+"""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel, SecretStr, ValidationError
+
+from bot.model import Failed, Phase, Reason, Run, Seen
+from bot.openhands.events import Event, Kind, numbered_pull_requests
+
+
+class Metrics(BaseModel):
+    accumulated_cost: float | None = None
+
+
+class Conversation(BaseModel):
+    id: UUID
+    sandbox_id: str | None = None
+    sandbox_status: str | None = None
+    execution_status: str | None = None
+    selected_repository: str | None = None
+    git_provider: str | None = None
+    pr_number: list[int] | None = None
+    metrics: Metrics | None = None
+    conversation_url: str | None = None
+    """On the agent server; None while the sandbox does not run."""
+    session_api_key: SecretStr | None = None
+    """Opens the agent server; may change at each resume."""
+
+    @property
+    def phase(self) -> Phase:
+        match (self.sandbox_status or "").upper():
+            case "RUNNING":
+                return _EXECUTION.get((self.execution_status or "").lower(), Phase.UNKNOWN)
+            case "PAUSED" | "STARTING":
+                return Phase.ASLEEP
+            case "ERROR":
+                return Phase.BROKEN
+            case "MISSING":
+                return Phase.MISSING
+            case _:
+                return Phase.UNKNOWN
+
+
+_EXECUTION = {
+    "running": Phase.WORKING,
+    "finished": Phase.ENDED,
+    "waiting_for_confirmation": Phase.WANTS_APPROVAL,
+    "error": Phase.ERROR,
+    "stuck": Phase.STUCK,
+    "paused": Phase.PAUSED,
+    "idle": Phase.IDLE,
+    "": Phase.UNCLEAR,
+}
+
+
+class StartRequest(BaseModel):
+    conversation_id: UUID | None = None
+
+
+class StartTask(BaseModel):
+    id: UUID
+    status: str | None = None
+    detail: str | None = None
+    updated_at: str | None = None
+    request: StartRequest = StartRequest()
+
+    @property
+    def ready(self) -> bool:
+        return (self.status or "").upper() == "READY"
+
+    @property
+    def failed(self) -> bool:
+        return (self.status or "").upper() == "ERROR"
+
+    def failure(self, run: Run) -> Failed:
+        """Say why the start failed, in our reasons only: the detail holds internal addresses.
+
+        Where the repository can't be opened and no git provider is connected, the detail is empty.
+        """
+        detail = self.detail or ""
+        repository = (not detail and run.repository) or "git provider authentication" in detail.lower()
+        return Failed(Reason.REPOSITORY if repository else Reason.START_FAILED)
+
+
+class TaskPage(BaseModel):
+    items: list[StartTask]
+    next_page_id: str | None = None
+
+
+class EventPage(BaseModel):
+    items: list[Any]
+    next_page_id: str | None = None
+
+
+class Repository(BaseModel):
+    full_name: str
+
+
+class RepositoryPage(BaseModel):
+    items: list[Repository]
+
+
+def seen_of(run: Run, conversation: Conversation, asked_at: datetime) -> Seen:
+    return Seen(
+        asked_at=asked_at,
+        phase=conversation.phase,
+        cost=conversation.metrics.accumulated_cost if conversation.metrics else None,
+        pull_requests=numbered_pull_requests(
+            conversation.pr_number or (), conversation.selected_repository or run.repository, conversation.git_provider
+        ),
+        start_task_id=run.start_task_id,
+    )
+
+
+# --- events -----------------------------------------------------------------------------------------------------
+
+
+class _Text(BaseModel):
+    text: str = ""
+
+
+class _Message(BaseModel):
+    content: list[_Text] = []
+
+
+class _Action(BaseModel):
+    kind: str | None = None
+    message: str | None = None
+    command: str | None = None
+
+
+class _RawEvent(BaseModel):
+    id: str
+    kind: str | None = None
+    source: str | None = None
+    llm_message: _Message = _Message()
+    action: _Action | None = None
+    action_id: str | None = None
+    summary: str | None = None
+    tool_name: str | None = None
+    security_risk: str | None = None
+    code: str | None = None
+    detail: str | None = None
+
+
+def event_of(value: Any) -> Event | None:
+    """Read one event; one of an unknown shape is OTHER, one without an id None.
+
+    The kind decides, not the source: the system prompt comes from the agent too, an interruption from the user.
+    """
+    try:
+        raw = _RawEvent.model_validate(value)
+    except ValidationError:
+        name = value.get("id") if isinstance(value, dict) else None
+        return Event(id=name, kind=Kind.OTHER) if isinstance(name, str) else None
+    match raw.kind:
+        case "MessageEvent":
+            text = "\n".join(part.text for part in raw.llm_message.content)
+            return Event(id=raw.id, kind=Kind.MESSAGE if raw.source == "user" else Kind.SAID, text=text)
+        case "ActionEvent" if raw.action and raw.action.kind == "FinishAction":
+            return Event(id=raw.id, kind=Kind.FINISH, text=raw.action.message or "")
+        case "ActionEvent":
+            return Event(
+                id=raw.id,
+                kind=Kind.ACTION,
+                text=raw.summary or "",
+                tool=raw.tool_name or "",
+                command=(raw.action and raw.action.command) or "",
+                risk=raw.security_risk or "",
+            )
+        case "ObservationEvent" | "UserRejectObservation" | "AgentErrorEvent":
+            return Event(id=raw.id, kind=Kind.ANSWER, answers=raw.action_id or "")
+        case "ConversationErrorEvent":
+            return Event(id=raw.id, kind=Kind.ERROR, text=raw.detail or "", code=raw.code or "")
+        case _:
+            return Event(id=raw.id, kind=Kind.OTHER)

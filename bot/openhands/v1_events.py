@@ -1,0 +1,105 @@
+"""Read the events of a V1 conversation, newest first, from whichever of its two servers has them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from bot.errors import OpenHandsError, Unavailable, Unreadable
+from bot.model import ConversationId
+from bot.openhands.events import Event
+from bot.openhands.http import SESSION_HEADER, Http, origin, read_as
+from bot.openhands.recent import Recent
+from bot.openhands.v1_answers import Conversation, EventPage, event_of
+from bot.pacing import later
+
+AGENT_TIMEOUT_S = 10.0  # the app server has nearly the same words, so an agent server is not waited for longer
+AGENT_REST_S = 60.0  # an agent server that could not be reached is not tried again before
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    events: Sequence[Event]
+    """Newest first, each once."""
+    complete: bool
+    """There are no older ones."""
+
+
+class EventReader:
+    """The agent server has events at once; the app server's copy is later by up to 30 s, and outlives the sandbox."""
+
+    def __init__(self, http: Http) -> None:
+        self._http = http
+        self._resting = Recent[str, datetime]()
+
+    async def read(
+        self,
+        conversation: ConversationId,
+        known: Conversation | None,
+        *,
+        limit: int,
+        pages: int,
+        enough: Callable[[Sequence[Event]], bool],
+    ) -> Reading:
+        """Collect events until they are enough, there are no more, or `pages` pages of `limit` are read.
+
+        known: the latest look at the conversation; None where it is gone, and only the copy is left.
+        """
+        page = await self._from_agent(known, limit)
+        from_agent = page is not None
+        if page is None:
+            page = await self._from_app(conversation, limit)
+        events: dict[str, Event] = {}
+        for more in range(pages - 1, -1, -1):
+            for event in map(event_of, page.items):
+                if event is not None:
+                    events.setdefault(event.id, event)  # pages shift when events arrive meanwhile
+            if page.next_page_id is None or not more or enough(list(events.values())):
+                break
+            if from_agent and known is not None:
+                page = await self._agent_page(known, limit, page.next_page_id)
+            else:
+                page = await self._from_app(conversation, limit, page.next_page_id)
+        return Reading(list(events.values()), complete=page.next_page_id is None)
+
+    async def _from_agent(self, known: Conversation | None, limit: int) -> EventPage | None:
+        """Try the first page at the agent server; None where it sleeps, is out of reach or does not know us."""
+        if known is None or not known.conversation_url:
+            return None
+        server = origin(known.conversation_url)
+        rest_until = self._resting.get(server)
+        if rest_until is not None and self._http.clock.now() < rest_until:
+            return None
+        try:
+            return await self._agent_page(known, limit)
+        except (Unavailable, Unreadable):
+            self._resting.put(server, later(self._http.clock.now(), AGENT_REST_S))
+        except OpenHandsError:  # a key that has changed since, a sandbox that was replaced: the next look tells
+            pass
+        return None
+
+    async def _agent_page(self, known: Conversation, limit: int, page_id: str | None = None) -> EventPage:
+        answer = await self._http.ask(
+            "GET",
+            f"{known.conversation_url}/events/search",
+            params=_newest_first(limit, page_id),
+            headers=agent_headers(known),
+            timeout_s=min(AGENT_TIMEOUT_S, self._http.patience.openhands_timeout_s),
+        )
+        return read_as(EventPage, answer.value())
+
+    async def _from_app(self, conversation: ConversationId, limit: int, page_id: str | None = None) -> EventPage:
+        path = f"/api/v1/conversation/{conversation}/events/search"  # singular, unlike all its neighbours
+        answer = await self._http.get(path, _newest_first(limit, page_id))
+        return read_as(EventPage, answer.value())
+
+
+def agent_headers(known: Conversation) -> dict[str, str]:
+    """Open the conversation's agent server: it takes the session's key, and must not get ours."""
+    key = known.session_api_key
+    return {SESSION_HEADER: key.get_secret_value()} if key else {}
+
+
+def _newest_first(limit: int, page_id: str | None) -> dict[str, Any]:
+    page = {} if page_id is None else {"page_id": page_id}
+    return {"sort_order": "TIMESTAMP_DESC", "limit": limit, **page}

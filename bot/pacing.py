@@ -1,0 +1,89 @@
+"""When things happen next: pure decisions on times, and every interval and time-out in one place."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """Every interval and time-out of the bot, in seconds. The defaults are for production."""
+
+    poll_s: float = 2.0
+    """Base interval of the grid on which runs are looked at."""
+    poll_slowest_s: float = 30.0
+    poll_person_s: float = 300.0
+    """Pace for a run that waits for a person."""
+    poll_eager_s: float = 60.0
+    """A run is looked at on every step for so long after its start and after news."""
+    look_around_s: float = 5.0
+    """Each loop looks at the tables by itself this often, whatever events said."""
+    retry_first_s: float = 1.0
+    retry_slowest_s: float = 60.0
+    slack_timeout_s: float = 15.0
+    openhands_timeout_s: float = 30.0
+    send_timeout_s: float = 40.0
+    """The server itself gives up on a message after 30 s."""
+    openhands_calls_per_s: float = 8.0
+    """Below the 10 that servers allow."""
+    start_lookups_s: tuple[float, ...] = (2.0, 5.0, 10.0, 20.0, 30.0)
+    """Pauses between looks for a start whose answer was lost."""
+    start_settled_s: float = 60.0
+    """A start that is nowhere to be found after this never arrived: what arrives is listed within a second."""
+    start_stuck_s: float = 600.0
+    """A start task without news for so long has failed: a restarted server leaves it as it was."""
+    heard_settled_s: float = 35.0
+    """A message not among the events while the run has not been running for so long did not arrive."""
+    unsure_person_s: float = 600.0
+    """After so long without knowing, a person is asked."""
+    unreachable_shown_s: float = 60.0
+    """Cards say that OpenHands can't be reached after so long."""
+    post_settled_s: float = 3.0
+    """A message whose answer was lost is searched for again after this, before it is posted again."""
+    card_gap_s: float = 3.0
+    """Between two edits of one card."""
+    facts_person_s: float = 600.0
+    """How long a request waits to find out who made it."""
+    facts_cache_s: float = 300.0
+    reaction_stale_s: float = 300.0
+    """A reaction not given by then says nothing new."""
+    answer_stale_s: float = 1500.0
+    """An answer only one person sees; Slack takes it for 30 minutes."""
+    drain_s: float = 10.0
+    ping_s: float = 10.0
+    """Between two pings of the socket; four of them without an answer, and it is given up."""
+    socket_down_s: float = 60.0
+    """A socket that has been down for so long gets a new address."""
+    keep_keys_s: float = 7 * 86400.0
+    """How long the key of a finished request is kept against late repeats."""
+
+
+def later(now: datetime, seconds: float) -> datetime:
+    return now + timedelta(seconds=seconds)
+
+
+def retry_at(attempts: int, now: datetime, patience: Patience) -> datetime:
+    """When a row that failed `attempts` times (1 or more) is tried again: doubling, up to the slowest pace."""
+    pause = min(patience.retry_slowest_s, patience.retry_first_s * 2 ** min(attempts - 1, 16))
+    return later(now, pause)
+
+
+def on_grid(now: datetime, step_s: float) -> datetime:
+    """Give the first point after `now` on the grid of `step_s`, which is the same for all runs."""
+    steps = int(now.timestamp() / step_s) + 1
+    return datetime.fromtimestamp(steps * step_s, UTC)
+
+
+def poll_at(now: datetime, *, news_at: datetime, person: bool, patience: Patience) -> datetime:
+    """When a live run is looked at next.
+
+    Every step while its news is fresh, then every 2nd, 4th, … step as the news ages, so that the pause stays a
+    small part of the age. All steps are doublings of one base on one grid, so runs share their requests.
+    person: it waits for somebody, so nothing is expected soon.
+    """
+    age_s = (now - news_at).total_seconds()
+    slowest_s = patience.poll_person_s if person else patience.poll_slowest_s
+    step_s = patience.poll_s
+    allowed_s = patience.poll_s * age_s / patience.poll_eager_s
+    while step_s < slowest_s and step_s * 2 <= allowed_s:
+        step_s *= 2
+    return on_grid(now, min(step_s, max(slowest_s, patience.poll_s)))

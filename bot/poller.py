@@ -1,0 +1,172 @@
+"""Runs that are due, in batches → what OpenHands shows of them → advance → one transaction each."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import structlog
+
+from bot import effects, lifecycle
+from bot.clock import Clock
+from bot.effects import Site
+from bot.errors import OpenHandsError, StoreUnavailable, TooFast
+from bot.model import Phase, Run, RunState, Seen
+from bot.openhands import OpenHands
+from bot.pacing import Patience, later, poll_at, retry_at
+from bot.store import inbox, outbox, runs
+from bot.store.database import Database
+
+log = structlog.get_logger("poller")
+
+WORDS_DECIDE = frozenset({Phase.ENDED, Phase.WANTS_APPROVAL, Phase.ERROR, Phase.STUCK})
+"""Phases whose meaning is in the events."""
+POLLED = frozenset({RunState.STARTING, RunState.WORKING, RunState.WAITING, RunState.PAUSED})
+READ_ONCE = frozenset({RunState.WAITING, RunState.DONE, RunState.FAILED})
+PROGRESS_GAP_S = 1.5
+"""Seconds between two readings of progress over all runs: cards of live runs share 40 edits a minute."""
+TIDY_EVERY = timedelta(hours=1)
+
+
+class Poller:
+    """Looks at the runs that are due, all that share a due time in as few requests as OpenHands allows."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        openhands: Callable[[], Awaitable[OpenHands]],
+        site: Site,
+        clock: Clock,
+        patience: Patience,
+        wake_sender: Callable[[], None],
+    ) -> None:
+        self._database = database
+        self._openhands = openhands
+        self._site = site
+        self._clock = clock
+        self._patience = patience
+        self._wake_sender = wake_sender
+        self._down_since: datetime | None = None
+        self._failures = 0
+        self._progress_at: dict[str, datetime] = {}
+        self._tidied_at: datetime | None = None
+        self.wake = asyncio.Event()
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            self.wake.clear()
+            try:
+                until = await self._round()
+            except StoreUnavailable:
+                log.exception("store.unavailable", loop="poller")
+                until = later(self._clock.now(), self._patience.look_around_s)
+            await self._clock.wait(self.wake, until)
+
+    async def _round(self) -> datetime:
+        now = self._clock.now()
+        await self._tidy(now)
+        async with self._database.reading() as tx:
+            due = await runs.due(tx, now)
+        if due:
+            try:
+                await self._look(due)
+            except OpenHandsError as err:
+                return await self._out_of_reach(due, err)
+        async with self._database.reading() as tx:
+            next_at = await runs.next_poll_at(tx)
+        around = later(now, self._patience.look_around_s)
+        return min(next_at, around) if next_at else around
+
+    async def _look(self, due: Sequence[Run]) -> None:
+        openhands = await self._openhands()
+        seen = await openhands.look(due)
+        if self._down_since is not None:
+            log.info("openhands.reached", down_s=(self._clock.now() - self._down_since).total_seconds())
+        self._down_since, self._failures = None, 0
+        for run in due:
+            it = seen.get(run.id)
+            if it is None:
+                await self._next(run)
+            else:
+                await self._apply(run, await self._with_words(openhands, run, it, len(due)))
+        self._wake_sender()
+
+    async def _with_words(self, openhands: OpenHands, run: Run, seen: Seen, live: int) -> Seen:
+        """Read the events where they decide, and now and then for the last line of progress."""
+        if seen.phase in WORDS_DECIDE and seen.last is None:
+            wanted = not (seen.phase is run.phase and run.state in READ_ONCE)
+        else:
+            wanted = seen.phase is Phase.WORKING and not seen.blind and self._progress_due(run, live)
+        if not wanted:
+            return seen
+        try:
+            return await openhands.read(run, seen)
+        except OpenHandsError as err:
+            log.info("events.unreadable", run=run.id, error=type(err).__name__)
+            return seen
+
+    def _progress_due(self, run: Run, live: int) -> bool:
+        now = self._clock.now()
+        gap_s = max(self._patience.card_gap_s, PROGRESS_GAP_S * live)
+        last = self._progress_at.get(run.id)
+        if last is not None and (now - last).total_seconds() < gap_s:
+            return False
+        self._progress_at[run.id] = now
+        return True
+
+    async def _apply(self, run: Run, seen: Seen) -> None:
+        now = self._clock.now()
+        async with self._database.transaction() as tx:
+            fresh = await runs.get(tx, run.id)
+            if fresh.attempt != run.attempt:
+                return
+            after, effect = lifecycle.advance(fresh, seen)
+            saved = await runs.save(tx, fresh, self._timed(after, now))
+            if saved is not None:
+                await effects.owe(tx, saved, effect, self._site, now)
+        if fresh.state is not after.state:
+            log.info("run.changed", run=run.id, before=fresh.state, after=after.state)
+        if after.state not in POLLED:
+            self._progress_at.pop(run.id, None)
+
+    def _timed(self, run: Run, now: datetime) -> Run:
+        """Say when the run is looked at next; an ended one is not."""
+        if run.state not in POLLED:
+            return replace(run, next_poll_at=None)
+        person = run.state in (RunState.WAITING, RunState.PAUSED)
+        return replace(run, next_poll_at=poll_at(now, news_at=run.news_at, person=person, patience=self._patience))
+
+    async def _next(self, run: Run) -> None:
+        async with self._database.transaction() as tx:
+            fresh = await runs.get(tx, run.id)
+            await runs.save(tx, fresh, self._timed(fresh, self._clock.now()))
+
+    async def _out_of_reach(self, due: Sequence[Run], err: OpenHandsError) -> datetime:
+        """Wait longer and longer; after a minute the cards say so."""
+        now = self._clock.now()
+        self._failures += 1
+        if self._down_since is None:
+            self._down_since = now
+            log.warning("openhands.unreachable", error=type(err).__name__)
+        at = (
+            later(now, err.retry_after_s) if isinstance(err, TooFast) else retry_at(self._failures, now, self._patience)
+        )
+        shown = (now - self._down_since).total_seconds() >= self._patience.unreachable_shown_s
+        async with self._database.transaction() as tx:
+            await runs.poll_again(tx, [run.id for run in due], at)
+            for run in due if shown else ():
+                fresh = await runs.get(tx, run.id)
+                await runs.save(tx, fresh, lifecycle.out_of_reach(fresh, self._down_since))
+        self._wake_sender()
+        return at
+
+    async def _tidy(self, now: datetime) -> None:
+        """Forget, now and then, what nothing will ask for again."""
+        if self._tidied_at is not None and now - self._tidied_at < TIDY_EVERY:
+            return
+        self._tidied_at = now
+        async with self._database.transaction() as tx:
+            await inbox.forget(tx, now, self._patience.keep_keys_s)
+            await outbox.forget(tx, now, self._patience.keep_keys_s)

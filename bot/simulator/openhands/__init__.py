@@ -1,0 +1,6 @@
+"""A local OpenHands: the V1 and V0 APIs over HTTP, strict, in memory, with faults on demand."""
+
+from bot.simulator.openhands.server import LocalOpenHands
+from bot.simulator.openhands.state import Call, Conversation, StartTask
+
+__all__ = ["Call", "Conversation", "LocalOpenHands", "StartTask"]

@@ -1,0 +1,365 @@
+"""What agents do by themselves, and what else befalls their conversations."""
+
+import asyncio
+import shlex
+from collections.abc import Iterable
+from datetime import timedelta
+from uuid import uuid4
+
+from bot.simulator.openhands import events_v0, events_v1
+from bot.simulator.openhands.state import Agent, Conversation, Event, Tool, naive
+from bot.simulator.openhands.timers import Timers
+
+COPY_AT_ONCE = 5  # the agent server brings events to the app server in fives, the rest after a while
+
+# V0 has no event of its own for a failure: the reason stands in the change of state.
+V0_REASONS = {
+    "LLMAuthenticationError": "STATUS$ERROR_LLM_AUTHENTICATION",
+    "LLMServiceUnavailableError": "STATUS$ERROR_LLM_INTERNAL_SERVER_ERROR",
+    "LLMBadRequestError": "BadRequestError: {detail}",
+}
+
+
+class Agents:
+    """Every conversation, and what its agent does. Nothing in here is decided by a caller of the API.
+
+    What an agent cannot do in its state (finish while it is not at work, for one) raises RuntimeError.
+    """
+
+    def __init__(self, timers: Timers, agent: Agent | None) -> None:
+        self.timers = timers
+        self.agent = agent
+        self.conversations: dict[str, Conversation] = {}
+        self.violations: list[str] = []  # what a well-behaved caller never does
+        self.events_lag_s = 0.0  # so long the app server's copy of a few events may lag; 30 on a real server
+        self.status_lag_s = 0.0  # so long the old status is still shown after a message; 0.3 on a real server
+        self.approval_deaf_s = 0.0  # so long after the question an approval does nothing; ~1 on a real server
+        self._told_to_stop: set[asyncio.Task[None]] = set()
+
+    def find(self, text: str) -> Conversation:
+        """Find the conversation whose messages contain this text. Raises LookupError for none or several."""
+        self.timers.do_what_is_due()
+        found = [c for c in self.conversations.values() if any(text in message for message in c.messages)]
+        if len(found) != 1:
+            raise LookupError(f"{len(found)} conversations contain {text!r}")
+        return found[0]
+
+    # What the agent does
+
+    def progress(self, c: Conversation, summary: str, *, command: str | None = None) -> None:
+        """Carry out one command, in no time."""
+        self._observe(c, self._act(c, summary, command or f"echo {shlex.quote(summary)}"))
+
+    def work_on(self, c: Conversation, command: str, *, seconds: float, summary: str | None = None) -> None:
+        """Begin a command that takes so long. On V1 no message is read and no pause answered before it ends."""
+        action = self._act(c, summary or f"Run {command}", command)
+        tool = c.tool = Tool(action, self.timers.now() + timedelta(seconds=seconds))
+        self.timers.after(seconds, lambda: self._tool_may_end(c, tool))
+
+    def finish(self, c: Conversation, message: str, *, cost: float | None = None, pr: Iterable[int] = ()) -> None:
+        """End the turn with a finish action. cost: USD of the whole conversation; pr: numbers of pull requests."""
+        self._at_work(c)
+        self._end_tool(c)
+        c.cost = c.cost if cost is None else cost
+        c.pull_requests += pr
+        if c.api == "v1":
+            self._add(c, events_v1.finish_result(self._add(c, events_v1.finish(message))))
+        else:
+            self._add(c, events_v0.finish(message) | {"llm_metrics": events_v0.metrics(c.cost, c.tokens)})
+        self._rest(c, "finished")
+
+    def ask(self, c: Conversation, message: str) -> None:
+        """End the turn with a plain message: a question, or an answer; only its words tell."""
+        self._at_work(c)
+        self._end_tool(c)
+        if c.api == "v1":
+            self._add(c, events_v1.message(message, source="agent"))
+            self._rest(c, "finished")
+        else:
+            metrics = {"llm_metrics": events_v0.metrics(c.cost, c.tokens)}
+            self._add(c, events_v0.message(message, source="agent") | metrics)
+            self._rest(c, "awaiting_user_input")
+
+    def fail(
+        self,
+        c: Conversation,
+        code: str = "LLMAuthenticationError",
+        detail: str = "litellm.AuthenticationError: AuthenticationError: OpenAIException - Incorrect API key provided.",
+    ) -> None:
+        """End the turn because the model, or the agent itself, failed."""
+        self._at_work(c)
+        self._end_tool(c)
+        if c.api == "v1":
+            self._rest(c, "error")
+            self._add(c, events_v1.failure(code, detail))
+        elif code == "LLMRateLimitError":
+            self._rest(c, "rate_limited")
+        else:
+            self._rest(c, "error", V0_REASONS.get(code, f"{code}: {{detail}}").format(detail=detail))
+
+    def get_stuck(self, c: Conversation) -> None:
+        """Go in circles until the server takes notice."""
+        for _ in range(4):
+            self.progress(c, "Run echo again", command="echo again")
+        if c.api == "v1":
+            self._rest(c, "stuck")
+        else:
+            self._rest(c, "error", "AgentStuckInLoopError: Agent got stuck in a loop")
+
+    def want_approval(self, c: Conversation, command: str, *, summary: str, risk: str = "HIGH") -> None:
+        """Stop before a command until somebody approves or rejects it."""
+        self._at_work(c)
+        self._end_tool(c)
+        c.working = False
+        c.pending_since = self.timers.now()
+        if c.api == "v1":
+            c.pending.append(self._add(c, events_v1.command(command, summary=summary, risk=risk)))
+            self._become(c, "waiting_for_confirmation")
+        else:
+            self._become(c, "awaiting_user_confirmation")
+            c.pending.append(self._add(c, events_v0.command(command, confirmation="awaiting_confirmation")))
+
+    # What others do to it, or chance
+
+    def someone_pauses(self, c: Conversation) -> None:
+        """Let a person press pause in OpenHands' own page."""
+        self._at_work(c)
+        self._cut_off(c)
+        self._paused(c, "PauseEvent")
+
+    def fall_asleep(self, c: Conversation) -> None:
+        """Pause its sandbox, as the server does, or a person. V0 stops the runtime, and with it the work."""
+        if c.api == "v0":
+            self._stop_runtime(c)
+            return
+        self._cancel_runner(c)
+        c.sandbox_status = "PAUSED"
+
+    def vanish(self, c: Conversation) -> None:
+        """Delete it behind the caller's back. Its start tasks go along, its stored events remain."""
+        self._cancel_runner(c)
+        c.deleted = True
+        c.working = False
+        for task in c.start_tasks:
+            task.deleted = True
+
+    def lose_sandbox(self, c: Conversation) -> None:
+        """Let its sandbox die; on V0 the runtime is archived."""
+        self._cancel_runner(c)
+        c.working = False
+        c.sandbox_status = "MISSING" if c.api == "v1" else "ARCHIVED"
+
+    def delete_sandbox(self, c: Conversation) -> None:
+        """Delete its sandbox; the conversation and its events remain."""
+        self.lose_sandbox(c)
+        c.sandbox_exists = False
+
+    def wreck(self, c: Conversation) -> None:
+        """Take its agent out of reach: an empty agent server answers in its place, for good. On V0: an ERROR."""
+        self._cancel_runner(c)
+        c.working = False
+        if c.api == "v0":
+            c.sandbox_status = "ERROR"
+            return
+        c.destroyed = True
+        self._new_address(c)
+
+    def set_status(
+        self, c: Conversation, *, sandbox_status: str | None = None, execution_status: str | None = None
+    ) -> None:
+        """Show these words, whatever they mean. V0: the runtime's status and the agent's state."""
+        if sandbox_status is not None:
+            c.sandbox_status = sandbox_status
+        if execution_status is not None:
+            self._become(c, execution_status)
+
+    def figures_go_back(self, c: Conversation) -> None:
+        """Write an older record over the newer one: cost, tokens and `updated_at` fall back.
+
+        What the agent does next puts them right again.
+        """
+        c.older_figures = (0.0, max(0, c.tokens - 1000), c.updated_at - timedelta(milliseconds=180))
+
+    # How it is done
+
+    def _add(self, c: Conversation, event: Event) -> Event:
+        """Store an event. Times in one conversation differ and rise, as those of real agents do."""
+        now = self.timers.now()
+        if c.events:
+            now = max(now, c.updated_at + timedelta(microseconds=1))
+        c.updated_at = now
+        c.older_figures = None
+        if c.api == "v0":
+            stored: Event = {"id": len(c.events), "timestamp": naive(now)} | event
+        else:
+            parent = c.events[-1]["id"] if c.events else None
+            stored = {"id": str(uuid4()), "timestamp": naive(now), "parent_id": parent} | event
+        c.events.append(stored)
+        if not self.events_lag_s or len(c.events) - c.copied >= COPY_AT_ONCE:
+            c.copied = len(c.events)
+        else:
+            upto = len(c.events)
+            self.timers.after(self.events_lag_s, lambda: self._copy(c, upto))
+        return stored
+
+    @staticmethod
+    def _copy(c: Conversation, upto: int) -> None:
+        c.copied = max(c.copied, upto)
+
+    def _become(self, c: Conversation, word: str, reason: str = "") -> None:
+        c.state = word
+        self._add(c, events_v1.state("execution_status", word) if c.api == "v1" else events_v0.state(word, reason))
+
+    def _rest(self, c: Conversation, word: str, reason: str = "") -> None:
+        """End the turn."""
+        c.working = False
+        c.tokens += 1000
+        self._become(c, word, reason)
+
+    def _paused(self, c: Conversation, kind: str) -> None:
+        self._become(c, "paused")
+        if c.api == "v1":
+            self._add(c, events_v1.stopped_by_user(kind))
+            c.created_at = self.timers.now()  # recorded: a pause or an interrupt rewrites it
+
+    def _at_work(self, c: Conversation) -> None:
+        if not (c.working and c.awake):
+            where = f"its sandbox is {c.sandbox_status}, its state {c.state}"
+            raise RuntimeError(f"the agent of {c.id} is not at work: {where}")
+
+    def _act(self, c: Conversation, summary: str, command: str) -> Event:
+        self._at_work(c)
+        self._end_tool(c)
+        c.tokens += 1000
+        if c.api == "v1":
+            return self._add(c, events_v1.command(command, summary=summary, risk="LOW"))
+        metrics = {"llm_metrics": events_v0.metrics(c.cost, c.tokens)}
+        return self._add(c, events_v0.command(command, confirmation="confirmed") | metrics)
+
+    def _observe(self, c: Conversation, action: Event) -> None:
+        result = events_v1.command_result if c.api == "v1" else events_v0.command_result
+        self._add(c, result(action))
+
+    def _tool_may_end(self, c: Conversation, tool: Tool) -> None:
+        """End the command, unless it was cut off meanwhile or its sandbox is frozen."""
+        if c.tool is tool and c.awake:
+            self._end_tool(c)
+
+    def _end_tool(self, c: Conversation) -> None:
+        if c.tool is not None:
+            tool, c.tool = c.tool, None
+            self._observe(c, tool.action)
+            self._release(c)
+
+    def _release(self, c: Conversation) -> None:
+        """Hand over what waited for the command."""
+        held, c.held = c.held, []
+        for one in held:
+            self.take(c, one.text, run=one.run)
+            if not one.taken.done():
+                one.taken.set_result(None)
+
+    def _cut_off(self, c: Conversation) -> None:
+        """Stop the agent in the middle of what it does."""
+        self._cancel_runner(c)
+        c.working = False
+        c.unread.clear()
+        if c.tool is not None:
+            tool, c.tool = c.tool, None
+            self._add(c, (events_v1.cut_off if c.api == "v1" else events_v0.cut_off)(tool.action))
+
+    def _stop_runtime(self, c: Conversation) -> None:
+        """V0: the runtime goes, and with it the work."""
+        self._cut_off(c)
+        c.pending.clear()
+        if c.sandbox_status != "STOPPED":
+            self._become(c, "stopped")
+        c.sandbox_status = "STOPPED"
+
+    def _new_address(self, c: Conversation) -> None:
+        c.wakes += 1
+        c.session_api_key = f"session-{uuid4().hex}"
+
+    # Messages, and the agent that acts by itself
+
+    def someone_says(self, c: Conversation, text: str) -> None:
+        """Let a person write in OpenHands' own page."""
+        self.take(c, text, run=True)
+
+    def take(self, c: Conversation, text: str, *, run: bool) -> None:
+        """Give the agent a message. While it waits for approval one with `run` counts as approval."""
+        if c.api == "v0":
+            self._take_v0(c, text)
+            return
+        lag_s = self.status_lag_s if run and c.state == "finished" else 0.0
+        if c.state == "finished" and not lag_s:
+            self._become(c, "idle")
+        message = self._add(c, events_v1.message(text, source="user"))
+        self._add(c, events_v1.state("last_user_message_id", message["id"]))
+        c.messages.append(text)
+        if run:
+            for action in self._taken(c):
+                self._observe(c, action)
+            self._set_to_work(c, text, lag_s=lag_s)
+
+    def _take_v0(self, c: Conversation, text: str) -> None:
+        self._add(c, events_v0.message(text, source="user"))
+        if c.sandbox_status != "RUNNING":
+            return  # taken by a runtime that is not up yet, and never answered
+        c.messages.append(text)
+        if not c.pending:
+            self._set_to_work(c, text)
+
+    @staticmethod
+    def _taken(c: Conversation) -> list[Event]:
+        """Take what waited for approval; nothing does any more."""
+        pending, c.pending = c.pending, []
+        return pending
+
+    def _carry_out(self, c: Conversation) -> None:
+        """Approval: all that waits is carried out, and the agent goes on."""
+        pending = self._taken(c)
+        for action in pending:
+            self._observe(c, action)
+        if pending:
+            self._set_to_work(c, "")
+
+    def _set_to_work(self, c: Conversation, text: str, *, lag_s: float = 0.0) -> None:
+        """text: what the agent has to read; empty when it only goes on."""
+        if not c.working or c.state == "paused":
+            c.working = True
+            if lag_s:
+                self.timers.after(lag_s, lambda: self._show_work(c))
+            else:
+                self._show_work(c)
+        if self.agent is not None:
+            c.unread.append(text)
+            if c.runner is None:
+                c.runner = asyncio.create_task(self._run(c, self.agent))
+                c.runner.add_done_callback(lambda task: self._ran(c, task))
+
+    def _show_work(self, c: Conversation) -> None:
+        """Show that it works, unless its turn is over before that."""
+        if c.working and c.state != "running":
+            self._become(c, "running")
+
+    async def _run(self, c: Conversation, agent: Agent) -> None:
+        while c.unread and not c.pending:
+            text = c.unread.pop(0)
+            if not c.working:
+                c.working = True
+                self._become(c, "running")
+            await agent(c, text)
+
+    def _ran(self, c: Conversation, task: asyncio.Task[None]) -> None:
+        if c.runner is task:
+            c.runner = None
+        self._told_to_stop.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.violations.append(f"the agent of {c.id} broke: {error!r}")
+
+    def _cancel_runner(self, c: Conversation) -> None:
+        if c.runner is not None and c.runner is not asyncio.current_task():
+            self._told_to_stop.add(c.runner)
+            c.runner.cancel()
+        c.runner = None

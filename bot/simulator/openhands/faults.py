@@ -1,0 +1,57 @@
+"""What goes wrong on demand, and the limit on how fast one may call."""
+
+from collections import deque
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+RATE = 10  # calls in a second that are answered at once; as many more are held back, the rest is refused
+RATE_HOLDS_BACK_S = 1.0
+
+
+@dataclass
+class Fault:
+    """What becomes of the next calls of a kind. `after`: the effect happens, only the answer goes wrong."""
+
+    kind: str
+    status: int | None
+    body: object
+    html: bool
+    invalid_json: bool
+    drop: bool
+    hang_s: float | None
+    after: bool
+    times: int
+
+
+class Faults:
+    """The faults still to come, in order."""
+
+    def __init__(self) -> None:
+        self._to_come: list[Fault] = []
+
+    def add(self, fault: Fault) -> None:
+        self._to_come.append(fault)
+
+    def next(self, kind: str) -> Fault | None:
+        """Take the fault for this call, if one waits for its kind."""
+        for fault in self._to_come:
+            if fault.kind == kind:
+                fault.times -= 1
+                if fault.times == 0:
+                    self._to_come.remove(fault)
+                return fault
+        return None
+
+
+class Rate:
+    """Calls of the last second, from whatever address: there is only this machine."""
+
+    def __init__(self) -> None:
+        self._calls: deque[datetime] = deque()
+
+    def count(self, now: datetime) -> int:
+        """Count the calls in the second up to now, this one included. Refused ones count."""
+        while self._calls and self._calls[0] <= now - timedelta(seconds=1):
+            self._calls.popleft()
+        self._calls.append(now)
+        return len(self._calls)

@@ -1,0 +1,267 @@
+"""The local OpenHands as a server on this machine."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from datetime import datetime
+from functools import partial
+from typing import Any, Literal, get_args
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from bot.simulator.openhands import agent_server, catalogue, v0, v1, v1_sandboxes, v1_starts
+from bot.simulator.openhands.faults import RATE, RATE_HOLDS_BACK_S, Fault, Faults, Rate
+from bot.simulator.openhands.starts import LimitAnswers, Starts
+from bot.simulator.openhands.state import Agent, Call
+from bot.simulator.openhands.timers import Timers
+from bot.simulator.openhands.wire import NOT_FOUND, Asked, Broken, Kind, NoAnswer, Plain, Refused, Route, as_response
+
+HOST = "127.0.0.1"
+TOO_MANY = {"message": "Too many requests"}
+
+
+class LocalOpenHands(Starts):
+    """OpenHands on this machine, in memory: strict where the real one is strict, and broken on demand.
+
+    `now`: a clock somebody moves by hand, who then calls `tick`; without one it keeps to the wall clock.
+    `agent`: what an agent does by itself with each message, and with "" when it is told to go on; without one it
+    works until it is told what to do next. `repositories`: None lets every repository be opened.
+    """
+
+    def __init__(
+        self,
+        *,
+        now: Callable[[], datetime] | None = None,
+        api: Literal["v1", "v0", "both"] = "v1",
+        key: str | None = None,
+        key_header: Literal["bearer", "session"] = "bearer",
+        agent: Agent | None = None,
+        v0_events: bool = True,
+        v0_stop: bool = True,
+        v0_list: bool = True,
+        start_seconds: float = 0.0,
+        limit: int | None = None,
+        limit_answers: LimitAnswers = "429",
+        providers: bool = True,
+        repositories: Iterable[str] | None = None,
+        rate_limit: bool = True,
+    ) -> None:
+        super().__init__(
+            Timers(now),
+            agent,
+            start_seconds=start_seconds,
+            limit=limit,
+            limit_answers=limit_answers,
+            providers=providers,
+            repositories=None if repositories is None else frozenset(repositories),
+        )
+        self.base_url = ""
+        self.key = key
+        self.key_header = key_header
+        self.rate_limit = rate_limit
+        self.calls: list[Call] = []
+        self.down = False  # every connection is closed without an answer
+        self.on_call: Callable[[str, str], Awaitable[None]] | None = None  # phase "before" or "after", kind
+        self._api = api
+        self._v0 = v0.routes(with_events=v0_events, with_stop=v0_stop, with_list=v0_list)
+        self._faults = Faults()
+        self._rate = Rate()
+        self._under_way = 0
+        self._hanging = 0
+        self._runner: web.AppRunner | None = None
+        self._clock: asyncio.Task[None] | None = None
+
+    async def start(self, port: int = 0) -> None:
+        """Listen on loopback. Port 0 takes a free one; `base_url` tells which."""
+        app = web.Application(middlewares=[self._catch_all])
+        for route in (
+            *v1_starts.ROUTES,
+            *v1.ROUTES,
+            *v1_sandboxes.ROUTES,
+            *agent_server.ROUTES,
+            *catalogue.ROUTES,
+            *self._v0,
+        ):
+            app.router.add_route(route.method, route.path, partial(self._serve, route))
+        # A caller that hangs up ends its call here too, so that nothing of it happens later.
+        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1, access_log=None)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, HOST, port)
+        await site.start()
+        bound: int = self._runner.addresses[0][1]
+        self.base_url = f"http://{HOST}:{bound}"
+        self._clock = asyncio.create_task(self.timers.run())
+
+    async def stop(self) -> None:
+        """End every agent and close every connection."""
+        runners = [c.runner for c in self.conversations.values() if c.runner is not None]
+        background = [task for task in (self._clock, *runners, *self._told_to_stop) if task is not None]
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def tick(self) -> None:
+        """Do what is due by the clock, and let those who waited for it go on."""
+        self.timers.do_what_is_due()
+        await asyncio.sleep(0)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is left to do until a call comes or the clock moves. An agent acting by itself is never idle."""
+        agents = any(c.runner is not None for c in self.conversations.values())
+        return self._under_way == self._hanging + self.timers.parked and not agents and not self.timers.due
+
+    def break_next(
+        self,
+        kind: str,
+        *,
+        status: int | None = None,
+        body: object = None,
+        html: bool = False,
+        invalid_json: bool = False,
+        drop: bool = False,
+        hang_s: float | None = None,
+        after: bool = False,
+        times: int = 1,
+    ) -> None:
+        """Let the next calls of this kind go wrong. after: the effect happens, the answer is lost or replaced.
+
+        status, body: this answer instead; html: a web page; invalid_json: half an object; drop: the connection is
+        closed without an answer; hang_s: seconds by the wall clock before that, or before the true answer if `after`.
+        """
+        if kind not in get_args(Kind):
+            raise ValueError(f"no such kind of call: {kind}")
+        self._faults.add(Fault(kind, status, body, html, invalid_json, drop, hang_s, after, times))
+
+    # The wire
+
+    @web.middleware
+    async def _catch_all(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Give paths and methods nobody serves an answer in JSON, as the real server does."""
+        try:
+            return await handler(request)
+        except (web.HTTPNotFound, web.HTTPMethodNotAllowed) as unserved:
+            if self.down:
+                return _hang_up(request)
+            self.violations.append(f"unknown path: {request.method} {request.path}")
+            call = self._note("other", request, await _read_body(request))
+            call.status = unserved.status
+            return as_response(unserved.status, {"detail": unserved.reason})
+
+    async def _serve(self, route: Route, request: web.Request) -> web.StreamResponse:
+        body = await _read_body(request)
+        kind = route.kind if isinstance(route.kind, str) else route.kind(body)
+        call = self._note(kind, request, body)
+        if self.down:
+            return _hang_up(request)
+        self._under_way += 1
+        try:
+            await self._tell("before", kind)
+            response = await self._answer_or_break(route, kind, request, body)
+            if response is not None:
+                call.status = response.status
+            await self._tell("after", kind)
+        finally:
+            self._under_way -= 1
+        return _hang_up(request) if response is None else response
+
+    def _note(self, kind: str, request: web.Request, body: object) -> Call:
+        query = {name: request.query.getall(name) for name in request.query}
+        call = Call(kind, request.method, request.path, query, body, self.timers.now())
+        self.calls.append(call)
+        return call
+
+    async def _tell(self, phase: str, kind: str) -> None:
+        if self.on_call is not None:
+            await self.on_call(phase, kind)
+
+    async def _answer_or_break(
+        self, route: Route, kind: str, request: web.Request, body: object
+    ) -> web.Response | None:
+        """Answer, or let it go wrong; None for no answer."""
+        fault = self._faults.next(kind)
+        if fault is not None and not fault.after:
+            return await self._broken(fault, None)
+        try:
+            status, answer = await self._answer(route, request, body)
+        except NoAnswer:
+            return None
+        response = as_response(status, answer)
+        if answer is TOO_MANY:
+            response.headers["Retry-After"] = "1"
+        return response if fault is None else await self._broken(fault, response)
+
+    async def _answer(self, route: Route, request: web.Request, body: object) -> tuple[int, object]:
+        if self._api not in {route.api, "both"} and route.path.startswith("/api/"):
+            return 404, NOT_FOUND
+        if self.rate_limit and not route.path.startswith("/agent/"):
+            now = self._rate.count(self.timers.now())
+            if now > 2 * RATE:
+                return 429, TOO_MANY
+            if now > RATE:
+                await self.timers.hold_back(RATE_HOLDS_BACK_S)
+        if route.needs_key and not self._has_key(request):
+            return 401, self._unauthorised(route)
+        self.timers.do_what_is_due()
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        query = {name: request.query.getall(name) for name in request.query}
+        try:
+            asked = Asked(query, dict(request.match_info), headers, body, self.base_url)
+            return 200, await route.handle(self, asked)
+        except Refused as refused:
+            return refused.status, refused.body
+
+    def _has_key(self, request: web.Request) -> bool:
+        if self.key is None:
+            return True
+        if self.key_header == "bearer":
+            return request.headers.get("Authorization") == f"Bearer {self.key}"
+        return request.headers.get("X-Session-API-Key") == self.key
+
+    def _unauthorised(self, route: Route) -> object:
+        """V0 in the cloud, where keys are users' own, names the error; all others say only this."""
+        if route.api == "v0" and self.key_header == "bearer":
+            return {"error": "NoCredentialsError"}
+        return {"detail": "Unauthorized"}
+
+    async def _broken(self, fault: Fault, true_answer: web.Response | None) -> web.Response | None:
+        if fault.hang_s is not None:
+            self._hanging += 1
+            try:
+                await asyncio.sleep(fault.hang_s)
+            finally:
+                self._hanging -= 1
+        if fault.drop:
+            return None
+        if fault.html:
+            page = "<!doctype html><title>OpenHands</title>"
+            return web.Response(status=fault.status or 200, text=page, content_type="text/html")
+        if fault.invalid_json:
+            return web.Response(status=fault.status or 200, text='{"id": "', content_type="application/json")
+        if fault.status is not None:
+            body = fault.body if fault.body is not None else Plain("Internal Server Error")
+            return as_response(fault.status, body)
+        return true_answer
+
+
+async def _read_body(request: web.Request) -> Any:
+    text = await request.text()
+    if not text:
+        return None
+    try:
+        return json.loads(text)
+    except ValueError:
+        return Broken(text)
+
+
+def _hang_up(request: web.Request) -> web.Response:
+    """Close the connection; the response returned has nowhere to go."""
+    if request.transport is not None:
+        with suppress(OSError):
+            request.transport.abort()
+    return web.Response()

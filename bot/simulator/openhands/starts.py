@@ -1,0 +1,228 @@
+"""How conversations come to be: start tasks, repositories, and the limit on how many run."""
+
+from datetime import datetime
+from functools import partial
+from typing import Literal
+from uuid import UUID, uuid4
+
+from bot.simulator.openhands import events_v0, events_v1
+from bot.simulator.openhands.control import Controls
+from bot.simulator.openhands.state import Agent, Conversation, Event, StartTask, bare, dashed
+from bot.simulator.openhands.timers import Timers
+
+# When each state is reached, as a share of the whole start. The sandbox takes most of it.
+STEPS = (
+    ("WAITING_FOR_SANDBOX", 0.74),
+    ("PREPARING_REPOSITORY", 0.75),
+    ("RUNNING_SETUP_SCRIPT", 0.77),
+    ("SETTING_UP_GIT_HOOKS", 0.78),
+    ("SETTING_UP_SKILLS", 0.79),
+    ("STARTING_CONVERSATION", 0.8),
+    ("READY", 1.0),
+)
+TITLE_AFTER_S = 5.0  # the model gives the title, 3 to 12 s after READY
+AGENT_SERVER = "http://127.0.0.1:3200"  # an inner address, as start tasks and their errors show it
+DEFAULT_MODEL = "openhands/claude-sonnet-4-5"
+
+LimitAnswers = Literal["429", "pauses-oldest"]
+
+
+class Starts(Controls):
+    """Starts conversations on both APIs, as slowly and as destructively as the real server."""
+
+    def __init__(
+        self,
+        timers: Timers,
+        agent: Agent | None,
+        *,
+        start_seconds: float,
+        limit: int | None,
+        limit_answers: LimitAnswers,
+        providers: bool,
+        repositories: frozenset[str] | None,
+    ) -> None:
+        super().__init__(timers, agent)
+        self.start_seconds = start_seconds
+        self.limit = limit
+        self.limit_answers = limit_answers
+        self.providers = providers  # whether a git provider is connected
+        self.repositories = repositories  # None: it has every repository
+        self.tasks: dict[str, StartTask] = {}
+        self._by_conversation: dict[UUID, list[StartTask]] = {}
+        self._failing: list[str] = []
+
+    def fail_next_start(self, detail: str = "500: Agent Server Failed to start properly") -> None:
+        """Let the next V1 start end in ERROR with this detail; the next V0 start stays STARTING for ever."""
+        self._failing.append(detail)
+
+    def can_open(self, repository: str | None) -> bool:
+        if not repository:
+            return True
+        return self.providers and (self.repositories is None or repository in self.repositories)
+
+    # The limit
+
+    def busy_slots(self, but: Conversation | None = None) -> list[Conversation]:
+        """List the conversations whose sandboxes run, oldest first."""
+        alive = (c for c in self.conversations.values() if c.sandbox_exists and not c.deleted and c is not but)
+        return [c for c in alive if c.sandbox_status in {"RUNNING", "STARTING"}]
+
+    def room_for_one_more(self, waking: Conversation | None = None) -> bool:
+        """Whether one more sandbox may run; puts another to sleep where the server does so.
+
+        A server that pauses pauses the oldest, working or not. One that refuses pauses only those without work.
+        """
+        if self.limit is None:
+            return True
+        slots = self.busy_slots(but=waking)
+        starting = sum(task.under_way and not task.deleted for task in self.tasks.values())
+        if len(slots) + starting < self.limit:
+            return True
+        if self.limit_answers == "429":
+            slots = [c for c in slots if not (c.working or c.pending) and c.sandbox_status == "RUNNING"]
+        elif any(c.api == "v0" for c in slots):
+            slots.sort(key=lambda c: c.updated_at)  # V0 takes the one updated longest ago
+        if slots:
+            self.fall_asleep(slots[0])
+        return bool(slots) or self.limit_answers == "pauses-oldest"
+
+    # V1
+
+    def start_v1(self, conversation_id: UUID | None, request: Event) -> StartTask:
+        """Begin a start. An id that has a start already destroys it: this server knows no repetition."""
+        now = self.timers.now()
+        task = StartTask(conversation_id or uuid4(), request, now, now)
+        self._collide(task)
+        if self._failing:
+            task.sandbox_error = self._failing.pop()
+        self.tasks[task.id] = task
+        self._by_conversation.setdefault(task.conversation_id, []).append(task)
+        for status, share in STEPS:
+            self.timers.after(self.start_seconds * share, partial(self._step, task, status))
+        return task
+
+    def _collide(self, task: StartTask) -> None:
+        """Two starts on their way undo each other; one that comes after READY undoes the conversation."""
+        unauthorised = f"Client error '401 Unauthorized' for url '{AGENT_SERVER}/api/conversations'"
+        for other in self._tasks_of(task):
+            if other.under_way:
+                other.agent_error = task.agent_error = unauthorised
+        conversation = self.conversations.get(dashed(task.conversation_id))
+        if conversation is not None and not conversation.deleted:
+            task.overwrites = conversation
+            task.agent_error = f"Server error '500 Internal Server Error' for url '{AGENT_SERVER}/api/conversations'"
+            conversation.start_tasks.append(task)
+
+    def _tasks_of(self, task: StartTask) -> list[StartTask]:
+        """List the starts with the same conversation id, without those deleted along with a conversation."""
+        return [one for one in self._by_conversation.get(task.conversation_id, ()) if not one.deleted]
+
+    def _step(self, task: StartTask, status: str) -> None:
+        if not task.under_way:
+            return
+        task.updated_at = self.timers.now()
+        error = self._error_on_the_way(task, status)
+        if error is not None:
+            task.status, task.detail = "ERROR", error
+            return
+        task.status = status
+        if status == "WAITING_FOR_SANDBOX":
+            task.sandbox_id = bare(task.conversation_id)
+            if task.overwrites is not None:
+                self.wreck(task.overwrites)
+        elif status == "STARTING_CONVERSATION":
+            task.agent_server_url = AGENT_SERVER
+        elif status == "READY":
+            self._begin(task, task.updated_at)
+
+    def _error_on_the_way(self, task: StartTask, status: str) -> str | None:
+        """Tell why this state is never reached. Without a git provider the server says nothing: an empty text."""
+        match status:
+            case "WAITING_FOR_SANDBOX":
+                return task.sandbox_error
+            case "RUNNING_SETUP_SCRIPT" if not self.can_open(task.request["selected_repository"]):
+                return "Git provider authentication issue when getting remote URL" if self.providers else ""
+            case "READY":
+                return task.agent_error
+            case _:
+                return None
+
+    def _begin(self, task: StartTask, now: datetime) -> None:
+        request = task.request
+        key = dashed(task.conversation_id)
+        before = self.conversations.pop(key, None)
+        c = Conversation(
+            key,
+            "v1",
+            created_at=now,
+            updated_at=now,
+            title=f"Conversation {task.conversation_id.hex[:5]}",
+            repository=request["selected_repository"],
+            branch=request["selected_branch"],
+            git_provider=request["git_provider"],
+            model=request["llm_model"] or DEFAULT_MODEL,
+            suffix=request["system_message_suffix"],
+            trigger=request["trigger"],
+            events=[] if before is None else before.events,
+            copied=0 if before is None else before.copied,
+            start_tasks=self._tasks_of(task),
+            sandbox_status="RUNNING",
+            pull_requests=list(request["pr_number"]),
+        )
+        self.conversations[key] = c
+        self._add(c, events_v1.system_prompt())
+        self._become(c, "idle")
+        if (first := request["initial_message"]) is not None:
+            text = "".join(part.get("text", "") for part in first["content"])
+            self.take(c, text, run=True)
+            self.timers.after(TITLE_AFTER_S, lambda: setattr(c, "title", title_of(text)))
+
+    # V0
+
+    def start_v0(self, message: str | None, repository: str | None) -> Conversation:
+        """Begin a conversation under an id of the server's own; the same request again is another one."""
+        now = self.timers.now()
+        key = uuid4().hex
+        c = Conversation(
+            key,
+            "v0",
+            created_at=now,
+            updated_at=now,
+            title=f"Conversation {key[:5]}",
+            repository=repository or None,
+            trigger="gui",
+        )
+        self.conversations[key] = c
+        self._become(c, "loading")
+        if self._failing:
+            self._failing.pop()
+            return c
+        self.timers.after(self.start_seconds, lambda: self._runtime_up(c, message))
+        return c
+
+    def start_again_v0(self, c: Conversation) -> None:
+        """Wake a stopped runtime. The work is not continued: the agent waits for a message."""
+        if c.sandbox_status != "STOPPED":
+            return
+        c.sandbox_status = "STARTING"
+        self._become(c, "loading")
+        self.timers.after(self.start_seconds, lambda: self._runtime_up(c, None))
+
+    def _runtime_up(self, c: Conversation, message: str | None) -> None:
+        if c.deleted or c.sandbox_status != "STARTING":
+            return
+        c.sandbox_status = "RUNNING"
+        if not any(event.get("action") == "system" for event in c.events):
+            self._add(c, events_v0.system_prompt())
+        if not message:
+            self._add(c, events_v0.asked_for_state("awaiting_user_input", source="environment"))
+            self._become(c, "awaiting_user_input")
+            return
+        self.take(c, message, run=True)
+        self.timers.after(TITLE_AFTER_S, lambda: setattr(c, "title", title_of(message)))
+
+
+def title_of(message: str) -> str:
+    """Stand in for the title the model finds."""
+    first_line = message.strip().partition("\n")[0]
+    return first_line[:50] or "A scripted conversation"

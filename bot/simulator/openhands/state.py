@@ -1,0 +1,151 @@
+"""What the local OpenHands keeps: conversations, start tasks, and the calls it was given."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID, uuid4
+
+Api = Literal["v1", "v0"]
+Event = dict[str, Any]  # as it goes over the wire
+
+
+def zulu(moment: datetime) -> str:
+    """Write a time as conversations and sandboxes do: UTC with Z."""
+    return naive(moment) + "Z"
+
+
+def naive(moment: datetime) -> str:
+    """Write a time as events and lists of start tasks do: UTC without a zone."""
+    return moment.replace(tzinfo=None).isoformat()
+
+
+def bare(identifier: str | UUID) -> str:
+    """Drop the dashes of an id: answers carry it without, whatever way it was sent."""
+    return UUID(str(identifier)).hex
+
+
+def dashed(identifier: str | UUID) -> str:
+    return str(UUID(str(identifier)))
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A command that takes a while."""
+
+    action: Event
+    ends: datetime
+
+
+@dataclass(frozen=True)
+class Held:
+    """A message that waits for the running command: the agent reads nothing before it ends."""
+
+    text: str
+    run: bool
+    taken: asyncio.Future[None]
+
+
+@dataclass(eq=False)
+class Conversation:
+    """One conversation as the agent lives it; what callers are shown of it may be older or less."""
+
+    id: str  # with dashes on V1, 32 hex digits on V0
+    api: Api
+    created_at: datetime
+    updated_at: datetime
+    title: str
+    repository: str | None = None
+    branch: str | None = None
+    git_provider: str | None = None
+    model: str | None = None
+    suffix: str | None = None  # what the start added to the system message
+    trigger: str | None = None
+    messages: list[str] = field(default_factory=list)  # what the agent really got, in order, the first included
+    events: list[Event] = field(default_factory=list)
+    copied: int = 0  # so many events have reached the app server's copy
+    start_tasks: list["StartTask"] = field(default_factory=list)
+    sandbox_status: str = "STARTING"  # on V0 the runtime's status, which is the only one there
+    sandbox_exists: bool = True
+    state: str | None = None  # the agent's own word: an execution status on V1, an agent state on V0
+    working: bool = False  # the agent's loop is alive; after a pause in mid-thought it is, though `paused`
+    silent: bool = False  # the agent server does not answer the app server: the status is null
+    destroyed: bool = False  # lost to a second start with the same id
+    deleted: bool = False
+    interrupts: int = 0  # calls of /interrupt (V0: /stop) that reached it
+    cost: float = 0.0  # USD
+    tokens: int = 0  # prompt tokens
+    older_figures: tuple[float, int, datetime] | None = None  # shown instead of cost, tokens and updated_at
+    pull_requests: list[int] = field(default_factory=list)
+    tool: Tool | None = None
+    held: list[Held] = field(default_factory=list)
+    pending: list[Event] = field(default_factory=list)  # actions that wait for approval
+    pending_since: datetime | None = None
+    unread: list[str] = field(default_factory=list)
+    runner: asyncio.Task[None] | None = None
+    wakes: int = 0  # the session key and the address change with each
+    session_api_key: str = field(default_factory=lambda: f"session-{uuid4().hex}")
+
+    @property
+    def execution_status(self) -> str | None:
+        """V1's word for what the agent does; None on V0."""
+        return self.state if self.api == "v1" else None
+
+    @property
+    def agent_state(self) -> str | None:
+        """V0's word for what the agent does; None on V1."""
+        return self.state if self.api == "v0" else None
+
+    @property
+    def awake(self) -> bool:
+        """Its sandbox runs and its agent server knows it."""
+        return self.sandbox_status == "RUNNING" and not self.destroyed and not self.deleted
+
+    @property
+    def sandbox_id(self) -> str:
+        return bare(self.id)
+
+    @property
+    def path(self) -> str:
+        """Where its agent server is, below this server's own address. A destroyed one points at an empty server."""
+        return f"/agent/{self.sandbox_id}-{self.wakes}/api/conversations/{self.sandbox_id}"
+
+
+@dataclass(eq=False)
+class StartTask:
+    """A start on its way. It outlives a failure; a deleted conversation takes its tasks along."""
+
+    conversation_id: UUID
+    request: Event  # as the server understood it
+    created_at: datetime
+    updated_at: datetime
+    id: str = field(default_factory=lambda: uuid4().hex)
+    status: str = "WORKING"
+    detail: str | None = None
+    sandbox_id: str | None = None
+    agent_server_url: str | None = None
+    sandbox_error: str | None = None  # why no sandbox will be made
+    agent_error: str | None = None  # why the agent server will not take the conversation
+    overwrites: Conversation | None = None  # the conversation this second start destroys
+    deleted: bool = False
+
+    @property
+    def under_way(self) -> bool:
+        return self.status not in {"READY", "ERROR"}
+
+
+@dataclass(eq=False)
+class Call:
+    """One request as it arrived. `status` is None until it is answered, and for good if it never is."""
+
+    kind: str
+    method: str
+    path: str
+    query: dict[str, list[str]]
+    body: object
+    at: datetime
+    status: int | None = None
+
+
+Agent = Callable[[Conversation, str], Awaitable[None]]

@@ -1,0 +1,40 @@
+"""Slack's call limits, per method (one app, one workspace) and per channel."""
+
+import math
+from collections import deque
+from collections.abc import Callable
+from datetime import datetime
+
+WINDOW_S = 60.0
+TIERS = {1: 1, 2: 20, 3: 50, 4: 100}  # calls a minute and method; "special" methods have their own numbers
+POSTS_A_MINUTE = 300  # all channels together: documented as "several hundred"
+SPECIAL_A_MINUTE = 600  # auth.test, chat.getPermalink, …: "hundreds"
+CHANNEL_RATE_S = 1.0  # one post a second and channel
+CHANNEL_BURST = 5  # "short bursts" are allowed; how short is not documented
+
+
+class Limits:
+    def __init__(self, now: Callable[[], datetime]) -> None:
+        self._now = now
+        self._calls: dict[str, deque[float]] = {}
+        self._full_at: dict[str, float] = {}  # channel → when its burst is whole again
+
+    def take(self, method: str, a_minute: int, channel: str | None) -> int | None:
+        """Count one call, or give the seconds to wait (`Retry-After`), then it does not count.
+
+        channel: only for posting, which has a pace of its own in each channel.
+        """
+        now = self._now().timestamp()
+        calls = self._calls.setdefault(method, deque())
+        while calls and calls[0] <= now - WINDOW_S:
+            calls.popleft()
+        if len(calls) >= a_minute:
+            return max(1, math.ceil(calls[0] + WINDOW_S - now))
+        if channel is not None:
+            full_at = max(self._full_at.get(channel, now), now) + CHANNEL_RATE_S
+            over_s = full_at - now - CHANNEL_BURST * CHANNEL_RATE_S
+            if over_s > 0:
+                return max(1, math.ceil(over_s))
+            self._full_at[channel] = full_at
+        calls.append(now)
+        return None

@@ -1,0 +1,350 @@
+"""A Slack workspace on this machine: what people do in it, what they see, and what goes wrong."""
+
+import asyncio
+import secrets
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Any
+
+from bot.simulator.slack import shapes
+from bot.simulator.slack import text as wire_text
+from bot.simulator.slack.delivery import Deliveries
+from bot.simulator.slack.faults import Fault
+from bot.simulator.slack.methods import APP_TOKEN, BOT_TOKEN
+from bot.simulator.slack.records import JSON, Call, Channel, Command, Delivery, Ephemeral, Message, Refused, User
+from bot.simulator.slack.server import OnCall, Server
+from bot.simulator.slack.workspace import Workspace, utc_now
+
+TICK_S = 0.05  # real seconds between two looks at what is due
+
+
+class LocalSlack:
+    """A strict Slack for one app, in memory, over the real wire.
+
+    With the wall clock it does what is due by itself; with a `now` of its own, whoever moves that clock calls `tick`.
+    """
+
+    def __init__(self, *, now: Callable[[], datetime] | None = None) -> None:
+        self._ticks_itself = now is None
+        self._now = now or utc_now
+        self._events = 0
+        self._workspace = Workspace(self._now, self._emit)
+        self._deliveries = Deliveries(self._now, self._workspace.team.app_id, self._workspace.violations)
+        self._server = Server(self._workspace, self._deliveries)
+        self._ticking: asyncio.Task[None] | None = None
+        self.bot_token = BOT_TOKEN
+        self.app_token = APP_TOKEN
+
+    async def start(self, port: int = 0) -> None:
+        """Open the port; after a `stop`, without naming one, the same port again."""
+        await self._server.start(port)
+        if self._ticks_itself:
+            self._ticking = asyncio.create_task(self._keep_ticking())
+
+    async def stop(self) -> None:
+        """Close every connection. What is stored stays."""
+        if self._ticking is not None:
+            self._ticking.cancel()
+            self._ticking = None
+        await self._server.stop()
+
+    async def _keep_ticking(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            await self.tick()
+
+    async def tick(self) -> None:
+        """Do what is due: ack time-outs, redeliveries, the end of tickets, response URLs and sockets told to go."""
+        self._deliveries.tick()
+        self._server.forget_expired()
+
+    # -- who and where this is
+
+    @property
+    def api_url(self) -> str:
+        return f"http://127.0.0.1:{self._server.port}/api/"
+
+    @property
+    def team_id(self) -> str:
+        return self._workspace.team.id
+
+    @property
+    def bot_user_id(self) -> str:
+        return self._workspace.team.bot_user_id
+
+    @property
+    def bot_id(self) -> str:
+        return self._workspace.team.bot_id
+
+    @property
+    def app_id(self) -> str:
+        return self._workspace.team.app_id
+
+    @property
+    def workspace_url(self) -> str:
+        return self._workspace.team.url
+
+    @property
+    def granted_scopes(self) -> set[str]:
+        return self._workspace.scopes
+
+    @granted_scopes.setter
+    def granted_scopes(self, scopes: Iterable[str]) -> None:
+        self._workspace.scopes = set(scopes)
+
+    # -- the workspace
+
+    def add_user(
+        self,
+        name: str,
+        *,
+        bot: bool = False,
+        restricted: bool = False,
+        ultra_restricted: bool = False,
+        deleted: bool = False,
+        stranger: bool = False,
+        team_id: str | None = None,
+    ) -> str:
+        """Add a person or another app's bot and give its id. team_id: of another workspace, for people from outside."""
+        user = User(
+            id=self._workspace.new_user_id(),
+            name=name,
+            team_id=team_id or self.team_id,
+            bot_id=self._workspace.new_bot_id() if bot else None,
+            restricted=restricted,
+            ultra_restricted=ultra_restricted,
+            deleted=deleted,
+            stranger=stranger,
+        )
+        self._workspace.add_user(user)
+        return user.id
+
+    def add_channel(
+        self,
+        name: str,
+        *,
+        private: bool = False,
+        members: Iterable[str] = (),
+        bot_member: bool = True,
+        ext_shared: bool = False,
+        archived: bool = False,
+    ) -> str:
+        people = [*members, *([self.bot_user_id] if bot_member else [])]
+        made = self._workspace.add_channel("group" if private else "channel", name, people, ext_shared=ext_shared)
+        made.archived = archived
+        return made.id
+
+    def dm(self, user: str) -> str:
+        return self._workspace.conversation([user])[0].id
+
+    def group_dm(self, users: Iterable[str]) -> str:
+        """Give the group direct message of the bot and these people, two or more."""
+        return self._workspace.conversation(users)[0].id
+
+    def join(self, channel: str, user: str) -> None:
+        self._workspace.join(self._workspace.channel(channel), self._workspace.user(user))
+
+    def leave(self, channel: str, user: str) -> None:
+        self._workspace.leave(self._workspace.channel(channel), self._workspace.user(user))
+
+    def archive(self, channel: str) -> None:
+        self._workspace.archive(self._workspace.channel(channel))
+
+    def wire(self, text: str) -> str:
+        """Turn what is typed, such as `@alice look at #dev`, into Slack's wire form."""
+        channels = {place.name: place.id for place in self._workspace.channels.values() if place.name}
+        return wire_text.to_wire(text, self._workspace.names, channels)
+
+    # -- what people do
+
+    async def say(
+        self,
+        user: str,
+        channel: str,
+        text: str,
+        *,
+        thread_ts: str | None = None,
+        broadcast: bool = False,
+        mention_first: bool = True,
+    ) -> str:
+        """Post as a person, `text` in wire form, and give its ts. mention_first: which of a mention's two events leads."""
+        place, person = self._place_of(user, channel)
+        who = wire_text.notified(text, (), parses_names=False, names=self._workspace.names)
+        message = self._workspace.post(
+            place,
+            person,
+            text,
+            blocks=(wire_text.rich_text(text, self._workspace.new_block_id()),),
+            thread_ts=thread_ts,
+            notified=who,
+            subtype="thread_broadcast" if broadcast and thread_ts else None,
+            typed=person.bot_id is None,
+        )
+        self._workspace.tell_posted(message, mentions_bot=self.bot_user_id in who.sure, mention_first=mention_first)
+        return message.ts
+
+    async def command(self, user: str, channel: str, text: str, *, name: str = "/openhands") -> Command:
+        """Type a slash command. The answer fills up as the bot works; it is sent once and never repeated."""
+        person, place = self._workspace.user(user), self._workspace.channel(channel)
+        if person.team_id != self.team_id:
+            raise ValueError(f"{person.name}: Slack offers commands only to people of the app's own workspace")
+        trigger_id = f"{len(self._deliveries.log) + 1}.{self.team_id[1:]}.{secrets.token_hex(16)}"
+        if place.kind != "channel" and user not in place.members:
+            raise ValueError(f"{person.name} is not in {place.name or place.id}")
+        command = Command(user, channel, text, trigger_id, response_url="")
+        self._server.new_response_url(command)
+        names = {one.id: one.name.lower() for one in self._workspace.users.values()}
+        payload = shapes.slash_command(
+            self._workspace.team,
+            person,
+            place,
+            name=name,
+            text=wire_text.with_names(text, names),
+            response_url=command.response_url,
+            trigger_id=trigger_id,
+        )
+        self._deliveries.send(
+            "slash_commands", payload, event_id=None, settled=lambda delivery: self._settle(command, delivery)
+        )
+        return command
+
+    async def edit(self, user: str, channel: str, ts: str, text: str) -> None:
+        message = self._stored(channel, ts)
+        if message.user != user:
+            raise ValueError("people edit only what they wrote")
+        who = wire_text.notified(text, (), parses_names=False, names=self._workspace.names)
+        blocks = (wire_text.rich_text(text, self._workspace.new_block_id()),)
+        self._workspace.change(message, text=text, blocks=blocks, metadata=None, broadcasts=who.broadcasts)
+
+    async def delete(self, user: str, channel: str, ts: str) -> None:
+        """Delete a message; those of others too, as a workspace's admins can."""
+        self._place_of(user, channel)
+        self._workspace.delete(self._stored(channel, ts))
+
+    async def redeliver(self, ts_or_envelope: str) -> None:
+        """Send again what went out for this message or envelope: same event_id, a retry's number and reason."""
+        self._deliveries.resend(ts_or_envelope)
+
+    # -- what is visible
+
+    def messages(self, channel: str, *, thread_ts: str | None = None) -> list[Message]:
+        """Give what is stored, oldest first: the whole channel with all replies, or one thread, its root first."""
+        place = self._workspace.channel(channel)
+        if thread_ts is None:
+            return list(place.messages.values())
+        return [place.messages[ts] for ts in (thread_ts, *place.threads.get(thread_ts, [])) if ts in place.messages]
+
+    def message(self, channel: str, ts: str) -> Message | None:
+        return self._workspace.channel(channel).messages.get(ts)
+
+    def ephemerals(self, user: str, channel: str | None = None) -> list[Ephemeral]:
+        """Give what only this person saw, in order: ephemeral messages, answers to commands, texts of acks."""
+        return [one for one in self._workspace.ephemerals if one.user == user and channel in (None, one.channel)]
+
+    @property
+    def calls(self) -> list[Call]:
+        return self._server.calls
+
+    @property
+    def deliveries(self) -> list[Delivery]:
+        return self._deliveries.log
+
+    @property
+    def violations(self) -> list[str]:
+        """What the app did that no well-made app does. Tests expect none."""
+        return self._workspace.violations
+
+    @property
+    def sockets(self) -> int:
+        return len(self._deliveries.open_sockets)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is being handled and no envelope waits for its ack; retries due later do not count."""
+        return self._server.handling == 0 and self._deliveries.idle
+
+    # -- what goes wrong
+
+    @property
+    def on_call(self) -> OnCall | None:
+        """Awaited with (before | after, method, arguments) around the effect of every call."""
+        return self._server.on_call
+
+    @on_call.setter
+    def on_call(self, hook: OnCall | None) -> None:
+        self._server.on_call = hook
+
+    def fail(
+        self,
+        method: str,
+        *,
+        error: str | None = None,
+        status: int | None = None,
+        retry_after: int | None = None,
+        html: bool = False,
+        drop: bool = False,
+        hang_s: float | None = None,
+        after: bool = False,
+        times: int = 1,
+        channel: str | None = None,
+    ) -> None:
+        """Make the next `times` calls of a method (or of `response_url`) go wrong; several wait in a queue.
+
+        after: the effect happens first, then the answer is replaced, or lost if nothing else is said. hang_s: real
+        seconds; without `after`, nothing happens if the caller gives up meanwhile.
+        """
+        lost = drop or (after and not (error or status or html or hang_s))
+        self._server.faults.add(Fault(method, error, status, retry_after, html, lost, hang_s, after, times, channel))
+
+    def cut_socket(self, *, before_ack: bool = False, after_ack: bool = False) -> None:
+        """Break every socket now, or the next one that acks: its ack lost, or just taken."""
+        self._deliveries.cut(before_ack=before_ack, after_ack=after_ack)
+
+    def disconnect(self, reason: str) -> None:
+        """Send `disconnect`: warning, refresh_requested, link_disabled or too_many_websockets."""
+        self._deliveries.disconnect(reason)
+
+    async def half_open(self) -> None:
+        """Freeze the open sockets: nothing comes or goes, though they look open. New ones work."""
+        self._deliveries.freeze()
+
+    # -- inside
+
+    def _emit(self, event: JSON, place: Channel) -> None:
+        self._events += 1
+        event_id = f"Ev0{self._events:08d}"
+        payload = shapes.callback(
+            self._workspace.team, event, event_id, int(self._now().timestamp()), ext_shared=place.ext_shared
+        )
+        self._deliveries.send("events_api", payload, event_id=event_id)
+
+    def _settle(self, command: Command, delivery: Delivery) -> None:
+        command.acked = delivery.acked_at is not None
+        command.failed = not command.acked
+        if delivery.acked_at is None or delivery.sent_at is None:
+            return
+        command.ack_seconds = (delivery.acked_at - delivery.sent_at).total_seconds()
+        answer: Any = delivery.ack_payload
+        if isinstance(answer, str):
+            answer = {"text": answer}
+        if not answer:
+            return
+        command.ack_text = answer.get("text")
+        try:
+            self._server.show_answer(command, answer, "ack")
+        except Refused as refused:
+            self._workspace.violations.append(f"ack of a command: {refused.error}")
+
+    def _stored(self, channel: str, ts: str) -> Message:
+        message = self.message(channel, ts)
+        if message is None:
+            raise ValueError(f"no message {ts} in {channel}")
+        return message
+
+    def _place_of(self, user: str, channel: str) -> tuple[Channel, User]:
+        person, place = self._workspace.user(user), self._workspace.channel(channel)
+        if person.id not in place.members:
+            raise ValueError(f"{person.name} is not in {place.name or place.id}")
+        if place.archived:
+            raise ValueError(f"{place.name} is archived")
+        return place, person

@@ -1,0 +1,1 @@
+"""Slack: what it sends, and what it is asked to do."""

@@ -1,0 +1,273 @@
+"""The only caller of Slack's Web API: one session, our time-outs, no retries inside, one error for each next step."""
+
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+import aiohttp
+from slack_sdk.errors import SlackApiError
+from slack_sdk.web.async_client import AsyncWebClient
+
+from bot.cards import Message
+from bot.clock import Clock
+from bot.errors import SlackBusy, SlackError, SlackLocked, SlackRefused, SlackUnavailable, SlackUnsure
+from bot.model import ChannelId, MessageTs, Person, Place, RowId, TeamId, UserId
+from bot.pacing import Patience
+from bot.slack.budget import Budget
+from bot.slack.recognise import Identity
+
+LOCKED = frozenset(
+    {
+        "account_inactive",
+        "invalid_auth",
+        "missing_scope",
+        "not_allowed_token_type",
+        "not_authed",
+        "token_expired",
+        "token_revoked",
+    }
+)
+BUSY = frozenset({"message_limit_exceeded", "rate_limited", "ratelimited"})
+UNKNOWN_OUTCOME = frozenset({"fatal_error", "internal_error", "request_timeout", "service_unavailable"})
+BUSY_S = 30.0
+"""How long to wait where Slack names no time."""
+CARD_EVENT = "openhands_card"
+HISTORY_PAGE = 100
+SEARCH_BACK = timedelta(seconds=60)
+"""Slack's clock and ours differ: look for a message from so long before we sent it."""
+CONTEXT_MESSAGES = 30
+
+
+Fact = TypeVar("Fact", Person, Place)
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """One earlier message of a thread."""
+
+    user: UserId | None
+    text: str
+    ts: MessageTs
+
+
+class Gateway:
+    """Slack's Web API as the bot uses it. Raises only `SlackError`s."""
+
+    def __init__(
+        self, token: str, api_url: str, session: aiohttp.ClientSession, clock: Clock, patience: Patience
+    ) -> None:
+        """session: shared and closed by the caller, its time-out rules; it honours proxies and NO_PROXY itself."""
+        self.client = AsyncWebClient(token=token, base_url=api_url, session=session, retry_handlers=[])
+        self.client.proxy = None
+        self.budget = Budget()
+        self._session = session
+        self._clock = clock
+        self._patience = patience
+        self._people: dict[UserId, tuple[datetime, Person]] = {}
+        self._places: dict[ChannelId, tuple[datetime, Place]] = {}
+
+    async def _call(self, method: str, answer: Awaitable[Any]) -> Any:
+        try:
+            return await answer
+        except SlackApiError as err:
+            raise self._error(method, err) from None
+        except aiohttp.ClientConnectorError:
+            raise SlackUnavailable("no_connection") from None
+        except (aiohttp.ClientError, TimeoutError, ValueError):
+            raise SlackUnsure("answer_lost") from None
+
+    def _error(self, method: str, err: SlackApiError) -> SlackError:
+        response = err.response
+        status = getattr(response, "status_code", None) or getattr(response, "status", None) or 0
+        data = getattr(response, "data", None)
+        code = data.get("error") if isinstance(data, Mapping) else None
+        if status == 429 or code in BUSY:
+            wait_s = retry_after(response)
+            self.budget.close(method, self._clock.now() + timedelta(seconds=wait_s))
+            return SlackBusy(str(code or "ratelimited"), retry_after_s=wait_s)
+        if not isinstance(code, str) or status >= 500 or code in UNKNOWN_OUTCOME:
+            return SlackUnsure(str(code or f"http_{status}"))
+        return SlackLocked(code) if code in LOCKED else SlackRefused(code)
+
+    async def identity(self) -> tuple[Identity, frozenset[str]]:
+        """Ask who we are, and which scopes the token has."""
+        answer = await self._call("auth.test", self.client.auth_test())
+        scopes = answer.headers.get("x-oauth-scopes") or answer.headers.get("X-OAuth-Scopes") or ""
+        us = Identity(TeamId(answer["team_id"]), UserId(answer["user_id"]), answer.get("bot_id", ""), answer["url"])
+        return us, frozenset(scope.strip() for scope in scopes.split(",") if scope.strip())
+
+    async def socket_url(self, app_token: str) -> str:
+        """Get a ticket for one Socket Mode connection."""
+        answer = await self._call("apps.connections.open", self.client.apps_connections_open(app_token=app_token))
+        return str(answer["url"])
+
+    # --- messages -----------------------------------------------------------------------------------------------
+
+    async def post(
+        self, channel: ChannelId, message: Message, row: RowId, *, thread: MessageTs | None = None
+    ) -> MessageTs:
+        """Post a message that carries its outbox row's id. After `SlackUnsure`, look with `find` before repeating."""
+        answer = await self._call(
+            "chat.postMessage",
+            self.client.chat_postMessage(
+                channel=channel,
+                text=message.text,
+                blocks=message.blocks,
+                thread_ts=thread,
+                metadata={"event_type": CARD_EVENT, "event_payload": {"id": row}},
+                parse="none",
+                link_names=False,
+                unfurl_links=False,
+                unfurl_media=False,
+            ),
+        )
+        return MessageTs(answer["ts"])
+
+    async def find(
+        self, channel: ChannelId, row: RowId, bot: str, *, thread: MessageTs | None, since: datetime
+    ) -> MessageTs | None:
+        """Look for a message of ours by its row's id, among those since a moment before it was sent."""
+        oldest = f"{(since - SEARCH_BACK).timestamp():.6f}"
+        cursor: str | None = None
+        while True:
+            common: dict[str, Any] = {
+                "channel": channel,
+                "oldest": oldest,
+                "limit": HISTORY_PAGE,
+                "cursor": cursor,
+                "include_all_metadata": True,
+            }
+            if thread is None:
+                answer = await self._call("conversations.history", self.client.conversations_history(**common))
+            else:
+                answer = await self._call(
+                    "conversations.replies", self.client.conversations_replies(ts=thread, **common)
+                )
+            for message in answer.get("messages", []):
+                payload = (message.get("metadata") or {}).get("event_payload") or {}
+                if payload.get("id") == row and message.get("bot_id") == bot:
+                    return MessageTs(message["ts"])
+            cursor = (answer.get("response_metadata") or {}).get("next_cursor")
+            if not cursor:
+                return None
+
+    async def update(self, channel: ChannelId, ts: MessageTs, message: Message) -> None:
+        """Edit a message; equal edits may be repeated."""
+        await self._call(
+            "chat.update",
+            self.client.chat_update(
+                channel=channel, ts=ts, text=message.text, blocks=message.blocks, parse="none", link_names=False
+            ),
+        )
+
+    async def whisper(self, channel: ChannelId, user: UserId, text: str, *, thread: MessageTs | None) -> None:
+        """Say something only one person sees."""
+        await self._call(
+            "chat.postEphemeral",
+            self.client.chat_postEphemeral(
+                channel=channel, user=user, text=text, thread_ts=thread, parse="none", link_names=False
+            ),
+        )
+
+    async def respond(self, response_url: str, text: str) -> None:
+        """Answer a command where only its author sees it."""
+        try:
+            async with self._session.post(response_url, json={"response_type": "ephemeral", "text": text}) as answer:
+                status = answer.status
+        except aiohttp.ClientConnectorError:
+            raise SlackUnavailable("no_connection") from None
+        except (aiohttp.ClientError, TimeoutError, ValueError):
+            raise SlackUnsure("answer_lost") from None
+        if status == 429:
+            raise SlackBusy("ratelimited", retry_after_s=BUSY_S)
+        if status >= 500:
+            raise SlackUnsure(f"http_{status}")
+        if status >= 400:
+            raise SlackRefused(f"http_{status}")
+
+    async def react(self, channel: ChannelId, ts: MessageTs, name: str) -> None:
+        """Put an emoji on a message; one that is there already is fine."""
+        try:
+            await self._call("reactions.add", self.client.reactions_add(channel=channel, timestamp=ts, name=name))
+        except SlackRefused as err:
+            if err.code != "already_reacted":
+                raise
+
+    async def direct(self, user: UserId) -> ChannelId:
+        """Open the one-to-one conversation with a person; it is the same one every time."""
+        answer = await self._call("conversations.open", self.client.conversations_open(users=user))
+        return ChannelId(answer["channel"]["id"])
+
+    # --- facts --------------------------------------------------------------------------------------------------
+
+    async def person(self, user: UserId) -> Person:
+        """Ask who somebody is; remembered for a few minutes."""
+        if known := self._remembered(self._people.get(user)):
+            return known
+        answer = (await self._call("users.info", self.client.users_info(user=user)))["user"]
+        profile = answer.get("profile") or {}
+        person = Person(
+            id=user,
+            team=answer.get("team_id"),
+            name=profile.get("display_name") or answer.get("real_name") or answer.get("name") or "",
+            bot=bool(answer.get("is_bot")),
+            guest=bool(answer.get("is_restricted") or answer.get("is_ultra_restricted")),
+            stranger=bool(answer.get("is_stranger")),
+            deleted=bool(answer.get("deleted")),
+        )
+        self._people[user] = (self._clock.now(), person)
+        return person
+
+    async def place(self, channel: ChannelId) -> Place:
+        """Ask what kind of conversation this is; remembered for a few minutes."""
+        if known := self._remembered(self._places.get(channel)):
+            return known
+        answer = (await self._call("conversations.info", self.client.conversations_info(channel=channel)))["channel"]
+        private = any(answer.get(kind) for kind in ("is_private", "is_im", "is_mpim"))
+        place = Place(id=channel, private=private, external=bool(answer.get("is_ext_shared")))
+        self._places[channel] = (self._clock.now(), place)
+        return place
+
+    def _remembered(self, asked: tuple[datetime, Fact] | None) -> Fact | None:
+        if asked is None or (self._clock.now() - asked[0]).total_seconds() > self._patience.facts_cache_s:
+            return None
+        return asked[1]
+
+    async def spoken(self, channel: ChannelId, thread: MessageTs, before: MessageTs) -> list[Spoken]:
+        """Give what people said in a thread before a message, oldest first, the last few only."""
+        answer = await self._call(
+            "conversations.replies",
+            self.client.conversations_replies(channel=channel, ts=thread, latest=before, limit=HISTORY_PAGE),
+        )
+        said = [
+            Spoken(message.get("user"), str(message.get("text") or ""), MessageTs(message["ts"]))
+            for message in answer.get("messages", [])
+            if not message.get("bot_id") and message["ts"] < before
+        ]
+        return said[-CONTEXT_MESSAGES:]
+
+    async def channel_named(self, name: str) -> ChannelId | None:
+        """Look a channel up by its name."""
+        cursor: str | None = None
+        while True:
+            answer = await self._call(
+                "conversations.list",
+                self.client.conversations_list(
+                    types="public_channel,private_channel", exclude_archived=True, limit=200, cursor=cursor
+                ),
+            )
+            for channel in answer.get("channels", []):
+                if channel.get("name") == name:
+                    return ChannelId(channel["id"])
+            cursor = (answer.get("response_metadata") or {}).get("next_cursor")
+            if not cursor:
+                return None
+
+
+def retry_after(response: Any) -> float:
+    headers = getattr(response, "headers", None) or {}
+    try:
+        return max(0.0, float(headers.get("Retry-After") or headers.get("retry-after") or BUSY_S))
+    except ValueError:
+        return BUSY_S

@@ -1,0 +1,97 @@
+"""Payload → Incoming: what Slack sends, read once, at the edge. Pure.
+
+Commands and messages are requests. Everything else (joins, edits, clicks on a link button, our own echo, other bots)
+is nothing the bot acts on: it is acknowledged and forgotten.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeGuard
+
+from bot.model import ChannelId, Incoming, IncomingKind, MessageTs, TeamId, UserId
+
+USER = re.compile(r"[UW][A-Z0-9]{2,31}")
+CHANNEL = re.compile(r"[CDG][A-Z0-9]{2,31}")
+TS = re.compile(r"\d{1,16}\.\d{1,6}")
+SLACKBOT = "USLACKBOT"
+SAID_BY_PEOPLE = (None, "file_share", "thread_broadcast")
+"""Subtypes of messages that a person wrote."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who we are, as `auth.test` said at start."""
+
+    team: TeamId
+    user: UserId
+    bot: str
+    workspace_url: str
+    """Ends with a slash; the base of permalinks."""
+
+    def permalink(self, channel: ChannelId, ts: MessageTs, thread_ts: MessageTs | None = None) -> str:
+        """Address a message as Slack does, without asking it."""
+        address = f"{self.workspace_url}archives/{channel}/p{ts.replace('.', '')}"
+        return address if thread_ts in (None, ts) else f"{address}?thread_ts={thread_ts}&cid={channel}"
+
+
+def recognise(body: Mapping[str, Any], us: Identity) -> Incoming | None:
+    """Read a payload; None for everything that is no request.
+
+    Both events of a mention give equal requests, in either order: the verdict comes from the text, not the type.
+    """
+    if body.get("type") == "event_callback":
+        return message(body, us)
+    if "command" in body and "trigger_id" in body:
+        return command(body, us)
+    return None
+
+
+def command(body: Mapping[str, Any], us: Identity) -> Incoming | None:
+    channel, user, trigger = body.get("channel_id"), body.get("user_id"), body["trigger_id"]
+    if not (known(channel, CHANNEL) and known(user, USER) and isinstance(trigger, str)):
+        return None
+    team = body.get("team_id")
+    return Incoming(
+        key=f"cmd:{trigger}"[:255],
+        kind=IncomingKind.COMMAND,
+        team=us.team,
+        channel=ChannelId(channel),
+        user=UserId(user),
+        text=str(body.get("text") or ""),
+        actor_team=TeamId(team) if isinstance(team, str) else None,
+        response_url=body.get("response_url"),
+    )
+
+
+def message(body: Mapping[str, Any], us: Identity) -> Incoming | None:
+    event = body.get("event")
+    if not isinstance(event, dict) or event.get("type") not in ("message", "app_mention"):
+        return None
+    if event.get("subtype") not in SAID_BY_PEOPLE or event.get("hidden"):
+        return None
+    user, channel, ts = event.get("user"), event.get("channel"), event.get("ts")
+    if not (known(user, USER) and known(channel, CHANNEL) and known(ts, TS)):
+        return None
+    if event.get("bot_id") or event.get("app_id") or user in (us.user, SLACKBOT):
+        return None
+    text, thread = str(event.get("text") or ""), event.get("thread_ts")
+    team = event.get("user_team") or event.get("source_team") or event.get("team")
+    return Incoming(
+        key=f"msg:{us.team}:{channel}:{ts}",
+        kind=IncomingKind.MESSAGE,
+        team=us.team,
+        channel=ChannelId(channel),
+        user=UserId(user),
+        text=text,
+        ts=MessageTs(ts),
+        thread_ts=MessageTs(thread) if known(thread, TS) and thread != ts else None,
+        mentions_us=f"<@{us.user}>" in text or f"<@{us.user}|" in text,
+        direct=event.get("channel_type") == "im" or str(channel).startswith("D"),
+        actor_team=TeamId(team) if isinstance(team, str) else None,
+        external=bool(body.get("is_ext_shared_channel")),
+    )
+
+
+def known(value: Any, pattern: re.Pattern[str]) -> TypeGuard[str]:
+    return isinstance(value, str) and pattern.fullmatch(value) is not None

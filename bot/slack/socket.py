@@ -1,0 +1,93 @@
+"""Socket Mode: connect, stay connected, drain."""
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+from slack_bolt.adapter.socket_mode.aiohttp import AsyncSocketModeHandler
+from slack_bolt.app.async_app import AsyncApp
+from slack_sdk.web.async_client import AsyncWebClient
+
+from bot.errors import SlackError, SlackLocked, SlackRefused
+from bot.pacing import Patience
+from bot.slack.gateway import Gateway
+
+log = structlog.get_logger("slack")
+
+
+class Socket:
+    """One Socket Mode connection, kept up for as long as the process lives.
+
+    It waits in the event loop's own time, as the SDK's pings do that it watches.
+    """
+
+    def __init__(self, app: AsyncApp, app_token: str, gateway: Gateway, patience: Patience) -> None:
+        """app: Bolt, whose middleware answers every envelope."""
+        self._app = app
+        self._token = app_token
+        self._gateway = gateway
+        self._patience = patience
+        self._handler: AsyncSocketModeHandler | None = None
+        self._down_since: float | None = None
+
+    async def connect(self) -> None:
+        """Connect for the first time.
+
+        The ticket is asked for here, since the SDK's own loop would go on for ever with a refused token. Raises
+        `SlackLocked` or `SlackRefused` where an operator has to act, another `SlackError` for an outage.
+        """
+        url = await self._gateway.socket_url(self._token)
+        client = self._gateway.client
+        handler = AsyncSocketModeHandler(
+            self._app,
+            self._token,
+            web_client=AsyncWebClient(base_url=client.base_url, session=client.session, retry_handlers=[]),
+            ping_interval=self._patience.ping_s,
+        )
+        handler.client.web_client.proxy = None
+        handler.client.proxy = None
+        handler.client.wss_uri = url
+        self._handler = handler
+        await handler.client.connect()  # type: ignore[no-untyped-call]  # the SDK's
+        log.info("slack.connected")
+
+    async def connected(self) -> bool:
+        """Tell whether envelopes can arrive now."""
+        return self._handler is not None and await self._handler.client.is_connected()
+
+    async def keep(self, connected: Callable[[], None]) -> None:
+        """Connect, call `connected`, and watch the connection until cancelled. Raises what `connect` says an operator has to act on."""
+        pause_s = self._patience.retry_first_s
+        while self._handler is None:
+            try:
+                await self.connect()
+            except (SlackLocked, SlackRefused):
+                raise
+            except SlackError as err:
+                log.warning("slack.unreachable", code=err.code, again_in_s=pause_s)
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, self._patience.retry_slowest_s)
+        connected()
+        while True:
+            await asyncio.sleep(self._patience.ping_s)
+            await self._watch()
+
+    async def _watch(self) -> None:
+        """Give the SDK a new address when it has been down for long: by itself it tries the old one for ever."""
+        if await self.connected():
+            if self._down_since is not None:
+                log.info("slack.reconnected")
+            self._down_since = None
+            return
+        now = asyncio.get_running_loop().time()
+        if self._down_since is None:
+            self._down_since = now
+            log.warning("slack.disconnected")
+        elif now - self._down_since > self._patience.socket_down_s and self._handler is not None:
+            self._handler.client.wss_uri = None
+            self._down_since = now
+
+    async def close(self) -> None:
+        """Close the connection; envelopes not acknowledged are Slack's to send again."""
+        if self._handler is not None:
+            await self._handler.client.close()  # type: ignore[no-untyped-call]  # the SDK's

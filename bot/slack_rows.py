@@ -1,0 +1,305 @@
+"""What is owed to Slack, done: each kind of outbox row, and the edit of a card."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+
+from bot import cards, effects, words
+from bot.cards import Message
+from bot.clock import Clock
+from bot.effects import Site
+from bot.errors import SlackBusy, SlackError, SlackLocked, SlackRefused, SlackUnavailable, SlackUnsure
+from bot.model import ChannelId, MessageTs, Run, RunId, RunState, UserId
+from bot.pacing import Patience, later, retry_at
+from bot.slack.gateway import Gateway
+from bot.store import outbox, runs
+from bot.store.database import Database
+from bot.store.outbox import OutboxRow, Owed
+
+log = structlog.get_logger("sender")
+
+NOT_THERE = frozenset({"not_in_channel", "channel_not_found"})
+TOO_MUCH = frozenset(
+    {"invalid_blocks", "invalid_blocks_format", "msg_blocks_too_long", "msg_too_long", "metadata_too_large"}
+)
+"""Our own mistakes in layout or size: the text alone is sent instead."""
+CARDS = 2  # a deleted card comes back once
+
+
+class SlackRows:
+    """Calls Slack for one row at a time. What comes of it is one transaction."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        gateway: Gateway,
+        site: Site,
+        clock: Clock,
+        patience: Patience,
+        notify_channel: str | None,
+    ) -> None:
+        """notify_channel: name or id of the team's channel."""
+        self._database = database
+        self._gateway = gateway
+        self._site = site
+        self._clock = clock
+        self._patience = patience
+        self._notify_channel = notify_channel
+        self._notify_id: ChannelId | None = None
+        self._locked: set[str] = set()
+        self._kinds: Mapping[Owed, Callable[[OutboxRow], Awaitable[None]]] = {
+            Owed.CARD: self._card,
+            Owed.MESSAGE: self._message,
+            Owed.REPLY: self._reply,
+            Owed.NOTIFY: self._notify,
+            Owed.DIRECT: self._direct,
+            Owed.ANSWER: self._answer,
+            Owed.REACT: self._react,
+        }
+
+    def channel_of(self, row: OutboxRow) -> str:
+        """Name what a row posts to, as far as Slack's limit of one message a second needs it."""
+        return self._notify_id or "" if row.kind is Owed.NOTIFY else str(row.run)
+
+    async def do(self, row: OutboxRow) -> None:
+        """Do a row, or say when it is tried again."""
+        now = self._clock.now()
+        try:
+            await self._kinds[row.kind](row)
+        except SlackBusy as err:
+            await self._again(row, later(now, err.retry_after_s), sent=False)
+        except SlackUnavailable:
+            await self._again(row, retry_at(row.attempts + 1, now, self._patience), sent=False)
+        except SlackUnsure:
+            await self._again(row, later(now, self._patience.post_settled_s), sent=True)
+        except SlackLocked as err:
+            if err.code not in self._locked:
+                self._locked.add(err.code)
+                log.error("slack.locked", code=err.code, kind=row.kind)  # noqa: TRY400 - the code says it all
+            await self._again(row, later(now, self._patience.retry_slowest_s), sent=False)
+        except SlackRefused as err:
+            log.warning("slack.refused", code=err.code, kind=row.kind, run=row.run)
+            await self._refused(row, err)
+
+    async def _again(self, row: OutboxRow, at: datetime, *, sent: bool) -> None:
+        async with self._database.transaction() as tx:
+            await outbox.again(tx, row.seq, at, sent=sent)
+
+    async def _done(self, row: OutboxRow, result: str = "") -> None:
+        async with self._database.transaction() as tx:
+            await outbox.done(tx, row.seq, self._clock.now(), result)
+
+    # --- posting ------------------------------------------------------------------------------------------------
+
+    async def _posted(
+        self, row: OutboxRow, channel: ChannelId, message: Message, thread: MessageTs | None
+    ) -> MessageTs | None:
+        """Post once: after an answer that got lost, look for the message before posting again.
+
+        None: not found yet, and too early to be sure that it never arrived.
+        """
+        now = self._clock.now()
+        if row.tried_at is not None:
+            found = await self._gateway.find(channel, row.id, self._site.us.bot, thread=thread, since=row.tried_at)
+            if found is not None:
+                return found
+            settled = later(row.tried_at, self._patience.post_settled_s)
+            if now < settled:
+                await self._again(row, settled, sent=True)
+                return None
+        async with self._database.transaction() as tx:
+            await outbox.trying(tx, row.seq, now)
+        try:
+            return await self._gateway.post(channel, message, row.id, thread=thread)
+        except SlackRefused as err:
+            if err.code not in TOO_MUCH:
+                raise
+            log.error("slack.too_much", code=err.code, run=row.run)  # noqa: TRY400 - the code says it all
+            return await self._gateway.post(channel, plain(message), row.id, thread=thread)
+
+    async def _card(self, row: OutboxRow) -> None:
+        run = await self._run(row)
+        ts = await self._posted(row, run.channel, cards.card(run, self._site.page(run)), run.thread_ts)
+        if ts is None:
+            return
+        now = self._clock.now()
+        shown = run.version if row.tried_at is None else 0  # a card found again may be an older one
+        async with self._database.transaction() as tx:
+            fresh = await runs.get(tx, run.id)
+            after = replace(
+                fresh,
+                card_ts=ts,
+                thread_ts=fresh.thread_ts or ts,
+                card_version=shown,
+                card_at=now,
+                cards=fresh.cards + 1,
+            )
+            await runs.save(tx, fresh, after)
+            if fresh.thread_ts is None:
+                await runs.own_thread(tx, after, ts, every_reply=True)
+            if after.state is RunState.STARTING:
+                await effects.owe_start(tx, after, now)
+            await outbox.done(tx, row.seq, now)
+
+    async def _message(self, row: OutboxRow) -> None:
+        run = await self._run(row)
+        if await self._posted(row, run.channel, message_of(row), run.thread_ts):
+            await self._done(row)
+
+    async def _reply(self, row: OutboxRow) -> None:
+        about = row.payload
+        if await self._posted(row, about["channel"], message_of(row), about["thread"]):
+            await self._done(row)
+
+    async def _direct(self, row: OutboxRow) -> None:
+        channel = await self._gateway.direct(UserId(row.payload["user"]))
+        if await self._posted(row, channel, message_of(row), None):
+            await self._done(row)
+
+    async def _notify(self, row: OutboxRow) -> None:
+        channel = await self.team_channel()
+        if channel is None:
+            async with self._database.transaction() as tx:
+                await outbox.failed(tx, row.seq, self._clock.now(), "channel not found")
+        elif await self._posted(row, channel, message_of(row), None):
+            await self._done(row)
+
+    async def team_channel(self) -> ChannelId | None:
+        """Look NOTIFY_CHANNEL up, once; None, with a warning, where there is none the bot can see."""
+        if self._notify_id is None and self._notify_channel is not None:
+            name = self._notify_channel.removeprefix("#")
+            is_id = name[:1] in ("C", "G") and name.isalnum() and name.isupper()
+            self._notify_id = ChannelId(name) if is_id else await self._gateway.channel_named(name)
+            if self._notify_id is None:
+                log.warning(
+                    "notify.channel_not_found",
+                    channel=self._notify_channel,
+                    help="create the channel or correct NOTIFY_CHANNEL, and invite the bot to it",
+                )
+        return self._notify_id
+
+    # --- what is not posted -------------------------------------------------------------------------------------
+
+    async def _answer(self, row: OutboxRow) -> None:
+        """Say something to one person; nobody can look whether it arrived, so it is said at most once."""
+        now, about = self._clock.now(), row.payload
+        stale = now - row.created_at > timedelta(seconds=self._patience.answer_stale_s)
+        if row.tried_at is not None or stale:
+            await self._done(row, "stale" if stale else "perhaps said")
+            return
+        async with self._database.transaction() as tx:
+            await outbox.trying(tx, row.seq, now)
+        if about.get("response_url"):
+            await self._gateway.respond(about["response_url"], about["text"])
+        else:
+            await self._gateway.whisper(about["channel"], about["user"], about["text"], thread=about.get("thread"))
+        await self._done(row)
+
+    async def _react(self, row: OutboxRow) -> None:
+        if self._clock.now() - row.created_at > timedelta(seconds=self._patience.reaction_stale_s):
+            await self._done(row, "stale")
+            return
+        await self._gateway.react(row.payload["channel"], row.payload["ts"], row.payload["name"])
+        await self._done(row)
+
+    # --- what can never succeed ---------------------------------------------------------------------------------
+
+    async def _refused(self, row: OutboxRow, err: SlackRefused) -> None:
+        """Close the row; what it would have said reaches the person another way."""
+        now, about = self._clock.now(), row.payload
+        run = await self._run(row) if row.run else None
+        async with self._database.transaction() as tx:
+            await outbox.failed(tx, row.seq, now, err.code)
+            match row.kind:
+                case Owed.CARD if run is not None and run.cards == 0:
+                    await self._nowhere(tx, row, run, err, now)
+                case Owed.CARD if run is not None:
+                    await runs.save(tx, run, replace(run, card_gone=True))
+                case Owed.MESSAGE if run is not None:
+                    await effects.owe_direct(tx, run, run.requester, elsewhere(message_of(row)), now)
+                case Owed.REPLY:
+                    await effects.owe_direct(tx, None, about["user"], message_of(row), now)
+                case Owed.ANSWER if about.get("user"):
+                    await effects.owe_direct(tx, None, about["user"], cards.sentence(about["text"]), now)
+                case Owed.NOTIFY:
+                    self._notify_id = None
+                case _:
+                    pass
+
+    async def _nowhere(self, tx: Any, row: OutboxRow, run: Run, err: SlackRefused, now: datetime) -> None:
+        """End a run that never had a card: nothing starts where the bot can't post."""
+        await runs.save(tx, run, replace(run, state=RunState.CANCELLED, ended_at=now, card_gone=True))
+        text = words.invite() if err.code in NOT_THERE else words.place_closed()
+        url = row.payload.get("response_url")
+        if url is None:
+            await effects.owe_direct(tx, run, run.requester, cards.sentence(text), now)
+            return
+        about = {"response_url": url, "channel": run.channel, "user": run.requester, "text": text}
+        await outbox.add(tx, Owed.ANSWER, id=effects.new_id(), lane=f"answer:{run.id}", now=now, payload=about)
+
+    # --- edits --------------------------------------------------------------------------------------------------
+
+    async def edit(self, run: Run) -> datetime | None:
+        """Show the newest state on the card; a time: not before then."""
+        async with self._database.reading() as tx:
+            run = await runs.get(tx, run.id)
+        if run.card_ts is None:
+            return None
+        now = self._clock.now()
+        message = cards.card(run, self._site.page(run))
+        try:
+            await self._edited(run.channel, run.card_ts, message)
+        except SlackBusy as err:
+            return later(now, err.retry_after_s)
+        except (SlackUnavailable, SlackUnsure):
+            return later(now, self._patience.card_gap_s)
+        except SlackLocked:
+            return later(now, self._patience.retry_slowest_s)
+        except SlackRefused as err:
+            await self._card_gone(run.id, err, now)
+            return None
+        async with self._database.transaction() as tx:
+            await runs.card_shown(tx, run.id, run.version, self._clock.now())
+        return None
+
+    async def _edited(self, channel: ChannelId, ts: MessageTs, message: Message) -> None:
+        try:
+            await self._gateway.update(channel, ts, message)
+        except SlackRefused as err:
+            if err.code not in TOO_MUCH:
+                raise
+            log.error("slack.too_much", code=err.code)  # noqa: TRY400 - the code says it all
+            await self._gateway.update(channel, ts, plain(message))
+
+    async def _card_gone(self, run: RunId, err: SlackError, now: datetime) -> None:
+        """Post a deleted card once more; where it can't be edited for another reason, news come as messages only."""
+        log.warning("card.gone", run=run, code=err.code)
+        async with self._database.transaction() as tx:
+            fresh = await runs.get(tx, run)
+            if err.code == "message_not_found" and fresh.cards < CARDS:
+                await runs.save(tx, fresh, replace(fresh, card_ts=None))
+                await effects.owe_card(tx, fresh, None, now)
+            else:
+                await runs.save(tx, fresh, replace(fresh, card_gone=True))
+
+    async def _run(self, row: OutboxRow) -> Run:
+        async with self._database.reading() as tx:
+            return await runs.get(tx, RunId(row.run or ""))
+
+
+def message_of(row: OutboxRow) -> Message:
+    return Message(row.payload["text"], row.payload["blocks"])
+
+
+def plain(message: Message) -> Message:
+    return Message(cards.cut(message.text, cards.TEXT_MAX))
+
+
+def elsewhere(message: Message) -> Message:
+    """Head a message that should have stood in a thread."""
+    head = words.not_posted()
+    return Message(cards.cut(f"{head}\n{message.text}", cards.TEXT_MAX), [cards.section(head), *message.blocks])

@@ -1,0 +1,1 @@
+"""What the bot remembers: requests, runs, follow-ups, and what is owed to Slack and OpenHands."""

@@ -1,0 +1,213 @@
+"""The database: opened, migrated, and every write in one short transaction after the other."""
+
+import asyncio
+import fcntl
+import os
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from bot.errors import StoreInUse, StoreUnavailable
+
+BUSY_MS = 1000
+"""How long SQLite itself waits for somebody else's lock; with it a write fails well within Slack's 3 s."""
+READERS = 4
+
+
+def sqlite_url(url: str) -> URL:
+    """Read `sqlite:///file.db` or `sqlite+aiosqlite:///file.db`.
+
+    Raises ValueError, with what to write instead, for anything else.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError as err:
+        raise ValueError("it is no database address: write sqlite:///openhands.db") from err
+    if parsed.get_backend_name() != "sqlite":
+        raise ValueError(f"{parsed.get_backend_name()} is not supported: write sqlite:///openhands.db")
+    if not parsed.database or parsed.database == ":memory:":
+        raise ValueError("it names no file, and what the bot knows must survive it: write sqlite:///openhands.db")
+    return parsed.set(drivername="sqlite+aiosqlite")
+
+
+class Turns:
+    """One writer at a time, first come first served, but the urgent before the others."""
+
+    def __init__(self) -> None:
+        self._taken = False
+        self._urgent: deque[asyncio.Future[None]] = deque()
+        self._others: deque[asyncio.Future[None]] = deque()
+
+    async def take(self, *, urgent: bool) -> None:
+        if not self._taken:
+            self._taken = True
+            return
+        turn = asyncio.get_running_loop().create_future()
+        (self._urgent if urgent else self._others).append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.give()
+            raise
+
+    def give(self) -> None:
+        for waiting in (self._urgent, self._others):
+            while waiting:
+                turn = waiting.popleft()
+                if not turn.done():
+                    turn.set_result(None)
+                    return
+        self._taken = False
+
+
+class Database:
+    """An open database. `open_database` makes one; `close` ends it."""
+
+    def __init__(self, file: Path, writer: AsyncEngine, readers: AsyncEngine, lock: int) -> None:
+        self._file = file
+        self._writer = writer
+        self._readers = readers
+        self._lock = lock
+        self._turns = Turns()
+        self._connection: AsyncConnection | None = None
+
+    @asynccontextmanager
+    async def transaction(self, *, urgent: bool = False) -> AsyncIterator[AsyncConnection]:
+        """Write: everything inside is committed together, or nothing is.
+
+        urgent: overtakes the others that wait for their turn. Raises `StoreUnavailable`.
+        """
+        await self._turns.take(urgent=urgent)
+        try:
+            async with self._committed() as connection:
+                yield connection
+        finally:
+            self._turns.give()
+
+    @asynccontextmanager
+    async def _committed(self) -> AsyncIterator[AsyncConnection]:
+        committing = False
+        try:
+            if self._connection is None:
+                self._connection = await self._writer.connect()
+            await self._connection.begin()
+            yield self._connection
+            committing = True
+            await self._connection.commit()
+        except DBAPIError as err:
+            await self._drop()
+            raise StoreUnavailable(perhaps_saved=committing and not refused(err)) from err
+        except BaseException:
+            await self._drop()
+            raise
+
+    async def _drop(self) -> None:
+        """End a transaction that did not succeed, and the connection with it: the next one starts clean."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(DBAPIError):
+                await connection.rollback()
+            with suppress(DBAPIError):
+                await connection.close()
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """Read one consistent state, beside the writer. Raises `StoreUnavailable`."""
+        try:
+            async with self._readers.connect() as connection:
+                yield connection
+        except DBAPIError as err:
+            raise StoreUnavailable(perhaps_saved=False) from err
+
+    async def close(self) -> None:
+        """Close every connection and let another process have the file."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+        await self._writer.dispose()
+        await self._readers.dispose()
+        os.close(self._lock)
+
+
+def refused(err: DBAPIError) -> bool:
+    """Tell whether SQLite surely did not commit: it had no lock, or no room."""
+    said = str(err.orig)
+    return isinstance(err, OperationalError) and ("locked" in said or "full" in said)
+
+
+async def open_database(url: URL) -> Database:
+    """Open the file, create or migrate its tables, and keep every other process off it.
+
+    Raises `StoreInUse` when another process has it, `StoreUnavailable` when it can't be read or written.
+    """
+    file = file_of(url)
+    lock = locked(file)
+    writer = create_async_engine(url, pool_size=1, max_overflow=0)
+    readers = create_async_engine(url, pool_size=READERS, max_overflow=0)
+    for engine, begin in ((writer, "BEGIN IMMEDIATE"), (readers, "BEGIN")):
+        prepare(engine, begin)
+    try:
+        async with writer.connect() as connection, connection.begin():
+            await connection.run_sync(migrate)
+    except DBAPIError as err:
+        await writer.dispose()
+        await readers.dispose()
+        os.close(lock)
+        raise StoreUnavailable(perhaps_saved=False) from err
+    return Database(file, writer, readers, lock)
+
+
+def file_of(url: URL) -> Path:
+    return Path(url.database or "").absolute()
+
+
+def locked(file: Path) -> int:
+    """Take the lock file beside the database; it is free again when the descriptor closes, or the process dies."""
+    try:
+        lock = os.open(f"{file}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as err:
+        raise StoreUnavailable(perhaps_saved=False) from err
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as err:
+        os.close(lock)
+        raise StoreInUse(str(file)) from err
+    return lock
+
+
+def prepare(engine: AsyncEngine, begin: str) -> None:
+    """Set every new connection up, and start its transactions ourselves: the driver would start them too late."""
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def connected(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout={BUSY_MS}")
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute("PRAGMA synchronous")
+        if tuple(cursor.fetchone()) != (2,):
+            raise RuntimeError("SQLite does not take synchronous=FULL: what is acknowledged could be lost")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def begun(connection: Connection) -> None:
+        connection.execute(text(begin))
+
+
+def migrate(connection: Connection) -> None:
+    """Bring the tables to this version; nothing to do is a look at one row."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")

@@ -1,0 +1,124 @@
+"""Requests, each written down once, before Slack is told that they arrived."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import and_, delete, exists, func, literal, select, update
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bot.model import Incoming, IncomingKind
+from bot.store.rows import from_row, to_row
+from bot.store.tables import inbox, outbox, threads
+
+
+@dataclass(frozen=True, slots=True)
+class InboxRow:
+    """A request that is not done."""
+
+    seq: int
+    lane: str
+    incoming: Incoming
+    received_at: datetime
+    attempts: int
+
+
+def message_key(incoming: Incoming, ts: str) -> str:
+    """Key of a message: both events of a mention, and every redelivery, give the same."""
+    return f"msg:{incoming.team}:{incoming.channel}:{ts}"
+
+
+def lane(incoming: Incoming) -> str:
+    """Give what must be handled in order: a thread, all direct messages with one person, or a command alone."""
+    if incoming.kind is IncomingKind.COMMAND:
+        return incoming.key
+    if incoming.direct:
+        return incoming.channel
+    return f"{incoming.channel}:{incoming.thread}"
+
+
+async def is_for_us(connection: AsyncConnection, incoming: Incoming) -> bool:
+    """Tell talk from requests: one look-up for a reply that does not mention us, none for anything else.
+
+    Such a reply is kept when its thread is ours, when its root is a request not looked at yet, or when a first card
+    is owed in that channel right now and may turn out to be its root: then the dispatcher decides.
+    """
+    if incoming.kind is IncomingKind.COMMAND or incoming.mentions_us or incoming.direct:
+        return True
+    if incoming.thread_ts is None:
+        return False
+    ours = exists().where(
+        threads.c.team == incoming.team,
+        threads.c.channel == incoming.channel,
+        threads.c.thread_ts == incoming.thread_ts,
+        threads.c.every_reply.is_(True),
+    )
+    asked = exists().where(inbox.c.key == message_key(incoming, incoming.thread_ts), inbox.c.done_at.is_(None))
+    owed = first_card_owed(incoming.channel)
+    return bool((await connection.execute(select(literal(1)).where(ours | asked | owed))).first())
+
+
+def first_card_owed(channel: str) -> Any:
+    """Say in SQL: a command's card, the root of a thread to be, has not been confirmed in this channel yet."""
+    return exists().where(
+        outbox.c.lane.like("card:%"),
+        outbox.c.kind == "card",
+        outbox.c.done_at.is_(None),
+        outbox.c.failed_at.is_(None),
+        outbox.c.payload["channel"].as_string() == channel,
+    )
+
+
+async def card_owed(connection: AsyncConnection, channel: str) -> bool:
+    return bool((await connection.execute(select(literal(1)).where(first_card_owed(channel)))).first())
+
+
+async def add(connection: AsyncConnection, incoming: Incoming, now: datetime) -> bool:
+    """Write a request down; False when it was there already."""
+    added = await connection.execute(
+        insert(inbox)
+        .values(key=incoming.key, lane=lane(incoming), payload=to_row(incoming), received_at=now, next_at=now)
+        .on_conflict_do_nothing(index_elements=["key"])
+    )
+    return added.rowcount == 1
+
+
+async def due(connection: AsyncConnection, now: datetime, busy: Collection[str], limit: int) -> Sequence[InboxRow]:
+    """Give the first open row of each lane that is not busy and may be tried now, oldest first."""
+    earlier = inbox.alias()
+    waits = exists().where(earlier.c.lane == inbox.c.lane, earlier.c.done_at.is_(None), earlier.c.seq < inbox.c.seq)
+    found = await connection.execute(
+        select(inbox)
+        .where(inbox.c.done_at.is_(None), inbox.c.next_at <= now, inbox.c.lane.not_in(busy), ~waits)
+        .order_by(inbox.c.seq)
+        .limit(limit)
+    )
+    return [
+        InboxRow(row["seq"], row["lane"], from_row(Incoming, row["payload"]), row["received_at"], row["attempts"])
+        for row in found.mappings()
+    ]
+
+
+async def next_at(connection: AsyncConnection, now: datetime) -> datetime | None:
+    """When the next row becomes due that is not yet."""
+    found = await connection.execute(
+        select(func.min(inbox.c.next_at)).where(inbox.c.done_at.is_(None), inbox.c.next_at > now)
+    )
+    at: datetime | None = found.scalar()
+    return at
+
+
+async def done(connection: AsyncConnection, seq: int, now: datetime) -> None:
+    """Close a row. Its words go at once, its key stays against late repeats."""
+    await connection.execute(update(inbox).where(inbox.c.seq == seq).values(done_at=now, payload=None))
+
+
+async def again(connection: AsyncConnection, seq: int, at: datetime) -> None:
+    await connection.execute(update(inbox).where(inbox.c.seq == seq).values(next_at=at, attempts=inbox.c.attempts + 1))
+
+
+async def forget(connection: AsyncConnection, now: datetime, keep_s: float) -> None:
+    """Delete keys that no repeat can come for any more."""
+    await connection.execute(delete(inbox).where(and_(inbox.c.done_at < now - timedelta(seconds=keep_s))))

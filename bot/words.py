@@ -1,0 +1,478 @@
+"""Every sentence a person reads.
+
+Each says what happened, whether anything is lost, what happens by itself, and the one thing to do. What came from
+outside is escaped here, where it enters a sentence; the sentences themselves are Slack's `mrkdwn`.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import assert_never
+
+from bot.lifecycle import restartable
+from bot.model import (
+    Command,
+    Help,
+    ListRuns,
+    Origin,
+    Reason,
+    Run,
+    RunState,
+    Start,
+    Status,
+    Stop,
+    Unclear,
+    UnclearReason,
+    UserId,
+    Waiting,
+)
+from bot.mrkdwn import escape, link, shorten
+from bot.policy import Verdict
+
+TASK_SHOWN = 600  # characters of a task on its card
+LINE_SHOWN = 120  # characters of a task in a list
+DETAIL_SHOWN = 300
+
+
+def mention(user: UserId) -> str:
+    return f"<@{user}>"
+
+
+# --- answers to a request ---------------------------------------------------------------------------------------
+
+
+def receipt(command: Command) -> str:
+    """Say, in the acknowledgement of a command, that it was taken; empty where the answer itself follows at once."""
+    match command:
+        case Start():
+            return "On it. A card for this run appears in the channel in a moment."
+        case Stop() | Status() | ListRuns() | Help() | Unclear():
+            return ""
+        case _:
+            assert_never(command)
+
+
+def not_saved(*, perhaps: bool) -> str:
+    if perhaps:
+        return (
+            "I could not make sure that your request was saved. Wait a minute: if no card appears in the channel, "
+            "please ask again."
+        )
+    return "I could not save your request, so nothing was started. Please ask again in a minute."
+
+
+def refused(verdict: Verdict) -> str:
+    match verdict:
+        case Verdict.GUEST:
+            return "Guests can't use OpenHands here. Nothing was started; ask a full member of the workspace to do it for you."
+        case Verdict.OUTSIDE:
+            return "OpenHands is only for members of the company that runs it. Nothing was started; ask one of them to do it for you."
+        case Verdict.SHARED:
+            return (
+                "This channel is shared with another company, so OpenHands does not work here: code and answers would "
+                "leave yours. Nothing was started; ask again in a channel of your own."
+            )
+        case Verdict.DELETED:
+            return "This account is deactivated, so nothing was started. Ask an admin of the workspace."
+        case Verdict.ALLOWED | Verdict.DROPPED:
+            return ""
+        case _:
+            assert_never(verdict)
+
+
+def cannot_tell_who() -> str:
+    return "For ten minutes I could not find out from Slack who asked, so nothing was started. Please ask again."
+
+
+def help_text() -> str:
+    return (
+        "*OpenHands works on your code from here.* Tell it what to do and where:\n"
+        "• `/openhands fix README in org/repo`, or mention me with the same words; `… in org/repo@branch` for a branch\n"
+        "• in the thread of a run every reply goes to the agent; begin with `aside` to talk among yourselves\n"
+        "• alone in a reply: `status` (how is it?), `stop` (stop the run), `help`\n"
+        "• `/openhands status` and `/openhands list` show the runs here, only to you"
+    )
+
+
+def unclear(it: Unclear) -> str:
+    match it.reason:
+        case UnclearReason.EMPTY:
+            return "There was nothing to do in that. Try `/openhands fix README in org/repo`, or `help`."
+        case UnclearReason.MISSPELT:
+            return (
+                f"I don't know `{escape(shorten(it.word, LINE_SHOWN))}`. Did you mean `{escape(it.suggestion or 'help')}`? "
+                "Nothing was started; for a task, use a few more words."
+            )
+        case UnclearReason.OPTION:
+            return (
+                f"I can't tell what `{escape(shorten(it.word, LINE_SHOWN))}` is: a repository, branch or model must be written "
+                "whole and only once. Nothing was started; try `/openhands fix README in org/repo@branch`."
+            )
+        case _:
+            assert_never(it.reason)
+
+
+def broken() -> str:
+    return "Something went wrong on my side, so nothing was started for this. Please ask again; if it happens twice, tell whoever runs the bot."
+
+
+def invite() -> str:
+    return (
+        "I can't post here, so nothing was started. If this is a channel, type `/invite @OpenHands` in it and ask again; "
+        "or write to me directly."
+    )
+
+
+def place_closed() -> str:
+    return "I am not allowed to post here any more (archived, or for some people only), so nothing was started. Ask again in another channel."
+
+
+def not_posted() -> str:
+    """Say in a direct message that a run's thread can't be written to any more."""
+    return "I can't write to the thread of one of your runs any more (archived, or I was removed). This is what it would have said:"
+
+
+# --- a run: state, reason, next step ----------------------------------------------------------------------------
+
+
+def state(run: Run) -> str:
+    """Name the state, emoji first; the label alone carries the meaning."""
+    match run.state:
+        case RunState.NEEDS_REPOSITORY:
+            return "❔ Which repository?"
+        case RunState.STARTING:
+            return "⏳ Starting"
+        case RunState.WORKING:
+            return "🛠️ Working"
+        case RunState.WAITING:
+            return waiting(run.waiting)
+        case RunState.PAUSED:
+            return "⏸️ Paused"
+        case RunState.DONE:
+            return "✅ Done"
+        case RunState.FAILED:
+            return "❌ Failed"
+        case RunState.STOPPED:
+            return "⏹️ Stopped"
+        case RunState.LOST:
+            return "⚠️ Lost"
+        case RunState.CANCELLED:
+            return "🚫 Cancelled"
+        case _:
+            assert_never(run.state)
+
+
+def waiting(kind: Waiting | None) -> str:
+    match kind:
+        case Waiting.APPROVAL:
+            return "✋ Needs approval"
+        case Waiting.ANSWER:
+            return "💬 Answered"
+        case Waiting.QUESTION | None:
+            return "💬 Has a question"
+        case _:
+            assert_never(kind)
+
+
+def explanation(run: Run) -> str:
+    """Say why the run is where it is and what to do next; empty while there is nothing to add."""
+    match run.state:
+        case RunState.NEEDS_REPOSITORY:
+            return which_repository(run)
+        case RunState.STARTING | RunState.WORKING:
+            return f"Stop requested by {mention(run.stop_by)}." if run.stop_by else ""
+        case RunState.WAITING:
+            return what_it_waits_for(run)
+        case RunState.PAUSED:
+            return paused(run.reason)
+        case RunState.DONE:
+            return only_there() if run.blind else ""
+        case RunState.FAILED | RunState.LOST:
+            return " ".join(part for part in (why(run), next_step(run)) if part)
+        case RunState.STOPPED:
+            by = f"Stopped by {mention(run.stop_by)}." if run.stop_by else "Stopped."
+            return f"{by} Reply here to go on."
+        case RunState.CANCELLED:
+            by = f"Cancelled by {mention(run.stop_by)}" if run.stop_by else "Cancelled"
+            return f"{by} before anything was started."
+        case _:
+            assert_never(run.state)
+
+
+def which_repository(run: Run) -> str:
+    if len(run.candidates) > 1:
+        names = ", ".join(f"`{escape(name)}`" for name in run.candidates)
+        return f"Which repository should I use: {names}? Reply here with one of them, or `none`. Nothing starts before that."
+    if run.candidates:
+        return (
+            f"Do you mean the repository `{escape(run.candidates[0])}`? Reply here with it, with another `org/repo`, "
+            "or `none`. Nothing starts before that."
+        )
+    return "Which repository should I use? Reply here with `org/repo`, or `none`. Nothing starts before that."
+
+
+def not_a_repository() -> str:
+    return (
+        "That is no repository I can read. This run has not started: reply with `org/repo` alone, or `none`, and then "
+        "write the rest."
+    )
+
+
+def what_it_waits_for(run: Run) -> str:
+    match run.waiting:
+        case Waiting.APPROVAL:
+            wish = f" for `{code(run.detail)}`" if run.detail else ""
+            return f"The agent wants approval{wish}. Approve or reject it in OpenHands; replies here wait until then."
+        case Waiting.ANSWER:
+            return "Reply here to go on."
+        case Waiting.QUESTION | None:
+            return "Reply here to answer."
+        case _:
+            assert_never(run.waiting)
+
+
+def code(text: str) -> str:
+    """Put outside text between back quotes: none of its own may end them."""
+    return escape(shorten(text.replace("`", "'").replace("\n", " "), DETAIL_SHOWN))
+
+
+def paused(reason: Reason | None) -> str:
+    if reason is Reason.ASLEEP:
+        return (
+            "OpenHands put the conversation to sleep before the end. Nothing is lost: reply here to wake it and go on."
+        )
+    return "Somebody paused it in OpenHands. Nothing is lost: reply here to go on."
+
+
+def only_there() -> str:
+    return "This OpenHands server tells only whether a run is on; what came of it is only there."
+
+
+def why(run: Run) -> str:
+    """Say what a failed or lost run failed of, in people's words."""
+    repository = f"`{escape(run.repository)}`" if run.repository else "the repository"
+    match run.reason:
+        case Reason.MODEL_KEY:
+            return "The language model refuses its key: somebody has to mend it in OpenHands' settings."
+        case Reason.MODEL_LIMIT:
+            return "The language model has reached its rate limit or budget."
+        case Reason.MODEL_DOWN:
+            return "The language model could not be reached."
+        case Reason.MODEL_REFUSED:
+            return "The language model refused the request."
+        case Reason.STUCK:
+            return "The agent was going in circles and stopped."
+        case Reason.MAX_STEPS:
+            return "The agent reached its limit of steps before it was finished."
+        case Reason.SANDBOX_BROKEN:
+            return "The agent's sandbox broke."
+        case Reason.START_FAILED:
+            return "OpenHands took the task but could not start it."
+        case Reason.START_STUCK:
+            return "OpenHands took the task, and for ten minutes nothing came of it."
+        case Reason.REPOSITORY:
+            return f"OpenHands could not open {repository}: is the name right, and is a git provider with access to it connected in OpenHands?"
+        case Reason.KEY_REFUSED:
+            return "OpenHands refuses the bot's key: whoever runs the bot has to set a new OPENHANDS_API_KEY."
+        case Reason.AT_CAPACITY:
+            return "Every slot of the OpenHands account is busy, so nothing was started."
+        case Reason.START_REJECTED:
+            return "OpenHands refused the task, so nothing was started."
+        case Reason.START_UNREADABLE:
+            return "What answers at OPENHANDS_BASE_URL is not an OpenHands server, so nothing was started."
+        case Reason.START_UNSURE:
+            return "OpenHands' answer was lost and I can't find out whether the task started. Please look there first."
+        case Reason.MODEL_UNSUPPORTED:
+            return "This OpenHands server lets nobody choose a model, so nothing was started. Ask again without one."
+        case Reason.GONE:
+            return "The conversation is gone from OpenHands: deleted, or its sandbox with it."
+        case Reason.SILENT:
+            return "The agent has not answered for two minutes, though its sandbox runs."
+        case Reason.AGENT_ERROR | Reason.ASLEEP | None:
+            return "The agent stopped with an error."
+        case _:
+            assert_never(run.reason)
+
+
+def next_step(run: Run) -> str:
+    match run.reason:
+        case Reason.START_UNSURE:
+            return "Reply `again` to start it anew, or `leave it`."
+        case Reason.AT_CAPACITY:
+            return "Reply `again` when one is free."
+        case Reason.MODEL_UNSUPPORTED:
+            return ""
+        case _ if restartable(run):
+            return "Reply `again` to start anew."
+        case _:
+            return "Reply here to let it go on."
+
+
+def origin(run: Run) -> str:
+    """Say why this repository, where the person did not type it."""
+    match run.origin:
+        case Origin.LINKED:
+            return "from the link"
+        case Origin.THREAD:
+            return "from this thread"
+        case Origin.DEFAULT:
+            return "default"
+        case Origin.CHOSEN:
+            return "chosen here"
+        case Origin.TYPED | Origin.NONE | None:
+            return ""
+        case _:
+            assert_never(run.origin)
+
+
+def unreachable(since: datetime) -> str:
+    return f"⚠️ I can't reach OpenHands since {clock_time(since)}; I go on trying, nothing is lost."
+
+
+def clock_time(at: datetime) -> str:
+    """Give a time of day in everybody's own zone, in UTC where Slack can't."""
+    return f"<!date^{int(at.timestamp())}^{{time}}|{at:%H:%M} UTC>"
+
+
+def duration(time: timedelta) -> str:
+    minutes, seconds = divmod(max(0, round(time.total_seconds())), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+
+
+# --- in the thread ----------------------------------------------------------------------------------------------
+
+
+def news(run: Run) -> str:
+    """Head the one new message that tells the thread what became of the run."""
+    return f"{mention(run.requester)} {state(run)}"
+
+
+def status(run: Run) -> str:
+    """Answer `status`: one line, the reason if there is one, and the last progress."""
+    parts = [f"*{state(run)}*: {escape(shorten(one_line(run.task), LINE_SHOWN))}", explanation(run)]
+    if run.progress:
+        parts.append(f"Last: {escape(run.progress)}")
+    if run.unreachable_since:
+        parts.append(unreachable(run.unreachable_since))
+    return "\n".join(part for part in parts if part)
+
+
+def runs(found: Sequence[tuple[Run, str | None]]) -> str:
+    """List runs, each with the link to its thread."""
+    if not found:
+        return "There are no runs here yet. Start one with `/openhands fix README in org/repo`."
+    return "\n".join(one_of_many(run, address) for run, address in found)
+
+
+def one_of_many(run: Run, address: str | None) -> str:
+    task = shorten(one_line(run.task), LINE_SHOWN)
+    what = link(address, task) if address else escape(task)
+    where = f" in `{escape(run.repository)}`" if run.repository else ""
+    return f"• {state(run)}: {what}{where}"
+
+
+def no_run_of_yours() -> str:
+    return "You have no live run here. `/openhands list` shows the latest runs of this place."
+
+
+def no_run_here() -> str:
+    return "This thread has no run. Mention me with a task to start one."
+
+
+def which_run() -> str:
+    return "You have several live runs here. Reply `stop` in the thread of the one you mean:"
+
+
+def stopping() -> str:
+    return "Stopping your run; its card shows when it has stopped."
+
+
+def nothing_to_stop(run: Run) -> str:
+    return f"There is nothing to stop: {state(run)}."
+
+
+def cannot_stop(address: str | None) -> str:
+    there = link(address, "in OpenHands") if address else "in OpenHands"
+    return f"This OpenHands server takes no stop from here, so the run goes on. Stop it {there}."
+
+
+def withdrawn(count: int) -> str:
+    messages = "1 message was" if count == 1 else f"{count} messages were"
+    return f"{messages} not sent to the agent any more, because the run was stopped. Reply again to go on."
+
+
+def leave() -> str:
+    return "All right, I leave it as it is."
+
+
+def cannot_follow_up(run: Run) -> str:
+    """Say that a reply did not reach the agent since there is none to reach."""
+    return " ".join(part for part in ("Your message was not sent to the agent.", why(run), next_step(run)) if part)
+
+
+def follow_up_cancelled() -> str:
+    return "Your message was not sent: this run was cancelled before it started. Mention me with a task to start a new one."
+
+
+def follow_up_rejected(detail: str) -> str:
+    said = f" It says: {escape(shorten(one_line(detail), DETAIL_SHOWN))}" if detail else ""
+    return f"OpenHands refused your message, so the agent did not get it.{said} Please reword it."
+
+
+def follow_up_unsupported(address: str | None) -> str:
+    there = link(address, "in OpenHands") if address else "in OpenHands"
+    return f"This OpenHands server takes no messages from here, so the agent did not get yours. Write it {there}."
+
+
+def follow_up_unsure(text: str) -> str:
+    return (
+        f"I can't find out whether the agent got this message: “{escape(shorten(one_line(text), LINE_SHOWN))}” "
+        "Later ones wait. Reply `again` to send it once more, or `leave it`."
+    )
+
+
+# --- to the team ------------------------------------------------------------------------------------------------
+
+
+def notification(run: Run, address: str | None, now: datetime) -> str:
+    """Tell the team in one line; of private places only state, requester and link."""
+    parts = [f"{state(run)}: asked by {mention(run.requester)}"]
+    if not run.private:
+        parts[0] = f"{state(run)}: {escape(shorten(one_line(run.task), LINE_SHOWN))}, asked by {mention(run.requester)}"
+        if run.repository:
+            parts.append(f"`{escape(run.repository)}`")
+        parts.append(duration((run.ended_at or now) - run.created_at))
+    if address:
+        parts.append(link(address, "thread"))
+    return " · ".join(parts)
+
+
+# --- to the agent -----------------------------------------------------------------------------------------------
+
+
+def task_for_agent(run: Run, *, with_branch: bool) -> str:
+    """Write the first message of a conversation: the task, and what people said before in their thread.
+
+    with_branch: the server has no field for a branch, so the message says it.
+    """
+    parts = [run.task]
+    if with_branch and run.branch:
+        parts.append(f"Work on the branch {run.branch}.")
+    if run.context:
+        parts.append(f"The task came up in this conversation:\n{run.context}")
+    return "\n\n".join(parts)
+
+
+def about_for_agent(requester: str, address: str | None) -> str:
+    """Tell the agent where the work came from."""
+    thread = f" in this Slack thread: {address}" if address else " in Slack"
+    return (
+        f"This task was given by {requester}{thread}. When you open a pull request, say so in its description. "
+        "Your last message is shown to people in Slack: keep it short."
+    )
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,521 @@
+"""What people type: when it is a command, where the repository is, what is left for the agent."""
+
+import doctest
+import re
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bot import commands
+from bot.commands import (
+    Answer,
+    decision,
+    is_aside,
+    is_branch,
+    is_repository,
+    named_repositories,
+    parse,
+    repository_answer,
+)
+from bot.model import Command, Decision, Help, ListRuns, Start, Status, Stop, Unclear, UnclearReason
+
+EMPTY = Unclear(UnclearReason.EMPTY)
+ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()))
+PIECES = st.sampled_from(
+    [
+        *(
+            "fix",
+            "the",
+            "README",
+            "in",
+            "on",
+            "branch",
+            "dev",
+            "org/repo",
+            "Org/Repo",
+            "org/b",
+            "g/sub/repo",
+            "docs/api.md",
+        ),
+        *(
+            "org/repo@dev",
+            "org/repo#dev",
+            "org/repo#12",
+            "org/repo:",
+            "org/repo,",
+            "org/repo.",
+            "in org/repo",
+            "and/or",
+        ),
+        *(
+            "--repo org/repo",
+            "--repo=org/b",
+            "--branch dev",
+            "--model x",
+            "--foo",
+            "[repo=org/repo branch=dev]",
+            "[WIP]",
+        ),
+        *(
+            "https://github.com/org/repo",
+            "https://github.com/org/repo/tree/dev",
+            "github.com/org/b/pull/3",
+            "a/b/c/d/e",
+        ),
+        *("`in org/x`", "\n", "\n> org/x\n", "?", "!", "…", "stop", "--repo", "```", "“", "org/"),
+    ]
+)
+PIECED_TEXT = st.lists(PIECES, max_size=10).map(" ".join)
+
+
+# --- commands ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "command"),
+    [
+        ("stop", Stop()),
+        ("Stop!", Stop()),
+        (" STOP. ", Stop()),
+        ("`stop`", Stop()),
+        ("cancel", Stop()),
+        ("status?", Status()),
+        ("List", ListRuns()),
+        ("help", Help()),
+        ("/help", Help()),
+        ("--help", Help()),
+        ("?", Help()),
+    ],
+)
+def test_a_word_alone_is_a_command(text: str, command: Command) -> None:
+    """In any case, with punctuation around it."""
+    assert parse(text) == command
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "stop the flaky test",
+        "help me with CI",
+        "list all TODOs",
+        "status page is down",
+        "please stop",
+        "deploy",
+        "lint",
+        "shop",
+        "statistics",
+    ],
+)
+def test_other_words_are_a_task(text: str) -> None:
+    """A word such as stop among others is for the agent, and so is any other word."""
+    assert parse(text) == Start(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "word", "meant"),
+    [
+        ("statsu", "statsu", "status"),
+        ("Stauts?", "stauts", "status"),
+        ("statis", "statis", "status"),
+        ("hlep", "hlep", "help"),
+        ("hep", "hep", "help"),
+        ("stopp", "stopp", "stop"),
+        ("lists", "lists", "list"),
+        ("cancle", "cancle", "cancel"),
+    ],
+)
+def test_a_misspelt_command_gets_a_suggestion_not_an_agent(text: str, word: str, meant: str) -> None:
+    """One slip of the fingers; a wrong letter counts only in long words."""
+    assert parse(text) == Unclear(UnclearReason.MISSPELT, word, meant)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "  \n",
+        "!!!",
+        "…",
+        "🎉",
+        "org/repo",
+        "in org/repo.",
+        "org/repo:",
+        "[repo=org/repo]",
+        "--repo org/repo",
+        "https://github.com/org/repo",
+        "in org/repo?",
+    ],
+)
+def test_a_request_without_a_task_is_unclear(text: str) -> None:
+    """A repository alone says nothing of what to do there."""
+    assert parse(text) == EMPTY
+
+
+# --- repositories -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "start"),
+    [
+        # the forms
+        ("fix README in org/repo", Start("fix README", "org/repo")),
+        ("fix README in org/repo@dev", Start("fix README", "org/repo", "dev")),
+        ("fix README in org/repo#dev", Start("fix README", "org/repo", "dev")),
+        ("fix README in org/repo on branch dev", Start("fix README", "org/repo", "dev")),
+        ("org/repo: fix README", Start("fix README", "org/repo")),
+        ("in org/repo, fix README", Start("fix README", "org/repo")),
+        ("[repo=org/repo branch=dev model=x] fix README", Start("fix README", "org/repo", "dev", "x")),
+        ("--repo org/repo --branch dev fix README", Start("fix README", "org/repo", "dev")),
+        ("update src/utils.py in org/repo.", Start("update src/utils.py", "org/repo")),
+        # at the end
+        ("fix README In org/repo", Start("fix README", "org/repo")),
+        ("why is CI red in org/repo?", Start("why is CI red?", "org/repo")),
+        ("fix README in org/repo on branch feature/x.", Start("fix README", "org/repo", "feature/x")),
+        ("fix README in group/sub/repo", Start("fix README", "group/sub/repo")),
+        ("fix README in a/b/c/repo", Start("fix README", "a/b/c/repo")),
+        ("fix README in org/.github", Start("fix README", "org/.github")),
+        ("fix README in https://github.com/org/repo", Start("fix README", "org/repo")),
+        ("fix README in <https://github.com/org/repo.git>.", Start("fix README", "org/repo")),
+        ("fix README in https://github.com/org/repo/tree/dev", Start("fix README", "org/repo", "dev")),
+        ("fix README in github.com/org/repo", Start("fix README", "org/repo")),
+        ("fix README in org/repo\nIt says\n> in org/other", Start("fix README\nIt says\n> in org/other", "org/repo")),
+        ("it is red\nfix CI in org/repo", Start("it is red\nfix CI", "org/repo")),
+        ("fix README in org/repo --model x", Start("fix README", "org/repo", model="x")),
+        # at the start
+        ("in org/repo: fix README", Start("fix README", "org/repo")),
+        ("in org/repo@dev, fix README", Start("fix README", "org/repo", "dev")),
+        ("in org/repo on branch dev, fix README", Start("fix README", "org/repo", "dev")),
+        ("org/repo#dev:\nfix README", Start("fix README", "org/repo", "dev")),
+        ("git@github.com:org/repo.git: fix README", Start("fix README", "org/repo")),
+        ("https://gitlab.example.com/g/s/repo: fix README", Start("fix README", "g/s/repo")),
+        # options
+        ("[repository=org/repo, branch=dev]: fix README", Start("fix README", "org/repo", "dev")),
+        ("[model=openai/gpt-5] fix README", Start("fix README", model="openai/gpt-5")),
+        ("[branch=dev] fix README in org/repo", Start("fix README", "org/repo", "dev")),
+        ("[WIP] fix README in org/repo", Start("[WIP] fix README", "org/repo")),
+        ("[repo=https://gitlab.com/g/s/repo/-/tree/dev] fix README", Start("fix README", "g/s/repo", "dev")),
+        ("--repo=vercel/next.js fix README", Start("fix README", "vercel/next.js")),
+        ("—repo org/repo fix README", Start("fix README", "org/repo")),
+        ("--repo `org/repo` fix README", Start("fix README", "org/repo")),
+        ("fix README --repo org/repo --branch dev", Start("fix README", "org/repo", "dev")),
+        ("--repo org/repo --foo x fix README", Start("--foo x fix README", "org/repo")),
+        ("explain the --branch option", Start("explain the --branch option")),
+        ("org/repo: explain the --branch option", Start("explain the --branch option", "org/repo")),
+        ("explain the --repo option", Start("explain the --repo option")),
+        ("fix `tool --repo org/repo`", Start("fix `tool --repo org/repo`")),
+        # the same thing twice
+        ("[repo=org/repo] fix README in Org/Repo", Start("fix README", "org/repo")),
+        ("in org/repo@dev, fix README in org/repo#dev", Start("fix README", "org/repo", "dev")),
+        ("fix README" + " --repo org/repo" * 7, Start("fix README --repo org/repo", "org/repo")),
+    ],
+)  # fmt: skip
+def test_a_stated_repository_is_cut_out_of_the_task(text: str, start: Start) -> None:
+    """The agent gets the task alone; repository, branch and model are known apart."""
+    assert parse(text) == start
+
+
+@pytest.mark.parametrize(
+    ("text", "repository", "branch"),
+    [
+        ("fix https://github.com/org/repo/issues/12", "org/repo", None),
+        ("fix the crash in https://github.com/org/repo/issues/12", "org/repo", None),
+        ("https://github.com/org/repo/issues/12", "org/repo", None),
+        ("port (https://github.com/org/repo) to Rust", "org/repo", None),
+        ("look at github.com/org/repo/pull/3, please", "org/repo", None),
+        ("see https://www.github.com/org/repo?tab=readme now", "org/repo", None),
+        ("fix it in https://github.com/org/repo?tab=readme", "org/repo", None),
+        ("start from https://github.com/org/repo/tree/dev please", "org/repo", "dev"),
+        ("start from https://github.com/org/repo/tree/feature%2Fx please", "org/repo", "feature/x"),
+        ("see https://github.com/org/repo/tree/main/docs please", "org/repo", None),
+        ("see https://gitlab.com/g/s/repo/-/issues/3 please", "g/s/repo", None),
+        ("see https://gitlab.com/g/repo/issues/3 please", "g/repo", None),
+        ("see https://gitlab.company.example:8443/g/s/repo/-/tree/dev please", "g/s/repo", "dev"),
+        ("see https://bitbucket.org/team/repo/src/dev please", "team/repo", "dev"),
+        ("see https://bitbucket.org/team/repo/pull-requests/3 please", "team/repo", None),
+        ("fix org/repo#12", "org/repo", None),
+        ("fix it in org/repo#12.", "org/repo", None),
+        ("org/repo#12: fix", "org/repo", None),
+        ("compare https://github.com/org/repo/tree/a with https://github.com/org/repo/tree/b", "org/repo", None),
+        ("is https://github.com/org/repo/pull/3 like docs/api.md and/or x?", "org/repo", None),
+    ],
+)  # fmt: skip
+def test_a_link_in_passing_names_the_repository_and_stays(text: str, repository: str, branch: str | None) -> None:
+    """The text is whole: the agent needs the link too."""
+    assert parse(text) == Start(text, repository, branch, linked=True)
+
+
+def test_a_branch_that_is_stated_wins_over_a_linked_one() -> None:
+    """What people say goes before what an address happens to show."""
+    assert parse("[branch=b] see https://github.com/org/repo/tree/a now") == Start(
+        "see https://github.com/org/repo/tree/a now", "org/repo", "b", linked=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "candidates"),
+    [
+        ("compare org/a with org/b", ("org/a", "org/b")),
+        ("is org/repo's README fine?", ("org/repo",)),
+        ("use (org/a,org/b)", ("org/a", "org/b")),
+        ("copy org/a to Org/A", ("org/a",)),
+        ("fix README in org/a, please", ("org/a",)),
+        ("in org/a on branch a..b, fix", ("org/a",)),
+        ("split client/server and/or merge", ("client/server", "and/or")),
+        ("[repo=org/a] fix README in org/b", ("org/a", "org/b")),
+        ("in org/a, do as in org/b", ("org/a", "org/b")),
+        ("move https://github.com/org/a to https://github.com/org/b", ("org/a", "org/b")),
+        ("move org/a to https://github.com/org/b and https://github.com/org/c", ("org/a", "org/b", "org/c")),
+    ],
+)
+def test_what_may_be_a_repository_is_a_candidate(text: str, candidates: tuple[str, ...]) -> None:
+    """The text stays whole; others know which of them exist. Two that are stated are two candidates."""
+    assert parse(text) == Start(text, candidates=candidates)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "why is the build slow?",
+        "fix the links in docs/api.md",
+        "fix the typo in src/components",
+        "docs/api.md: fix the links",
+        "look at src/utils.py#12 and lib/x",
+        "see ./org/repo, ~/org/repo, /org/repo, ../org/repo and org/../repo",
+        "it runs 24/7 since 2024/05/01",
+        "rebase feature/x on origin/main",
+        "see https://example.com/org/repo and example.com/org",
+        "see https://docs.github.com/en/actions and https://github.com/settings/tokens and https://github.com/org",
+        "see https://github.com/features/copilot: nice",
+        "install @scope/package, mail me@example.com/x",
+        "look in a/b/c/d/e",
+        "run `git clone org/repo` now",
+        "run ```\nfix it in org/repo\n``` now",
+        "run ```\nfix it in org/repo",
+        "he said\n> fix README in org/repo",
+        "> org/repo: fix",
+        "fix README in org/repo@-x",
+        "fix README in org/" + "x" * 101,
+    ],
+)
+def test_paths_code_and_quotes_name_no_repository(text: str) -> None:
+    """Files, folders, dates, web sites, branches; and nothing that is code or somebody else's words."""
+    assert parse(text) == Start(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("[repo=foo] fix", "repo=foo"),
+        ("[repo=org/repo bran=dev] fix", "bran=dev"),
+        ("[repo=org/repo branch=] fix", "branch="),
+        ("--repo foo fix", "--repo foo"),
+        ("--repo", "--repo"),
+        ("--repo org/repo --branch --model x fix", "--branch --model"),
+        ("--model ?? fix", "--model ??"),
+        ("fix --repo org/repo --branch a..b", "--branch a..b"),
+        ("--branch a --branch b fix", "b"),
+        ("[model=a model=b] fix", "b"),
+        ("[branch=a] fix README in org/repo@b", "b"),
+        ("fix README in org/repo@a on branch b", "b"),
+    ],
+)
+def test_an_option_that_cannot_be_followed_is_unclear(text: str, word: str) -> None:
+    """A guess would send the agent to the wrong place."""
+    assert parse(text) == Unclear(UnclearReason.OPTION, word)
+
+
+# --- replies ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("org/repo", Answer("org/repo")),
+        (" Org/repo. ", Answer("Org/repo")),
+        ("`vercel/next.js`", Answer("vercel/next.js")),
+        ("in org/repo", Answer("org/repo")),
+        ("org/repo@dev", Answer("org/repo", "dev")),
+        ("in org/repo on branch dev.", Answer("org/repo", "dev")),
+        ("https://github.com/org/repo", Answer("org/repo")),
+        ("<https://gitlab.com/g/s/repo/-/tree/dev>", Answer("g/s/repo", "dev")),
+        ("none", Answer(None)),
+        ("No repository!", Answer(None)),
+        ("no  repo", Answer(None)),
+        ("", None),
+        ("repo", None),
+        ("the one in org/repo", None),
+        ("org/repo on branch a..b", None),
+        ("https://example.com/org/repo", None),
+        ("stop", None),
+    ],
+)
+def test_a_reply_can_name_the_repository(text: str, answer: Answer | None) -> None:
+    """A repository with or without branch, "none", or no answer to the question."""
+    assert repository_answer(text) == answer
+
+
+@pytest.mark.parametrize(
+    ("text", "decided"),
+    [
+        ("again", Decision.AGAIN),
+        ("Try  again!", Decision.AGAIN),
+        ("retry", Decision.AGAIN),
+        ("leave it.", Decision.LEAVE),
+        ("Leave", Decision.LEAVE),
+        ("leave it as it is", None),
+        ("try again with tests", None),
+        ("", None),
+    ],
+)
+def test_a_reply_can_decide(text: str, decided: Decision | None) -> None:
+    """Only the words alone; with more words it is something for the agent."""
+    assert decision(text) == decided
+
+
+@pytest.mark.parametrize(
+    ("text", "aside"),
+    [
+        ("aside: lunch?", True),
+        (" Aside", True),
+        ("aside from that, fine", True),
+        ("asides", False),
+        ("an aside", False),
+        ("", False),
+    ],
+)
+def test_people_talk_aside(text: str, aside: bool) -> None:  # noqa: FBT001 - a column of the table
+    """By the first word alone."""
+    assert is_aside(text) is aside
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("fix README in org/a", ("org/a",)),
+        ("[repo=org/a] do as in https://github.com/org/b/pull/1 and org/c#3, org/d", ("org/a", "org/b", "org/c")),
+        ("see https://github.com/org/a and https://github.com/Org/A", ("org/a",)),
+        ("compare org/a with org/b", ()),
+        ("[repo=foo] fix https://github.com/org/a", ()),
+        ("go on", ()),
+    ],
+)
+def test_repositories_that_a_text_surely_names(text: str, names: tuple[str, ...]) -> None:
+    """Stated or linked; candidates are not sure."""
+    assert named_repositories(text) == names
+
+
+# --- names ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "well_formed"),
+    [
+        ("org/repo", True),
+        ("a/b", True),
+        ("org/.github", True),
+        ("g/" * 19 + "r", True),
+        ("g/" * 20 + "r", False),
+        ("o/" + "x" * 100, True),
+        ("o/" + "x" * 101, False),
+        ("/".join(["x" * 84] * 3), True),
+        ("/".join(["x" * 85] * 3), False),
+        ("repo", False),
+        ("org/", False),
+        ("/repo", False),
+        ("org//repo", False),
+        ("org/..", False),
+        ("org/a..b", False),
+        ("org/.", False),
+        ("org/-", False),
+        ("org/re po", False),
+        ("org/repo\n", False),
+        ("örg/repo", False),
+        ("", False),
+    ],
+)
+def test_a_repository_is_well_formed(name: str, well_formed: bool) -> None:  # noqa: FBT001 - a column of the table
+    """Two segments at least, of characters the services allow, at most 255 characters."""
+    assert is_repository(name) is well_formed
+
+
+@pytest.mark.parametrize(
+    ("name", "well_formed"),
+    [
+        ("main", True),
+        ("feature/x-1.2_y", True),
+        ("überarbeitung", True),
+        ("x" * 200, True),
+        ("x" * 201, False),
+        ("", False),
+        ("a b", False),
+        ("a..b", False),
+        ("a//b", False),
+        ("a/.b", False),
+        ("a@{1}", False),
+        ("-a", False),
+        ("/a", False),
+        ("a/", False),
+        ("a.", False),
+        ("a.lock", False),
+        ("a~1", False),
+        ("a:b", False),
+        ("a\0", False),
+    ],
+)
+def test_a_branch_is_well_formed(name: str, well_formed: bool) -> None:  # noqa: FBT001 - a column of the table
+    """What git refuses is refused here."""
+    assert is_branch(name) is well_formed
+
+
+# --- any text ---------------------------------------------------------------------------------------------------
+
+
+@given(ANY_TEXT | PIECED_TEXT)
+def test_any_text_gives_a_sound_command(text: str) -> None:
+    """Nothing raises, and what a start names can be handed on as it is."""
+    command = parse(text)
+    names = named_repositories(text)
+    answer = repository_answer(text)
+    start = command if isinstance(command, Start) else Start("x")
+    answered = answer or Answer(None)
+
+    assert start.task.strip()
+    assert all(map(is_repository, (*filter(None, (start.repository, answered.repository)), *start.candidates, *names)))
+    assert all(map(is_branch, filter(None, (start.branch, answered.branch))))
+    assert not (start.repository and start.candidates)
+
+
+MARKUP = {"in", "on", "branch", "repo", "repository", "model", "https", "git", "github", "com", "tree"}
+
+
+@given(PIECED_TEXT)
+def test_no_word_is_lost(text: str) -> None:
+    """Every word that is not part of a form's own markup is in the task, the repository, the branch or the model."""
+    command = parse(text)
+    start = command if isinstance(command, Start) else Start(text)
+    kept = " ".join(filter(None, (start.task, start.repository, start.branch, start.model))).lower()
+
+    assert set(re.findall(r"\w+", text.lower())) - MARKUP <= set(re.findall(r"\w+", kept))
+
+
+@pytest.mark.parametrize(
+    "piece", ["in ", "in a/b ", "--repo a/b ", "--repo=a/b\n", "`", "```", "> ", " ", "a/b ", "a/", "[", "[repo=a/b] ", "on branch x ", "a", "https://github.com/"]
+)  # fmt: skip
+@pytest.mark.parametrize("end", ["", "x", "\n."])
+def test_hostile_text_is_read_fast(piece: str, end: str) -> None:
+    """Work grows with the length of the text, not with its square."""
+    text = f"x {piece * (40_000 // len(piece))}{end}"
+    began = time.process_time()
+
+    parse(text)
+    repository_answer(text)
+    named_repositories(text)
+
+    assert time.process_time() - began < 2
+
+
+def test_the_examples_in_the_docstrings_hold() -> None:
+    """People read them first."""
+    assert doctest.testmod(commands) == (0, 1)

@@ -1,0 +1,379 @@
+"""The agent's Markdown in Slack: every shape, nothing that Slack refuses, nothing that fires or misleads."""
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from slack_sdk.models.blocks import RichTextBlock
+
+from bot.markdown import MAX_DEPTH, MAX_INDENT, MAX_PIECES, MAX_SOURCE, plain, rich_text
+
+Json = dict[str, Any]
+
+ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()))
+MARKDOWN = st.lists(
+    st.sampled_from(
+        [
+            *(
+                "a",
+                "word ",
+                "**",
+                "*",
+                "_",
+                "~~",
+                "`",
+                "```\n",
+                "\n",
+                "\n\n",
+                "# ",
+                "- ",
+                "1. ",
+                "7) ",
+                "> ",
+                "    ",
+                "  ",
+                "\t",
+            ),
+            *(
+                "| a | b |\n|---|--:|\n| c | d |\n",
+                "|",
+                "---\n",
+                "===\n",
+                "<b>",
+                "<!channel>",
+                "&lt;",
+                "\\",
+                "\x00",
+                "\x1b[1m",
+            ),
+            *(
+                "[a](https://a.example)",
+                "![i](https://a.example/i.png)",
+                "[",
+                "](",
+                ")",
+                "https://a.example/x ",
+                "[x](docs/a.md)",
+            ),
+            *(
+                "ghp_" + "a1B2" * 9,
+                "👩\u200d💻",
+                "é",
+                "日本",
+                "@here ",
+                "<@U1>",
+                "\u202e",
+                "\u200b",
+                "[r]: https://a.example\n",
+            ),
+        ]
+    ),
+    max_size=40,
+).map("".join)
+
+
+def text(words: str, *styles: str) -> Json:
+    return {"type": "text", "text": words} | styled(styles)
+
+
+def link(words: str, url: str, *styles: str) -> Json:
+    return {"type": "link", "url": url, "text": words} | styled(styles)
+
+
+def styled(styles: tuple[str, ...]) -> Json:
+    return {"style": dict.fromkeys(styles, True)} if styles else {}
+
+
+def section(*parts: Json) -> Json:
+    return {"type": "rich_text_section", "elements": list(parts)}
+
+
+def quote(*parts: Json) -> Json:
+    return {"type": "rich_text_quote", "elements": list(parts)}
+
+
+def code(words: str) -> Json:
+    return {"type": "rich_text_preformatted", "elements": [text(words)]}
+
+
+def bullets(*items: Json, indent: int = 0) -> Json:
+    return {"type": "rich_text_list", "style": "bullet", "indent": indent, "elements": list(items)}
+
+
+def numbers(*items: Json, indent: int = 0, offset: int = 0) -> Json:
+    opened = {"type": "rich_text_list", "style": "ordered", "indent": indent, "elements": list(items)}
+    return opened | {"offset": offset} if offset else opened
+
+
+def block(*elements: Json) -> list[Json]:
+    return [{"type": "rich_text", "elements": list(elements)}]
+
+
+def leaves(blocks: list[Json]) -> Iterator[Json]:
+    """Every text and link, and a check that no list of elements on the way is empty."""
+    for found in blocks:
+        if found["type"] in {"text", "link"}:
+            yield found
+        else:
+            assert found["elements"]
+            yield from leaves(found["elements"])
+
+
+def size(blocks: list[Json]) -> int:
+    return sum(len(leaf["text"]) + len(leaf.get("url", "")) for leaf in leaves(blocks))
+
+
+# --- shapes -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "elements"),
+    [
+        ("Hello.", [section(text("Hello."))]),
+        ("one\ntwo  \nthree\n\nfour", [section(text("one\ntwo\nthree\n\nfour"))]),
+        ("# Title\ntext\n\nOther\n===", [section(text("Title", "bold"), text("\n\ntext\n\n"), text("Other", "bold"))]),
+        (
+            "**b _bi_** ~~s~~ `c` _i_",
+            [
+                section(
+                    *(text("b ", "bold"), text("bi", "bold", "italic"), text(" "), text("s", "strike"), text(" ")),
+                    *(text("c", "code"), text(" "), text("i", "italic")),
+                )
+            ],
+        ),
+        ("****a** b** c", [section(text("a b", "bold"), text(" c"))]),
+        ("`<!here>` &amp; \\*x\\*", [section(text("<!here>", "code"), text(" & *x*"))]),
+        ("- one\n- two\n\nafter", [bullets(section(text("one")), section(text("two"))), section(text("after"))]),
+        ("3. three\n4. four", [numbers(section(text("three")), section(text("four")), offset=2)]),
+        ("0. zero", [numbers(section(text("zero")))]),
+        (
+            "1. one\n   - sub\n\n     more\n2. two",
+            [
+                numbers(section(text("one"))),
+                bullets(section(text("sub\nmore")), indent=1),
+                numbers(section(text("two")), offset=1),
+            ],
+        ),
+        (
+            "- a\n  - b\n\n  after b",
+            [bullets(section(text("a"))), bullets(section(text("b")), indent=1), section(text("after b"))],
+        ),
+        ("- a\n\n* b", [bullets(section(text("a"))), bullets(section(text("b")))]),
+        ("- - a\n- - b", [bullets(section(text("a")), indent=1), bullets(section(text("b")), indent=1)]),
+        ("- # a\n-\n- c", [bullets(section(text("a", "bold"))), bullets(section(text("c")))]),
+        (
+            "1. run\n   ```sh\n   make\n   ```\n   then\n2. look",
+            [numbers(section(text("run"))), code("make"), section(text("then")), numbers(section(text("look")), offset=1)],
+        ),
+        ("```py\n\nx = '<'\n  y\n```", [code("x = '<'\n  y")]),
+        ("    indented\n\n    code", [code("indented\n\ncode")]),
+        ("```\na\n```\n```\nb\n```", [code("a"), code("b")]),
+        ("> a **b**\n>\n> c", [quote(text("a "), text("b", "bold"), text("\nc"))]),
+        ("> - a\n>   1. b\n>\n> ```\n> c\n> ```\n\nd", [quote(text("• a\n  1. b\n"), text("c", "code")), section(text("d"))]),
+        ("- > q", [quote(text("• q"))]),
+        (
+            "| name | n |\n|:--|--:|\n| a **b** | 10 |\n| 日本 | |\n| x\\|y |",
+            [code("name   n\n----  --\na b   10\n日本\nx|y")],
+        ),
+        ("a\n\n---\n\nb", [section(text("a\n\n———\n\nb"))]),
+        ("<div>\n<!channel>\n</div>\n\na <b>c</b>", [section(text("<div>\n<!channel>\n</div>\n\na <b>c</b>"))]),
+        ("<@U1> @here #general <!everyone>", [section(text("<@U1> @here #general <!everyone>"))]),
+        ("- ", [section(text("-"))]),
+        ("```\n```", [section(text("```\n```"))]),
+    ],
+)  # fmt: skip
+def test_markdown_takes_slacks_shapes(source: str, elements: list[Json]) -> None:
+    """Each kind of Markdown has one shape; text is literal, so that nobody is mentioned."""
+    assert rich_text(source, limit=1000) == block(*elements)
+
+
+@pytest.mark.parametrize("source", ["", " \n\t", "\x00\x1b[0m", "\u200b"])
+def test_nothing_to_show_makes_no_block(source: str) -> None:
+    """Slack refuses empty ones."""
+    assert rich_text(source, limit=1000) == []
+
+
+def test_a_list_goes_no_deeper_than_slacks_editor() -> None:
+    """Deeper levels are shown at the deepest."""
+    source = "\n".join("  " * level + "- x" for level in range(MAX_INDENT + 3))
+
+    [shown] = rich_text(source, limit=1000)
+
+    assert [opened["indent"] for opened in shown["elements"]] == [*range(MAX_INDENT + 1), MAX_INDENT, MAX_INDENT]
+
+
+def test_a_wide_cell_does_not_widen_its_whole_column() -> None:
+    """It sticks out by itself, else a table could be many times as long as its source."""
+    source = f"| a | b |\n|---|---|\n| {'x' * 100} | y |\n| c | d |"
+
+    assert rich_text(source, limit=1000) == block(
+        code(f"{'a':40}  b\n{'-' * 40}  -\n{'x' * 100}  y\n{'c':40}  d")
+    )  # fmt: skip
+
+
+# --- links ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "parts"),
+    [
+        ("[the PR](https://github.com/o/r/pull/1)", [link("the PR", "https://github.com/o/r/pull/1")]),
+        ("**[a](https://a.example)**", [link("a", "https://a.example", "bold")]),
+        ("[`a`](https://a.example)", [link("a", "https://a.example", "code")]),
+        ("[**a** `b`](https://a.example)", [link("a b", "https://a.example")]),
+        ("[a\nb](https://a.example)", [link("a b", "https://a.example")]),
+        ("[](https://a.example)", [link("https://a.example", "https://a.example")]),
+        ("see https://a.example/x.", [text("see "), link("https://a.example/x", "https://a.example/x"), text(".")]),
+        ("<https://a.example/x>", [link("https://a.example/x", "https://a.example/x")]),
+        ("README.md a@b.example www.a.example", [text("README.md a@b.example www.a.example")]),
+        ("[github.com](https://evil.example)", [link("github.com (evil.example)", "https://evil.example")]),
+        ("[x](docs/api.md)", [text("x (docs/api.md)")]),
+        ("[`x`](#y)", [text("x", "code"), text(" (#y)")]),
+        ("<me@a.example>", [text("me@a.example")]),
+        ("[me](mailto:me@a.example)", [text("me (mailto:me@a.example)")]),
+        ("[x](javascript:alert(1))", [text("[x](javascript:alert(1))")]),
+        ("[x](https://github.com@evil.example/)", [text("x (https://github.com@evil.example/)")]),
+        ("![chart](https://a.example/c.png)", [link("chart", "https://a.example/c.png")]),
+        ("![](https://a.example/c.png)", [link("image", "https://a.example/c.png")]),
+        ("![chart](c.png)", [text("chart (c.png)")]),
+        ("[![ci](https://a.example/b.svg)](https://a.example)", [link("ci", "https://a.example")]),
+    ],
+)  # fmt: skip
+def test_links_lead_where_they_say(source: str, parts: list[Json]) -> None:
+    """Only http(s) is linked; any other address is written out, and a label shows no other host."""
+    assert rich_text(source, limit=1000) == block(section(*parts))
+
+
+# --- what must not be shown -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("use ghp_" + "a1B2" * 9, "use [redacted]"),
+        ("use ghp\\_" + "a1B2" * 9, "use [redacted]"),
+        ("use ghp&#95;" + "a1B2" * 9, "use [redacted]"),
+        ("-----BEGIN PRIVATE KEY-----\n\nMII\n\n-----END PRIVATE KEY-----", "[redacted]"),
+        ("[x](https://a.example/?t=ghp\\_" + "a1B2" * 9 + ")", "x (https://a.example/?t=[redacted])"),
+        ("a\x00b\x1b[1mc&#8238;d", "abcd"),
+    ],
+)
+def test_secrets_and_controls_are_gone(source: str, words: str) -> None:
+    """Also those that Markdown's escapes would have put together."""
+    assert rich_text(source, limit=1000) == block(section(text(words)))
+
+
+# --- size -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "limit", "elements"),
+    [
+        ("12345", 5, [section(text("12345"))]),
+        ("123456", 5, [section(text("1234…"))]),
+        ("123456", 1, [section(text("…"))]),
+        ("ab **cd** ef", 6, [section(text("ab "), text("cd", "bold"), text("…"))]),
+        ("a\n\n- b\n- c", 3, [section(text("a")), bullets(section(text("b")), section(text("c")))]),
+        ("a\n\n- b\n- cd", 3, [section(text("a")), bullets(section(text("b")), section(text("…")))]),
+        ("```\n123456\n```", 5, [code("1234…")]),
+        ("a [b](https://a.example)", 20, [section(text("a "), link("b", "https://a.example"))]),
+        ("a [b](https://a.example)", 19, [section(text("a "), text("…"))]),
+        ("a [b](https://a.example) c", 20, [section(text("a "), text("…"))]),
+    ],
+)
+def test_what_is_too_long_is_cut_with_an_ellipsis(source: str, limit: int, elements: list[Json]) -> None:
+    """Text is cut between characters, a link is left out as a whole; addresses count."""
+    assert rich_text(source, limit=limit) == block(*elements)
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_no_room_makes_no_block(limit: int) -> None:
+    """There is no place even for an ellipsis."""
+    assert rich_text("text", limit=limit) == []
+
+
+def test_a_block_has_so_many_pieces_and_no_more() -> None:
+    """Each has its own JSON, which counts for Slack too."""
+    fits = "`a` " * (MAX_PIECES // 2)
+    too_many = fits + "`a`"
+
+    assert len(list(leaves(rich_text(fits, limit=9000)))) == MAX_PIECES - 1
+    assert len(list(leaves(rich_text(too_many, limit=9000)))) == MAX_PIECES - 1 + 1
+    assert list(leaves(rich_text(too_many + " b", limit=9000)))[-1] == text(" …")
+
+
+@pytest.mark.parametrize("limit", [9000, 40_000])
+def test_a_long_source_is_cut_before_it_is_parsed(limit: int) -> None:
+    """Its end is marked as any cut is."""
+    [shown] = rich_text("word " * 8000, limit=limit)
+
+    assert size([shown]) == min(limit, MAX_SOURCE)
+    assert list(leaves([shown]))[-1]["text"].endswith("d…")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        *("*" * 100_000, ">" * 100_000, "- " * 50_000, "[" * 100_000, "![" * 50_000, "`" * 100_000, "<" * 100_000, "|" * 100_000),
+        *("*a " * 20_000 + "a* " * 20_000, "~~a" * 30_000, "a\n\n" * 30_000, "[a](https://a.example) " * 5000, "&#60;" * 20_000),
+        *("|a" * 500 + "\n" + "|-" * 500 + "\n" + "|b\n" * 5000, "\n".join(" " * n + "- a" for n in range(2 * MAX_DEPTH))),
+    ],
+)  # fmt: skip
+def test_hostile_sources_are_shown_in_time(source: str) -> None:
+    """However deep or long, there is something to show, within the limit, and the bot goes on."""
+    began = time.process_time()
+    shown = rich_text(source, limit=9000)
+    spent = time.process_time() - began
+
+    assert 0 < size(shown) <= 9000
+    assert len(json.dumps(shown)) < 100_000
+    assert spent < 10  # a second, or some with coverage: without bounds it would be minutes
+
+
+@given(ANY_TEXT | MARKDOWN, st.integers(0, 60))
+def test_any_source_gives_a_block_slack_takes(source: str, limit: int) -> None:
+    """Within the limit, no empty list or text, and exactly what Slack's own classes would write."""
+    shown = rich_text(source, limit=limit)
+
+    assert size(shown) <= limit
+    assert all(
+        leaf["text"] and leaf.get("url", "https://").startswith(("https://", "http://")) for leaf in leaves(shown)
+    )
+    assert [RichTextBlock(elements=found["elements"]).to_dict() for found in shown] == shown
+    assert json.dumps(shown, ensure_ascii=False).encode()
+
+
+# --- plain ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("# Done\n\nFixed **two** `links`.", "Done\n\nFixed two links."),
+        ("1. a\n   - b\n2. c\n\n> q\n\n```\nx\n```", "1. a\n  • b\n2. c\nq\nx"),
+        ("[PR](https://a.example/1), https://a.example/ <https://a.example>", "PR (https://a.example/1), https://a.example/ https://a.example"),
+        ("<!channel> ghp_" + "a1B2" * 9, "<!channel> [redacted]"),
+        ("", ""),
+    ],
+)  # fmt: skip
+def test_plain_text_says_the_same(source: str, words: str) -> None:
+    """Markup goes, addresses stay: this is what a screen reader reads."""
+    assert plain(source, limit=1000) == words
+
+
+def test_plain_text_is_cut_too() -> None:
+    """At exactly the limit it is whole."""
+    assert (plain("1\n\n2345", limit=7), plain("1\n\n2345", limit=6)) == ("1\n\n2345", "1\n\n23…")
+
+
+@given(ANY_TEXT | MARKDOWN, st.integers(0, 60))
+def test_any_source_gives_plain_text(source: str, limit: int) -> None:
+    """Within the limit; where there is a block, there are words too."""
+    words = plain(source, limit=limit)
+
+    assert len(words) <= limit
+    assert bool(words) == bool(rich_text(source, limit=limit))
