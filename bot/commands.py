@@ -254,7 +254,7 @@ def _last_options(asked: _Asked) -> _Asked | Unclear:
         options.insert(0, found)
         rest = rest[: found.start()]
     asked_before = replace(asked, task=asked.task[: len(rest)])
-    has_repository = any(option[1].lower().startswith("repo") and _read(option[2]) for option in options)
+    has_repository = any(option[1].lower().startswith("repo") and _read_whole(option[2]) for option in options)
     if not has_repository and _ending(asked_before, len(rest)) is None:
         return asked  # "explain the --branch option" is only text
     return _with_options(asked_before, options)
@@ -268,7 +268,7 @@ def _with_options(asked: _Asked, options: Iterable[re.Match[str]]) -> _Asked | U
             asked = replace(asked, branches=(*asked.branches, _trimmed(value)))
         elif name == "model" and _MODEL.fullmatch(_trimmed(value)):
             asked = replace(asked, models=(*asked.models, _trimmed(value)))
-        elif name.startswith("repo") and (named := _read(value)):
+        elif name.startswith("repo") and (named := _read_whole(value)):
             asked = asked.also(named)
         else:
             return Unclear(UnclearReason.OPTION, option[0].strip())
@@ -320,37 +320,15 @@ _ADDRESS = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 _NOT_OWNERS = frozenset(
-    {
-        "about",
-        "api",
-        "apps",
-        "collections",
-        "dashboard",
-        "enterprise",
-        "explore",
-        "features",
-        "groups",
-        "help",
-        "issues",
-    }
-    | {
-        "login",
-        "marketplace",
-        "notifications",
-        "orgs",
-        "pricing",
-        "projects",
-        "pulls",
-        "search",
-        "settings",
-        "sponsors",
-    }
-    | {"topics", "trending", "users"}
+    {"about", "api", "apps", "collections", "dashboard", "enterprise", "explore", "features", "groups"}
+    | {"help", "issues", "login", "marketplace", "notifications", "orgs", "pricing", "projects", "pulls"}
+    | {"search", "settings", "sponsors", "topics", "trending", "users"}
 )  # pages of the services themselves
 _GITLAB_PAGES = frozenset({"-", "blob", "commit", "commits", "issues", "merge_requests", "pipelines", "raw", "tree"})
 _FOLDERS = frozenset(
-    {"app", "apps", "assets", "bin", "config", "doc", "docs", "etc", "examples", "home", "lib", "node_modules"}
-    | {"packages", "public", "scripts", "src", "test", "tests", "tmp", "usr", "var", "vendor"}  # of a source tree
+    {"app", "apps", "assets", "bin", "config", "doc", "docs", "etc", "examples", "home", "lib"}
+    | {"node_modules", "packages", "public", "scripts", "src", "test", "tests", "tmp", "usr", "var"}
+    | {"vendor"}  # of a source tree
     | {"bugfix", "chore", "feat", "feature", "fix", "hotfix", "origin", "refs", "release", "upstream"}  # of branches
 )
 _FILE = re.compile(
@@ -380,9 +358,15 @@ def _mentioned(text: str) -> list[_Named]:
 
 
 def _explicit(word: str) -> _Named | None:
-    """Read a word that stands where a repository is stated; None for a path, or a link to a page of a repository."""
+    """Read a word that stands where a repository is stated in a sentence: there it may be a path as well."""
+    named = _read_whole(word)
+    return named if named and (named.certain or not _is_path(named.repository)) else None
+
+
+def _read_whole(word: str) -> _Named | None:
+    """Read a word that can be cut out; None for a link to a page of a repository, which says more."""
     named = _read(word)
-    return named if named and named.whole and (named.certain or not _is_path(named.repository)) else None
+    return named if named and named.whole else None
 
 
 def _read(word: str) -> _Named | None:

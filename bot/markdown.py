@@ -20,7 +20,7 @@ from markdown_it.token import Token
 
 from bot import mrkdwn
 
-MAX_SOURCE = 12_000  # characters that are parsed: about what fits in one message, and the most hostile take a second
+MAX_SOURCE = 10_000  # characters that are parsed: about what fits in one message, and the most hostile take a second
 MAX_PIECES = 1_000  # texts and links in one block, each some 50 bytes of JSON beside its words
 MAX_DEPTH = 100  # lists and quotes in each other; what is deeper is left out
 MAX_INDENT = 8  # levels Slack's own editor offers

@@ -160,7 +160,7 @@ def event_of(value: Any) -> Event | None:
         return Event(id=name, kind=Kind.OTHER) if isinstance(name, str) else None
     match raw.kind:
         case "MessageEvent":
-            text = "\n".join(part.text for part in raw.llm_message.content)
+            text = "\n".join(part.text for part in raw.llm_message.content if part.text)
             return Event(id=raw.id, kind=Kind.MESSAGE if raw.source == "user" else Kind.SAID, text=text)
         case "ActionEvent" if raw.action and raw.action.kind == "FinishAction":
             return Event(id=raw.id, kind=Kind.FINISH, text=raw.action.message or "")

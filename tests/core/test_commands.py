@@ -312,6 +312,7 @@ def test_paths_code_and_quotes_name_no_repository(text: str) -> None:
         ("[repo=org/repo branch=] fix", "branch="),
         ("--repo foo fix", "--repo foo"),
         ("--repo", "--repo"),
+        ("--repo org/repo#12 fix", "--repo org/repo#12"),
         ("--repo org/repo --branch --model x fix", "--branch --model"),
         ("--model ?? fix", "--model ??"),
         ("fix --repo org/repo --branch a..b", "--branch a..b"),

@@ -52,11 +52,8 @@ async def test_a_sleeping_sandbox_has_neither_address_nor_key() -> None:
         asleep = await rig.status(c)
         await rig.client.post(f"/api/v1/sandboxes/{c.sandbox_id}/resume")
         after = await rig.status(c)
-        assert before[
-            "conversation_url"
-        ] == f"{rig.server.base_url}{before['conversation_url'].partition('/agent/')[1]}" + (
-            f"{c.sandbox_id}-0/api/conversations/{c.sandbox_id}"
-        )
+        url = f"{rig.server.base_url}/agent/{c.sandbox_id}-0/api/conversations/{c.sandbox_id}"
+        assert before["conversation_url"] == url
         assert (asleep["conversation_url"], asleep["session_api_key"]) == (None, None)
         assert after["conversation_url"] not in {before["conversation_url"], None}
         assert after["session_api_key"] not in {before["session_api_key"], None}

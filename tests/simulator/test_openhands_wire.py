@@ -102,7 +102,7 @@ async def test_a_broken_call_has_its_effect_only_if_told_so(*, after: bool) -> N
         with pytest.raises(httpx.RemoteProtocolError):
             await rig.post_start("fix README")
         await rig.later(0)
-        assert [c.messages for c in rig.server.conversations.values()] == [["fix README"]] * after
+        assert len(rig.server.conversations) == (1 if after else 0)
         assert (await rig.post_start("again")).status_code == 200
 
 

@@ -78,8 +78,10 @@ async def test_form_json_and_query_arguments_mean_the_same(at: Bench) -> None:
     data = {"channel": at.dev, "text": "form", "blocks": blocks}
     async with at.http.post(f"{at.slack.api_url}chat.postMessage", data=data, headers=headers) as response:
         assert (await response.json())["message"]["blocks"] == [{"type": "divider", "block_id": "line"}]
-    async with at.http.get(f"{at.slack.api_url}users.info", params={"user": at.alice}, headers=headers) as response:
+    params = {"user": at.alice, "token": at.slack.bot_token}
+    async with at.http.get(f"{at.slack.api_url}users.info", params=params) as response:
         assert (await response.json())["user"]["id"] == at.alice
+    assert at.slack.calls[1].args == {"user": at.alice}
 
 
 @pytest.mark.parametrize(("body", "error"), [("{", "invalid_json"), ("[]", "json_not_object")])

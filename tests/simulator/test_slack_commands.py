@@ -132,6 +132,14 @@ async def test_a_response_url_whispers_by_default(at: Bench) -> None:
     assert (command.responses, at.slack.messages(other)) == ([{"text": "please invite me"}], [])
 
 
+async def test_a_response_url_takes_json_objects_only(at: Bench) -> None:
+    """Anything else is refused and uses nothing up."""
+    command = await at.slack.command(at.alice, at.dev, "fix it")
+    headers = {"Content-Type": "application/json"}
+    async with at.http.post(command.response_url, data="hello", headers=headers) as response:
+        assert (response.status, await response.json()) == (400, {"ok": False, "error": "invalid_json"})
+
+
 async def test_a_response_url_can_post_to_the_channel(at: Bench) -> None:
     """`in_channel` makes a message of the bot."""
     command = await at.slack.command(at.alice, at.dev, "fix it")
@@ -156,6 +164,7 @@ async def test_a_response_url_ends_after_half_an_hour(at: Bench) -> None:
     expired = (404, {"ok": False, "error": "expired_url"})
     assert await answered(at, command.response_url, text="late") == expired
     await at.slack.tick()
+    assert at.slack._server._response_urls == {}
     assert await answered(at, command.response_url, text="late") == expired
 
 

@@ -155,6 +155,18 @@ async def test_a_deleted_card_is_not_found(at: Bench) -> None:
     assert at.slack.messages(at.dev) == []
 
 
+async def test_a_deleted_reply_leaves_its_thread(at: Bench) -> None:
+    """The root counts it no more; a root whose replies are all gone is deleted like any other."""
+    root = await at.slack.say(at.alice, at.dev, "root")
+    replies = [await at.slack.say(at.alice, at.dev, text, thread_ts=root) for text in ("a", "b")]
+    await at.slack.delete(at.alice, at.dev, replies[0])
+    thread = (await at.api("conversations.replies", channel=at.dev, ts=root))["messages"]
+    assert ([one["text"] for one in thread], thread[0]["reply_count"]) == (["root", "b"], 1)
+    await at.slack.delete(at.alice, at.dev, replies[1])
+    await at.slack.delete(at.alice, at.dev, root)
+    assert at.slack.messages(at.dev) == []
+
+
 async def test_a_deleted_root_with_replies_leaves_a_tombstone(at: Bench) -> None:
     """The thread goes on under "This message was deleted."; the tombstone itself cannot be updated."""
     root = await posted(at, text="root")
@@ -260,10 +272,14 @@ async def test_rich_text_calls_people_only_through_its_own_elements(at: Bench) -
     called = await posted(
         at,
         text="x",
-        blocks=rich({"type": "user", "user_id": at.alice}, {"type": "broadcast", "range": "here"}),
+        blocks=rich(
+            {"type": "user", "user_id": at.alice},
+            {"type": "broadcast", "range": "here"},
+            {"type": "usergroup", "usergroup_id": "S1"},
+        ),
     )
     assert (literal.mentions, literal.broadcasts) == (frozenset(), frozenset())
-    assert (called.mentions, called.broadcasts) == (frozenset({at.alice}), frozenset({"here"}))
+    assert (called.mentions, called.broadcasts) == (frozenset({at.alice}), frozenset({"here", "subteam^S1"}))
 
 
 async def test_an_update_without_parse_reads_names_again(at: Bench) -> None:

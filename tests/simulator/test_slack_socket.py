@@ -40,9 +40,13 @@ async def test_a_ticket_opens_one_socket(at: Bench) -> None:
 async def test_a_ticket_expires(at: Bench) -> None:
     """An address that was not used in time is refused, as is one that never was."""
     url = await at.url()
-    await at.move(30)
+    forgotten = await at.url()
+    at.clock.time += timedelta(seconds=30)
     with pytest.raises(aiohttp.WSServerHandshakeError, match="408"):
         await at.http.ws_connect(url)
+    await at.slack.tick()
+    with pytest.raises(aiohttp.WSServerHandshakeError, match="408"):
+        await at.http.ws_connect(forgotten)
     with pytest.raises(aiohttp.WSServerHandshakeError, match="408"):
         await at.http.ws_connect(url.split("?")[0])
 
@@ -97,6 +101,7 @@ async def test_a_half_open_socket_is_silent(at: Bench) -> None:
     await at.slack.half_open()
     await frozen.ack(envelope["envelope_id"])
     await frozen.ws.ping()
+    await at.slack.say(at.alice, at.dev, "anyone?")
     with pytest.raises(TimeoutError):
         await frozen.ws.receive(timeout=0.05)
     assert at.slack.idle is False
@@ -206,7 +211,9 @@ async def test_a_late_ack_counts_for_nothing(at: Bench) -> None:
     await socket.ack(first["envelope_id"])
     await socket.ack(second["envelope_id"])
     await at.until(lambda: at.slack.idle)
-    assert (at.slack.deliveries[0].envelope_id, at.slack.deliveries[0].attempts) == (second["envelope_id"], 2)
+    [one] = at.slack.deliveries
+    assert (one.envelope_id, one.attempts, one.acked_at) == (second["envelope_id"], 2, at.clock.time)
+    assert at.slack.sockets == 1
 
 
 async def test_an_event_s_ack_carries_no_payload(at: Bench) -> None:

@@ -225,7 +225,6 @@ class Workspace:
             return
         before = self._in_event(message)
         del place.messages[message.ts]
-        place.threads.pop(message.ts, None)
         if message.thread_ts is not None:
             place.threads[message.thread_ts].remove(message.ts)
         self._tell(shapes.deleted(before, place, self.next_ts(place)), place)

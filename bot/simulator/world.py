@@ -1,0 +1,86 @@
+"""People in the local Slack, and what they see: the words that demo and tests are told in."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from bot.simulator.openhands import LocalOpenHands
+from bot.simulator.slack import LocalSlack
+from bot.simulator.slack.records import Command, Message
+
+
+async def at_once() -> None:
+    """Let nothing pass: what happens next shows by itself."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """A message a person wrote."""
+
+    channel: str
+    ts: str
+    thread_ts: str | None
+
+    @property
+    def root(self) -> str:
+        return self.thread_ts or self.ts
+
+
+class Person:
+    """Somebody who types."""
+
+    def __init__(self, world: "World", name: str, id: str) -> None:  # noqa: A002 - Slack's word
+        self._world = world
+        self.name = name
+        self.id = id
+
+    async def commands(self, text: str, *, in_: str) -> Command:
+        """Type `/openhands …`."""
+        command = await self._world.slack.command(self.id, self._world.place(in_), text)
+        await self._world.settle()
+        return command
+
+    async def says(self, text: str, *, in_: str | None = None, thread: "Said | Message | None" = None) -> Said:
+        """Write a message, with `@OpenHands` and `@names` as people type them; `in_` "dm" is the talk with the bot."""
+        if thread is not None:
+            channel, root = thread.channel, (thread.thread_ts or thread.ts)
+        else:
+            channel = self._world.slack.dm(self.id) if in_ == "dm" else self._world.place(in_ or "#dev")
+            root = None
+        ts = await self._world.slack.say(self.id, channel, self._world.slack.wire(text), thread_ts=root)
+        await self._world.settle()
+        return Said(channel, ts, root)
+
+    def sees(self) -> list[str]:
+        """Give the sentences only this person was shown, in order."""
+        return [one.text for one in self._world.slack.ephemerals(self.id)]
+
+
+class World:
+    """One Slack workspace, one OpenHands, and the people."""
+
+    def __init__(
+        self, slack: LocalSlack, openhands: LocalOpenHands, settle: Callable[[], Awaitable[None]] = at_once
+    ) -> None:
+        """settle: awaited after everything a person does."""
+        self.slack = slack
+        self.openhands = openhands
+        self.settle = settle
+        self._places: dict[str, str] = {}
+
+    def person(self, name: str, **kind: bool) -> Person:
+        """Add somebody; `kind` as `LocalSlack.add_user` has it: restricted, stranger, …"""
+        return Person(self, name, self.slack.add_user(name, **kind))
+
+    def channel(self, name: str, *people: Person, **kind: bool) -> str:
+        """Add a channel with these people in it; `kind` as `LocalSlack.add_channel` has it."""
+        made = self.slack.add_channel(name.removeprefix("#"), members=[one.id for one in people], **kind)
+        self._places[name.removeprefix("#")] = made
+        return made
+
+    def place(self, name: str) -> str:
+        """Give the id of a channel by its name, or the id that was given."""
+        return self._places.get(name.removeprefix("#"), name)
+
+    def posts(self, in_: str, *, thread: str | None = None) -> list[Message]:
+        """Give what the bot posted in a place, oldest first."""
+        return [one for one in self.slack.messages(self.place(in_), thread_ts=thread) if one.bot_id == self.slack.bot_id]
