@@ -43,6 +43,14 @@ def run() -> None:
         fail(f"The database can't be opened: {err.__cause__}. Check DATABASE_URL, the folder's rights and the disk.", 1)
 
 
+@cli.command()
+def demo() -> None:
+    """Play one run between a local Slack and a local OpenHands; no tokens needed."""
+    from bot.simulator.demo import demo as play  # noqa: PLC0415 - the simulators are for this command alone
+
+    raise typer.Exit(play())
+
+
 async def serve(settings: Settings) -> None:
     bot = Bot(settings)
     loop = asyncio.get_running_loop()

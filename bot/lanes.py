@@ -2,14 +2,14 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Generic, Protocol, TypeVar
 
 import structlog
 
 from bot.clock import Clock
 from bot.errors import StoreUnavailable
-from bot.pacing import Patience, retry_at
+from bot.pacing import Patience, later, retry_at
 
 log = structlog.get_logger("lanes")
 
@@ -61,6 +61,7 @@ class Lanes(Generic[AJob]):
         self._width = width
         self._later: dict[str, datetime] = {}
         self._failures: dict[str, int] = {}
+        self._unsaved_lanes: set[str] = set()
         self._store_down = False
         self.wake = asyncio.Event()
         self.under_way: dict[str, asyncio.Task[None]] = {}
@@ -78,7 +79,7 @@ class Lanes(Generic[AJob]):
         """Start what can start; give the time of the next look."""
         now = self._clock.now()
         self._later = {lane: at for lane, at in self._later.items() if at > now}
-        look_at = now + timedelta(seconds=self._patience.look_around_s)
+        look_at = later(now, self._patience.look_around_s)
         try:
             jobs, next_at = await self._due(now, [*self.under_way, *self._later])
         except StoreUnavailable:
@@ -92,18 +93,21 @@ class Lanes(Generic[AJob]):
         for job in jobs:
             if len(self.under_way) >= self._width:
                 break  # the end of one wakes the loop
-            if later := self._admit(job, now):
-                self._later[job.lane] = later
+            if not_before := self._admit(job, now):
+                self._later[job.lane] = not_before
                 continue
             self.under_way[job.lane] = asyncio.create_task(self._do(job))
         return min([look_at, *self._later.values(), *([next_at] if next_at else [])])
 
     async def _do(self, job: AJob) -> None:
         try:
-            later = await self._work(job)
+            not_before = await self._work(job)
             self._failures.pop(job.lane, None)
-            if later is not None:
-                self._later[job.lane] = later
+            self._unsaved_lanes.discard(job.lane)
+            if not_before is not None:
+                self._later[job.lane] = not_before
+        except StoreUnavailable as err:
+            self._unsaved(job, err)
         except Exception as err:  # noqa: BLE001 - the one place around one row: log, come back to it, go on
             await self._failed(job, err)
         finally:
@@ -114,12 +118,19 @@ class Lanes(Generic[AJob]):
         failures = self._failures[job.lane] = self._failures.get(job.lane, 0) + 1
         log.error("job.failed", loop=self._name, lane=job.lane, failures=failures, exc_info=err)
         self._later[job.lane] = retry_at(failures, self._clock.now(), self._patience)
-        if failures >= GIVE_UP_AFTER and not isinstance(err, StoreUnavailable):
+        if failures >= GIVE_UP_AFTER:
             del self._failures[job.lane]
             try:
                 await self._give_up(job)
             except Exception:
                 log.exception("job.not_given_up", loop=self._name, lane=job.lane)
+
+    def _unsaved(self, job: AJob, err: StoreUnavailable) -> None:
+        """Come back to a job the database failed: that is logged once in a row, and no reason to give the job up."""
+        if job.lane not in self._unsaved_lanes:
+            self._unsaved_lanes.add(job.lane)
+            log.error("job.unsaved", loop=self._name, lane=job.lane, exc_info=err)
+        self._later[job.lane] = later(self._clock.now(), self._patience.look_around_s)
 
     async def _end(self) -> None:
         """Let what is under way end; what does not end in time is repeated or looked up at the next start."""

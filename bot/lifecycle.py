@@ -5,6 +5,7 @@ Everything here is pure: a run goes in, and comes out changed together with the 
 
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import assert_never
 
 from bot.model import (
     Api,
@@ -28,10 +29,14 @@ from bot.model import (
 
 FRESH = timedelta(seconds=5)
 """So soon after a message the status may still be that of the turn before."""
+PASSING = timedelta(seconds=5)
+"""Idle is on the way from one state to the next; only what lasts means that nobody works."""
+WAKING = timedelta(minutes=2)
+"""How long a sandbox may take to wake up."""
 WORDS_SETTLED = timedelta(seconds=35)
 """Events of an error may be readable so late."""
-UNCLEAR_LOST = timedelta(minutes=2)
-"""A sandbox that runs and says nothing of its agent for so long is lost."""
+SILENCE = timedelta(minutes=2)
+"""A sandbox that says nothing of its agent, or an end without readable words, is taken as it is after so long."""
 
 ENDED = frozenset({RunState.DONE, RunState.FAILED, RunState.STOPPED, RunState.LOST, RunState.CANCELLED})
 TOLD = frozenset({RunState.WAITING, RunState.PAUSED, RunState.DONE, RunState.FAILED, RunState.STOPPED, RunState.LOST})
@@ -63,45 +68,63 @@ def advance(run: Run, seen: Seen) -> Changed:
         progress=seen.progress or run.progress,
         blind=seen.blind or run.blind,
         start_task_id=seen.start_task_id or run.start_task_id,
+        started_at=run.started_at or (seen.asked_at if seen.phase in EXISTS else None),
         unreachable_since=None,
-        unclear_since=(run.unclear_since or seen.asked_at) if seen.phase is Phase.UNCLEAR else None,
+        unsettled_since=(run.unsettled_since or seen.asked_at) if unsettled(seen) else None,
     )
-    after = judge(looked, seen)
-    if after.started_at is None and seen.phase in EXISTS:
-        after = replace(after, started_at=seen.asked_at)
-    return changed(run, after, seen.asked_at)
+    if run.state in ENDED and seen.phase is not Phase.WORKING:
+        return looked, ()
+    return changed(run, judge(looked, seen), seen.asked_at)
+
+
+def unsettled(seen: Seen) -> bool:
+    """Tell whether a look may mean several things, and time has to tell which."""
+    match seen.phase:
+        case Phase.UNCLEAR | Phase.IDLE:
+            return True
+        case Phase.ENDED | Phase.WANTS_APPROVAL | Phase.ERROR | Phase.STUCK:
+            return seen.last is None
+        case _:
+            return False
 
 
 def judge(run: Run, seen: Seen) -> Run:
     """Choose the state that a look at the conversation shows, on a run that has the look's other news already."""
-    fresh = run.turn > 1 and seen.asked_at - run.turn_at < FRESH
-    match seen.phase:
-        case Phase.WORKING:
-            return stirred(run, RunState.WORKING)
-        case Phase.ENDED | Phase.WANTS_APPROVAL:
-            return spoken(run, seen.last)
-        case Phase.START_FAILED:
-            return failed(run, seen.last)
-        case Phase.ERROR | Phase.STUCK:
-            if isinstance(seen.last, Failed) and not (fresh and seen.phase is Phase.STUCK):
-                return failed(run, seen.last)
-            return failed(run, None) if seen.asked_at - run.turn_at >= WORDS_SETTLED else run
-        case Phase.BROKEN:
+    fresh = seen.asked_at - run.turn_at < FRESH
+    unsettled_for = seen.asked_at - (run.unsettled_since or seen.asked_at)
+    match seen.phase, seen.last:
+        case Phase.WORKING, _:
+            return at(run, RunState.WORKING, answer=run.answer if run.state is RunState.WORKING else "")
+        case ((Phase.ENDED | Phase.WANTS_APPROVAL | Phase.ERROR), Finish() | Said() | Wants() | Failed() as last):
+            return spoken(run, last)
+        case Phase.ENDED, None:  # nothing newer than our message: old news, or its events are still on their way
+            return at(run, RunState.DONE, reason=Reason.NO_WORDS) if unsettled_for >= SILENCE else run
+        case Phase.WANTS_APPROVAL, None:
+            return at(run, RunState.WAITING, waiting=Waiting.APPROVAL) if unsettled_for >= SILENCE else run
+        case Phase.ERROR, None:
+            return failed(run, Failed(Reason.AGENT_ERROR)) if unsettled_for >= WORDS_SETTLED else run
+        case Phase.STUCK, _:
+            return run if fresh else failed(run, Failed(Reason.STUCK))
+        case Phase.START_FAILED, last:
+            return failed(run, last if isinstance(last, Failed) else Failed(Reason.START_FAILED))
+        case Phase.BROKEN, _:
             return failed(run, Failed(Reason.SANDBOX_BROKEN))
-        case Phase.PAUSED | Phase.IDLE:
-            return run if fresh or run.state in ENDED else halted(run, None)
-        case Phase.ASLEEP:
-            return run if fresh or run.state in ENDED or asks(run) else halted(run, Reason.ASLEEP)
-        case Phase.GONE | Phase.MISSING:
-            return run if run.state in ENDED else at(run, RunState.LOST, reason=Reason.GONE)
-        case Phase.UNCLEAR:
-            since = run.unclear_since or seen.asked_at
-            return at(run, RunState.LOST, reason=Reason.SILENT) if seen.asked_at - since >= UNCLEAR_LOST else run
-        case Phase.STARTING | Phase.UNKNOWN:
+        case Phase.PAUSED, _:
+            return run if fresh else halted(run, None)
+        case Phase.IDLE, _:
+            return halted(run, None) if run.stop_by or unsettled_for >= PASSING else run
+        case Phase.ASLEEP, _:
+            waking = seen.asked_at - run.turn_at < WAKING and run.stop_by is None
+            return run if waking or run.state is RunState.WAITING else halted(run, Reason.ASLEEP)
+        case ((Phase.GONE | Phase.MISSING), _):
+            return at(run, RunState.LOST, reason=Reason.GONE)
+        case Phase.UNCLEAR, _:
+            return at(run, RunState.LOST, reason=Reason.SILENT) if unsettled_for >= SILENCE else run
+        case _:  # still starting, or a word newer than this code
             return run
 
 
-def spoken(run: Run, last: Last | None) -> Run:
+def spoken(run: Run, last: Last) -> Run:
     """Read the agent's last words of this turn."""
     match last:
         case Finish(words):
@@ -114,12 +137,11 @@ def spoken(run: Run, last: Last | None) -> Run:
             return at(run, RunState.WAITING, waiting=Waiting.APPROVAL, detail=wish)
         case Failed():
             return failed(run, last)
-        case None:  # nothing newer than our message: old news, or its events are still on their way
-            return run
+        case _:
+            assert_never(last)
 
 
-def failed(run: Run, last: Last | None) -> Run:
-    why = last if isinstance(last, Failed) else Failed(Reason.AGENT_ERROR)
+def failed(run: Run, why: Failed) -> Run:
     return at(run, RunState.FAILED, reason=why.reason, detail=why.detail)
 
 
@@ -128,11 +150,6 @@ def halted(run: Run, reason: Reason | None) -> Run:
     if run.stop_by is not None:
         return at(run, RunState.STOPPED)
     return at(run, RunState.PAUSED, reason=reason)
-
-
-def stirred(run: Run, state: RunState) -> Run:
-    """Go on: what the run waited for or failed of is over."""
-    return at(run, state, answer=run.answer if run.state is state else "")
 
 
 def at(
@@ -154,21 +171,13 @@ def at(
     )
 
 
-def asks(run: Run) -> bool:
-    """Tell whether the run waits for words of a person: its conversation may sleep meanwhile, a reply wakes it."""
-    return run.state is RunState.WAITING
-
-
 def merged(known: tuple[str, ...], new: tuple[str, ...]) -> tuple[str, ...]:
     return known + tuple(link for link in new if link not in known)
 
 
 def changed(before: Run, after: Run, now: datetime) -> Changed:
     """Add what a change of state brings: times, and who is told."""
-    same = (before.state, before.waiting, before.reason) == (after.state, after.waiting, after.reason)
-    if same and before.turn == after.turn:
-        return after, ()
-    if after.state is before.state is RunState.WAITING and after.answer == before.answer and not after.detail:
+    if before.turn == after.turn and shown(before) == shown(after):
         return after, ()
     after = replace(after, news_at=now, ended_at=now if after.state in ENDED else None)
     if after.state is not RunState.WORKING:
@@ -183,6 +192,12 @@ def changed(before: Run, after: Run, now: datetime) -> Changed:
     if holds(before) and not holds(after):
         effects.append(Effect.RELEASE)
     return after, tuple(effects)
+
+
+def shown(run: Run) -> tuple[object, ...]:
+    """Give what must differ for a look to be news: where a run waits, also what it said or wants."""
+    said = (run.answer, run.detail) if run.state is RunState.WAITING else ()
+    return (run.state, run.waiting, run.reason, *said)
 
 
 def holds(run: Run) -> bool:
@@ -223,6 +238,8 @@ def stop(run: Run, by: UserId, now: datetime) -> Changed:
             return asked, ()
         case RunState.DONE | RunState.FAILED | RunState.STOPPED | RunState.LOST | RunState.CANCELLED:
             return run, ()
+        case _:
+            assert_never(run.state)
 
 
 def cancel(run: Run, by: UserId, now: datetime) -> Changed:
@@ -244,7 +261,7 @@ def again(run: Run, conversation: ConversationId, now: datetime) -> Changed:
         phase=None,
         stop_by=None,
         stop_at=None,
-        unclear_since=None,
+        unsettled_since=None,
         seen_at=now,
     )
     return changed(run, at(after, RunState.STARTING, answer=""), now)
@@ -304,7 +321,7 @@ def sent(run: Run, anchor: str | None, went_out: datetime, now: datetime) -> Cha
         phase=None,
         stop_by=run.stop_by if overtaken else None,
         stop_at=run.stop_at if overtaken else None,
-        unclear_since=None,
+        unsettled_since=None,
         unreachable_since=None,
         next_poll_at=now,
     )
@@ -323,7 +340,7 @@ def gone(run: Run, now: datetime) -> Changed:
 
 def woken(run: Run, now: datetime) -> Changed:
     """Take in that a sleeping conversation runs again: it may go on by itself before the message arrives."""
-    after = replace(run, phase=None, next_poll_at=now, seen_at=now)
+    after = replace(run, phase=None, next_poll_at=now, seen_at=now, turn_at=now)
     if run.reason is Reason.ASLEEP:
         after = at(after, RunState.WORKING)
     return changed(run, after, now)

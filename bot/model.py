@@ -224,6 +224,8 @@ class Reason(StrEnum):
     """The conversation was deleted or belongs to another key."""
     SILENT = "silent"
     """The sandbox runs, the agent in it does not answer."""
+    NO_WORDS = "no_words"
+    """It ended, and what the agent said could not be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -272,13 +274,14 @@ class Run:
     attempt: int = 1
     turn: int = 1
     turn_at: datetime
-    """When this turn's message went out."""
+    """When this turn's message went out, or its conversation was woken."""
     turn_after: str | None = None
     """The last event before this turn's message; None while the first turn lasts."""
     phase: "Phase | None" = None
     seen_at: datetime
     """Our clock at the request whose answer was applied last."""
-    unclear_since: datetime | None = None
+    unsettled_since: datetime | None = None
+    """What OpenHands shows since then can't be judged yet: no words, or a status that may pass."""
     stop_by: UserId | None = None
     """Who asked to stop this turn."""
     stop_at: datetime | None = None

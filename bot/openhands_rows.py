@@ -40,6 +40,9 @@ log = structlog.get_logger("sender")
 STARTS = 2
 """A start that is nowhere to be found a minute later is posted once more, with the same id."""
 
+WAKES = 8
+"""Tries to wake a conversation before its message is given up: with doubling pauses about two minutes."""
+
 
 class OpenHandsRows:
     """Calls OpenHands for one row at a time. What comes of it is one transaction."""
@@ -244,7 +247,10 @@ class OpenHandsRows:
         except Unsure:
             await self._unsure(row, follow_up)
         except Asleep:
-            await self._wake_up(row, run)
+            if row.attempts < WAKES:
+                await self._wake_up(row, run)
+            else:
+                await self._undeliverable(row, run, follow_up, words.cannot_wake())
         except NotFound:
             await self._again(row, later(self._clock.now(), self._patience.poll_s))
             await self._look_soon(run)
@@ -337,7 +343,7 @@ class OpenHandsRows:
 
     async def _wake_up(self, row: OutboxRow, run: Run) -> None:
         """Wake a sleeping conversation, then try again."""
-        now = self._clock.now()
+        now = await self._trying(row)
         try:
             await (await self._openhands()).resume(run)
         except OpenHandsError as err:
@@ -353,7 +359,7 @@ class OpenHandsRows:
         async with self._database.transaction() as tx:
             fresh = await runs.get(tx, run.id)
             await self._save(tx, fresh, lifecycle.woken(fresh, now))
-            await outbox.again(tx, row.seq, later(now, self._patience.poll_s), sent=False)
+            await outbox.again(tx, row.seq, retry_at(row.attempts + 1, now, self._patience), sent=False)
         self._wake_poller()
 
     async def _undeliverable(self, row: OutboxRow, run: Run, follow_up: FollowUp, text: str) -> None:

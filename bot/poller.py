@@ -10,8 +10,8 @@ import structlog
 from bot import effects, lifecycle
 from bot.clock import Clock
 from bot.effects import Site
-from bot.errors import OpenHandsError, StoreUnavailable, TooFast
-from bot.model import Phase, Run, RunState, Seen
+from bot.errors import OpenHandsError, TooFast
+from bot.model import Phase, Run, RunId, RunState, Seen
 from bot.openhands import OpenHands
 from bot.pacing import Patience, later, poll_at, retry_at
 from bot.store import inbox, outbox, runs
@@ -22,7 +22,6 @@ log = structlog.get_logger("poller")
 WORDS_DECIDE = frozenset({Phase.ENDED, Phase.WANTS_APPROVAL, Phase.ERROR, Phase.STUCK})
 """Phases whose meaning is in the events."""
 POLLED = frozenset({RunState.STARTING, RunState.WORKING, RunState.WAITING, RunState.PAUSED})
-READ_ONCE = frozenset({RunState.WAITING, RunState.DONE, RunState.FAILED})
 PROGRESS_GAP_S = 1.5
 """Seconds between two readings of progress over all runs: cards of live runs share 40 edits a minute."""
 TIDY_EVERY = timedelta(hours=1)
@@ -50,6 +49,7 @@ class Poller:
         self._down_since: datetime | None = None
         self._failures = 0
         self._progress_at: dict[str, datetime] = {}
+        self._troubled: set[RunId] = set()
         self._tidied_at: datetime | None = None
         self.wake = asyncio.Event()
 
@@ -59,8 +59,8 @@ class Poller:
             self.wake.clear()
             try:
                 until = await self._round()
-            except StoreUnavailable:
-                log.exception("store.unavailable", loop="poller")
+            except Exception:  # the loop itself must go on, whatever one round met
+                log.exception("round.failed")
                 until = later(self._clock.now(), self._patience.look_around_s)
             await self._clock.wait(self.wake, until)
 
@@ -74,6 +74,10 @@ class Poller:
                 await self._look(due)
             except OpenHandsError as err:
                 return await self._out_of_reach(due, err)
+        if self._troubled:
+            async with self._database.transaction() as tx:
+                await runs.poll_again(tx, self._troubled, later(now, self._patience.poll_slowest_s))
+            self._troubled.clear()
         async with self._database.reading() as tx:
             next_at = await runs.next_poll_at(tx)
         around = later(now, self._patience.look_around_s)
@@ -85,18 +89,26 @@ class Poller:
         if self._down_since is not None:
             log.info("openhands.reached", down_s=(self._clock.now() - self._down_since).total_seconds())
         self._down_since, self._failures = None, 0
-        for run in due:
-            it = seen.get(run.id)
-            if it is None:
+        async with asyncio.TaskGroup() as reading:  # one slow conversation holds up nobody else's news
+            for run in due:
+                reading.create_task(self._take_in(openhands, run, seen.get(run.id), len(due)))
+
+    async def _take_in(self, openhands: OpenHands, run: Run, seen: Seen | None, live: int) -> None:
+        try:
+            if seen is None:
                 await self._next(run)
             else:
-                await self._apply(run, await self._with_words(openhands, run, it, len(due)))
+                await self._apply(run, await self._with_words(openhands, run, seen, live))
+        except Exception:  # one run's trouble is nobody else's; it is looked at again a little later
+            log.exception("look.failed", run=run.id)
+            self._troubled.add(run.id)
         self._wake_sender()
 
     async def _with_words(self, openhands: OpenHands, run: Run, seen: Seen, live: int) -> Seen:
         """Read the events where they decide, and now and then for the last line of progress."""
         if seen.phase in WORDS_DECIDE and seen.last is None:
-            wanted = not (seen.phase is run.phase and run.state in READ_ONCE)
+            fresh = (seen.asked_at - run.news_at).total_seconds() < self._patience.poll_eager_s
+            wanted = not (seen.phase is run.phase and run.state is RunState.WAITING and fresh)
         else:
             wanted = seen.phase is Phase.WORKING and not seen.blind and self._progress_due(run, live)
         if not wanted:

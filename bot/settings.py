@@ -71,11 +71,13 @@ class Settings(BaseSettings):
     openhands_base_url: Annotated[str, AfterValidator(address)] = Field(
         "https://app.all-hands.dev", description="where people open your OpenHands in the browser"
     )
-    openhands_api: Literal["auto", "v1", "v0"] = Field("auto", description="auto, v1 or v0")
-    database_url: Annotated[str, AfterValidator(database)] = Field(
-        "sqlite:///openhands.db", description="sqlite:///path/to/file.db"
+    openhands_api: Literal["auto", "v1", "v0"] = Field(
+        "auto", description="auto finds out what your server speaks; v1 or v0 says it"
     )
-    poll_interval_s: float = Field(2.0, ge=0.05, le=60, description="seconds, from 0.05 to 60")
+    database_url: Annotated[str, AfterValidator(database)] = Field(
+        "sqlite:///openhands.db", description="sqlite:///file.db; four slashes begin an absolute path"
+    )
+    poll_interval_s: float = Field(2.0, ge=0.05, le=60, description="seconds from 0.05 to 60")
     notify_channel: str | None = Field(None, description="name or id of a channel the bot is in")
     default_repository: Annotated[str, AfterValidator(repository)] | None = Field(None, description="org/repo")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
@@ -96,5 +98,6 @@ def problem(place: tuple[int | str, ...], kind: str, said: str) -> str:
     """Say what is wrong with one setting and how to get it right; its value, which may be a secret, stays out."""
     name = str(place[0]).lower()
     how = Settings.model_fields[name].description
-    what = "is missing" if kind == "missing" else f"is wrong: {said.removeprefix('Value error, ')}"
+    said = said.removeprefix("Value error, ").replace("Input should be", "it must be")
+    what = "is missing" if kind == "missing" else f"is wrong: {said}"
     return f"{name.upper()} {what}. How to get it: {how}."

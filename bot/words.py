@@ -185,7 +185,7 @@ def explanation(run: Run) -> str:
         case RunState.PAUSED:
             return paused(run.reason)
         case RunState.DONE:
-            return only_there() if run.blind else ""
+            return done(run)
         case RunState.FAILED | RunState.LOST:
             return " ".join(part for part in (why(run), next_step(run)) if part)
         case RunState.STOPPED:
@@ -233,6 +233,14 @@ def what_it_waits_for(run: Run) -> str:
 def code(text: str) -> str:
     """Put outside text between back quotes: none of its own may end them."""
     return escape(shorten(text.replace("`", "'").replace("\n", " "), DETAIL_SHOWN))
+
+
+def done(run: Run) -> str:
+    if run.blind:
+        return only_there()
+    if run.reason is Reason.NO_WORDS:
+        return "It ended, but I could not read what the agent said. Please look in OpenHands."
+    return ""
 
 
 def paused(reason: Reason | None) -> str:
@@ -287,7 +295,7 @@ def why(run: Run) -> str:
             return "The conversation is gone from OpenHands: deleted, or its sandbox with it."
         case Reason.SILENT:
             return "The agent has not answered for two minutes, though its sandbox runs."
-        case Reason.AGENT_ERROR | Reason.ASLEEP | None:
+        case Reason.AGENT_ERROR | Reason.ASLEEP | Reason.NO_WORDS | None:
             return "The agent stopped with an error."
         case _:
             assert_never(run.reason)
@@ -377,10 +385,6 @@ def no_run_of_yours() -> str:
     return "You have no live run here. `/openhands list` shows the latest runs of this place."
 
 
-def no_run_here() -> str:
-    return "This thread has no run. Mention me with a task to start one."
-
-
 def which_run() -> str:
     return "You have several live runs here. Reply `stop` in the thread of the one you mean:"
 
@@ -424,6 +428,10 @@ def follow_up_rejected(detail: str) -> str:
 def follow_up_unsupported(address: str | None) -> str:
     there = link(address, "in OpenHands") if address else "in OpenHands"
     return f"This OpenHands server takes no messages from here, so the agent did not get yours. Write it {there}."
+
+
+def cannot_wake() -> str:
+    return "OpenHands does not wake the conversation up, so the agent did not get your message. Reply again to try once more."
 
 
 def follow_up_unsure(text: str) -> str:

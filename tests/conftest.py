@@ -2,7 +2,9 @@
 
 import asyncio
 import dataclasses
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from bot.pacing import Patience
 from bot.simulator.openhands import Conversation, LocalOpenHands
 from bot.simulator.slack import LocalSlack
 from bot.simulator.slack.records import Message
-from bot.simulator.world import Person, World
+from bot.simulator.world import Person, Said, World
 
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 HURRY = Patience(ping_s=0.2, drain_s=5.0)
@@ -140,6 +142,7 @@ class Story(World):
         quiet = 0
         while quiet < 3:
             await asyncio.sleep(0.001)
+            await self.openhands.tick()  # what is due now happens even if no call comes by
             quiet = quiet + 1 if self._resting() else 0
             if self._running is not None and self._running.done():
                 await self._running
@@ -173,6 +176,17 @@ class Story(World):
     def news(self, in_: str = "#dev") -> list[str]:
         """Give the texts of everything else the bot posted in a place."""
         return [one.text for one in self.posts(in_) if not is_card(one)]
+
+    def reactions(self, said: Said) -> list[str]:
+        """Name the reactions on what a person wrote, in the order they were given."""
+        message = self.slack.message(said.channel, said.ts)
+        assert message is not None, "it was deleted"
+        return list(message.reactions)
+
+    def kept(self) -> list[str]:
+        """Name the requests the bot ever wrote down, by their keys."""
+        with closing(sqlite3.connect(self.database)) as file:
+            return [key for (key,) in file.execute("SELECT key FROM inbox ORDER BY seq")]
 
     @property
     def conversation(self) -> Conversation:

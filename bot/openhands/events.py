@@ -113,7 +113,7 @@ def _wanted(events: Iterable[Event]) -> Wants | None:
             answered.add(event.answers)
         elif event.kind is Kind.ACTION and event.id not in answered:
             command = outside(event.command, DETAIL_LENGTH) or one_line(event.text)
-            return Wants(event.id, outside(event.tool, LINE_LENGTH), command, event.risk)
+            return Wants(event.id, outside(event.tool, LINE_LENGTH), command, one_line(event.risk))
     return None
 
 

@@ -178,7 +178,8 @@ class Http:
         self.key_works = False
         """A call with this key, in the header now used, has been answered well."""
         # The cloud takes the key as a bearer, a self-hosted server with SESSION_API_KEY in its own header.
-        self._headers = [{BEARER: f"Bearer {key}"}, {SESSION_HEADER: key}] if key else [{}]
+        self._forms = ({BEARER: f"Bearer {key}"}, {SESSION_HEADER: key}) if key else ({}, {})
+        self._form = 0
         self._limiters: dict[str, Limiter] = {}
         for name in ("httpx", "httpcore"):  # they log addresses with their queries, and headers
             logging.getLogger(name).setLevel(logging.WARNING)
@@ -234,11 +235,14 @@ class Http:
             body=body,
             timeout_s=self.patience.openhands_timeout_s if timeout_s is None else timeout_s,
         )
-        answer = await self._once(call, self._headers[0] if ours else headers)
-        if ours and _key_refused(answer) and not self.key_works and len(self._headers) > 1:
-            answer = await self._once(call, self._headers[1])
+        form = self._form
+        answer = await self._once(call, self._forms[form] if ours else headers)
+        # Once a form has worked, a refusal is about the key; unless that came out while this call was under way.
+        open_question = not self.key_works or form != self._form
+        if ours and self._forms[0] and _key_refused(answer) and open_question:
+            answer = await self._once(call, self._forms[1 - form])
             if not _key_refused(answer):
-                self._headers = self._headers[1:]
+                self._form = 1 - form
         if ours and 200 <= answer.status < 300 and answer.readable:
             self.key_works = True
         return answer

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import quote
 
 from bot.errors import (
     Archived,
@@ -199,7 +200,7 @@ class V0:
 
     async def _conversation(self, name: ConversationId) -> tuple[Conversation0 | None, datetime]:
         """Look at one conversation; None: unknown or deleted. Also tell when it was asked about."""
-        answer = await self._http.get(f"{CONVERSATIONS}/{name}")
+        answer = await self._http.get(_path(name))
         try:
             value = answer.value()
         except NotFound:
@@ -346,7 +347,7 @@ class V0:
         elsewhere = key is not None and url.startswith(("https://", "http://"))
         return await self._http.ask(
             method,
-            (url if elsewhere else f"{CONVERSATIONS}/{conversation.conversation_id}") + call,
+            (url if elsewhere else _path(conversation.conversation_id)) + call,
             params=params,
             body=body,
             headers={SESSION_HEADER: key.get_secret_value()} if key is not None and elsewhere else None,
@@ -379,6 +380,11 @@ def refusal(answer: Answer, *, repository: str | None, key_works: bool) -> OpenH
     if isinstance(error, NotFound | Unsupported | Asleep | Archived):
         return Unreadable(f"{answer.status} to a start")
     return error
+
+
+def _path(name: str) -> str:
+    """Give a conversation's path; the id is the server's, so nothing is taken for granted."""
+    return f"{CONVERSATIONS}/{quote(name, safe='')}"
 
 
 def _no_such_call(answer: Answer) -> bool:

@@ -50,17 +50,17 @@ class EventReader:
         if page is None:
             page = await self._from_app(conversation, limit)
         events: dict[str, Event] = {}
-        for more in range(pages - 1, -1, -1):
+        while True:
             for event in map(event_of, page.items):
                 if event is not None:
                     events.setdefault(event.id, event)  # pages shift when events arrive meanwhile
-            if page.next_page_id is None or not more or enough(list(events.values())):
-                break
+            pages -= 1
+            if page.next_page_id is None or not pages or enough(list(events.values())):
+                return Reading(list(events.values()), complete=page.next_page_id is None)
             if from_agent and known is not None:
                 page = await self._agent_page(known, limit, page.next_page_id)
             else:
                 page = await self._from_app(conversation, limit, page.next_page_id)
-        return Reading(list(events.values()), complete=page.next_page_id is None)
 
     async def _from_agent(self, known: Conversation | None, limit: int) -> EventPage | None:
         """Try the first page at the agent server; None where it sleeps, is out of reach or does not know us."""

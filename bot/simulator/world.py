@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 
 from bot.simulator.openhands import LocalOpenHands
 from bot.simulator.slack import LocalSlack
@@ -67,11 +68,11 @@ class World:
         self.settle = settle
         self._places: dict[str, str] = {}
 
-    def person(self, name: str, **kind: bool) -> Person:
+    def person(self, name: str, **kind: Any) -> Person:
         """Add somebody; `kind` as `LocalSlack.add_user` has it: restricted, stranger, …"""
         return Person(self, name, self.slack.add_user(name, **kind))
 
-    def channel(self, name: str, *people: Person, **kind: bool) -> str:
+    def channel(self, name: str, *people: Person, **kind: Any) -> str:
         """Add a channel with these people in it; `kind` as `LocalSlack.add_channel` has it."""
         made = self.slack.add_channel(name.removeprefix("#"), members=[one.id for one in people], **kind)
         self._places[name.removeprefix("#")] = made
@@ -83,4 +84,6 @@ class World:
 
     def posts(self, in_: str, *, thread: str | None = None) -> list[Message]:
         """Give what the bot posted in a place, oldest first."""
-        return [one for one in self.slack.messages(self.place(in_), thread_ts=thread) if one.bot_id == self.slack.bot_id]
+        return [
+            one for one in self.slack.messages(self.place(in_), thread_ts=thread) if one.bot_id == self.slack.bot_id
+        ]

@@ -1,6 +1,6 @@
 """The only caller of Slack's Web API: one session, our time-outs, no retries inside, one error for each next step."""
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -15,7 +15,7 @@ from bot.errors import SlackBusy, SlackError, SlackLocked, SlackRefused, SlackUn
 from bot.model import ChannelId, MessageTs, Person, Place, RowId, TeamId, UserId
 from bot.pacing import Patience
 from bot.slack.budget import Budget
-from bot.slack.recognise import Identity
+from bot.slack.recognise import SAID_BY_PEOPLE, Identity
 
 LOCKED = frozenset(
     {
@@ -33,7 +33,7 @@ UNKNOWN_OUTCOME = frozenset({"fatal_error", "internal_error", "request_timeout",
 BUSY_S = 30.0
 """How long to wait where Slack names no time."""
 CARD_EVENT = "openhands_card"
-HISTORY_PAGE = 100
+PAGE = 200  # items; Slack advises no more
 SEARCH_BACK = timedelta(seconds=60)
 """Slack's clock and ours differ: look for a message from so long before we sent it."""
 CONTEXT_MESSAGES = 30
@@ -46,7 +46,7 @@ Fact = TypeVar("Fact", Person, Place)
 class Spoken:
     """One earlier message of a thread."""
 
-    user: UserId | None
+    user: UserId
     text: str
     ts: MessageTs
 
@@ -74,26 +74,39 @@ class Gateway:
             raise self._error(method, err) from None
         except aiohttp.ClientConnectorError:
             raise SlackUnavailable("no_connection") from None
-        except (aiohttp.ClientError, TimeoutError, ValueError):
+        except (aiohttp.ClientError, TimeoutError):
             raise SlackUnsure("answer_lost") from None
+        except (AttributeError, ValueError):  # from the SDK, on a body that is no JSON object
+            raise SlackUnsure("answer_unreadable") from None
 
     def _error(self, method: str, err: SlackApiError) -> SlackError:
-        response = err.response
-        status = getattr(response, "status_code", None) or getattr(response, "status", None) or 0
+        response = err.response  # the SDK's, or aiohttp's own where the body was broken JSON
+        status = getattr(response, "status_code", None) or response.status
         data = getattr(response, "data", None)
-        code = data.get("error") if isinstance(data, Mapping) else None
+        code = str(data.get("error") or "") if isinstance(data, Mapping) else ""
         if status == 429 or code in BUSY:
-            wait_s = retry_after(response)
+            wait_s = retry_after(response.headers)
             self.budget.close(method, self._clock.now() + timedelta(seconds=wait_s))
-            return SlackBusy(str(code or "ratelimited"), retry_after_s=wait_s)
-        if not isinstance(code, str) or status >= 500 or code in UNKNOWN_OUTCOME:
-            return SlackUnsure(str(code or f"http_{status}"))
+            return SlackBusy(code or "ratelimited", retry_after_s=wait_s)
+        if not code or status >= 500 or code in UNKNOWN_OUTCOME:
+            return SlackUnsure(code or f"http_{status}")
         return SlackLocked(code) if code in LOCKED else SlackRefused(code)
+
+    async def _pages(
+        self, method: str, call: Callable[..., Awaitable[Any]], items: str, **arguments: Any
+    ) -> AsyncIterator[Mapping[str, Any]]:
+        """Give the items of all pages, in Slack's order."""
+        cursor: str | None = None
+        while cursor != "":
+            answer = await self._call(method, call(**arguments, limit=PAGE, cursor=cursor))
+            for item in answer[items]:
+                yield item
+            cursor = (answer.get("response_metadata") or {}).get("next_cursor") or ""
 
     async def identity(self) -> tuple[Identity, frozenset[str]]:
         """Ask who we are, and which scopes the token has."""
         answer = await self._call("auth.test", self.client.auth_test())
-        scopes = answer.headers.get("x-oauth-scopes") or answer.headers.get("X-OAuth-Scopes") or ""
+        scopes = answer.headers.get("x-oauth-scopes", "")
         us = Identity(TeamId(answer["team_id"]), UserId(answer["user_id"]), answer.get("bot_id", ""), answer["url"])
         return us, frozenset(scope.strip() for scope in scopes.split(",") if scope.strip())
 
@@ -129,28 +142,17 @@ class Gateway:
     ) -> MessageTs | None:
         """Look for a message of ours by its row's id, among those since a moment before it was sent."""
         oldest = f"{(since - SEARCH_BACK).timestamp():.6f}"
-        cursor: str | None = None
-        while True:
-            common: dict[str, Any] = {
-                "channel": channel,
-                "oldest": oldest,
-                "limit": HISTORY_PAGE,
-                "cursor": cursor,
-                "include_all_metadata": True,
-            }
-            if thread is None:
-                answer = await self._call("conversations.history", self.client.conversations_history(**common))
-            else:
-                answer = await self._call(
-                    "conversations.replies", self.client.conversations_replies(ts=thread, **common)
-                )
-            for message in answer.get("messages", []):
-                payload = (message.get("metadata") or {}).get("event_payload") or {}
-                if payload.get("id") == row and message.get("bot_id") == bot:
-                    return MessageTs(message["ts"])
-            cursor = (answer.get("response_metadata") or {}).get("next_cursor")
-            if not cursor:
-                return None
+        where = {"channel": channel, "oldest": oldest, "include_all_metadata": True}
+        messages = (
+            self._pages("conversations.history", self.client.conversations_history, "messages", **where)
+            if thread is None
+            else self._pages("conversations.replies", self.client.conversations_replies, "messages", ts=thread, **where)
+        )
+        async for message in messages:
+            payload = (message.get("metadata") or {}).get("event_payload") or {}
+            if payload.get("id") == row and message.get("bot_id") == bot:
+                return MessageTs(message["ts"])
+        return None
 
     async def update(self, channel: ChannelId, ts: MessageTs, message: Message) -> None:
         """Edit a message; equal edits may be repeated."""
@@ -177,7 +179,7 @@ class Gateway:
                 status = answer.status
         except aiohttp.ClientConnectorError:
             raise SlackUnavailable("no_connection") from None
-        except (aiohttp.ClientError, TimeoutError, ValueError):
+        except (aiohttp.ClientError, TimeoutError):
             raise SlackUnsure("answer_lost") from None
         if status == 429:
             raise SlackBusy("ratelimited", retry_after_s=BUSY_S)
@@ -236,38 +238,27 @@ class Gateway:
 
     async def spoken(self, channel: ChannelId, thread: MessageTs, before: MessageTs) -> list[Spoken]:
         """Give what people said in a thread before a message, oldest first, the last few only."""
-        answer = await self._call(
-            "conversations.replies",
-            self.client.conversations_replies(channel=channel, ts=thread, latest=before, limit=HISTORY_PAGE),
-        )
-        said = [
-            Spoken(message.get("user"), str(message.get("text") or ""), MessageTs(message["ts"]))
-            for message in answer.get("messages", [])
-            if not message.get("bot_id") and message["ts"] < before
-        ]
-        return said[-CONTEXT_MESSAGES:]
+        where = {"channel": channel, "ts": thread, "latest": before}
+        said: dict[str, Spoken] = {}  # by ts: every page has the thread's root at its head
+        async for message in self._pages(
+            "conversations.replies", self.client.conversations_replies, "messages", **where
+        ):
+            by_people = message.get("subtype") in SAID_BY_PEOPLE and not message.get("bot_id") and "user" in message
+            if by_people and message["ts"] < before:
+                ts = MessageTs(message["ts"])
+                said[ts] = Spoken(UserId(message["user"]), str(message.get("text") or ""), ts)
+        return list(said.values())[-CONTEXT_MESSAGES:]
 
     async def channel_named(self, name: str) -> ChannelId | None:
         """Look a channel up by its name."""
-        cursor: str | None = None
-        while True:
-            answer = await self._call(
-                "conversations.list",
-                self.client.conversations_list(
-                    types="public_channel,private_channel", exclude_archived=True, limit=200, cursor=cursor
-                ),
-            )
-            for channel in answer.get("channels", []):
-                if channel.get("name") == name:
-                    return ChannelId(channel["id"])
-            cursor = (answer.get("response_metadata") or {}).get("next_cursor")
-            if not cursor:
-                return None
+        where = {"types": "public_channel,private_channel", "exclude_archived": True}
+        async for channel in self._pages("conversations.list", self.client.conversations_list, "channels", **where):
+            if channel["name"] == name:
+                return ChannelId(channel["id"])
+        return None
 
 
-def retry_after(response: Any) -> float:
-    headers = getattr(response, "headers", None) or {}
-    try:
-        return max(0.0, float(headers.get("Retry-After") or headers.get("retry-after") or BUSY_S))
-    except ValueError:
-        return BUSY_S
+def retry_after(headers: Mapping[str, str]) -> float:
+    """Read how long to wait, in seconds. headers: of aiohttp, so in any case."""
+    said = headers.get("Retry-After", "")
+    return float(said) if said.isdecimal() else BUSY_S

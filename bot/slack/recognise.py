@@ -13,7 +13,7 @@ from bot.model import ChannelId, Incoming, IncomingKind, MessageTs, TeamId, User
 
 USER = re.compile(r"[UW][A-Z0-9]{2,31}")
 CHANNEL = re.compile(r"[CDG][A-Z0-9]{2,31}")
-TS = re.compile(r"\d{1,16}\.\d{1,6}")
+TS = re.compile(r"[0-9]{1,16}\.[0-9]{1,6}")
 SLACKBOT = "USLACKBOT"
 SAID_BY_PEOPLE = (None, "file_share", "thread_broadcast")
 """Subtypes of messages that a person wrote."""
@@ -51,7 +51,7 @@ def command(body: Mapping[str, Any], us: Identity) -> Incoming | None:
     channel, user, trigger = body.get("channel_id"), body.get("user_id"), body["trigger_id"]
     if not (known(channel, CHANNEL) and known(user, USER) and isinstance(trigger, str)):
         return None
-    team = body.get("team_id")
+    team, response_url = body.get("team_id"), body.get("response_url")
     return Incoming(
         key=f"cmd:{trigger}"[:255],
         kind=IncomingKind.COMMAND,
@@ -60,7 +60,7 @@ def command(body: Mapping[str, Any], us: Identity) -> Incoming | None:
         user=UserId(user),
         text=str(body.get("text") or ""),
         actor_team=TeamId(team) if isinstance(team, str) else None,
-        response_url=body.get("response_url"),
+        response_url=response_url if isinstance(response_url, str) else None,
     )
 
 

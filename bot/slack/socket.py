@@ -1,18 +1,23 @@
 """Socket Mode: connect, stay connected, drain."""
 
 import asyncio
+import logging
+import re
 from collections.abc import Callable
 
 import structlog
 from slack_bolt.adapter.socket_mode.aiohttp import AsyncSocketModeHandler
 from slack_bolt.app.async_app import AsyncApp
+from slack_sdk.socket_mode.aiohttp import SocketModeClient
 from slack_sdk.web.async_client import AsyncWebClient
 
-from bot.errors import SlackError, SlackLocked, SlackRefused
+from bot.errors import SlackError, SlackLocked, SlackRefused, SlackUnavailable
 from bot.pacing import Patience
 from bot.slack.gateway import Gateway
 
 log = structlog.get_logger("slack")
+
+TICKET = re.compile(r"ticket=[^&\s'\"]+")
 
 
 class Socket:
@@ -27,38 +32,44 @@ class Socket:
         self._token = app_token
         self._gateway = gateway
         self._patience = patience
-        self._handler: AsyncSocketModeHandler | None = None
+        self._client: SocketModeClient | None = None
         self._down_since: float | None = None
 
     async def connect(self) -> None:
         """Connect for the first time.
 
-        The ticket is asked for here, since the SDK's own loop would go on for ever with a refused token. Raises
-        `SlackLocked` or `SlackRefused` where an operator has to act, another `SlackError` for an outage.
+        The ticket is asked for here, since the SDK's own loop would go on for ever with a refused token, and given up
+        after a while, since that loop would go on for ever with an old ticket too. Raises `SlackLocked` or
+        `SlackRefused` where an operator has to act, another `SlackError` for an outage.
         """
         url = await self._gateway.socket_url(self._token)
         client = self._gateway.client
         handler = AsyncSocketModeHandler(
             self._app,
             self._token,
+            logger=sdk_log(),
             web_client=AsyncWebClient(base_url=client.base_url, session=client.session, retry_handlers=[]),
             ping_interval=self._patience.ping_s,
         )
         handler.client.web_client.proxy = None
         handler.client.proxy = None
         handler.client.wss_uri = url
-        self._handler = handler
-        await handler.client.connect()  # type: ignore[no-untyped-call]  # the SDK's
+        try:
+            async with asyncio.timeout(self._patience.socket_down_s):
+                await handler.client.connect()  # type: ignore[no-untyped-call]  # the SDK's
+        except TimeoutError:
+            raise SlackUnavailable("no_socket") from None
+        else:
+            self._client = handler.client
+        finally:
+            if self._client is None:
+                await handler.client.close()  # type: ignore[no-untyped-call]  # the SDK's
         log.info("slack.connected")
-
-    async def connected(self) -> bool:
-        """Tell whether envelopes can arrive now."""
-        return self._handler is not None and await self._handler.client.is_connected()
 
     async def keep(self, connected: Callable[[], None]) -> None:
         """Connect, call `connected`, and watch the connection until cancelled. Raises what `connect` says an operator has to act on."""
         pause_s = self._patience.retry_first_s
-        while self._handler is None:
+        while self._client is None:
             try:
                 await self.connect()
             except (SlackLocked, SlackRefused):
@@ -70,11 +81,11 @@ class Socket:
         connected()
         while True:
             await asyncio.sleep(self._patience.ping_s)
-            await self._watch()
+            await self._watch(self._client)
 
-    async def _watch(self) -> None:
+    async def _watch(self, client: SocketModeClient) -> None:
         """Give the SDK a new address when it has been down for long: by itself it tries the old one for ever."""
-        if await self.connected():
+        if await client.is_connected():
             if self._down_since is not None:
                 log.info("slack.reconnected")
             self._down_since = None
@@ -83,11 +94,29 @@ class Socket:
         if self._down_since is None:
             self._down_since = now
             log.warning("slack.disconnected")
-        elif now - self._down_since > self._patience.socket_down_s and self._handler is not None:
-            self._handler.client.wss_uri = None
+        elif now - self._down_since > self._patience.socket_down_s:
+            client.wss_uri = None
             self._down_since = now
 
     async def close(self) -> None:
         """Close the connection; envelopes not acknowledged are Slack's to send again."""
-        if self._handler is not None:
-            await self._handler.client.close()  # type: ignore[no-untyped-call]  # the SDK's
+        if self._client is not None:
+            await self._client.close()  # type: ignore[no-untyped-call]  # the SDK's
+
+
+class NoTickets(logging.Filter):
+    """Keeps addresses out of the SDK's log: the ticket in one of the socket's opens the connection."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = TICKET.sub("ticket=…", record.getMessage()), ()
+        record.exc_info = None  # it says the same again, address and all
+        return True
+
+
+NO_TICKETS = NoTickets()
+
+
+def sdk_log() -> logging.Logger:
+    sdk = logging.getLogger("slack.sdk")
+    sdk.addFilter(NO_TICKETS)
+    return sdk

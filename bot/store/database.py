@@ -11,6 +11,7 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import Connection, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
@@ -73,8 +74,7 @@ class Turns:
 class Database:
     """An open database. `open_database` makes one; `close` ends it."""
 
-    def __init__(self, file: Path, writer: AsyncEngine, readers: AsyncEngine, lock: int) -> None:
-        self._file = file
+    def __init__(self, writer: AsyncEngine, readers: AsyncEngine, lock: int) -> None:
         self._writer = writer
         self._readers = readers
         self._lock = lock
@@ -148,27 +148,22 @@ def refused(err: DBAPIError) -> bool:
 async def open_database(url: URL) -> Database:
     """Open the file, create or migrate its tables, and keep every other process off it.
 
-    Raises `StoreInUse` when another process has it, `StoreUnavailable` when it can't be read or written.
+    Raises `StoreInUse` when another process has it, `StoreUnavailable` when it can't be read or written, or was
+    written by a newer version.
     """
-    file = file_of(url)
-    lock = locked(file)
+    lock = locked(Path(url.database or ""))
     writer = create_async_engine(url, pool_size=1, max_overflow=0)
     readers = create_async_engine(url, pool_size=READERS, max_overflow=0)
     for engine, begin in ((writer, "BEGIN IMMEDIATE"), (readers, "BEGIN")):
         prepare(engine, begin)
+    database = Database(writer, readers, lock)
     try:
-        async with writer.connect() as connection, connection.begin():
+        async with database.transaction() as connection:
             await connection.run_sync(migrate)
-    except DBAPIError as err:
-        await writer.dispose()
-        await readers.dispose()
-        os.close(lock)
-        raise StoreUnavailable(perhaps_saved=False) from err
-    return Database(file, writer, readers, lock)
-
-
-def file_of(url: URL) -> Path:
-    return Path(url.database or "").absolute()
+    except BaseException:
+        await database.close()
+        raise
+    return database
 
 
 def locked(file: Path) -> int:
@@ -181,7 +176,7 @@ def locked(file: Path) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as err:
         os.close(lock)
-        raise StoreInUse(str(file)) from err
+        raise StoreInUse(str(file.absolute())) from err
     return lock
 
 
@@ -206,8 +201,14 @@ def prepare(engine: AsyncEngine, begin: str) -> None:
 
 
 def migrate(connection: Connection) -> None:
-    """Bring the tables to this version; nothing to do is a look at one row."""
+    """Bring the tables to this version; nothing to do is a look at one row.
+
+    Raises `StoreUnavailable` for tables of a version that is not known here.
+    """
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    try:
+        command.upgrade(config, "head")
+    except CommandError as err:
+        raise StoreUnavailable(perhaps_saved=False) from err

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, delete, exists, func, literal, select, update
+from sqlalchemy import delete, exists, func, literal, select, update
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -63,7 +63,6 @@ async def is_for_us(connection: AsyncConnection, incoming: Incoming) -> bool:
 def first_card_owed(channel: str) -> Any:
     """Say in SQL: a command's card, the root of a thread to be, has not been confirmed in this channel yet."""
     return exists().where(
-        outbox.c.lane.like("card:%"),
         outbox.c.kind == "card",
         outbox.c.done_at.is_(None),
         outbox.c.failed_at.is_(None),
@@ -121,4 +120,4 @@ async def again(connection: AsyncConnection, seq: int, at: datetime) -> None:
 
 async def forget(connection: AsyncConnection, now: datetime, keep_s: float) -> None:
     """Delete keys that no repeat can come for any more."""
-    await connection.execute(delete(inbox).where(and_(inbox.c.done_at < now - timedelta(seconds=keep_s))))
+    await connection.execute(delete(inbox).where(inbox.c.done_at < now - timedelta(seconds=keep_s)))

@@ -182,5 +182,6 @@ async def never_sent(connection: AsyncConnection, run: RunId, kind: Owed, now: d
 
 
 async def forget(connection: AsyncConnection, now: datetime, keep_s: float) -> None:
-    """Delete rows that were done long ago."""
-    await connection.execute(delete(outbox).where(outbox.c.done_at < now - timedelta(seconds=keep_s)))
+    """Delete rows that were closed long ago."""
+    before = now - timedelta(seconds=keep_s)
+    await connection.execute(delete(outbox).where((outbox.c.done_at < before) | (outbox.c.failed_at < before)))

@@ -33,7 +33,7 @@ UNSEEN = frozenset(
         "turn_after",
         "phase",
         "seen_at",
-        "unclear_since",
+        "unsettled_since",
         "stop_at",
         "version",
         "card_version",

@@ -101,7 +101,7 @@ runs = Table(
     Column("turn_after", String(64)),
     Column("phase", String(32)),
     Column("seen_at", UtcTime, nullable=False),
-    Column("unclear_since", UtcTime),
+    Column("unsettled_since", UtcTime),
     Column("stop_by", String(32)),
     Column("stop_at", UtcTime),
     Column("unreachable_since", UtcTime),

@@ -195,6 +195,15 @@ async def test_a_key_that_worked_and_is_refused_later_is_not_tried_differently()
     assert len(list(answers)) == 1
 
 
+async def test_calls_at_the_same_time_find_the_header_together() -> None:
+    """One that was refused while another found it is not refused for good."""
+    transport = header_wanted("X-Session-API-Key", "the-key")
+    http = client(transport)
+    answers = await asyncio.gather(*(http.get("/x") for _ in range(3)))
+    await http.aclose()
+    assert [answer.status for answer in answers] == [200, 200, 200]
+
+
 async def test_without_a_key_no_header_is_sent() -> None:
     """A server without SESSION_API_KEY needs none."""
     transport = header_wanted("X-Session-API-Key", "")

@@ -212,16 +212,16 @@ async def test_a_conversation_without_its_message_yet_may_be_ours() -> None:
 async def test_the_recorded_list_is_read_over_its_pages() -> None:
     """Five conversations, two a page; times with and without zone are UTC."""
     pages = [exchange(name)["response"] for name in ("v0-list.03", "v0-list.04", "v0-list.05")]
+    last = pages[-1]["results"][-1]
+    last["created_at"] = last["created_at"].removesuffix("Z")
     wire, query = Wire(), {"limit": 100}
     for page in pages:
         wire.then("GET", LIST, httpx.Response(200, json=page), query=query)
         query = {"limit": 100, "page_id": page["next_page_id"]}
-    last = pages[-1]["results"][-1]
     for page in pages:
         for one in page["results"]:
             text = "found" if one is last else "other"
             wire.then("GET", f"{LIST}/{one['conversation_id']}/events", first_message(text), query=FIRST)
-    last["created_at"] = last["created_at"].removesuffix("Z")
     async with v0(wire) as openhands:
         found = await openhands.find_start(a_run(None), "found", datetime.fromisoformat("2026-11-24T21:11:04Z"))
     assert found == Started(conversation_id=last["conversation_id"])
@@ -236,6 +236,25 @@ async def test_without_list_or_events_nobody_can_tell(answer: httpx.Response, ev
     if events is not None:
         wire.then("GET", f"{LIST}/a/events", events, query=FIRST)
     async with v0(wire) as openhands:
+        with pytest.raises(errors.CannotTell):
+            await openhands.find_start(a_run(None), "fix it", NOON)
+
+
+async def test_a_list_without_an_end_is_no_answer() -> None:
+    """Nor is it read for ever."""
+    page = httpx.Response(200, json={"results": [OTHER], "next_page_id": "1"})
+    wire = Wire().then("GET", LIST, page, query={"limit": 100})
+    wire.then("GET", LIST, page, query={"limit": 100, "page_id": "1"})
+    async with v0(wire) as openhands:
+        with pytest.raises(errors.Unreadable):
+            await openhands.find_start(a_run(None), "fix it", NOON)
+
+
+async def test_events_that_are_known_to_be_missing_are_not_asked_for() -> None:
+    """Also not to find a start."""
+    wire = server("RUNNING", NO_SUCH_CALL).then("GET", LIST, listed(OURS), query={"limit": 100})
+    async with v0(wire) as openhands:
+        await openhands.look([RUN])
         with pytest.raises(errors.CannotTell):
             await openhands.find_start(a_run(None), "fix it", NOON)
 
@@ -314,11 +333,12 @@ async def test_a_conversation_that_does_not_run_is_told_by_its_status(word: str,
         assert (await see(openhands, RUN)) == Seen(asked_at=NOON, phase=phase)
 
 
-@pytest.mark.parametrize("name", ["v0-unknown.01", "v0-old.17", "v0-delete.02"])
+@pytest.mark.parametrize("name", ["v0-unknown.01", "v0-old.17", "v0-delete.02", "v0-unknown.06"])
 async def test_a_conversation_that_is_not_there_is_gone(name: str) -> None:
-    """The answer is 200 and null."""
-    run = a_run(exchange(name)["path"].split("/")[-1])
-    async with v0(Wire(name)) as openhands:
+    """The answer is 200 and null, on others 404."""
+    run = a_run(exchange(name)["path"].split("/")[3])
+    wire = Wire().then("GET", f"{LIST}/{run.conversation_id}", response_of(exchange(name)))
+    async with v0(wire) as openhands:
         assert await see(openhands, run) == Seen(asked_at=NOON, phase=Phase.GONE)
 
 
@@ -337,6 +357,34 @@ async def test_events_are_read_on_from_where_they_were_left() -> None:
     assert (first.phase, first.last, first.progress) == (Phase.WORKING, None, "Running command: sleep 6 && echo slept")
     assert (second.phase, second.last) == (Phase.ENDED, Finish("Slept well."))
     assert anchor == "10"
+
+
+async def test_events_told_again_change_nothing() -> None:
+    """A server may not heed where to begin."""
+    everything = events_of("v0-start.06")
+    wire = server("RUNNING", everything)
+    wire.then("GET", f"{ONE}/events", told(everything), query={"start_id": 11, "limit": 100})
+    async with v0(wire) as openhands:
+        assert await see(openhands, RUN) == await see(openhands, RUN)
+        assert await openhands.last_event(RUN) == "10"
+
+
+async def test_events_of_unknown_shape_are_passed_over() -> None:
+    """One with a number still counts as read."""
+    odd = [{"id": 11, "args": "?"}, {"action": "finish"}, "text", None]
+    wire = server("RUNNING", [*events_of("v0-start.06"), *odd])
+    wire.then("GET", f"{ONE}/events", told([]), query={"start_id": 12, "limit": 100})
+    async with v0(wire) as openhands:
+        assert (await see(openhands, RUN)).last == Finish("Slept well.")
+        assert await openhands.last_event(RUN) == "11"
+
+
+async def test_an_approval_that_was_answered_is_wanted_no_more() -> None:
+    """What came of an action names it."""
+    answer = {"id": 9, "source": "agent", "observation": "run", "cause": 8}
+    async with v0(server("RUNNING", [*events_of("v0-confirm.02"), answer])) as openhands:
+        seen = await see(openhands, RUN)
+    assert (seen.phase, seen.last) == (Phase.WANTS_APPROVAL, None)
 
 
 async def test_old_news_does_not_end_a_new_turn() -> None:
@@ -553,7 +601,7 @@ async def test_a_message_is_heard_when_it_is_newer_than_the_anchor(
 
 
 async def test_a_message_is_searched_for_over_pages() -> None:
-    """The recorded events of a long conversation, four a page."""
+    """The recorded events of a conversation, four a page."""
     everything = events_of("v0-events.01")
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -564,6 +612,19 @@ async def test_a_message_is_searched_for_over_pages() -> None:
 
     async with v0(answer) as openhands:
         assert [await openhands.heard(RUN, text, None) for text in ("STEPS 4", "STEPS 5")] == [True, False]
+
+
+async def test_a_message_is_not_searched_for_without_end() -> None:
+    """Then a person decides."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == ONE:
+            return status("RUNNING")
+        return told([{"id": int(request.url.params["start_id"])}], has_more=True)
+
+    async with v0(answer) as openhands:
+        with pytest.raises(errors.CannotTell):
+            await openhands.heard(RUN, "Go on.", "7")
 
 
 # --- stop, resume, the rest -------------------------------------------------------------------------------------

@@ -85,6 +85,7 @@ async def test_a_start_sends_repository_branch_and_model() -> None:
         (429, {"message": "Too many requests"}, errors.TooFast),
         (500, "Internal Server Error", errors.Unsure),
         (503, {}, errors.Unavailable),
+        (302, {}, errors.Unreadable),
         (200, {"id": "no task"}, errors.Unsure),
         (200, [], errors.Unsure),
     ],
@@ -161,6 +162,25 @@ async def test_a_search_that_fails_is_no_answer() -> None:
     async with v1(wire) as openhands:
         with pytest.raises(errors.Unavailable):
             await openhands.find_start(a_run(LOST), "any", NOON)
+
+
+async def test_a_list_of_tasks_without_an_end_is_no_answer() -> None:
+    """Nor is it read for ever."""
+    page = httpx.Response(200, json={"items": [], "next_page_id": "1"})
+    query = {"created_at__gte": "2026-11-24T11:55:00Z", "limit": 100}
+    wire = Wire("lost-start.03")
+    wire.then("GET", f"{CONVERSATIONS}/start-tasks/search", page, query=query)
+    wire.then("GET", f"{CONVERSATIONS}/start-tasks/search", page, query={**query, "page_id": "1"})
+    async with v1(wire) as openhands:
+        with pytest.raises(errors.Unreadable):
+            await openhands.find_start(a_run(LOST), "any", NOON)
+
+
+async def test_an_id_of_another_api_cannot_be_told() -> None:
+    """Tasks without an id of their own must not be taken for it."""
+    async with v1(Wire()) as openhands:
+        with pytest.raises(errors.CannotTell):
+            await openhands.find_start(a_run("abc1234"), "any", NOON)
 
 
 # --- look -------------------------------------------------------------------------------------------------------
@@ -557,6 +577,31 @@ async def test_stop_of_a_sandbox_that_does_not_run_does_nothing(name: str) -> No
     async with v1(wire) as openhands:
         await openhands.stop(a_run(conversation_of(name)))
     assert wire.calls == [f"GET {CONVERSATIONS}"]
+
+
+async def test_stop_of_a_sandbox_that_wakes_up_pauses_it() -> None:
+    """There is no agent server to tell yet, and the agent would go on by itself."""
+    waking = conversation("sandbox.03", sandbox_status="STARTING", sandbox_id="a sandbox/1")
+    wire = about(FINISHED, waking).then(
+        "POST", "/api/v1/sandboxes/a%20sandbox%2F1/pause", response_of(exchange("sandbox.02"))
+    )
+    async with v1(wire) as openhands:
+        await openhands.stop(a_run(FINISHED))
+    assert wire.requests[-1].url.raw_path == b"/api/v1/sandboxes/a%20sandbox%2F1/pause"
+
+
+async def test_stop_without_agent_and_sandbox_is_not_found() -> None:
+    """There is nothing to stop it by."""
+    async with v1(about(FINISHED, conversation("wrecked.01", conversation_url=None, sandbox_id=None))) as openhands:
+        with pytest.raises(errors.NotFound):
+            await openhands.stop(a_run(FINISHED))
+
+
+async def test_stop_that_cannot_look_says_so() -> None:
+    """Nothing was done."""
+    async with v1(lambda _: httpx.Response(503)) as openhands:
+        with pytest.raises(errors.Unavailable):
+            await openhands.stop(a_run(FINISHED))
 
 
 async def test_resume_wakes_a_sleeping_sandbox() -> None:

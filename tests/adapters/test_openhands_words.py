@@ -228,6 +228,17 @@ async def test_older_pages_are_read_until_the_turn_is_settled() -> None:
     assert (await read(wire, Phase.ERROR)).last == Failed(Reason.MODEL_REFUSED, "The scripted model was told to fail.")
 
 
+async def test_older_pages_of_the_copy_are_read_too() -> None:
+    """As recorded: the page's name is an offset."""
+    first, second = exchange("finished.19")["response"], exchange("finished.20")["response"]
+    wire = Wire().then("GET", "/api/v1/app-conversations", entry(conversation_url=None), query={"ids": NAME})
+    events = [{"id": "state"}, first["items"][0]]
+    wire.then("GET", APP_EVENTS, page(*events, more=first["next_page_id"]), query=QUERY)
+    older = page(FINISH, *second["items"])
+    wire.then("GET", APP_EVENTS, older, query={**QUERY, "page_id": first["next_page_id"]})
+    assert (await read(wire, Phase.ENDED)).last == Finish(FINISH["action"]["message"])
+
+
 async def test_pages_are_bounded() -> None:
     """A turn whose newest steps are all unknown to us is given up on."""
     wire = wire_with({"id": "0"}, more="same")

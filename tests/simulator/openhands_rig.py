@@ -26,7 +26,7 @@ class Rig:
 
     async def __aenter__(self) -> Self:
         await self.server.start()
-        self.client = httpx.AsyncClient(base_url=self.server.base_url, timeout=5)
+        self.client = httpx.AsyncClient(base_url=self.server.base_url, timeout=5, verify=False)
         return self
 
     async def __aexit__(

@@ -18,7 +18,7 @@ async def bare() -> AsyncIterator[tuple[BareOpenHands, httpx.AsyncClient]]:
     server = BareOpenHands(key="right", now=lambda: NOW)
     await server.start()
     headers = {"Authorization": "Bearer right"}
-    async with httpx.AsyncClient(base_url=server.base_url, headers=headers) as client:
+    async with httpx.AsyncClient(base_url=server.base_url, headers=headers, verify=False) as client:
         yield server, client
     await server.stop()
 

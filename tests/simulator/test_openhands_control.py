@@ -53,6 +53,28 @@ async def test_a_pause_waits_for_a_command() -> None:
         )
 
 
+async def test_a_turn_that_ends_while_a_pause_waits_is_not_paused() -> None:
+    """200 all the same."""
+    async with Rig() as rig:
+        c = await rig.start()
+        rig.server.work_on(c, "sleep 18", seconds=18)
+        pausing = asyncio.create_task(rig.tell(c, "pause"))
+        await rig.until_parked()
+        rig.server.finish(c, "Done.")
+        await rig.later(18)
+        assert (await pausing).status_code == 200
+        assert await rig.words(c) == ("RUNNING", "finished")
+
+
+async def test_a_second_pause_has_no_effect() -> None:
+    """200, one event."""
+    async with Rig() as rig:
+        c = await rig.start()
+        answers = [await rig.tell(c, "pause") for _ in range(2)]
+        assert [answer.status_code for answer in answers] == [200, 200]
+        assert await rig.kinds(c, kind__eq="PauseEvent") == ["PauseEvent"]
+
+
 @pytest.mark.parametrize("call", ["interrupt", "pause"])
 async def test_after_the_end_a_stop_has_no_effect(call: str) -> None:
     """200, still finished."""
@@ -168,7 +190,8 @@ async def test_to_approve_nothing_is_fine() -> None:
         nothing = await rig.tell(c, "events/respond_to_confirmation", {"accept": True})
         undecided = await rig.tell(c, "events/respond_to_confirmation", {"yes": 1})
         assert (nothing.status_code, await rig.words(c)) == (200, ("RUNNING", "finished"))
-        assert (undecided.status_code, undecided.json()["detail"][0]["loc"]) == (422, ["body", "accept"])
+        for answer in (undecided, await rig.tell(c, "events/respond_to_confirmation", {"accept": "perhaps"})):
+            assert (answer.status_code, answer.json()["detail"][0]["loc"]) == (422, ["body", "accept"])
 
 
 # Sandboxes

@@ -194,3 +194,30 @@ async def test_a_person_may_write_in_openhands_itself() -> None:
         [event] = await rig.events(c, kind__eq="MessageEvent", sort_order="TIMESTAMP_DESC", limit=1)
         assert (event["source"], event["llm_message"]["content"][0]["text"]) == ("user", "That one.")
         assert (c.messages, c.execution_status) == (["first", "That one."], "running")
+
+
+async def test_what_a_person_writes_waits_for_a_command_too() -> None:
+    """And nobody can write to a sandbox that sleeps."""
+    async with Rig() as rig:
+        c = await rig.start("first")
+        rig.server.work_on(c, "make test", seconds=13)
+        rig.server.someone_says(c, "second")
+        meanwhile = list(c.messages)
+        await rig.later(13)
+        rig.server.fall_asleep(c)
+        with pytest.raises(RuntimeError, match="PAUSED"):
+            rig.server.someone_says(c, "third")
+        assert (meanwhile, c.messages) == (["first"], ["first", "second"])
+
+
+async def test_a_turn_that_is_over_before_it_was_shown_is_never_shown_as_running() -> None:
+    """The status goes from finished to finished."""
+    async with Rig() as rig:
+        c = await rig.start()
+        rig.server.status_lag_s = 0.3
+        rig.server.finish(c, "First.")
+        await rig.send(c, "more")
+        rig.server.finish(c, "Second.")
+        await rig.later(0.3)
+        states = [event["value"] for event in await rig.events(c) if event.get("key") == "execution_status"]
+        assert states == ["idle", "running", "finished", "finished"]

@@ -296,6 +296,14 @@ async def test_the_list_of_starts_has_the_newest_first_and_pages_by_offset() -> 
         assert await texts(created_at__gte="2026-11-24T09:00:10.000001") == (["three"], None)
 
 
+async def test_starts_of_the_same_instant_are_listed_newest_first_too() -> None:
+    """The order is that of arrival, not only of the clock."""
+    async with Rig() as rig:
+        first, second = (await rig.post_start("one")).json(), (await rig.post_start("two")).json()
+        listed = (await rig.client.get(f"{APP}/start-tasks/search")).json()["items"]
+        assert [task["id"] for task in listed] == [second["id"], first["id"]]
+
+
 @pytest.mark.parametrize("query", [{}, {"ids": "not-an-id"}], ids=["none", "malformed"])
 async def test_start_tasks_are_looked_up_by_well_formed_ids(query: dict[str, str]) -> None:
     """422 otherwise; a malformed id counts as a violation."""

@@ -5,7 +5,7 @@ import asyncio
 import httpx
 import pytest
 
-from bot.simulator.openhands import Call, Conversation, LocalOpenHands
+from bot.simulator.openhands import Call, Conversation, LocalOpenHands, NoAnswer
 from tests.simulator.openhands_rig import APP, Rig
 
 COUNT = f"{APP}/count"
@@ -81,6 +81,23 @@ async def test_the_twenty_first_call_of_a_second_is_too_many() -> None:
         assert after.status_code == 200
 
 
+async def test_by_the_wall_clock_the_eleventh_call_of_a_second_is_held_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second on the real server. A clock moved by hand does not pass while a caller waits, so there it is not."""
+    monkeypatch.setattr("bot.simulator.openhands.server.RATE_HOLDS_BACK_S", 0.2)
+    server = LocalOpenHands()
+    await server.start()
+    async with httpx.AsyncClient(base_url=server.base_url, verify=False) as client:
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        for _ in range(10):
+            await client.get(COUNT)
+        ten = loop.time() - begun
+        await client.get(COUNT)
+        eleven = loop.time() - begun
+    await server.stop()
+    assert eleven - ten >= 0.2
+
+
 async def test_the_agent_servers_are_not_limited() -> None:
     """And the limit can be switched off for the rest."""
     async with Rig(rate_limit=False) as rig:
@@ -142,8 +159,8 @@ async def test_a_kind_of_call_that_does_not_exist_cannot_be_broken() -> None:
             rig.server.break_next("sned", drop=True)
 
 
-async def test_a_hanging_call_ends_when_its_caller_hangs_up() -> None:
-    """Meanwhile the server counts as idle: nothing will come of it by itself."""
+async def test_a_hanging_call_does_not_keep_the_server_busy() -> None:
+    """Nothing will come of it by itself, so it counts as idle; it ends with the server at the latest."""
     async with Rig() as rig:
         rig.server.break_next("probe", hang_s=60)
         with pytest.raises(httpx.ReadTimeout):
@@ -234,6 +251,59 @@ async def test_a_hook_sees_each_call_before_and_after_its_effect() -> None:
         assert seen == [("before", "start", 0), ("after", "start", 1)]
 
 
+@pytest.mark.parametrize("phase", ["before", "after"])
+async def test_a_hook_may_lose_the_call_or_its_answer(phase: str) -> None:
+    """Before: without effect. After: with it. The caller cannot tell which."""
+    async with Rig() as rig:
+
+        async def hook(now: str, _kind: str) -> None:
+            if now == phase:
+                raise NoAnswer
+
+        rig.server.on_call = hook
+        with pytest.raises(httpx.RemoteProtocolError):
+            await rig.post_start()
+        assert len(rig.server.tasks) == (0 if phase == "before" else 1)
+
+
+async def test_a_hook_that_breaks_is_not_passed_over() -> None:
+    """The caller gets a 500, the test a violation."""
+    async with Rig() as rig:
+
+        async def hook(_phase: str, _kind: str) -> None:
+            raise LookupError("what?")
+
+        rig.server.on_call = hook
+        assert (await rig.client.get(COUNT)).status_code == 500
+        assert rig.server.violations == [f"the simulator broke on GET {COUNT}: LookupError('what?')"]
+
+
+def connected(server: LocalOpenHands) -> bool:
+    """Whether any caller is still there."""
+    assert server._runner is not None
+    assert server._runner.server is not None
+    return any(one.transport is not None for one in server._runner.server.connections)
+
+
+async def test_a_call_whose_caller_dies_in_the_hook_has_no_effect() -> None:
+    """The hook goes on to its end, whatever becomes of the caller."""
+    async with Rig() as rig:
+        dead = asyncio.Event()
+
+        async def hook(phase: str, _kind: str) -> None:
+            if phase == "before":
+                calling.cancel()
+                while connected(rig.server):  # noqa: ASYNC110  a real socket's end is told by nothing else
+                    await asyncio.sleep(0)
+                dead.set()
+
+        rig.server.on_call = hook
+        calling = asyncio.create_task(rig.post_start())
+        await asyncio.wait_for(dead.wait(), 5)
+        await rig.later(0)
+        assert (rig.server.tasks, rig.server.idle) == ({}, True)
+
+
 async def test_it_is_idle_until_a_call_comes_or_something_is_due() -> None:
     """What lies ahead does not count, what is due does."""
     async with Rig(start_seconds=13) as rig:
@@ -276,6 +346,41 @@ async def test_an_agent_may_act_by_itself() -> None:
         assert c.execution_status == "finished"
 
 
+async def test_an_agent_reads_what_came_meanwhile_when_it_is_through() -> None:
+    """One message after the other, each with an end of its own."""
+    go_on = asyncio.Event()
+
+    async def agent(c: Conversation, text: str) -> None:
+        await go_on.wait()
+        rig.server.finish(c, f"Heard {text!r}.")
+
+    async with Rig(agent=agent) as rig:
+        c = await rig.start("first")
+        await rig.send(c, "second")
+        go_on.set()
+        await asyncio.gather(*rig.server._runners)
+        said = [event["action"]["message"] for event in await rig.events(c, kind__eq="ActionEvent")]
+        assert (said, c.execution_status) == (["Heard 'first'.", "Heard 'second'."], "finished")
+
+
+async def test_an_agent_frozen_with_its_sandbox_is_told_to_go_on() -> None:
+    """With "", as after every other pause."""
+    heard: list[str] = []
+
+    async def agent(_c: Conversation, text: str) -> None:
+        heard.append(text)
+        await asyncio.Event().wait()
+
+    async with Rig(agent=agent) as rig:
+        c = await rig.start("first")
+        await asyncio.sleep(0)
+        path = f"/api/v1/sandboxes/{c.sandbox_id}"
+        await rig.client.post(f"{path}/pause")
+        await rig.client.post(f"{path}/resume")
+        await asyncio.sleep(0)
+        assert heard == ["first", ""]
+
+
 async def test_an_agent_that_acts_by_itself_is_cut_off_by_an_interrupt() -> None:
     """Whatever it was at."""
     async with Rig(agent=lambda _c, _text: asyncio.sleep(60)) as rig:
@@ -308,7 +413,7 @@ async def test_by_the_wall_clock_it_keeps_time_itself() -> None:
 
     server = LocalOpenHands(start_seconds=0.02, agent=agent)
     await server.start()
-    async with httpx.AsyncClient(base_url=server.base_url) as client:
+    async with httpx.AsyncClient(base_url=server.base_url, verify=False) as client:
         await client.post(APP, json={"initial_message": {"content": [{"type": "text", "text": "fix README"}]}})
         await asyncio.wait_for(ready.wait(), 5)
     await server.stop()

@@ -293,6 +293,8 @@ async def test_names_are_unique_and_ids_must_exist(at: Bench) -> None:
         at.slack.add_user("Alice")
     with pytest.raises(ValueError, match="no user U0NOBODY"):
         at.slack.dm("U0NOBODY")
+    with pytest.raises(ValueError, match="nobody to talk to"):
+        at.slack.dm(at.slack.bot_user_id)
     with pytest.raises(ValueError, match="no channel C0NOWHERE"):
         at.slack.messages("C0NOWHERE")
     with pytest.raises(ValueError, match=f"no message 1.0 in {at.dev}"):

@@ -142,6 +142,21 @@ async def test_the_hook_runs_before_and_after_each_effect(at: Bench) -> None:
     assert seen == [("before", "chat.postMessage", args, []), ("after", "chat.postMessage", args, ["one"])]
 
 
+@pytest.mark.parametrize(("phase", "stored"), [("before", []), ("after", ["one"])])
+async def test_the_hook_can_end_a_call_where_it_stands(at: Bench, phase: str, stored: list[str]) -> None:
+    """Raising ConnectionError is the caller's end: before the effect it never happens, after it nobody is told."""
+
+    async def end(now: str, method: str, args: JSON) -> None:  # noqa: ARG001 - the hook's signature
+        if now == phase:
+            raise ConnectionError
+
+    at.slack.on_call = end
+    with pytest.raises(aiohttp.ServerDisconnectedError):
+        await at.call("chat.postMessage", channel=at.dev, text="one")
+    assert texts(at) == stored
+    assert (at.slack.calls[0].ok, at.slack.idle) == (False, True)
+
+
 async def test_a_stopped_slack_comes_back_where_it_was(at: Bench) -> None:
     """An outage closes every connection; what was stored is there again at the same address."""
     await at.connect()

@@ -298,6 +298,32 @@ async def test_naming_a_person_only_beside_the_blocks_is_a_violation(at: Bench) 
     assert at.slack.violations == [f"{at.alice} is named only where Slack may not notify them"]
 
 
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("a &lt;b&gt; &amp; c", True),
+        ("> a quotation, and -> an arrow", True),
+        (
+            "<@U000000002> <#C000000001|dev> <!here> <!date^1^{date}|then> <https://x.org?a=1&b=2|x> <mailto:a@x.org>",
+            True,
+        ),
+        ("a < b", False),
+        ("see <div>", False),
+        ("<script|x>", False),
+        ("this & that", False),
+        ("&nbsp;", False),
+    ],
+)
+async def test_text_that_is_not_escaped_is_a_violation(at: Bench, text: str, escaped: bool) -> None:  # noqa: FBT001
+    """In the text and in mrkdwn, `<` and `&` stand only in Slack's own syntax; plain text takes anything."""
+    await posted(at, text=text)
+    await posted(at, text="x", blocks=mrkdwn(text, verbatim=True))
+    await posted(at, text="x", blocks=[{"type": "header", "text": {"type": "plain_text", "text": text}}])
+    assert [one for one in at.slack.violations if "not escaped" in one] == (
+        [] if escaped else [f"not escaped: {text}"] * 2
+    )
+
+
 async def test_people_do_only_what_slack_lets_them(at: Bench) -> None:
     """Talking where one is not, in an archived channel, or editing others' words is a mistake in the story."""
     bob = at.slack.add_user("bob")

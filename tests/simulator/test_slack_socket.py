@@ -216,6 +216,19 @@ async def test_a_late_ack_counts_for_nothing(at: Bench) -> None:
     assert at.slack.sockets == 1
 
 
+async def test_an_ack_is_late_whether_or_not_anyone_looked(at: Bench) -> None:
+    """What counts is the time it arrives, not when time-outs are next dealt with."""
+    socket = await at.connect()
+    await at.slack.say(at.alice, at.dev, "hi")
+    envelope = await socket.next()
+    at.clock.time += timedelta(seconds=3)
+    await socket.ack(envelope["envelope_id"])
+    await socket.ack("marker")
+    await at.until(lambda: at.slack.violations != [])
+    await at.slack.tick()
+    assert retry(await socket.next())[1:] == (1, "timeout")
+
+
 async def test_an_event_s_ack_carries_no_payload(at: Bench) -> None:
     """Events do not accept a response: one is a violation."""
     socket = await at.connect()
@@ -273,6 +286,12 @@ async def test_a_socket_is_cut_right_after_the_ack(at: Bench) -> None:
     await socket.event()
     assert await socket.ended()
     assert (at.slack.deliveries[0].acked_at, at.slack.sockets) == (at.clock.time, 0)
+
+
+async def test_a_cut_is_before_or_after_the_ack(at: Bench) -> None:
+    """Both at once cannot be."""
+    with pytest.raises(ValueError, match="before or after, not both"):
+        at.slack.cut_socket(before_ack=True, after_ack=True)
 
 
 async def test_a_message_is_redelivered_on_demand(at: Bench) -> None:

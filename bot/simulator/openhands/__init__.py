@@ -2,5 +2,6 @@
 
 from bot.simulator.openhands.server import LocalOpenHands
 from bot.simulator.openhands.state import Call, Conversation, StartTask
+from bot.simulator.openhands.wire import NoAnswer
 
-__all__ = ["Call", "Conversation", "LocalOpenHands", "StartTask"]
+__all__ = ["Call", "Conversation", "LocalOpenHands", "NoAnswer", "StartTask"]

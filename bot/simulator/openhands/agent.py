@@ -4,10 +4,11 @@ import asyncio
 import shlex
 from collections.abc import Iterable
 from datetime import timedelta
+from functools import partial
 from uuid import uuid4
 
 from bot.simulator.openhands import events_v0, events_v1
-from bot.simulator.openhands.state import Agent, Conversation, Event, Tool, naive
+from bot.simulator.openhands.state import Agent, Conversation, Event, Held, Tool, naive
 from bot.simulator.openhands.timers import Timers
 
 COPY_AT_ONCE = 5  # the agent server brings events to the app server in fives, the rest after a while
@@ -34,7 +35,7 @@ class Agents:
         self.events_lag_s = 0.0  # so long the app server's copy of a few events may lag; 30 on a real server
         self.status_lag_s = 0.0  # so long the old status is still shown after a message; 0.3 on a real server
         self.approval_deaf_s = 0.0  # so long after the question an approval does nothing; ~1 on a real server
-        self._told_to_stop: set[asyncio.Task[None]] = set()
+        self._runners: set[asyncio.Task[None]] = set()  # agents acting by themselves, those being cut off included
 
     def find(self, text: str) -> Conversation:
         """Find the conversation whose messages contain this text. Raises LookupError for none or several."""
@@ -54,7 +55,7 @@ class Agents:
         """Begin a command that takes so long. On V1 no message is read and no pause answered before it ends."""
         action = self._act(c, summary or f"Run {command}", command)
         tool = c.tool = Tool(action, self.timers.now() + timedelta(seconds=seconds))
-        self.timers.after(seconds, lambda: self._tool_may_end(c, tool))
+        self.timers.after(seconds, partial(self._tool_may_end, c, tool))
 
     def finish(self, c: Conversation, message: str, *, cost: float | None = None, pr: Iterable[int] = ()) -> None:
         """End the turn with a finish action. cost: USD of the whole conversation; pr: numbers of pull requests."""
@@ -199,7 +200,7 @@ class Agents:
             c.copied = len(c.events)
         else:
             upto = len(c.events)
-            self.timers.after(self.events_lag_s, lambda: self._copy(c, upto))
+            self.timers.after(self.events_lag_s, partial(self._copy, c, upto))
         return stored
 
     @staticmethod
@@ -284,7 +285,18 @@ class Agents:
 
     def someone_says(self, c: Conversation, text: str) -> None:
         """Let a person write in OpenHands' own page."""
-        self.take(c, text, run=True)
+        if not c.awake:
+            raise RuntimeError(f"nobody can write to {c.id}: its sandbox is {c.sandbox_status}")
+        self._take_or_hold(c, text, run=True)
+
+    def _take_or_hold(self, c: Conversation, text: str, *, run: bool) -> Held | None:
+        """Give the agent a message, or have it wait for the command: on V1 nothing is read before that ends."""
+        if c.tool is None or c.api == "v0":
+            self.take(c, text, run=run)
+            return None
+        held = Held(text, run, asyncio.get_running_loop().create_future())
+        c.held.append(held)
+        return held
 
     def take(self, c: Conversation, text: str, *, run: bool) -> None:
         """Give the agent a message. While it waits for approval one with `run` counts as approval."""
@@ -329,14 +341,15 @@ class Agents:
         if not c.working or c.state == "paused":
             c.working = True
             if lag_s:
-                self.timers.after(lag_s, lambda: self._show_work(c))
+                self.timers.after(lag_s, partial(self._show_work, c))
             else:
                 self._show_work(c)
         if self.agent is not None:
             c.unread.append(text)
             if c.runner is None:
                 c.runner = asyncio.create_task(self._run(c, self.agent))
-                c.runner.add_done_callback(lambda task: self._ran(c, task))
+                self._runners.add(c.runner)
+                c.runner.add_done_callback(partial(self._ran, c))
 
     def _show_work(self, c: Conversation) -> None:
         """Show that it works, unless its turn is over before that."""
@@ -354,12 +367,11 @@ class Agents:
     def _ran(self, c: Conversation, task: asyncio.Task[None]) -> None:
         if c.runner is task:
             c.runner = None
-        self._told_to_stop.discard(task)
+        self._runners.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self.violations.append(f"the agent of {c.id} broke: {error!r}")
 
     def _cancel_runner(self, c: Conversation) -> None:
         if c.runner is not None and c.runner is not asyncio.current_task():
-            self._told_to_stop.add(c.runner)
             c.runner.cancel()
         c.runner = None

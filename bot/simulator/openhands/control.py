@@ -1,11 +1,10 @@
 """What callers make agents do: messages, stop, resume, approval."""
 
-import asyncio
 from typing import Literal
 
 from bot.simulator.openhands import events_v0, events_v1
 from bot.simulator.openhands.agent import Agents
-from bot.simulator.openhands.state import Conversation, Held, Tool
+from bot.simulator.openhands.state import Conversation, Tool
 
 SEND_GIVES_UP_S = 30.0  # the app server's own patience with an agent server
 Outcome = Literal["done", "busy"]
@@ -16,12 +15,8 @@ class Controls(Agents):
 
     async def send(self, c: Conversation, text: str, *, run: bool) -> bool:
         """Whether the agent took the message before the server gave up. If not, it takes it later all the same."""
-        if c.tool is None:
-            self.take(c, text, run=run)
-            return True
-        held = Held(text, run, asyncio.get_running_loop().create_future())
-        c.held.append(held)
-        return await self.timers.wait(SEND_GIVES_UP_S, held.taken)
+        held = self._take_or_hold(c, text, run=run)
+        return held is None or await self.timers.wait(SEND_GIVES_UP_S, held.taken)
 
     def interrupt(self, c: Conversation) -> None:
         """Cut off what it does, at once. Without effect unless it works; what waited for the command comes next."""

@@ -25,9 +25,16 @@ TOO_MANY = {"message": "Too many requests"}
 class LocalOpenHands(Starts):
     """OpenHands on this machine, in memory: strict where the real one is strict, and broken on demand.
 
-    `now`: a clock somebody moves by hand, who then calls `tick`; without one it keeps to the wall clock.
-    `agent`: what an agent does by itself with each message, and with "" when it is told to go on; without one it
-    works until it is told what to do next. `repositories`: None lets every repository be opened.
+    now: a clock somebody moves by hand, who then calls `tick`; without one it keeps to the wall clock.
+    agent: what an agent does by itself with each message, and with "" when it is told to go on; without one it works
+    until a test says what it does next.
+    start_seconds: how long a start takes; with 0 it is over at the next look.
+    limit: so many sandboxes may run; limit_answers: whether one more is refused, or pauses the oldest.
+    providers: whether a git provider is connected; repositories: what can be opened there, None for everything.
+
+    Most of these may be changed later, and so may these: `down`; `on_call`, called with "before" or "after" and the
+    kind of each call, which may raise `NoAnswer` to lose the call, or its answer; `events_lag_s`, `status_lag_s`,
+    `approval_deaf_s`: how late the real server is in three matters, 0 here unless a test wants it.
     """
 
     def __init__(
@@ -63,13 +70,14 @@ class LocalOpenHands(Starts):
         self.rate_limit = rate_limit
         self.calls: list[Call] = []
         self.down = False  # every connection is closed without an answer
-        self.on_call: Callable[[str, str], Awaitable[None]] | None = None  # phase "before" or "after", kind
+        self.on_call: Callable[[str, str], Awaitable[None]] | None = None
         self._api = api
         self._v0 = v0.routes(with_events=v0_events, with_stop=v0_stop, with_list=v0_list)
         self._faults = Faults()
         self._rate = Rate()
         self._under_way = 0
         self._hanging = 0
+        self._stopping = asyncio.Event()
         self._runner: web.AppRunner | None = None
         self._clock: asyncio.Task[None] | None = None
 
@@ -85,25 +93,29 @@ class LocalOpenHands(Starts):
             *self._v0,
         ):
             app.router.add_route(route.method, route.path, partial(self._serve, route))
-        # A caller that hangs up ends its call here too, so that nothing of it happens later.
-        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1, access_log=None)
+        # A caller that hangs up does not take its call back: what it began goes on, as on a real server.
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None)
         await self._runner.setup()
         site = web.TCPSite(self._runner, HOST, port)
         await site.start()
         bound: int = self._runner.addresses[0][1]
         self.base_url = f"http://{HOST}:{bound}"
+        self._stopping.clear()
         self._clock = asyncio.create_task(self.timers.run())
 
     async def stop(self) -> None:
         """End every agent and close every connection."""
-        runners = [c.runner for c in self.conversations.values() if c.runner is not None]
-        background = [task for task in (self._clock, *runners, *self._told_to_stop) if task is not None]
-        for task in background:
-            task.cancel()
-        await asyncio.gather(*background, return_exceptions=True)
+        self._stopping.set()
+        for runner in self._runners:
+            runner.cancel()
+        await asyncio.gather(*self._runners, return_exceptions=True)
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
+        if self._clock is not None:
+            self._clock.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._clock  # what broke it, if anything did, rises here
 
     async def tick(self) -> None:
         """Do what is due by the clock, and let those who waited for it go on."""
@@ -113,8 +125,8 @@ class LocalOpenHands(Starts):
     @property
     def idle(self) -> bool:
         """Nothing is left to do until a call comes or the clock moves. An agent acting by itself is never idle."""
-        agents = any(c.runner is not None for c in self.conversations.values())
-        return self._under_way == self._hanging + self.timers.parked and not agents and not self.timers.due
+        waiting = self._hanging + self.timers.parked
+        return self._under_way == waiting and not self._runners and not self.timers.due
 
     def break_next(
         self,
@@ -162,13 +174,18 @@ class LocalOpenHands(Starts):
         self._under_way += 1
         try:
             await self._tell("before", kind)
+            _check_caller(request)
             response = await self._answer_or_break(route, kind, request, body)
-            if response is not None:
-                call.status = response.status
+            call.status = response.status
             await self._tell("after", kind)
+        except NoAnswer:
+            return _hang_up(request)
+        except Exception as broken:
+            self.violations.append(f"the simulator broke on {request.method} {request.path}: {broken!r}")
+            raise
         finally:
             self._under_way -= 1
-        return _hang_up(request) if response is None else response
+        return response
 
     def _note(self, kind: str, request: web.Request, body: object) -> Call:
         query = {name: request.query.getall(name) for name in request.query}
@@ -180,17 +197,12 @@ class LocalOpenHands(Starts):
         if self.on_call is not None:
             await self.on_call(phase, kind)
 
-    async def _answer_or_break(
-        self, route: Route, kind: str, request: web.Request, body: object
-    ) -> web.Response | None:
-        """Answer, or let it go wrong; None for no answer."""
+    async def _answer_or_break(self, route: Route, kind: str, request: web.Request, body: object) -> web.Response:
+        """Answer, or let it go wrong."""
         fault = self._faults.next(kind)
         if fault is not None and not fault.after:
             return await self._broken(fault, None)
-        try:
-            status, answer = await self._answer(route, request, body)
-        except NoAnswer:
-            return None
+        status, answer = await self._answer(route, request, body)
         response = as_response(status, answer)
         if answer is TOO_MANY:
             response.headers["Retry-After"] = "1"
@@ -229,15 +241,11 @@ class LocalOpenHands(Starts):
             return {"error": "NoCredentialsError"}
         return {"detail": "Unauthorized"}
 
-    async def _broken(self, fault: Fault, true_answer: web.Response | None) -> web.Response | None:
+    async def _broken(self, fault: Fault, true_answer: web.Response | None) -> web.Response:
         if fault.hang_s is not None:
-            self._hanging += 1
-            try:
-                await asyncio.sleep(fault.hang_s)
-            finally:
-                self._hanging -= 1
+            await self._hang(fault.hang_s)
         if fault.drop:
-            return None
+            raise NoAnswer
         if fault.html:
             page = "<!doctype html><title>OpenHands</title>"
             return web.Response(status=fault.status or 200, text=page, content_type="text/html")
@@ -246,7 +254,18 @@ class LocalOpenHands(Starts):
         if fault.status is not None:
             body = fault.body if fault.body is not None else Plain("Internal Server Error")
             return as_response(fault.status, body)
+        if true_answer is None:
+            raise NoAnswer
         return true_answer
+
+    async def _hang(self, seconds: float) -> None:
+        """Let the caller wait, until the server is stopped at the latest."""
+        self._hanging += 1
+        try:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), seconds)
+        finally:
+            self._hanging -= 1
 
 
 async def _read_body(request: web.Request) -> Any:
@@ -257,6 +276,12 @@ async def _read_body(request: web.Request) -> Any:
         return json.loads(text)
     except ValueError:
         return Broken(text)
+
+
+def _check_caller(request: web.Request) -> None:
+    """Raise NoAnswer if the caller died while the hook ran: then it is as if it had never called."""
+    if request.transport is None:
+        raise NoAnswer
 
 
 def _hang_up(request: web.Request) -> web.Response:

@@ -62,19 +62,19 @@ class Starts(Controls):
 
     # The limit
 
-    def busy_slots(self, but: Conversation | None = None) -> list[Conversation]:
+    def _busy_slots(self, but: Conversation | None = None) -> list[Conversation]:
         """List the conversations whose sandboxes run, oldest first."""
         alive = (c for c in self.conversations.values() if c.sandbox_exists and not c.deleted and c is not but)
         return [c for c in alive if c.sandbox_status in {"RUNNING", "STARTING"}]
 
-    def room_for_one_more(self, waking: Conversation | None = None) -> bool:
-        """Whether one more sandbox may run; puts another to sleep where the server does so.
+    def make_room(self, waking: Conversation | None = None) -> bool:
+        """Make room for one more sandbox, and tell whether there is some.
 
         A server that pauses pauses the oldest, working or not. One that refuses pauses only those without work.
         """
         if self.limit is None:
             return True
-        slots = self.busy_slots(but=waking)
+        slots = self._busy_slots(but=waking)
         starting = sum(task.under_way and not task.deleted for task in self.tasks.values())
         if len(slots) + starting < self.limit:
             return True
@@ -94,7 +94,7 @@ class Starts(Controls):
         task = StartTask(conversation_id or uuid4(), request, now, now)
         self._collide(task)
         if self._failing:
-            task.sandbox_error = self._failing.pop()
+            task.sandbox_error = self._failing.pop(0)
         self.tasks[task.id] = task
         self._by_conversation.setdefault(task.conversation_id, []).append(task)
         for status, share in STEPS:
@@ -175,7 +175,7 @@ class Starts(Controls):
         if (first := request["initial_message"]) is not None:
             text = "".join(part.get("text", "") for part in first["content"])
             self.take(c, text, run=True)
-            self.timers.after(TITLE_AFTER_S, lambda: setattr(c, "title", title_of(text)))
+            self.timers.after(TITLE_AFTER_S, partial(setattr, c, "title", title_of(text)))
 
     # V0
 
@@ -195,9 +195,9 @@ class Starts(Controls):
         self.conversations[key] = c
         self._become(c, "loading")
         if self._failing:
-            self._failing.pop()
+            self._failing.pop(0)
             return c
-        self.timers.after(self.start_seconds, lambda: self._runtime_up(c, message))
+        self.timers.after(self.start_seconds, partial(self._runtime_up, c, message))
         return c
 
     def start_again_v0(self, c: Conversation) -> None:
@@ -206,7 +206,7 @@ class Starts(Controls):
             return
         c.sandbox_status = "STARTING"
         self._become(c, "loading")
-        self.timers.after(self.start_seconds, lambda: self._runtime_up(c, None))
+        self.timers.after(self.start_seconds, partial(self._runtime_up, c, None))
 
     def _runtime_up(self, c: Conversation, message: str | None) -> None:
         if c.deleted or c.sandbox_status != "STARTING":
@@ -219,7 +219,7 @@ class Starts(Controls):
             self._become(c, "awaiting_user_input")
             return
         self.take(c, message, run=True)
-        self.timers.after(TITLE_AFTER_S, lambda: setattr(c, "title", title_of(message)))
+        self.timers.after(TITLE_AFTER_S, partial(setattr, c, "title", title_of(message)))
 
 
 def title_of(message: str) -> str:

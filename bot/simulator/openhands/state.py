@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import UUID, uuid4
 
@@ -18,7 +18,7 @@ def zulu(moment: datetime) -> str:
 
 def naive(moment: datetime) -> str:
     """Write a time as events and lists of start tasks do: UTC without a zone."""
-    return moment.replace(tzinfo=None).isoformat()
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat()
 
 
 def bare(identifier: str | UUID) -> str:

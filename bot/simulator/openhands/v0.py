@@ -82,7 +82,7 @@ async def start(world: Starts, asked: Asked) -> object:
     repository = body.get("repository")
     if not world.can_open(repository):
         raise Refused(401, f"Unable to access repo {repository}")
-    if not world.room_for_one_more():
+    if not world.make_room():
         raise Refused(429, {"detail": f"Too many conversations at once. The limit is {world.limit}."})
     c = world.start_v0(body.get("initial_user_msg"), repository)
     return {"status": "ok", "conversation_id": c.id, "message": None, "conversation_status": "STARTING"}
@@ -98,7 +98,7 @@ async def conversations(world: Starts, asked: Asked) -> object:
     """Newest first. The filter is applied after the page is cut, so a page may be empty before the last."""
     limit = whole_number(asked.one("limit") or "20", ["query", "limit"])
     offset = _read_page(asked.one("page_id"))
-    every = [c for c in world.conversations.values() if c.api == "v0" and not c.deleted]
+    every = [c for c in reversed(world.conversations.values()) if c.api == "v0" and not c.deleted]
     every.sort(key=lambda c: c.created_at, reverse=True)
     cut = every[offset : offset + limit]
     if (repository := asked.one("selected_repository")) is not None:

@@ -75,7 +75,7 @@ def conversation_info(c: Conversation, base_url: str) -> Event:
 
 def living(world: Starts) -> list[Conversation]:
     """Newest first."""
-    every = [c for c in world.conversations.values() if c.api == "v1" and not c.deleted]
+    every = [c for c in reversed(world.conversations.values()) if c.api == "v1" and not c.deleted]
     return sorted(every, key=lambda c: c.created_at, reverse=True)
 
 
@@ -236,5 +236,5 @@ ROUTES = (
     Route("DELETE", f"{_APP}/{{id}}", "other", "v1", delete),
     Route("POST", f"{_APP}/{{id}}/send-message", "send", "v1", send_message),
     Route("GET", "/api/v1/conversation/{id}/events/search", "events", "v1", events),
-    Route("GET", "/api/v1/conversation/{id}/events/count", "events", "v1", events_count),
+    Route("GET", "/api/v1/conversation/{id}/events/count", "other", "v1", events_count),
 )

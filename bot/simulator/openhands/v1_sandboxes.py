@@ -63,7 +63,7 @@ async def sandbox_resume(world: Starts, asked: Asked) -> object:
     if c is None:
         raise Refused(404, NOT_FOUND)
     if c.sandbox_status == "PAUSED":
-        if not world.room_for_one_more(waking=c):
+        if not world.make_room(waking=c):
             raise at_capacity(world.limit)
         world.wake(c)
     return {"success": True}

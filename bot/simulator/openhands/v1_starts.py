@@ -112,7 +112,7 @@ async def start(world: Starts, asked: Asked) -> object:
     """200 says only that the start was written down: nothing of the repository or the sandbox."""
     request = _read_start(world, as_object(asked.body))
     identifier = as_uuid(request["conversation_id"])
-    if not world.room_for_one_more():
+    if not world.make_room():
         raise at_capacity(world.limit)
     return task_info(world.start_v1(identifier, request), zone=True)
 
@@ -132,7 +132,7 @@ async def find_start(world: Starts, asked: Asked) -> object:
     """Newest first. By conversation only what is READY is found; without that filter everything is listed."""
     limit = read_limit(asked, default=100)
     found = sorted(
-        (task for task in world.tasks.values() if not task.deleted),
+        (task for task in reversed(world.tasks.values()) if not task.deleted),
         key=lambda task: task.created_at,
         reverse=True,
     )

@@ -73,7 +73,7 @@ class Refused(Exception):
 
 
 class NoAnswer(Exception):
-    """The connection is closed without one."""
+    """Close the connection without one."""
 
 
 Handle = Callable[[Starts, Asked], Awaitable[object]]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bot.simulator.slack import blocks as block_kit
 from bot.simulator.slack.records import JSON, Refused
-from bot.simulator.slack.text import Notified, notified
+from bot.simulator.slack.text import Notified, is_escaped, mrkdwn_texts, notified
 from bot.simulator.slack.workspace import Workspace
 
 POST_TEXT_MAX = 40_000  # chat.postMessage cuts what is longer
@@ -31,7 +31,7 @@ def read_content(workspace: Workspace, args: JSON, *, parse_default: str) -> Con
     """Read text and blocks, or raise Refused.
 
     Stricter than Slack in one thing: blocks without a `text` are refused, since people then get a notification that
-    says nothing. A person named only where Slack may not notify them is a violation.
+    says nothing. Text that is not escaped, and people named only where Slack may not notify them, are violations.
     """
     text, markdown = args.get("text"), args.get("markdown_text")
     given = args.get("blocks")
@@ -53,6 +53,8 @@ def read_content(workspace: Workspace, args: JSON, *, parse_default: str) -> Con
         names=workspace.names,
         markdown=markdown is not None,
     )
+    texts = [str(text), *mrkdwn_texts(blocks)] if text else []
+    workspace.violations.extend(f"not escaped: {one}" for one in texts if not is_escaped(one))
     for person in sorted(who.doubtful):
         workspace.violations.append(f"{person} is named only where Slack may not notify them")
     return Content(str(text or markdown), block_kit.with_ids(blocks, workspace.new_block_id), who)

@@ -112,7 +112,7 @@ class Deliveries:
         """Fail what was not acked in time, send the retries that are due, forget tickets, close told-off sockets."""
         now = self._now()
         for delivery, _ in [*self._waiting.values()]:
-            if delivery.sent_at is not None and delivery.sent_at + ACK_TIMEOUT <= now:
+            if self._overdue(delivery):
                 self._fail(delivery, "timeout")
         while self._retries and self._retries[0][0] <= now:
             _, _, delivery, reason = heapq.heappop(self._retries)
@@ -121,6 +121,9 @@ class Deliveries:
         for socket in [*self._sockets]:
             if socket.close_at is not None and socket.close_at <= now:
                 self._drop(socket)
+
+    def _overdue(self, delivery: Delivery) -> bool:
+        return delivery.sent_at is not None and delivery.sent_at + ACK_TIMEOUT <= self._now()
 
     def _attempt(self, delivery: Delivery, retry_reason: str | None) -> None:
         self._waiting.pop(delivery.envelope_id, None)
@@ -231,7 +234,7 @@ class Deliveries:
         if delivery is None:
             self._violations.append(f"not the ack of any envelope: {text}")
             return
-        if envelope_id not in self._waiting:
+        if envelope_id not in self._waiting or self._overdue(delivery):
             return  # too late, or the second ack: it counts for nothing
         cut, self._cut = self._cut, None
         if cut == "before_ack":

@@ -28,7 +28,7 @@ class Fault:
 
     @property
     def replaces_answer(self) -> bool:
-        return bool(self.error or self.status or self.html or self.drop)
+        return bool(self.error or self.status or self.html)
 
 
 class Faults:

@@ -267,7 +267,10 @@ class LocalSlack:
 
     @property
     def on_call(self) -> OnCall | None:
-        """Awaited with (before | after, method, arguments) around the effect of every call."""
+        """Awaited with (before | after, method, arguments) around the effect of every call.
+
+        It may raise ConnectionError to end the call there, unanswered, as when the caller's process dies.
+        """
         return self._server.on_call
 
     @on_call.setter

@@ -115,19 +115,15 @@ class Server:
         try:
             await self._tell("before", method, args)
             fault = self.faults.take(method, args)
-            if fault and not fault.after:
-                if not await self._hang(request, fault):
-                    return self._lost(request, call)
-                if fault.replaces_answer:
-                    return self._broken(request, call, fault)
+            if fault and not fault.after and (spoilt := await self._spoil(request, call, fault)):
+                return spoilt
             response = self._answer(call, act)
             await self._tell("after", method, args)
-            if fault and fault.after:
-                if not await self._hang(request, fault):
-                    return self._lost(request, call)
-                if fault.replaces_answer:
-                    return self._broken(request, call, fault)
-            return response
+            if fault and fault.after and (spoilt := await self._spoil(request, call, fault)):
+                return spoilt
+            return response  # noqa: TRY300 - the last of four ends, not what an else would be for
+        except ConnectionError:  # the hook ended the call here
+            return self._lost(request, call)
         finally:
             self.handling -= 1
 
@@ -204,9 +200,12 @@ class Server:
             request.transport.abort()
         return web.Response()
 
-    def _broken(self, request: web.Request, call: Call, fault: Fault) -> web.Response:
-        if fault.drop:
+    async def _spoil(self, request: web.Request, call: Call, fault: Fault) -> web.Response | None:
+        """Wait as the fault says, then give its answer, or None where the true one follows."""
+        if not await self._hang(request, fault) or fault.drop:
             return self._lost(request, call)
+        if not fault.replaces_answer:
+            return None
         call.ok, call.error = False, fault.error or f"http_{fault.status or 502}"
         if fault.retry_after is not None:
             return self._too_many(fault.retry_after)

@@ -11,6 +11,11 @@ _BROADCAST = re.compile(r"<!(channel|here|everyone|subteam\^\w+)(?:\|[^>]*)?>")
 _RAW_BROADCAST = re.compile(r"(?<![\w@<!./])@(channel|here|everyone)\b")
 _RAW_NAME = re.compile(r"(?<![\w@<!./])@([\w.-]*\w)")
 _TYPED = re.compile(r"(?<![\w@#/&.])([@#])([\w-]+(?:\.[\w-]+)*)")
+_WELL_FORMED = re.compile(
+    r"<(?:@[UW][A-Z0-9]+|#[CG][A-Z0-9]+|!(?:channel|here|everyone|subteam\^\w+|date\^[^<>|]+)|(?:https?://|mailto:)[^<>|\s]+)"
+    r"(?:\|[^<>]*)?>"
+)
+_BARE = re.compile(r"<|&(?!(?:amp|lt|gt);)")
 _TOKEN = re.compile(r"<([@#!]?)([^<>|]+)(?:\|([^<>]*))?>")
 
 
@@ -118,6 +123,15 @@ def notified(
                 if parses_names:
                     sure |= _raw_names(words, names)
     return Notified(frozenset(sure), frozenset(doubtful - sure), frozenset(broadcasts))
+
+
+def is_escaped(text: str) -> bool:
+    """Whether every `<` and `&` is Slack's own syntax; a bare `>` is a quotation, so it may stand anywhere."""
+    return _BARE.search(_WELL_FORMED.sub("", text)) is None
+
+
+def mrkdwn_texts(blocks: Iterable[JSON]) -> Iterator[str]:
+    return (words for kind, words in _spoken(tuple(blocks)) if kind in {"mrkdwn", "verbatim"})
 
 
 def _raw_names(text: str, names: Mapping[str, str]) -> set[str]:

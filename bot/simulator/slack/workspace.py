@@ -94,6 +94,8 @@ class Workspace:
         """Find or make the direct message of these people and the bot. Gives it and whether it was there before."""
         others = {self.user(person).id for person in people} - {self.team.bot_user_id}
         members = others | {self.team.bot_user_id}
+        if not others:
+            raise ValueError("nobody to talk to")
         kind: Kind = "im" if len(others) == 1 else "mpim"
         for place in self.channels.values():
             if place.kind == kind and place.members == members:

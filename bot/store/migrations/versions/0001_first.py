@@ -104,7 +104,7 @@ def upgrade() -> None:
         sa.Column("turn_after", sa.String(length=64), nullable=True),
         sa.Column("phase", sa.String(length=32), nullable=True),
         sa.Column("seen_at", UtcTime(), nullable=False),
-        sa.Column("unclear_since", UtcTime(), nullable=True),
+        sa.Column("unsettled_since", UtcTime(), nullable=True),
         sa.Column("stop_by", sa.String(length=32), nullable=True),
         sa.Column("stop_at", UtcTime(), nullable=True),
         sa.Column("unreachable_since", UtcTime(), nullable=True),

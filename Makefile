@@ -1,0 +1,76 @@
+# Everything here makes its own `.venv` first, from the pinned requirements, and again whenever these change.
+# `make PYTHON=/path/to/python` chooses the interpreter it is made with.
+
+IS_NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python $(IS_NEW_ENOUGH) 2>/dev/null && echo $$python && break; done)
+
+BIN := .venv/bin
+FOR_RUN := .venv/.installed-run
+FOR_DEV := .venv/.installed-dev
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
+
+# Decisions and sentences, no I/O: every branch of these is tested. The rest is reported, not gated.
+CORE := cards words lifecycle commands policy pacing markdown mrkdwn model errors
+empty :=
+COMMA := ,
+CORE_FILES := $(subst $(empty) ,$(COMMA),$(CORE:%=bot/%.py))
+
+COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --annotation-style line --quiet
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo run test lint check format bench requirements clean
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
+
+demo: $(FOR_RUN) ## try it: a story against local simulators, without Slack, OpenHands or a key
+	@$(BIN)/python -m bot demo
+
+run: $(FOR_RUN) ## run the bot with the settings of the environment and .env
+	@$(BIN)/python -m bot run
+
+test: $(FOR_DEV) ## run the tests; the core modules must be covered to the last branch
+	$(BIN)/python -m pytest --cov --cov-report=
+	@$(BIN)/python -m coverage report
+	@echo "Core modules:"
+	@$(BIN)/python -m coverage report --include="$(CORE_FILES)" --fail-under=100
+
+lint: $(FOR_DEV) ## check format, style, types and who imports whom
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint test ## everything that must hold before a change goes in
+
+format: $(FOR_DEV) ## format the code and mend what can be mended
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+bench: $(FOR_DEV) ## measure how long Slack waits for an acknowledgement
+	@PYTHONPATH=. $(BIN)/python benchmarks/ack.py
+
+requirements: ## pin what pyproject.toml allows (needs uv); UPGRADE=--upgrade for the newest versions
+	UV_CUSTOM_COMPILE_COMMAND="make requirements" $(COMPILE) $(UPGRADE) -o requirements.txt
+	UV_CUSTOM_COMPILE_COMMAND="make requirements" $(COMPILE) $(UPGRADE) --group dev -o requirements-dev.txt
+
+clean: ## remove what these commands made: .venv, caches, coverage
+	rm -rf .venv .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find bot tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@"$(PYTHON)" $(IS_NEW_ENOUGH) 2>/dev/null || { \
+		echo "Python 3.11 or newer is needed. Install one, or name it: make PYTHON=/path/to/python3.12 …" >&2; exit 1; }
+	@echo "Making .venv and installing the pinned requirements, once."
+	@"$(PYTHON)" -m venv .venv
+
+$(FOR_RUN): requirements.txt | $(BIN)/python
+	@$(INSTALL) -r $<
+	@touch $@
+
+$(FOR_DEV): requirements-dev.txt | $(BIN)/python
+	@$(INSTALL) -r $<
+	@touch $@

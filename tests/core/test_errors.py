@@ -1,0 +1,41 @@
+"""Errors carry what their caller needs, and no secret."""
+
+from pathlib import Path
+
+import pytest
+
+from bot import errors
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (errors.SettingsWrong(["A is missing", "B is wrong"]), "A is missing; B is wrong"),
+        (errors.StoreUnavailable(perhaps_saved=True), "the commit got no clear answer"),
+        (errors.StoreUnavailable(perhaps_saved=False), "nothing was saved"),
+        (errors.SlackRefused("is_archived"), "is_archived"),
+        (errors.SlackBusy("ratelimited", retry_after_s=3), "ratelimited"),
+        (errors.TooFast(1.5), "again in 1.5 s"),
+        (errors.Rejected("your model key sk-123 is wrong"), "rejected"),
+    ],
+)
+def test_the_text_of_an_error(error: errors.BotError, text: str) -> None:
+    """It is for logs: words of servers stay in an attribute."""
+    assert str(error) == text
+
+
+def test_the_drawing_is_the_tree() -> None:
+    """Every error is drawn in the module's docstring, below its parent."""
+    drawn: list[tuple[int, str]] = []
+    for line in (errors.__doc__ or "").splitlines():
+        if "──" in line or line.strip() == "BotError":
+            name = line.lstrip(" │├└─").split()[0]
+            drawn.append((len(line) - len(line.lstrip(" │├└─")), name))
+    parents = {name: [above for depth, above in drawn[:at] if depth < own][-1:] for at, (own, name) in enumerate(drawn)}
+    real = {
+        kind.__name__: [kind.__mro__[1].__name__] if kind is not errors.BotError else []
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, errors.BotError)
+    }
+    assert parents == real
+    assert Path(errors.__file__).name == "errors.py"

@@ -1,0 +1,346 @@
+"""Every rule by which a look, or a person, changes a run."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from bot import lifecycle
+from bot.lifecycle import advance
+from bot.model import (
+    Api,
+    ConversationId,
+    Effect,
+    Failed,
+    Finish,
+    Last,
+    Origin,
+    Phase,
+    Reason,
+    Run,
+    RunState,
+    Said,
+    Seen,
+    Started,
+    Waiting,
+    Wants,
+)
+from tests.core.runs import BOB, NOW, a_run
+
+TOLD = (Effect.TELL, Effect.NOTIFY)
+
+
+def look(phase: Phase, last: Last | None = None, at: datetime = NOW, **given: Any) -> Seen:
+    return replace(Seen(asked_at=at, phase=phase, last=last), **given)
+
+
+WISH = Wants("e1", "terminal", "rm -rf build", "HIGH")
+
+
+@pytest.mark.parametrize(
+    ("before", "seen", "state", "effects"),
+    [
+        (RunState.STARTING, look(Phase.STARTING), RunState.STARTING, ()),
+        (RunState.STARTING, look(Phase.WORKING), RunState.WORKING, (Effect.RELEASE,)),
+        (RunState.STARTING, look(Phase.ENDED, Finish("Done.")), RunState.DONE, (*TOLD, Effect.REACT, Effect.RELEASE)),
+        (
+            RunState.STARTING,
+            look(Phase.START_FAILED, Failed(Reason.REPOSITORY)),
+            RunState.FAILED,
+            (*TOLD, Effect.REACT, Effect.RELEASE),
+        ),
+        (RunState.STARTING, look(Phase.START_FAILED), RunState.FAILED, (*TOLD, Effect.REACT, Effect.RELEASE)),
+        (RunState.WORKING, look(Phase.WORKING), RunState.WORKING, ()),
+        (RunState.WORKING, look(Phase.ENDED, Finish("Done.")), RunState.DONE, (*TOLD, Effect.REACT)),
+        (RunState.WORKING, look(Phase.ENDED, Said("Which one?")), RunState.WAITING, TOLD),
+        (RunState.WORKING, look(Phase.ENDED, Failed(Reason.MAX_STEPS)), RunState.FAILED, (*TOLD, Effect.REACT)),
+        (RunState.WORKING, look(Phase.ENDED), RunState.WORKING, ()),
+        (RunState.WORKING, look(Phase.WANTS_APPROVAL, WISH), RunState.WAITING, TOLD),
+        (RunState.WORKING, look(Phase.WANTS_APPROVAL), RunState.WORKING, ()),
+        (RunState.WORKING, look(Phase.ERROR, Failed(Reason.MODEL_KEY)), RunState.FAILED, (*TOLD, Effect.REACT)),
+        (RunState.WORKING, look(Phase.ERROR), RunState.WORKING, ()),
+        (RunState.WORKING, look(Phase.STUCK), RunState.FAILED, (*TOLD, Effect.REACT)),
+        (RunState.WORKING, look(Phase.BROKEN), RunState.FAILED, (*TOLD, Effect.REACT)),
+        (RunState.WORKING, look(Phase.PAUSED), RunState.PAUSED, (Effect.TELL,)),
+        (RunState.WORKING, look(Phase.IDLE), RunState.WORKING, ()),
+        (RunState.WORKING, look(Phase.ASLEEP), RunState.PAUSED, (Effect.TELL,)),
+        (RunState.WORKING, look(Phase.GONE), RunState.LOST, (*TOLD, Effect.REACT)),
+        (RunState.WORKING, look(Phase.MISSING), RunState.LOST, (*TOLD, Effect.REACT)),
+        (RunState.WORKING, look(Phase.UNCLEAR), RunState.WORKING, ()),
+        (RunState.WORKING, look(Phase.UNKNOWN), RunState.WORKING, ()),
+        (RunState.WAITING, look(Phase.WORKING), RunState.WORKING, ()),
+        (RunState.WAITING, look(Phase.ASLEEP), RunState.WAITING, ()),
+        (RunState.PAUSED, look(Phase.PAUSED), RunState.PAUSED, ()),
+        (RunState.PAUSED, look(Phase.ENDED, Finish("Done.")), RunState.DONE, (*TOLD, Effect.REACT)),
+        (RunState.DONE, look(Phase.WORKING), RunState.WORKING, ()),
+        (RunState.DONE, look(Phase.ASLEEP), RunState.DONE, ()),
+        (RunState.STOPPED, look(Phase.ENDED, Said("Hello?")), RunState.STOPPED, ()),
+        (RunState.LOST, look(Phase.GONE), RunState.LOST, ()),
+    ],
+)
+def test_a_look_changes_the_state(before: RunState, seen: Seen, state: RunState, effects: tuple[Effect, ...]) -> None:
+    """What OpenHands shows, in one table."""
+    after, caused = advance(a_run(before), seen)
+    assert (after.state, caused) == (state, effects)
+
+
+def test_a_late_answer_changes_nothing() -> None:
+    """A look that was asked before the last one applied is dropped whole."""
+    run = a_run(seen_at=NOW)
+    assert advance(run, look(Phase.GONE)) == (run, ())
+
+
+def test_the_same_look_twice_has_no_effects() -> None:
+    """Hearing the same thing twice tells nobody twice."""
+    once, _ = advance(a_run(), look(Phase.ENDED, Said("Which one?")))
+    twice, effects = advance(once, look(Phase.ENDED, Said("Which one?"), NOW + timedelta(seconds=2)))
+    assert effects == ()
+    assert replace(twice, seen_at=once.seen_at) == once
+
+
+def test_another_question_of_a_waiting_run_is_news() -> None:
+    """Somebody answered in OpenHands, and the agent asks the next thing, between two looks."""
+    waiting, _ = advance(a_run(), look(Phase.ENDED, Said("Which one?")))
+    after, effects = advance(waiting, look(Phase.ENDED, Said("And where?"), NOW + timedelta(minutes=5)))
+    assert (after.answer, effects) == ("And where?", TOLD)
+
+
+def test_another_action_that_wants_approval_is_news() -> None:
+    """The first one was approved in OpenHands between two looks."""
+    waiting, _ = advance(a_run(), look(Phase.WANTS_APPROVAL, WISH))
+    other = Wants("e2", "terminal", "git push", "")
+    after, effects = advance(waiting, look(Phase.WANTS_APPROVAL, other, NOW + timedelta(minutes=5)))
+    assert (after.detail, effects) == ("terminal · git push", TOLD)
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        ("Which one?", Waiting.QUESTION),
+        ("Is it **this?**\n", Waiting.QUESTION),
+        ("Here is what I found.", Waiting.ANSWER),
+        ("Why? Because it is slow.", Waiting.ANSWER),
+    ],
+)
+def test_a_plain_message_is_a_question_if_it_ends_in_one(words: str, kind: Waiting) -> None:
+    """The API can't tell the two apart, the last character can."""
+    after, _ = advance(a_run(), look(Phase.ENDED, Said(words)))
+    assert (after.waiting, after.answer) == (kind, words)
+
+
+def test_approval_names_what_it_approves() -> None:
+    """Tool, command and risk."""
+    after, _ = advance(a_run(), look(Phase.WANTS_APPROVAL, WISH))
+    assert (after.waiting, after.detail) == (Waiting.APPROVAL, "terminal · rm -rf build · risk high")
+
+
+@pytest.mark.parametrize(
+    ("phase", "seconds", "state", "reason"),
+    [
+        (Phase.ENDED, 119, RunState.WORKING, None),
+        (Phase.ENDED, 120, RunState.DONE, Reason.NO_WORDS),
+        (Phase.WANTS_APPROVAL, 119, RunState.WORKING, None),
+        (Phase.WANTS_APPROVAL, 120, RunState.WAITING, None),
+        (Phase.ERROR, 34, RunState.WORKING, None),
+        (Phase.ERROR, 35, RunState.FAILED, Reason.AGENT_ERROR),
+        (Phase.UNCLEAR, 119, RunState.WORKING, None),
+        (Phase.UNCLEAR, 120, RunState.LOST, Reason.SILENT),
+        (Phase.IDLE, 4, RunState.WORKING, None),
+        (Phase.IDLE, 5, RunState.PAUSED, None),
+    ],
+)
+def test_what_cannot_be_judged_yet_is_judged_later(
+    phase: Phase, seconds: int, state: RunState, reason: Reason | None
+) -> None:
+    """Words may come late and a status may pass; nothing stays open for ever."""
+    first, _ = advance(a_run(), look(phase))
+    after, _ = advance(first, look(phase, at=NOW + timedelta(seconds=seconds)))
+    assert (after.state, after.reason) == (state, reason)
+
+
+def test_a_passing_doubt_starts_anew() -> None:
+    """Two minutes count from the last time all was well."""
+    first, _ = advance(a_run(), look(Phase.UNCLEAR))
+    well, _ = advance(first, look(Phase.WORKING, at=NOW + timedelta(seconds=100)))
+    after, _ = advance(well, look(Phase.UNCLEAR, at=NOW + timedelta(seconds=200)))
+    assert (after.state, after.unsettled_since) == (RunState.WORKING, NOW + timedelta(seconds=200))
+
+
+@pytest.mark.parametrize("phase", [Phase.PAUSED, Phase.IDLE, Phase.ASLEEP])
+def test_nobody_works_as_asked(phase: Phase) -> None:
+    """After Stop, each kind of rest is the stop."""
+    after, effects = advance(a_run(stop_by=BOB), look(phase))
+    assert (after.state, effects) == (RunState.STOPPED, (Effect.TELL,))
+
+
+@pytest.mark.parametrize("phase", [Phase.PAUSED, Phase.STUCK, Phase.ASLEEP])
+def test_right_after_a_message_an_old_status_means_nothing(phase: Phase) -> None:
+    """It may still be that of the turn before."""
+    run = a_run(turn=2, turn_at=NOW - timedelta(seconds=2))
+    assert advance(run, look(phase))[0].state is RunState.WORKING
+
+
+def test_a_waking_sandbox_may_take_its_time() -> None:
+    """For two minutes after it was woken, asleep is no news."""
+    woken, _ = lifecycle.woken(a_run(RunState.PAUSED, reason=Reason.ASLEEP), NOW)
+    still, _ = advance(woken, look(Phase.ASLEEP, at=NOW + timedelta(seconds=119)))
+    after, _ = advance(woken, look(Phase.ASLEEP, at=NOW + timedelta(seconds=120)))
+    assert (woken.state, still.state, after.state) == (RunState.WORKING, RunState.WORKING, RunState.PAUSED)
+
+
+def test_waking_what_did_not_sleep_changes_no_state() -> None:
+    """A conversation that OpenHands called asleep before a look showed it."""
+    assert lifecycle.woken(a_run(RunState.DONE), NOW)[0].state is RunState.DONE
+
+
+def test_cost_and_links_only_grow() -> None:
+    """The server's figures go backwards; what was seen once stays."""
+    run = a_run(cost=0.5, pull_requests=("https://github.com/a/b/pull/1",))
+    new = ("https://github.com/a/b/pull/1", "https://github.com/a/b/pull/2")
+    after, _ = advance(run, look(Phase.WORKING, cost=0.2, pull_requests=new, progress="Reading"))
+    assert (after.cost, after.pull_requests, after.progress) == (0.5, new, "Reading")
+
+
+def test_news_of_the_conversation_are_taken_along() -> None:
+    """What kind of server it is, its task, that it can be opened, and that it can be reached again."""
+    run = a_run(RunState.STARTING, unreachable_since=NOW)
+    after, _ = advance(run, look(Phase.WORKING, blind=True, start_task_id="t1"))
+    assert (after.blind, after.start_task_id, after.started_at, after.unreachable_since) == (True, "t1", NOW, None)
+
+
+def test_a_finish_without_words_keeps_those_there_were() -> None:
+    """A server that tells only whether it runs has no words."""
+    after, _ = advance(a_run(answer="So far."), look(Phase.ENDED, Finish("")))
+    assert (after.state, after.answer, after.ended_at) == (RunState.DONE, "So far.", NOW)
+
+
+# --- what people do ---------------------------------------------------------------------------------------------
+
+
+def test_a_chosen_repository_starts_the_run() -> None:
+    """The answer to the bot's question."""
+    asking = a_run(RunState.NEEDS_REPOSITORY, candidates=("a/b", "c/d"))
+    after, effects = lifecycle.choose(asking, "a/b", "dev", ConversationId("new"), NOW)
+    assert (after.state, after.repository, after.branch, after.origin) == (
+        RunState.STARTING,
+        "a/b",
+        "dev",
+        Origin.CHOSEN,
+    )
+    assert (after.candidates, after.conversation_id, effects) == ((), "new", ())
+
+
+def test_none_is_a_choice_and_keeps_the_branch() -> None:
+    """Not every task needs a repository."""
+    after, _ = lifecycle.choose(a_run(RunState.NEEDS_REPOSITORY, branch="dev"), None, None, ConversationId("new"), NOW)
+    assert (after.repository, after.branch, after.origin) == (None, "dev", Origin.NONE)
+
+
+@pytest.mark.parametrize(
+    ("run", "state", "effects"),
+    [
+        (a_run(RunState.NEEDS_REPOSITORY), RunState.CANCELLED, (Effect.RELEASE,)),
+        (a_run(RunState.PAUSED), RunState.STOPPED, (Effect.TELL,)),
+        (a_run(RunState.WAITING, waiting=Waiting.QUESTION), RunState.STOPPED, (Effect.TELL,)),
+        (a_run(RunState.WAITING, waiting=Waiting.APPROVAL), RunState.WAITING, ()),
+        (a_run(RunState.STARTING), RunState.STARTING, ()),
+        (a_run(RunState.WORKING), RunState.WORKING, ()),
+    ],
+)
+def test_stop(run: Run, state: RunState, effects: tuple[Effect, ...]) -> None:
+    """At once where nothing runs, else as soon as OpenHands shows it; who asked is remembered."""
+    after, caused = lifecycle.stop(run, BOB, NOW)
+    assert (after.state, after.stop_by, after.stop_at, caused) == (state, BOB, NOW, effects)
+
+
+@pytest.mark.parametrize("state", sorted(lifecycle.ENDED))
+def test_there_is_nothing_to_stop_after_the_end(state: RunState) -> None:
+    """The run stays as it is."""
+    assert lifecycle.stop(a_run(state), BOB, NOW) == (a_run(state), ())
+
+
+def test_cancel_before_the_start_went_out() -> None:
+    """Nothing ran, so nobody is told anew; the card shows it."""
+    after, effects = lifecycle.cancel(a_run(RunState.STARTING), BOB, NOW)
+    assert (after.state, after.stop_by, after.ended_at, effects) == (RunState.CANCELLED, BOB, NOW, (Effect.RELEASE,))
+
+
+def test_again_is_a_new_attempt_in_a_new_conversation() -> None:
+    """Nothing of the old one counts any more."""
+    run = a_run(RunState.FAILED, reason=Reason.AT_CAPACITY, answer="old", started_at=NOW, turn_after="e9", ended_at=NOW)
+    after, effects = lifecycle.again(run, ConversationId("new"), NOW)
+    assert (after.state, after.attempt, after.turn, after.conversation_id) == (RunState.STARTING, 2, 2, "new")
+    assert (after.answer, after.reason, after.started_at, after.turn_after, after.ended_at) == (
+        "",
+        None,
+        None,
+        None,
+        None,
+    )
+    assert effects == ()
+
+
+@pytest.mark.parametrize(
+    ("run", "restartable"),
+    [
+        (a_run(RunState.LOST, reason=Reason.GONE), True),
+        (a_run(RunState.FAILED, reason=Reason.START_FAILED), True),
+        (a_run(RunState.FAILED, reason=Reason.MODEL_KEY), False),
+        (a_run(RunState.DONE), False),
+    ],
+)
+def test_only_a_run_without_a_conversation_needs_a_new_attempt(run: Run, restartable: bool) -> None:  # noqa: FBT001 - a table's column
+    """All others go on with a reply."""
+    assert lifecycle.restartable(run) is restartable
+
+
+# --- what becomes of our own calls ------------------------------------------------------------------------------
+
+
+def test_started_keeps_what_openhands_calls_it() -> None:
+    """V0 names the conversation itself."""
+    after, effects = lifecycle.started(
+        a_run(RunState.STARTING), Api.V0, Started(conversation_id=ConversationId("hex")), NOW
+    )
+    assert (after.api, after.conversation_id, after.next_poll_at, after.state) == (
+        Api.V0,
+        "hex",
+        NOW,
+        RunState.STARTING,
+    )
+    assert effects == ()
+
+
+def test_not_started_is_a_failure_with_its_reason() -> None:
+    """And is told as one."""
+    after, effects = lifecycle.not_started(a_run(RunState.STARTING), Failed(Reason.START_REJECTED, "no model"), NOW)
+    assert (after.state, after.reason, after.detail) == (RunState.FAILED, Reason.START_REJECTED, "no model")
+    assert effects == (*TOLD, Effect.REACT, Effect.RELEASE)
+
+
+def test_a_message_begins_a_new_turn() -> None:
+    """All that was seen so far is of the turn before."""
+    run = a_run(RunState.DONE, answer="old", stop_by=BOB, stop_at=NOW - timedelta(hours=1), ended_at=NOW)
+    after, effects = lifecycle.sent(run, "e9", NOW - timedelta(seconds=3), NOW)
+    assert (after.state, after.turn, after.turn_after, after.seen_at) == (RunState.WORKING, 2, "e9", NOW)
+    assert (after.answer, after.stop_by, after.ended_at, effects) == ("", None, None, ())
+
+
+def test_a_stop_during_the_send_still_holds() -> None:
+    """The message woke the agent again, so it has to be interrupted again."""
+    run = a_run(stop_by=BOB, stop_at=NOW)
+    after, _ = lifecycle.sent(run, "e9", NOW - timedelta(seconds=3), NOW)
+    assert (after.stop_by, after.stop_at) == (BOB, NOW)
+
+
+def test_what_cannot_be_woken_is_lost() -> None:
+    """And the thread is told."""
+    after, effects = lifecycle.gone(a_run(RunState.PAUSED), NOW)
+    assert (after.state, after.reason, effects) == (RunState.LOST, Reason.GONE, (*TOLD, Effect.REACT))
+
+
+def test_out_of_reach_counts_from_the_first_time() -> None:
+    """The card names the beginning of the outage."""
+    first = lifecycle.out_of_reach(a_run(), NOW)
+    assert lifecycle.out_of_reach(first, NOW + timedelta(hours=1)).unreachable_since == NOW

@@ -1,0 +1,97 @@
+"""Sentences people read outside of cards."""
+
+import pytest
+from syrupy.assertion import SnapshotAssertion
+
+from bot import words
+from bot.model import (
+    Help,
+    ListRuns,
+    Reason,
+    RunState,
+    Start,
+    Status,
+    Stop,
+    Unclear,
+    UnclearReason,
+)
+from bot.policy import Verdict
+from tests.core.runs import NOW, a_run
+
+HOSTILE = "<!channel> & `x`"
+SENTENCES = {
+    "receipt": words.receipt(Start("fix README")),
+    "not saved": words.not_saved(perhaps=False),
+    "perhaps not saved": words.not_saved(perhaps=True),
+    **{
+        f"refused: {verdict}": words.refused(verdict)
+        for verdict in (Verdict.GUEST, Verdict.OUTSIDE, Verdict.SHARED, Verdict.DELETED)
+    },
+    "cannot tell who": words.cannot_tell_who(),
+    "help": words.help_text(),
+    **{f"unclear: {reason}": words.unclear(Unclear(reason, HOSTILE)) for reason in UnclearReason},
+    "misspelt": words.unclear(Unclear(UnclearReason.MISSPELT, "statsu", "status")),
+    "broken": words.broken(),
+    "invite": words.invite(),
+    "place closed": words.place_closed(),
+    "not posted": words.not_posted(),
+    "not a repository": words.not_a_repository(),
+    "status, working": words.status(a_run(progress="Reading <x>")),
+    "status, out of reach": words.status(a_run(unreachable_since=NOW)),
+    "status, failed": words.status(a_run(RunState.FAILED, reason=Reason.AT_CAPACITY)),
+    "no runs": words.runs([]),
+    "runs": words.runs(
+        [(a_run(repository="org/repo"), "https://team.slack.com/x"), (a_run(RunState.DONE, task=HOSTILE), None)]
+    ),
+    "no run of yours": words.no_run_of_yours(),
+    "which run": words.which_run(),
+    "stopping": words.stopping(),
+    "nothing to stop": words.nothing_to_stop(a_run(RunState.DONE)),
+    "cannot stop": words.cannot_stop("https://openhands.example/c"),
+    "cannot stop, no page": words.cannot_stop(None),
+    "one withdrawn": words.withdrawn(1),
+    "two withdrawn": words.withdrawn(2),
+    "leave": words.leave(),
+    "cannot follow up": words.cannot_follow_up(a_run(RunState.LOST, reason=Reason.GONE)),
+    "follow-up cancelled": words.follow_up_cancelled(),
+    "follow-up rejected": words.follow_up_rejected(HOSTILE),
+    "follow-up rejected without words": words.follow_up_rejected(""),
+    "follow-up unsupported": words.follow_up_unsupported("https://openhands.example/c"),
+    "follow-up unsupported, no page": words.follow_up_unsupported(None),
+    "cannot wake": words.cannot_wake(),
+    "follow-up unsure": words.follow_up_unsure(HOSTILE),
+}
+
+
+@pytest.mark.parametrize("sentence", SENTENCES.values(), ids=SENTENCES)
+def test_sentence(sentence: str, snapshot: SnapshotAssertion) -> None:
+    """Each is complete, and nothing from outside works in it."""
+    assert sentence == snapshot
+    assert "<!channel>" not in sentence
+
+
+@pytest.mark.parametrize("command", [Stop(), Status(), ListRuns(), Help(), Unclear(UnclearReason.EMPTY)])
+def test_what_is_answered_at_once_needs_no_receipt(command: Stop | Status | ListRuns | Help | Unclear) -> None:
+    """The answer itself follows."""
+    assert words.receipt(command) == ""
+
+
+@pytest.mark.parametrize("verdict", [Verdict.ALLOWED, Verdict.DROPPED])
+def test_other_bots_get_no_word(verdict: Verdict) -> None:
+    """Answering them would loop."""
+    assert words.refused(verdict) == ""
+
+
+def test_the_agent_gets_the_task_the_branch_and_the_conversation() -> None:
+    """A server without a field for the branch reads it in the message."""
+    run = a_run(branch="dev", context="U1: it is broken")
+    assert words.task_for_agent(run, with_branch=True) == (
+        "fix README\n\nWork on the branch dev.\n\nThe task came up in this conversation:\nU1: it is broken"
+    )
+    assert words.task_for_agent(a_run(branch="dev"), with_branch=False) == "fix README"
+
+
+@pytest.mark.parametrize("address", ["https://team.slack.com/x", None])
+def test_the_agent_is_told_where_the_work_came_from(address: str | None, snapshot: SnapshotAssertion) -> None:
+    """For the text of its pull request."""
+    assert words.about_for_agent("alice", address) == snapshot

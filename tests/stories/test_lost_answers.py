@@ -1,0 +1,274 @@
+"""An answer that never comes: the bot looks before it repeats, so that nothing is there twice and nothing is missing."""
+
+from typing import Any
+
+import pytest
+
+from bot.simulator.slack.records import Message
+from tests.conftest import Card, Make, Story
+
+SINCE = "since <!date^1772442000^{time}|09:00 UTC>"
+
+
+def asked_by(world: Story) -> str:
+    return f"Asked by <@{world.alice.id}> · `org/repo`"
+
+
+def calls(world: Story, kind: str) -> int:
+    return sum(call.kind == kind for call in world.openhands.calls)
+
+
+def reactions(world: Story, ts: str) -> list[str]:
+    message = world.slack.message(world.place("#dev"), ts)
+    assert message is not None
+    return list(message.reactions)
+
+
+async def working(world: Story) -> Message:
+    """Have a run at work, and give its card."""
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(4)
+    return world.cards()[0]
+
+
+# --- starts ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_start_whose_answer_is_lost_is_found(world: Story) -> None:
+    """The task is there, so it is followed; a second start with its id would destroy it."""
+    world.openhands.break_next("start", drop=True, after=True)
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(10)
+
+    assert world.card() == Card("Working", "fix README", (f"{asked_by(world)} · {SINCE}",))
+    assert calls(world, "start") == 1
+    assert world.conversation.messages == ["fix README"]
+
+
+async def test_a_start_whose_answer_is_lost_is_found_while_it_still_starts(make_world: Make) -> None:
+    """Before it is ready only the list of start tasks knows it."""
+    world = await make_world(openhands={"start_seconds": 14.0})
+    world.openhands.break_next("start", drop=True, after=True)
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(10)
+    assert world.card().state == "Starting"
+
+    await world.passes(15)
+    assert world.card() == Card("Working", "fix README", (f"{asked_by(world)} · {SINCE}",))
+    assert calls(world, "start") == 1
+
+
+async def test_a_start_whose_answer_is_lost_is_found_after_a_restart(world: Story) -> None:
+    """What went out is written down before the call, so the next process looks as well."""
+    world.openhands.break_next("start", drop=True, after=True)
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.restarts()
+    await world.passes(10)
+
+    assert world.card() == Card("Working", "fix README", (f"{asked_by(world)} · {SINCE}",))
+    assert calls(world, "start") == 1
+    assert world.conversation.messages == ["fix README"]
+
+
+async def test_a_lookup_that_fails_is_no_reason_to_start_again(world: Story) -> None:
+    """Only a look that shows nothing counts; until then the card says that OpenHands is out of reach."""
+    world.openhands.break_next("start", drop=True, after=True)
+    world.openhands.break_next("status", status=500, times=8)
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(200)
+
+    assert world.card() == Card("Working", "fix README", (f"{asked_by(world)} · {SINCE}",))
+    assert calls(world, "start") == 1
+    assert world.news() == []
+
+
+async def test_a_start_lost_on_v0_is_found_by_its_words(make_world: Make) -> None:
+    """V0 takes no id of ours: the list of conversations, and the first message in each, tell which it is."""
+    world = await make_world(openhands={"api": "v0"})
+    world.openhands.break_next("start", drop=True, after=True)
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(10)
+
+    assert world.card() == Card("Working", "fix README", (f"{asked_by(world)} · {SINCE}",))
+    assert calls(world, "start") == 1
+    assert world.conversation.messages == ["fix README"]
+
+
+async def test_a_start_lost_on_v0_without_a_list_is_left_to_a_person(make_world: Make) -> None:
+    """Where nothing can tell, the bot asks rather than start a second agent."""
+    world = await make_world(openhands={"api": "v0", "v0_list": False})
+    world.openhands.break_next("start", drop=True, after=True)
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(10)
+
+    unsure = (
+        "OpenHands' answer was lost and I can't find out whether the task started. Please look there first. "
+        "Reply `again` to start it anew, or `leave it`."
+    )
+    assert world.news() == [f"<@{world.alice.id}> ❌ Failed\n{unsure}"]
+    assert calls(world, "start") == 1
+
+    await world.alice.says("again", thread=world.cards()[0])
+    await world.passes(10)
+    assert world.card().state == "Working"
+    assert calls(world, "start") == 2
+
+
+# --- posts -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("restart", [False, True], ids=["the same process", "after a restart"])
+async def test_a_card_whose_answer_is_lost_is_not_posted_twice(world: Story, *, restart: bool) -> None:
+    """Slack took the message but its reply never came: it is found by the id it carries."""
+    world.slack.fail("chat.postMessage", after=True)
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    if restart:
+        await world.restarts()
+    await world.passes(12)
+
+    assert world.card() == Card("Working", "fix README", (f"{asked_by(world)} · {SINCE}",))
+    assert len(world.posts("#dev")) == 1
+    assert world.conversation.messages == ["fix README"]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [{"drop": True}, {"status": 500}, {"html": True}, {"error": "internal_error"}],
+    ids=["nothing", "500", "a web page", "internal_error"],
+)
+async def test_a_card_that_did_not_arrive_is_posted_again(world: Story, fault: dict[str, Any]) -> None:
+    """Looked for, not found after a few seconds, posted once more."""
+    world.slack.fail("chat.postMessage", **fault)
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(12)
+
+    assert world.card() == Card("Working", "fix README", (f"{asked_by(world)} · {SINCE}",))
+    assert len(world.posts("#dev")) == 1
+
+
+@pytest.mark.parametrize("restart", [False, True], ids=["the same process", "after a restart"])
+async def test_the_end_is_told_once_though_the_answer_is_lost(world: Story, *, restart: bool) -> None:
+    """The same for the news in the thread: one message, one ping."""
+    await working(world)
+    world.slack.fail("chat.postMessage", after=True)
+    world.openhands.finish(world.conversation, "Fixed two links.")
+    await world.passes(2)
+    if restart:
+        await world.restarts()
+    await world.passes(12)
+
+    assert world.news() == [f"<@{world.alice.id}> ✅ Done\nFixed two links."]
+    assert len(world.news("#news")) == 1
+
+
+async def test_a_search_that_fails_is_no_reason_to_post_again(world: Story) -> None:
+    """Slack is in trouble as a whole: the card waits until it can be told whether it is there."""
+    world.slack.fail("chat.postMessage", after=True)
+    world.slack.fail("conversations.history", status=500, times=3)
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(40)
+
+    assert world.card().state == "Working"
+    assert len(world.posts("#dev")) == 1
+
+
+async def test_an_edit_whose_answer_is_lost_is_repeated(world: Story) -> None:
+    """Equal edits may be repeated; the card ends up true."""
+    await working(world)
+    world.slack.fail("chat.update", after=True, times=2)
+    world.openhands.finish(world.conversation, "Fixed two links.")
+    await world.passes(20)
+
+    assert (world.card().state, world.card().lines[0]) == ("Done", "Fixed two links.")
+
+
+async def test_an_answer_for_one_person_is_not_said_twice(world: Story) -> None:
+    """Nobody can look whether it arrived, so it is said at most once."""
+    world.slack.fail("response_url", after=True)
+    await world.alice.commands("list", in_="#dev")
+    await world.passes(30)
+
+    assert world.alice.sees() == ["There are no runs here yet. Start one with `/openhands fix README in org/repo`."]
+
+
+# --- follow-ups --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("restart", [False, True], ids=["the same process", "after a restart"])
+@pytest.mark.parametrize("fault", [{"drop": True}, {"status": 502}], ids=["nothing", "502"])
+async def test_a_follow_up_whose_answer_is_lost_is_not_sent_twice(
+    world: Story, fault: dict[str, Any], *, restart: bool
+) -> None:
+    """Its event shows that it arrived; the later one goes only then."""
+    card = await working(world)
+    world.openhands.break_next("send", after=True, **fault)
+    first = await world.alice.says("and the docs", thread=card)
+    second = await world.bob.says("and the changelog", thread=card)
+    if restart:
+        await world.restarts()
+    await world.passes(12)
+
+    assert world.conversation.messages == ["fix README", "and the docs", "and the changelog"]
+    assert [reactions(world, one.ts) for one in (first, second)] == [["eyes", "white_check_mark"]] * 2
+    assert world.news() == []
+
+
+async def test_a_follow_up_that_never_arrived_is_sent_again_when_the_agent_rests(world: Story) -> None:
+    """While the agent works it may still be on its way; after 35 quiet seconds it surely is not."""
+    card = await working(world)
+    world.openhands.break_next("send", status=502)
+    said = await world.alice.says("and the docs", thread=card)
+    await world.passes(60)
+    assert world.conversation.messages == ["fix README"]
+
+    world.openhands.finish(world.conversation, "Fixed two links.")
+    await world.passes(60)
+    assert world.conversation.messages == ["fix README", "and the docs"]
+    assert reactions(world, said.ts) == ["eyes", "white_check_mark"]
+    assert calls(world, "send") == 2
+
+
+async def test_a_follow_up_nobody_can_find_is_left_to_a_person(world: Story) -> None:
+    """After ten minutes somebody is asked; later replies wait, and `again` sends them in order."""
+    card = await working(world)
+    world.openhands.break_next("send", status=502)
+    await world.alice.says("and the docs", thread=card)
+    await world.bob.says("and the changelog", thread=card)
+    await world.passes(630)
+
+    assert world.news() == [
+        f"<@{world.alice.id}> I can't find out whether the agent got this message: “and the docs” Later ones wait. "
+        "Reply `again` to send it once more, or `leave it`."
+    ]
+    assert world.conversation.messages == ["fix README"]
+
+    await world.alice.says("again", thread=card)
+    await world.passes(4)
+    assert world.conversation.messages == ["fix README", "and the docs", "and the changelog"]
+    assert len(world.news()) == 1
+
+
+async def test_a_follow_up_nobody_can_find_can_be_left(world: Story) -> None:
+    """`leave it` drops that one message; the later one goes."""
+    card = await working(world)
+    world.openhands.break_next("send", status=502)
+    await world.alice.says("and the docs", thread=card)
+    await world.bob.says("and the changelog", thread=card)
+    await world.passes(630)
+    await world.alice.says("leave it", thread=card)
+    await world.passes(4)
+
+    assert world.conversation.messages == ["fix README", "and the changelog"]
+    assert world.news()[1:] == ["All right, I leave it as it is."]
+
+
+async def test_a_stop_whose_answer_is_lost_is_repeated(world: Story) -> None:
+    """An interrupt may be repeated: the run is stopped either way, and told once."""
+    card = await working(world)
+    world.openhands.break_next("interrupt", drop=True, after=True)
+    await world.bob.says("stop", thread=card)
+    await world.passes(10)
+
+    stopped = f"Stopped by <@{world.bob.id}>. Reply here to go on."
+    assert world.news() == [f"<@{world.alice.id}> ⏹️ Stopped\n{stopped}"]
+    assert world.card().state == "Stopped"

@@ -1,0 +1,443 @@
+"""OpenHands refuses, breaks, stays silent, or says what nobody understands: what people see, and how it goes on."""
+
+from typing import Any
+
+import pytest
+
+from bot.pacing import Patience
+from tests.conftest import Card, Make, Story
+
+SINCE = "since <!date^1772442000^{time}|09:00 UTC>"
+OUT_OF_REACH = "⚠️ I can't reach OpenHands since <!date^1772442000^{time}|09:00 UTC>; I go on trying, nothing is lost."
+SHORT = Patience(ping_s=0.2, drain_s=5.0, openhands_timeout_s=0.15, send_timeout_s=0.15)
+"""Time-outs in real seconds for a server that hangs; everything else is in the story's own time."""
+
+
+def asked_by(world: Story) -> str:
+    return f"Asked by <@{world.alice.id}> · `org/repo`"
+
+
+def starts(world: Story) -> list[Any]:
+    """Give what the bot asked OpenHands to start."""
+    return [call.body for call in world.openhands.calls if call.kind == "start"]
+
+
+# --- what OpenHands refuses --------------------------------------------------------------------------------------
+
+
+async def test_a_key_refused_later_is_told_and_mended_without_a_new_request(world: Story) -> None:
+    """Who asked learns that it is the key, and whose job that is; the same thread goes on once it is right."""
+    world.openhands.key = "another"
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(4)
+
+    refused = (
+        "OpenHands refuses the bot's key: whoever runs the bot has to set a new OPENHANDS_API_KEY. "
+        "Reply `again` to start anew."
+    )
+    assert world.card() == Card("Failed", "fix README", (refused, f"{asked_by(world)} · took 0 s"))
+    assert world.news() == [f"<@{world.alice.id}> ❌ Failed\n{refused}"]
+    assert len(world.news("#news")) == 1
+    assert len(world.openhands.conversations) == 0
+
+    world.openhands.key = "key"
+    await world.alice.says("again", thread=world.cards()[0])
+    await world.passes(8)
+
+    assert world.card() == Card("Working", "fix README", (f"{asked_by(world)} · {SINCE}",))
+    assert world.conversation.messages == ["fix README"]
+
+
+@pytest.mark.parametrize("api", ["v1", "v0"])
+async def test_a_repository_that_cannot_be_opened_is_named(make_world: Make, api: str) -> None:
+    """Nothing runs, and the person learns what to check."""
+    world = await make_world(openhands={"api": api, "repositories": ["org/other"]}, notify_channel="#news")
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(6)
+
+    could_not = (
+        "OpenHands could not open `org/repo`: is the name right, and is a git provider with access to it connected in "
+        "OpenHands? Reply `again` to start anew."
+    )
+    card = world.card()
+    assert (card.state, card.task, card.lines[0], len(card.lines)) == ("Failed", "fix README", could_not, 2)
+    assert world.news() == [f"<@{world.alice.id}> ❌ Failed\n{could_not}"]
+    assert len(world.news("#news")) == 1
+    assert len(world.openhands.conversations) == 0
+
+
+@pytest.mark.parametrize("api", ["v1", "v0"])
+async def test_a_full_account_is_told_and_again_starts_when_there_is_room(make_world: Make, api: str) -> None:
+    """A 429 of the account costs nobody a run: the thread keeps the task until there is room."""
+    world = await make_world(openhands={"api": api, "limit": 1})
+    await world.bob.commands("update the docs in org/docs", in_="#dev")
+    await world.passes(6)
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(6)
+
+    busy = "Every slot of the OpenHands account is busy, so nothing was started. Reply `again` when one is free."
+    bobs, alices = world.cards()
+    assert bobs.text.startswith("*🛠️ Working*\nupdate the docs\n")
+    assert alices.text == f"*❌ Failed*\nfix README\n{busy}\n{asked_by(world)} · took 0 s"
+    assert world.news() == [f"<@{world.alice.id}> ❌ Failed\n{busy}"]
+
+    world.openhands.finish(world.conversation, "Updated.")
+    await world.passes(6)
+    await world.alice.says("again", thread=alices)
+    await world.passes(6)
+
+    assert [card.text.split("\n")[0] for card in world.cards()] == ["*✅ Done*", "*🛠️ Working*"]
+    assert [one.messages for one in world.openhands.conversations.values()] == [
+        ["update the docs"],
+        ["fix README"],
+    ]
+
+
+async def test_what_openhands_says_of_a_refused_task_is_shown(world: Story) -> None:
+    """A 422 has reasons in words; they are quoted, and nobody is pinged by them."""
+    world.openhands.break_next("start", status=422, body={"detail": "no such model, <!channel>"})
+    await world.alice.commands("--model gpt-9 fix README in org/repo", in_="#dev")
+    await world.passes(4)
+
+    refused = "OpenHands refused the task, so nothing was started. Reply `again` to start anew."
+    quoted = "> no such model, &lt;!channel&gt;"
+    assert world.card() == Card(
+        "Failed", "fix README", (refused, quoted, f"{asked_by(world)} · model `gpt-9` · took 0 s")
+    )
+    [told] = [one for one in world.posts("#dev") if one.thread_ts]
+    assert told.text == f"<@{world.alice.id}> ❌ Failed\n{refused}\n{quoted}"
+    assert (told.mentions, told.broadcasts) == ({world.alice.id}, frozenset())
+
+
+async def test_a_web_server_that_is_no_openhands_is_named(world: Story) -> None:
+    """A 404 page to a start comes from some other server: the operator has to look at the address."""
+    world.openhands.break_next("start", html=True, status=404)
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(4)
+
+    other = (
+        "What answers at OPENHANDS_BASE_URL is not an OpenHands server, so nothing was started. "
+        "Reply `again` to start anew."
+    )
+    assert world.card() == Card("Failed", "fix README", (other, f"{asked_by(world)} · took 0 s"))
+    assert world.news() == [f"<@{world.alice.id}> ❌ Failed\n{other}"]
+
+
+async def test_a_start_that_fails_on_the_way_is_told_in_our_words(world: Story) -> None:
+    """The server's own detail holds inner addresses, so it is not shown; `again` is a new conversation."""
+    world.openhands.fail_next_start("500: http://10.0.0.7:3200 said no")
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(6)
+
+    failed = "OpenHands took the task but could not start it. Reply `again` to start anew."
+    assert world.news() == [f"<@{world.alice.id}> ❌ Failed\n{failed}"]
+    await world.alice.says("again", thread=world.cards()[0])
+    await world.passes(6)
+
+    assert world.card().state == "Working"
+    first, second = starts(world)
+    assert first["conversation_id"] != second["conversation_id"]
+    assert world.conversation.messages == ["fix README"]
+
+
+# --- what OpenHands answers when something is broken -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [{"html": True}, {"invalid_json": True}, {"status": 500}, {"status": 502}, {"drop": True}],
+    ids=["a web page", "broken JSON", "500", "502", "nothing"],
+)
+async def test_a_start_with_a_broken_answer_runs_once(world: Story, fault: dict[str, Any]) -> None:
+    """Whether it arrived is looked up for a minute; since it did not, it is posted once more with the same id."""
+    world.openhands.break_next("start", **fault)
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(50)
+
+    assert world.card() == Card("Starting", "fix README", (f"{asked_by(world)} · {SINCE}",))
+    assert len(starts(world)) == 1
+
+    await world.passes(16)
+    assert world.card() == Card("Working", "fix README", (f"{asked_by(world)} · {SINCE}",))
+    assert world.news() == []
+    first, second = starts(world)
+    assert first == second
+    assert world.conversation.messages == ["fix README"]
+
+
+async def test_a_start_that_answers_too_slowly_is_found_again(make_world: Make) -> None:
+    """The bot gives up waiting, looks for it, and finds the one that is there."""
+    world = await make_world(start=False)
+    world.patience = SHORT
+    await world.starts()
+    world.openhands.break_next("start", hang_s=5, after=True)
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(6)
+
+    assert world.card() == Card("Working", "fix README", (f"{asked_by(world)} · {SINCE}",))
+    assert len(starts(world)) == 1
+    assert world.conversation.messages == ["fix README"]
+
+
+async def test_a_start_that_is_nowhere_even_the_second_time_is_left_to_a_person(world: Story) -> None:
+    """Two lost answers are no reason to go on: somebody looks, and decides."""
+    world.openhands.break_next("start", drop=True, times=2)
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(150)
+
+    unsure = (
+        "OpenHands' answer was lost and I can't find out whether the task started. Please look there first. "
+        "Reply `again` to start it anew, or `leave it`."
+    )
+    assert world.news() == [f"<@{world.alice.id}> ❌ Failed\n{unsure}"]
+    assert len(starts(world)) == 2
+
+    await world.alice.says("leave it", thread=world.cards()[0])
+    await world.passes(10)
+    assert world.news()[1:] == ["All right, I leave it as it is."]
+    assert len(starts(world)) == 2
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [{"html": True}, {"invalid_json": True}, {"status": 500}, {"status": 503}, {"drop": True}],
+    ids=["a web page", "broken JSON", "500", "503", "nothing"],
+)
+async def test_a_broken_look_is_no_news(world: Story, fault: dict[str, Any]) -> None:
+    """One bad answer to a question changes nothing that people see; the next good one does."""
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(4)
+    world.openhands.break_next("status", times=3, **fault)
+    world.openhands.finish(world.conversation, "Fixed two links.")
+    await world.passes(2)
+    assert world.card() == Card("Working", "fix README", (f"{asked_by(world)} · {SINCE}",))
+
+    await world.passes(20)
+    assert (world.card().state, world.card().lines[0]) == ("Done", "Fixed two links.")
+    assert world.news() == [f"<@{world.alice.id}> ✅ Done\nFixed two links."]
+
+
+async def test_a_look_that_hangs_is_given_up_and_repeated(make_world: Make) -> None:
+    """A slow server costs one time-out, not the run."""
+    world = await make_world(start=False)
+    world.patience = SHORT
+    await world.starts()
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(4)
+    world.openhands.break_next("status", hang_s=5)
+    world.openhands.finish(world.conversation, "Fixed two links.")
+    await world.passes(8)
+
+    assert world.news() == [f"<@{world.alice.id}> ✅ Done\nFixed two links."]
+
+
+@pytest.mark.parametrize(
+    "fault", [{"html": True}, {"invalid_json": True}, {"status": 500}, {"drop": True}], ids=lambda fault: str(*fault)
+)
+async def test_unreadable_words_are_read_later(world: Story, fault: dict[str, Any]) -> None:
+    """A run has ended only when its last words were read: nobody is told of an end without them."""
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(4)
+    world.openhands.break_next("agent_events", **fault)
+    world.openhands.break_next("events", **fault)
+    world.openhands.finish(world.conversation, "Fixed two links.")
+    await world.passes(10)
+
+    assert world.news() == [f"<@{world.alice.id}> ✅ Done\nFixed two links."]
+
+
+async def test_too_many_calls_are_waited_out(world: Story) -> None:
+    """A 429 that speaks of calls, not of slots, is nothing a person has to know."""
+    world.openhands.break_next("start", status=429, body={"message": "Too many requests"}, times=2)
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(6)
+    world.openhands.break_next("status", status=429, body={"message": "Too many requests"}, times=2)
+    world.openhands.finish(world.conversation, "Fixed two links.")
+    await world.passes(10)
+
+    assert world.card().state == "Done"
+    assert world.news() == [f"<@{world.alice.id}> ✅ Done\nFixed two links."]
+    assert len(world.openhands.conversations) == 1
+
+
+# --- outages -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_request_made_during_an_outage_starts_after_it(world: Story) -> None:
+    """Nothing is asked of the person: the card says since when, and the run starts by itself, once."""
+    await world.openhands.stop()
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(50)
+    assert world.card() == Card("Starting", "fix README", (f"{asked_by(world)} · {SINCE}",))
+
+    await world.passes(30)
+    assert world.card() == Card("Starting", "fix README", (OUT_OF_REACH, f"{asked_by(world)} · {SINCE}"))
+    assert world.news() == []
+
+    await world.openhands.start(int(world.openhands.base_url.rsplit(":", 1)[1]))
+    await world.passes(60)
+    assert world.card() == Card("Working", "fix README", (f"{asked_by(world)} · {SINCE}",))
+    assert world.conversation.messages == ["fix README"]
+
+
+async def test_an_outage_in_mid_run_is_shown_after_a_minute_and_forgotten_after_it(world: Story) -> None:
+    """Short gaps are nobody's business; a long one is on the card, and no new message is made of it."""
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(4)
+    world.openhands.down = True
+    await world.passes(50)
+    assert world.card() == Card("Working", "fix README", (f"{asked_by(world)} · {SINCE}",))
+
+    await world.passes(60)
+    out_of_reach = OUT_OF_REACH.replace("1772442000", "1772442006")
+    assert world.card() == Card("Working", "fix README", (out_of_reach, f"{asked_by(world)} · {SINCE}"))
+
+    world.openhands.down = False
+    world.openhands.finish(world.conversation, "Fixed two links.")
+    await world.passes(90)
+    assert (world.card().state, world.card().lines[0], len(world.card().lines)) == ("Done", "Fixed two links.", 2)
+    assert world.news() == [f"<@{world.alice.id}> ✅ Done\nFixed two links."]
+
+
+async def test_status_says_that_openhands_is_out_of_reach(world: Story) -> None:
+    """Who asks during an outage is not told yesterday's news as today's."""
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(4)
+    world.openhands.down = True
+    await world.passes(120)
+    await world.alice.says("status", thread=world.cards()[0])
+
+    out_of_reach = OUT_OF_REACH.replace("1772442000", "1772442006")
+    assert world.news() == [f"*🛠️ Working*: fix README\n{out_of_reach}"]
+
+
+async def test_a_follow_up_during_an_outage_arrives_after_it(world: Story) -> None:
+    """The reply keeps its eyes until the agent has it, and it has it once."""
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(4)
+    await world.openhands.stop()
+    said = await world.alice.says("and the docs", thread=world.cards()[0])
+    await world.passes(30)
+    assert reactions(world, said.ts) == ["eyes"]
+
+    await world.openhands.start(int(world.openhands.base_url.rsplit(":", 1)[1]))
+    await world.passes(60)
+    assert reactions(world, said.ts) == ["eyes", "white_check_mark"]
+    assert world.conversation.messages == ["fix README", "and the docs"]
+    assert world.news() == []
+
+
+async def test_a_stop_during_an_outage_is_done_after_it(world: Story) -> None:
+    """What was asked for is not forgotten: the card says who asked, and later who stopped it."""
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(4)
+    await world.openhands.stop()
+    await world.bob.says("stop", thread=world.cards()[0])
+    await world.passes(10)
+    requested = f"Stop requested by <@{world.bob.id}>."
+    assert world.card() == Card("Working", "fix README", (requested, f"{asked_by(world)} · {SINCE}"))
+
+    await world.openhands.start(int(world.openhands.base_url.rsplit(":", 1)[1]))
+    await world.passes(60)
+    stopped = f"Stopped by <@{world.bob.id}>. Reply here to go on."
+    assert (world.card().state, world.card().lines[0]) == ("Stopped", stopped)
+    assert world.news() == [f"<@{world.alice.id}> ⏹️ Stopped\n{stopped}"]
+    assert world.conversation.interrupts == 1
+
+
+# --- what nobody expected ----------------------------------------------------------------------------------------
+
+
+async def test_a_status_word_newer_than_the_bot_changes_nothing(world: Story) -> None:
+    """The run stays as it was shown, and is still followed to its end."""
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(4)
+    world.openhands.set_status(world.conversation, execution_status="pondering")
+    await world.passes(30)
+    assert world.card() == Card("Working", "fix README", (f"{asked_by(world)} · {SINCE}",))
+    assert world.news() == []
+
+    world.openhands.finish(world.conversation, "Fixed two links.")
+    await world.passes(10)
+    assert world.news() == [f"<@{world.alice.id}> ✅ Done\nFixed two links."]
+
+
+async def test_a_conversation_deleted_behind_our_back_is_lost_and_can_start_anew(world: Story) -> None:
+    """The team hears of it too; `again` is a new conversation, in the same thread and on the same card."""
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(4)
+    world.openhands.vanish(world.conversation)
+    await world.passes(4)
+
+    gone = "The conversation is gone from OpenHands: deleted, or its sandbox with it. Reply `again` to start anew."
+    assert world.card() == Card("Lost", "fix README", (gone, f"{asked_by(world)} · took 6 s"))
+    assert world.news() == [f"<@{world.alice.id}> ⚠️ Lost\n{gone}"]
+    [line] = world.news("#news")
+    assert line.startswith(f"⚠️ Lost: fix README, asked by <@{world.alice.id}> · `org/repo` · 6 s · <https://")
+
+    await world.alice.says("again", thread=world.cards()[0])
+    await world.passes(4)
+    assert world.card().state == "Working"
+    assert [one.deleted for one in world.openhands.conversations.values()] == [True, False]
+
+
+async def test_a_reply_to_a_deleted_conversation_is_told_that_it_went_nowhere(world: Story) -> None:
+    """Nobody is left to believe that the agent read it."""
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(4)
+    world.openhands.vanish(world.conversation)
+    await world.passes(4)
+    await world.bob.says("and the docs", thread=world.cards()[0])
+
+    assert world.news()[1:] == [
+        "Your message was not sent to the agent. The conversation is gone from OpenHands: deleted, or its sandbox with "
+        "it. Reply `again` to start anew."
+    ]
+
+
+async def test_a_reply_at_the_moment_of_the_deletion_goes_nowhere_aloud(world: Story) -> None:
+    """The conversation goes before the bot has noticed: the reply is marked, and its author told."""
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(4)
+    world.openhands.vanish(world.conversation)
+    said = await world.bob.says("and the docs", thread=world.cards()[0])
+    await world.passes(30)
+
+    gone = "The conversation is gone from OpenHands: deleted, or its sandbox with it. Reply `again` to start anew."
+    assert sorted(world.news()) == sorted(
+        [
+            f"<@{world.alice.id}> ⚠️ Lost\n{gone}",
+            f"<@{world.bob.id}> Your message was not sent to the agent. {gone}",
+        ]
+    )
+    assert reactions(world, said.ts) == ["eyes", "x"]
+
+
+async def test_a_dead_sandbox_is_lost(world: Story) -> None:
+    """A sandbox that is missing can't be woken: better told than waited for."""
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(4)
+    world.openhands.lose_sandbox(world.conversation)
+    await world.passes(4)
+
+    gone = "The conversation is gone from OpenHands: deleted, or its sandbox with it. Reply `again` to start anew."
+    assert world.news() == [f"<@{world.alice.id}> ⚠️ Lost\n{gone}"]
+
+
+async def test_an_agent_that_falls_silent_is_lost_after_two_minutes(world: Story) -> None:
+    """The sandbox runs and nobody in it answers: for two minutes that may be a hiccup."""
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(4)
+    world.openhands.wreck(world.conversation)
+    await world.passes(110)
+    assert world.card().state == "Working"
+
+    await world.passes(30)
+    silent = "The agent has not answered for two minutes, though its sandbox runs. Reply `again` to start anew."
+    assert world.news() == [f"<@{world.alice.id}> ⚠️ Lost\n{silent}"]
+
+
+def reactions(world: Story, ts: str) -> list[str]:
+    message = world.slack.message(world.place("#dev"), ts)
+    assert message is not None
+    return list(message.reactions)

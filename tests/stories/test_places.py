@@ -1,0 +1,238 @@
+"""Whose thread it is: ours, people's, direct messages, groups."""
+
+from tests.conftest import Card, Story
+
+
+async def test_talk_among_people_is_none_of_our_business(world: Story) -> None:
+    """Without a mention, outside our threads, nothing is answered and nothing written down."""
+    said = await world.alice.says("please fix README in org/repo", in_="#dev")
+    await world.bob.says("sure, I will", thread=said)
+    await world.passes(4)
+
+    assert world.posts("#dev") == []
+    assert world.alice.sees() == world.bob.sees() == []
+    assert world.kept() == []
+
+
+async def test_every_reply_below_a_commands_card_steers(world: Story) -> None:
+    """The card's thread is the run's: nobody needs to mention the bot there."""
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(4)
+    [card] = world.cards()
+    reply = await world.bob.says("and the licence too", thread=card)
+    await world.passes(4)
+
+    assert world.conversation.messages == ["fix README", "and the licence too"]
+    assert world.reactions(reply) == ["eyes", "white_check_mark"]
+
+
+async def test_every_reply_below_a_request_steers(world: Story) -> None:
+    """The thread of the mention that started the run is the run's as well."""
+    asked = await world.alice.says("@OpenHands fix README in org/repo", in_="#dev")
+    await world.passes(4)
+    await world.bob.says("and the licence too", thread=asked)
+    await world.passes(4)
+
+    assert world.conversation.messages == ["fix README", "and the licence too"]
+
+
+async def test_a_mention_inside_a_reply_is_no_second_run(world: Story) -> None:
+    """In the run's own thread a mention is a reply like any other, only politer."""
+    asked = await world.alice.says("@OpenHands fix README in org/repo", in_="#dev")
+    await world.passes(4)
+    await world.alice.says("@OpenHands and the licence too", thread=asked)
+    await world.passes(4)
+
+    assert world.conversation.messages == ["fix README", "and the licence too"]
+    assert len(world.cards()) == 1
+
+
+async def test_a_reply_sent_to_the_channel_too_steers_once(world: Story) -> None:
+    """"Also send to channel" makes one message with two places, not two replies."""
+    asked = await world.alice.says("@OpenHands fix README in org/repo", in_="#dev")
+    await world.passes(4)
+    await world.slack.say(world.alice.id, asked.channel, "and the licence too", thread_ts=asked.ts, broadcast=True)
+    await world.passes(4)
+
+    assert world.conversation.messages == ["fix README", "and the licence too"]
+
+
+async def test_a_mention_in_peoples_thread_takes_along_what_they_said(world: Story) -> None:
+    """The agent reads the talk before the mention; the card is a reply in that thread."""
+    talk = await world.bob.says("the build of org/repo is red since noon", in_="#dev")
+    await world.alice.says("looks like the new linter", thread=talk)
+    asked = await world.alice.says("@OpenHands find out why in org/repo", thread=talk)
+    await world.passes(4)
+
+    [card] = world.cards()
+    assert card.thread_ts == talk.ts
+    assert world.card().task == "find out why"
+    assert world.reactions(asked) == ["eyes"]
+    assert world.conversation.messages == [
+        "find out why\n\n"
+        "The task came up in this conversation:\n"
+        f"{world.bob.id}: the build of org/repo is red since noon\n"
+        f"{world.alice.id}: looks like the new linter"
+    ]
+
+
+async def test_of_a_long_talk_the_newest_goes_along(world: Story) -> None:
+    """The last thirty messages at most: what was said just now matters, not how it began."""
+    talk = await world.bob.says("the build is red", in_="#dev")
+    for number in range(1, 121):
+        await world.slack.say(world.bob.id, talk.channel, f"guess {number}", thread_ts=talk.ts)
+    await world.alice.says("@OpenHands find out why in org/repo", thread=talk)
+    await world.passes(4)
+
+    [message] = world.conversation.messages
+    said = message.split("The task came up in this conversation:\n")[1]
+    assert said.split("\n") == [f"{world.bob.id}: guess {number}" for number in range(91, 121)]
+
+
+async def test_in_peoples_thread_only_mentions_steer(world: Story) -> None:
+    """They were talking before the bot came, and go on talking."""
+    talk = await world.bob.says("the build is red", in_="#dev")
+    await world.alice.says("@OpenHands find out why in org/repo", thread=talk)
+    await world.passes(4)
+    chat = await world.bob.says("lunch first?", thread=talk)
+    steer = await world.bob.says("@OpenHands look at the linter", thread=talk)
+    await world.passes(4)
+
+    assert world.conversation.messages[1:] == ["look at the linter"]
+    assert world.reactions(chat) == []
+    assert world.reactions(steer) == ["eyes", "white_check_mark"]
+    assert len(world.cards()) == 1
+
+
+async def test_words_of_a_people_thread_do_not_reach_the_card(world: Story) -> None:
+    """What goes along for the agent was not said to the bot: the card shows the task alone."""
+    talk = await world.bob.says("the build is red", in_="#dev")
+    await world.alice.says("@OpenHands find out why in org/repo", thread=talk)
+    await world.passes(4)
+
+    assert world.card() == Card(
+        "Working",
+        "find out why",
+        (f"Asked by <@{world.alice.id}> · `org/repo` · since <!date^1772442000^{{time}}|09:00 UTC>",),
+    )
+
+
+async def test_aside_is_people_talking(world: Story) -> None:
+    """In our thread a reply that begins with `aside` is left alone: no reaction, no message to the agent."""
+    asked = await world.alice.says("@OpenHands fix README in org/repo", in_="#dev")
+    await world.passes(4)
+    aside = await world.bob.says("aside: do we still need that file?", thread=asked)
+    await world.passes(4)
+
+    assert world.conversation.messages == ["fix README"]
+    assert world.reactions(aside) == []
+    assert world.bob.sees() == []
+    assert world.news() == []
+
+
+async def test_a_direct_message_starts_a_run(world: Story) -> None:
+    """No mention needed there; the card answers in the message's thread, and the end is told there."""
+    asked = await world.alice.says("fix README in org/repo", in_="dm")
+    await world.passes(4)
+    world.openhands.finish(world.conversation, "Fixed it.")
+    await world.passes(4)
+
+    here = asked.channel
+    [card] = world.cards(here)
+    assert card.thread_ts == asked.ts
+    assert world.card(here).state == "Done"
+    assert world.news(here) == [f"<@{world.alice.id}> ✅ Done\nFixed it."]
+    assert world.reactions(asked) == ["eyes", "white_check_mark"]
+    assert world.posts("#dev") == []
+
+
+async def test_a_command_in_direct_messages_is_a_run_like_any_other(world: Story) -> None:
+    """The card is the root there; its replies steer."""
+    here = world.slack.dm(world.alice.id)
+    await world.alice.commands("fix README in org/repo", in_=here)
+    await world.passes(4)
+    [card] = world.cards(here)
+    await world.alice.says("and the licence too", thread=card)
+    await world.passes(4)
+
+    assert card.thread_ts is None
+    assert world.conversation.messages == ["fix README", "and the licence too"]
+
+
+async def test_a_direct_message_without_a_repository_goes_to_the_only_live_run(world: Story) -> None:
+    """People do not open threads in direct messages: what names no repository belongs to what runs."""
+    asked = await world.alice.says("fix README in org/repo", in_="dm")
+    await world.passes(4)
+    more = await world.alice.says("and the licence too", in_="dm")
+    await world.passes(4)
+
+    assert world.conversation.messages == ["fix README", "and the licence too"]
+    assert world.reactions(more) == ["eyes", "white_check_mark"]
+    assert len(world.cards(asked.channel)) == 1
+
+
+async def test_a_direct_message_with_a_repository_is_a_new_run(world: Story) -> None:
+    """Whoever names a repository means a new task, whatever else runs."""
+    asked = await world.alice.says("fix README in org/repo", in_="dm")
+    await world.passes(4)
+    await world.alice.says("fix README in org/other", in_="dm")
+    await world.passes(6)
+
+    assert [one.repository for one in world.openhands.conversations.values()] == ["org/repo", "org/other"]
+    assert len(world.cards(asked.channel)) == 2
+
+
+async def test_with_two_live_runs_a_direct_message_is_not_guessed_at(world: Story) -> None:
+    """It could be meant for either, so it is a request of its own, and asks for its repository."""
+    asked = await world.alice.says("fix README in org/repo", in_="dm")
+    await world.alice.says("fix README in org/other", in_="dm")
+    await world.passes(6)
+    await world.alice.says("and the licence too", in_="dm")
+    await world.passes(4)
+
+    assert [one.messages for one in world.openhands.conversations.values()] == [["fix README"], ["fix README"]]
+    assert [card.text.splitlines()[0] for card in world.cards(asked.channel)] == [
+        "*🛠️ Working*",
+        "*🛠️ Working*",
+        "*❔ Which repository?*",
+    ]
+
+
+async def test_direct_messages_of_two_people_do_not_mix(world: Story) -> None:
+    """One person's live run is no place for another's words."""
+    hers = await world.alice.says("fix README in org/repo", in_="dm")
+    await world.passes(4)
+    his = await world.bob.says("and the licence too", in_="dm")
+    await world.passes(4)
+
+    assert world.conversation.messages == ["fix README"]
+    assert world.card(hers.channel).state == "Working"
+    assert world.card(his.channel).state == "Which repository?"
+
+
+async def test_a_group_direct_message_behaves_like_a_channel(world: Story) -> None:
+    """Several people talk there: only a mention is for the bot, then the thread is the run's."""
+    group = world.slack.group_dm([world.alice.id, world.bob.id])
+    await world.alice.says("shall we fix the README in org/repo?", in_=group)
+    asked = await world.bob.says("@OpenHands fix README in org/repo", in_=group)
+    await world.passes(4)
+    await world.alice.says("and the licence too", thread=asked)
+    await world.passes(4)
+
+    [card] = world.cards(group)
+    assert card.thread_ts == asked.ts
+    assert world.conversation.messages == ["fix README", "and the licence too"]
+
+
+async def test_what_is_edited_or_deleted_later_changes_nothing(world: Story) -> None:
+    """The agent has read it already; an edit is no new request, and a deletion takes nothing back."""
+    asked = await world.alice.says("@OpenHands fix README in org/repo", in_="#dev")
+    await world.passes(4)
+    await world.slack.edit(
+        world.alice.id, asked.channel, asked.ts, world.slack.wire("@OpenHands fix LICENSE in org/repo")
+    )
+    await world.slack.delete(world.alice.id, asked.channel, asked.ts)
+    await world.passes(4)
+
+    assert world.conversation.messages == ["fix README"]
+    assert len(world.cards()) == 1

@@ -1,0 +1,83 @@
+"""The core decides and writes, and nothing else: no waiting, clock, chance, environment, log or library."""
+
+import ast
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LIBRARIES = {"markdown": {"markdown_it"}}
+"""The one library of the core: what reads the agent's Markdown."""
+FORBIDDEN_IMPORTS = frozenset(
+    {"asyncio", "logging", "os", "pathlib", "random", "secrets", "socket", "subprocess", "threading", "time", "uuid"}
+)
+FORBIDDEN_NAMES = frozenset({"environ", "getenv", "now", "open", "print", "today", "utcnow"})
+
+
+def core() -> list[str]:
+    """Name the core modules: from `cards` down in the order of imports."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    layers: list[str] = project["tool"]["importlinter"]["contracts"][0]["layers"]
+    below = layers[layers.index("bot.cards") :]
+    return [module.strip().removeprefix("bot.") for layer in below for module in layer.split("|")]
+
+
+def breaches(source: str, libraries: frozenset[str] = frozenset()) -> list[str]:
+    """List what a core module must not do, in the order of its lines."""
+    allowed = (sys.stdlib_module_names - FORBIDDEN_IMPORTS) | {"bot"} | libraries
+    found: list[tuple[int, str]] = []
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.AsyncFunctionDef() | ast.AsyncFor() | ast.AsyncWith() | ast.Await():
+                found.append((node.lineno, "async"))
+            case ast.Import():
+                found += [(node.lineno, f"import {name.name}") for name in node.names if top(name.name) not in allowed]
+            case ast.ImportFrom() if node.level or top(node.module or "") not in allowed:
+                found.append((node.lineno, f"import {node.module}"))
+            case ast.Attribute() if node.attr in FORBIDDEN_NAMES:
+                found.append((node.lineno, node.attr))
+            case ast.Call(func=ast.Name(id=name)) if name in FORBIDDEN_NAMES:
+                found.append((node.lineno, name))
+            case _:
+                pass
+    return [what for _, what in sorted(found)]
+
+
+def top(module: str) -> str:
+    return module.partition(".")[0]
+
+
+@pytest.mark.parametrize("module", core())
+def test_a_core_module_only_decides(module: str) -> None:
+    """Times and ids are arguments, so every case can be tested and nothing depends on the machine."""
+    source = (ROOT / "bot" / f"{module}.py").read_text(encoding="utf-8")
+    assert breaches(source, frozenset(LIBRARIES.get(module, ()))) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("async def f(): ...", ["async"]),
+        ("async def f():\n await g()", ["async", "async"]),
+        ("import os.path", ["import os.path"]),
+        ("import structlog", ["import structlog"]),
+        ("from uuid import uuid4", ["import uuid"]),
+        ("from . import words", ["import None"]),
+        ("from datetime import datetime\ndatetime.now(UTC)", ["now"]),
+        ("open('file')", ["open"]),
+        ("from bot.model import Run\nimport re\nfrom datetime import datetime", []),
+    ],
+)
+def test_a_breach_is_seen(source: str, found: list[str]) -> None:
+    """The rule itself is tried on what it must catch, and on what it must leave alone."""
+    assert breaches(source) == found
+
+
+def test_every_core_module_must_be_covered_to_the_last_branch() -> None:
+    """`make test` gates the coverage of the same modules."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    [gated] = re.findall(r"^CORE := (.+)$", makefile, re.MULTILINE)
+    assert sorted(gated.split()) == sorted(core())

@@ -1,0 +1,163 @@
+"""`manifest.yml` asks for what the code uses, and for nothing else."""
+
+import ast
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from bot import words
+from bot.app import SCOPES
+from bot.model import TeamId, UserId
+from bot.slack import gateway
+from bot.slack.recognise import Identity, recognise
+
+ROOT = Path(__file__).parents[1]
+MANIFEST: dict[str, Any] = yaml.safe_load((ROOT / "manifest.yml").read_text(encoding="utf-8"))
+US = Identity(TeamId("T1"), UserId("UBOT"), "B1", "https://team.slack.com/")
+
+METHOD = re.compile(r"[a-z]+(\.[a-zA-Z]+)+")
+EVERYWHERE = {"channels", "groups", "im", "mpim"}
+"""Requests come from public and private channels, direct and group direct messages, so each reading takes all four."""
+
+SCOPES_OF_METHODS = {
+    "apps.connections.open": set(),  # the app-level token's own scope, which no manifest grants
+    "auth.test": set(),
+    "chat.postEphemeral": {"chat:write"},
+    "chat.postMessage": {"chat:write"},
+    "chat.update": {"chat:write"},
+    "conversations.history": {f"{kind}:history" for kind in EVERYWHERE},
+    "conversations.info": {f"{kind}:read" for kind in EVERYWHERE},
+    "conversations.list": {"channels:read", "groups:read"},  # public and private channels, looked up by name
+    "conversations.open": {"im:write"},  # with one person
+    "conversations.replies": {f"{kind}:history" for kind in EVERYWHERE},
+    "reactions.add": {"reactions:write"},
+    "users.info": {"users:read"},
+}
+SCOPES_OF_EVENTS = {
+    "app_mention": {"app_mentions:read"},
+    "message.channels": {"channels:history"},
+    "message.groups": {"groups:history"},
+    "message.im": {"im:history"},
+    "message.mpim": {"mpim:history"},
+}
+SCOPES_OF_COMMANDS = {"commands"}
+
+CHANNEL_TYPES = {"message.channels": "channel", "message.groups": "group", "message.im": "im", "message.mpim": "mpim"}
+OTHER_EVENTS = (
+    "app_home_opened",
+    "app_uninstalled",
+    "channel_archive",
+    "channel_id_changed",
+    "file_shared",
+    "link_shared",
+    "member_joined_channel",
+    "member_left_channel",
+    "reaction_added",
+    "reaction_removed",
+    "team_join",
+    "tokens_revoked",
+    "user_change",
+)
+
+
+def methods_used() -> set[str]:
+    """Name the Web API methods the gateway calls: the first argument of each call that looks like one."""
+    source = Path(gateway.__file__).read_text(encoding="utf-8")
+    firsts = (node.args[0] for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call) and node.args)
+    names = (first.value for first in firsts if isinstance(first, ast.Constant) and isinstance(first.value, str))
+    return {name for name in names if METHOD.fullmatch(name)}
+
+
+def sdk_methods_used() -> set[str]:
+    """Name the methods of the SDK's client the gateway calls."""
+    source = Path(gateway.__file__).read_text(encoding="utf-8")
+    return {
+        node.attr
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "self.client" and node.attr != "proxy"
+    }
+
+
+def envelope(event: str) -> dict[str, Any]:
+    """Make what Slack sends for a subscribed event, written by a person who mentions us."""
+    inner = {
+        "type": event.partition(".")[0],
+        "user": "UALICE",
+        "channel": "C0DEV",
+        "ts": "1.000001",
+        "text": "<@UBOT> hi",
+    }
+    if event in CHANNEL_TYPES:
+        inner["channel_type"] = CHANNEL_TYPES[event]
+    return {"type": "event_callback", "event": inner}
+
+
+def asked() -> set[str]:
+    scopes: list[str] = MANIFEST["oauth_config"]["scopes"]["bot"]
+    return set(scopes)
+
+
+def subscribed() -> set[str]:
+    events: list[str] = MANIFEST["settings"]["event_subscriptions"]["bot_events"]
+    return set(events)
+
+
+def test_the_manifest_is_one_slack_takes() -> None:
+    """It is valid against Slack's own schema."""
+    schema = json.loads((ROOT / "tests/schemas/manifest.schema.2.0.0.json").read_text(encoding="utf-8"))
+    problems = [error.message for error in jsonschema.Draft7Validator(schema).iter_errors(MANIFEST)]
+    assert problems == []
+
+
+def test_each_method_is_called_by_the_name_it_is_counted_under() -> None:
+    """The names the budget and the table below know are those of the calls themselves."""
+    assert {name.replace(".", "_") for name in methods_used()} == sdk_methods_used()
+
+
+def test_every_method_and_event_has_its_scopes_written_down() -> None:
+    """A new call or event needs a line in the tables of this file."""
+    assert (methods_used(), subscribed()) == (set(SCOPES_OF_METHODS), set(SCOPES_OF_EVENTS))
+
+
+def test_the_manifest_asks_for_the_scopes_the_code_needs_and_for_no_other() -> None:
+    """Methods, events and the command together need exactly what is asked for."""
+    needed = set.union(*SCOPES_OF_METHODS.values(), *SCOPES_OF_EVENTS.values(), SCOPES_OF_COMMANDS)
+    assert asked() == needed
+
+
+def test_the_scopes_checked_at_start_are_those_of_the_manifest() -> None:
+    """A token of an app made from this manifest passes; one that lacks something is told what."""
+    assert asked() == SCOPES
+
+
+@pytest.mark.parametrize("event", sorted(SCOPES_OF_EVENTS))
+def test_each_subscribed_event_is_read(event: str) -> None:
+    """Nothing is subscribed that nobody handles."""
+    incoming = recognise(envelope(event), US)
+    assert incoming is not None
+    assert (incoming.key, incoming.direct) == ("msg:T1:C0DEV:1.000001", event == "message.im")
+
+
+@pytest.mark.parametrize("event", OTHER_EVENTS)
+def test_an_event_that_is_not_subscribed_has_no_reader(event: str) -> None:
+    """What the code handles is subscribed: a reader for another event would wait for ever."""
+    assert recognise(envelope(event), US) is None
+
+
+def test_the_command_is_the_one_people_are_told() -> None:
+    """Its mentions arrive as ids, and the help text names it."""
+    [command] = MANIFEST["features"]["slash_commands"]
+    assert (command["command"], command["should_escape"]) == ("/openhands", True)
+    assert "`/openhands " in words.help_text()
+
+
+def test_clicks_on_the_link_button_reach_us_over_the_socket() -> None:
+    """Slack warns people who click a button of an app without interactivity; no address of ours is needed for it."""
+    settings = MANIFEST["settings"]
+    assert settings["interactivity"] == {"is_enabled": True}
+    assert settings["socket_mode_enabled"] is True

@@ -1,0 +1,173 @@
+"""Settings: everything that is wrong is said at once, with how to get it right, and no secret is ever shown."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from bot import settings
+from bot.errors import SettingsWrong
+from bot.settings import LogFormat, Settings
+
+TOKENS = {"SLACK_BOT_TOKEN": "xoxb-1-secret", "SLACK_APP_TOKEN": "xapp-1-secret"}
+NO_FILE = "it names no file, and what the bot knows must survive it: write sqlite:///openhands.db"
+HOW = {
+    "SLACK_BOT_TOKEN": "Slack app settings > OAuth & Permissions > Bot User OAuth Token (xoxb-…)",
+    "SLACK_APP_TOKEN": "Slack app settings > Basic Information > App-Level Tokens, scope connections:write (xapp-…)",
+    "SLACK_API_URL": "leave it out, unless you test against a local Slack",
+    "OPENHANDS_BASE_URL": "where people open your OpenHands in the browser",
+    "OPENHANDS_API": "auto finds out what your server speaks; v1 or v0 says it",
+    "DATABASE_URL": "sqlite:///file.db; four slashes begin an absolute path",
+    "POLL_INTERVAL_S": "seconds from 0.05 to 60",
+    "DEFAULT_REPOSITORY": "org/repo",
+    "LOG_LEVEL": "DEBUG, INFO, WARNING or ERROR",
+    "LOG_FORMAT": "console or json",
+}
+
+
+@pytest.fixture(autouse=True)
+def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Start with no setting in the environment, in a folder without `.env`."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def given(monkeypatch: pytest.MonkeyPatch, **values: str) -> None:
+    for name, value in (TOKENS | values).items():
+        monkeypatch.setenv(name, value)
+
+
+def problems() -> tuple[str, ...]:
+    with pytest.raises(SettingsWrong) as wrong:
+        settings.load()
+    return wrong.value.problems
+
+
+def test_two_tokens_are_all_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything else has a default that works."""
+    given(monkeypatch)
+    assert settings.load().model_dump() == {
+        "slack_bot_token": SecretStr("xoxb-1-secret"),
+        "slack_app_token": SecretStr("xapp-1-secret"),
+        "slack_api_url": "https://slack.com/api/",
+        "openhands_api_key": SecretStr(""),
+        "openhands_base_url": "https://app.all-hands.dev",
+        "openhands_api": "auto",
+        "database_url": "sqlite:///openhands.db",
+        "poll_interval_s": 2.0,
+        "notify_channel": None,
+        "default_repository": None,
+        "log_level": "INFO",
+        "log_format": LogFormat.CONSOLE,
+    }
+
+
+def test_every_problem_is_named_at_once() -> None:
+    """Nobody starts the bot once for each missing token."""
+    assert problems() == (
+        f"SLACK_BOT_TOKEN is missing. How to get it: {HOW['SLACK_BOT_TOKEN']}.",
+        f"SLACK_APP_TOKEN is missing. How to get it: {HOW['SLACK_APP_TOKEN']}.",
+    )
+
+
+def test_missing_and_wrong_values_are_named_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One look at the terminal shows all that has to be mended."""
+    monkeypatch.setenv("SLACK_BOT_TOKEN", "xoxb-1")
+    monkeypatch.setenv("LOG_FORMAT", "xml")
+    monkeypatch.setenv("POLL_INTERVAL_S", "0")
+    assert [line.split(" ", 1)[0] for line in problems()] == ["SLACK_APP_TOKEN", "POLL_INTERVAL_S", "LOG_FORMAT"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "what"),
+    [
+        ("SLACK_BOT_TOKEN", "xapp-1", "a bot token begins with xoxb-"),
+        ("SLACK_APP_TOKEN", "xoxb-1", "an app-level token begins with xapp-"),
+        ("SLACK_API_URL", "localhost", "it must begin with https:// (or http:// for a server of your own)"),
+        ("OPENHANDS_BASE_URL", "all-hands.dev", "it must begin with https:// (or http:// for a server of your own)"),
+        ("OPENHANDS_API", "v2", "it must be 'auto', 'v1' or 'v0'"),
+        ("DATABASE_URL", "mysql://bot:hunter2@db/bot", "mysql is not supported: write sqlite:///openhands.db"),
+        ("DATABASE_URL", "openhands.db", "it is no database address: write sqlite:///openhands.db"),
+        ("DATABASE_URL", "sqlite:///:memory:", NO_FILE),
+        ("DATABASE_URL", "sqlite://", NO_FILE),
+        ("POLL_INTERVAL_S", "0", "it must be greater than or equal to 0.05"),
+        ("POLL_INTERVAL_S", "61", "it must be less than or equal to 60"),
+        ("POLL_INTERVAL_S", "2 s", "it must be a valid number, unable to parse string as a number"),
+        ("DEFAULT_REPOSITORY", "repo", "write it as org/repo"),
+        ("LOG_LEVEL", "LOUD", "it must be 'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
+        ("LOG_FORMAT", "xml", "it must be 'console' or 'json'"),
+    ],
+)
+def test_a_wrong_value_is_told_with_how_to_get_it_right(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, what: str
+) -> None:
+    """One line: the name, what is wrong, what to write instead."""
+    given(monkeypatch, **{name: value})
+    assert problems() == (f"{name} is wrong: {what}. How to get it: {HOW[name]}.",)
+
+
+@pytest.mark.parametrize("name", ["SLACK_BOT_TOKEN", "SLACK_APP_TOKEN", "OPENHANDS_BASE_URL", "DATABASE_URL"])
+def test_a_wrong_value_itself_is_never_shown(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A token pasted into the wrong line, or a password in an address, stays out of the terminal and the log."""
+    given(monkeypatch, **{name: "hunter2@secret"})
+    [line] = problems()
+    assert "hunter2" not in line
+
+
+def test_secrets_do_not_show_when_settings_are_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither tokens nor the key are in what a log or a traceback would show."""
+    given(monkeypatch, OPENHANDS_API_KEY="key-secret")
+    found = settings.load()
+    assert "secret" not in f"{found!r} {found} {found.model_dump_json()}"
+
+
+def test_settings_are_read_from_the_file(nothing_set: Path) -> None:
+    """A `.env` in the folder the bot is started in is enough."""
+    lines = [*(f"{name}={value}" for name, value in TOKENS.items()), "NOTIFY_CHANNEL='#agents'", "UNRELATED=1"]
+    (nothing_set / ".env").write_text("\n".join(lines), encoding="utf-8")
+    found = settings.load()
+    assert (found.slack_bot_token.get_secret_value(), found.notify_channel) == ("xoxb-1-secret", "#agents")
+
+
+def test_the_environment_goes_before_the_file(monkeypatch: pytest.MonkeyPatch, nothing_set: Path) -> None:
+    """What a host sets is not overruled by a file left over from a trial."""
+    (nothing_set / ".env").write_text("LOG_LEVEL=DEBUG\nOPENHANDS_API=v0\n", encoding="utf-8")
+    given(monkeypatch, LOG_LEVEL="ERROR")
+    found = settings.load()
+    assert (found.log_level, found.openhands_api) == ("ERROR", "v0")
+
+
+def test_what_is_given_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demo and the tests choose their own servers."""
+    given(monkeypatch, SLACK_API_URL="https://slack.com/api/")
+    assert settings.load(slack_api_url="http://127.0.0.1:1/api/").slack_api_url == "http://127.0.0.1:1/api/"
+
+
+def test_an_empty_value_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines of `.env.example` that were left empty mean the default."""
+    given(monkeypatch, NOTIFY_CHANNEL="", DEFAULT_REPOSITORY="", POLL_INTERVAL_S="")
+    found = settings.load()
+    assert (found.notify_channel, found.default_repository, found.poll_interval_s) == (None, None, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "written", "meant"),
+    [
+        ("slack_api_url", "http://localhost:8080/api", "http://localhost:8080/api/"),
+        ("slack_api_url", "http://localhost:8080/api/", "http://localhost:8080/api/"),
+        ("openhands_base_url", "https://app.all-hands.dev/", "https://app.all-hands.dev"),
+        ("openhands_base_url", "http://localhost:3000", "http://localhost:3000"),
+        ("default_repository", "group/sub/repo", "group/sub/repo"),
+        ("poll_interval_s", "0.5", 0.5),
+        ("database_url", "sqlite+aiosqlite:////data/bot.db", "sqlite+aiosqlite:////data/bot.db"),
+    ],
+)
+def test_values_are_taken_as_people_write_them(
+    monkeypatch: pytest.MonkeyPatch, name: str, written: str, meant: Any
+) -> None:
+    """A slash too many or too few at the end of an address is no mistake."""
+    given(monkeypatch, **{name.upper(): written})
+    assert getattr(settings.load(), name) == meant
