@@ -7,8 +7,8 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 
 from bot.simulator.openhands import Conversation, LocalOpenHands
+from bot.simulator.process import App, app_in
 from bot.simulator.screen import Entry, Feed, Screen, What
 from bot.simulator.slack import LocalSlack
 from bot.simulator.slack.records import Message
@@ -30,10 +31,7 @@ STEP_S = 3.0  # a card is edited every 3 s at most
 START_S = 1.0
 LOOK_S = 0.05
 PATIENCE_S = 60.0  # for each part of the story; far more than it takes, for slow machines
-END_S = 20.0  # the app itself ends within 10 s
 INTERRUPTED = 130
-KEPT = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "TMPDIR", "TZ")
-"""Of this process's environment; a person's own settings and proxies must not reach the app."""
 
 Work = Callable[[LocalOpenHands, Conversation, str], Awaitable[None]]
 """What the agent does with a message."""
@@ -112,37 +110,9 @@ class Stage:
         return [*(what for what, happened in facts.items() if not happened), *broken]
 
 
-class App:
-    """The production app, in a process of its own."""
-
-    def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
-        self._process = process
-        self._log = log
-
-    @property
-    def runs(self) -> bool:
-        return self._process.returncode is None
-
-    @property
-    def log(self) -> str:
-        return self._log.read_text(errors="replace")
-
-    async def end(self) -> int:
-        """Stop it as a host does, and give its exit code."""
-        if self.runs:
-            self._process.terminate()
-        try:
-            return await asyncio.wait_for(self._process.wait(), END_S)
-        except TimeoutError:
-            self._process.kill()
-            return await self._process.wait()
-
-
-@asynccontextmanager
-async def app_in(folder: Path, slack: LocalSlack, openhands: LocalOpenHands) -> AsyncIterator[App]:
-    """Start the app in this folder, so that no `.env` of the person's own is read."""
-    environment = {name: os.environ[name] for name in KEPT if name in os.environ} | {
-        "PYTHONPATH": str(Path(__file__).parents[2]),
+def settings(folder: Path, slack: LocalSlack, openhands: LocalOpenHands) -> dict[str, str]:
+    """Give what the app is told, as an operator would set it."""
+    return {
         "SLACK_BOT_TOKEN": slack.bot_token,
         "SLACK_APP_TOKEN": slack.app_token,
         "SLACK_API_URL": slack.api_url,
@@ -152,16 +122,6 @@ async def app_in(folder: Path, slack: LocalSlack, openhands: LocalOpenHands) -> 
         "NOTIFY_CHANNEL": "#team",
         "POLL_INTERVAL_S": "0.5",
     }
-    log = folder / "bot.log"
-    with log.open("wb") as out:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "bot", "run", cwd=folder, env=environment, stdout=out, stderr=out
-        )
-    app = App(process, log)
-    try:
-        yield app
-    finally:
-        await app.end()
 
 
 async def until(happened: Callable[[], bool], stage: Stage, app: App, patience_s: float) -> bool:
@@ -234,8 +194,9 @@ async def play(console: Console, work: Work = work, *, patience_s: float = PATIE
     await slack.start()
     await openhands.start()
     try:
-        with TemporaryDirectory(prefix="openhands-demo-") as folder:
-            async with app_in(Path(folder), slack, openhands) as app:
+        with TemporaryDirectory(prefix="openhands-demo-") as made:
+            folder = Path(made)
+            async with app_in(folder, settings(folder, slack, openhands)) as app:
                 missing = await tell(stage, app, patience_s)
                 stage.screen.let_go()
                 if talks and not missing:

@@ -43,10 +43,14 @@ async def test_a_transaction_is_committed_whole(database: Database) -> None:
 
 async def test_a_transaction_that_fails_leaves_nothing(database: Database) -> None:
     """An error of ours rises as it is, nothing of the transaction stays, and the next one works."""
-    with pytest.raises(LookupError, match="ours"):
+
+    async def work() -> None:
         async with database.transaction() as tx:
             await runs.add(tx, a_run("one"))
             raise LookupError("ours")
+
+    with pytest.raises(LookupError, match="ours"):
+        await work()
     async with database.transaction() as tx:
         await runs.add(tx, a_run("two"))
     assert await stored(database) == ["two"]
@@ -195,10 +199,14 @@ async def test_a_database_locked_by_another_program_is_an_outage(database: Datab
 
 async def test_a_failing_statement_saves_nothing(database: Database) -> None:
     """An error before the commit is a clear answer."""
-    with pytest.raises(StoreUnavailable) as outage:
+
+    async def work() -> None:
         async with database.transaction() as tx:
             await runs.add(tx, a_run("one"))
             await tx.execute(text("INSERT INTO nowhere VALUES (1)"))
+
+    with pytest.raises(StoreUnavailable) as outage:
+        await work()
     assert (outage.value.perhaps_saved, str(outage.value), await stored(database)) == (False, "nothing was saved", [])
 
 

@@ -84,6 +84,11 @@ def test_news(name: str, snapshot: SnapshotAssertion) -> None:
     acceptable(message)
 
 
+def test_news_without_a_page_has_no_link(snapshot: SnapshotAssertion) -> None:
+    """A run that never got a conversation."""
+    assert cards.news(RUNS["failed: at_capacity"], None) == snapshot
+
+
 @pytest.mark.parametrize("page", [PAGE, None])
 @pytest.mark.parametrize("name", ["done", "question", "hostile"])
 def test_notification(name: str, page: str | None, snapshot: SnapshotAssertion) -> None:

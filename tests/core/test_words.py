@@ -43,6 +43,7 @@ SENTENCES = {
     "runs": words.runs(
         [(a_run(repository="org/repo"), "https://team.slack.com/x"), (a_run(RunState.DONE, task=HOSTILE), None)]
     ),
+    "notification without a repository": words.notification(a_run(RunState.DONE, ended_at=NOW), None, NOW),
     "no run of yours": words.no_run_of_yours(),
     "which run": words.which_run(),
     "stopping": words.stopping(),

@@ -79,14 +79,14 @@ async def test_a_mention_in_peoples_thread_takes_along_what_they_said(world: Sto
 async def test_of_a_long_talk_the_newest_goes_along(world: Story) -> None:
     """The last thirty messages at most: what was said just now matters, not how it began."""
     talk = await world.bob.says("the build is red", in_="#dev")
-    for number in range(1, 121):
+    for number in range(1, 206):
         await world.slack.say(world.bob.id, talk.channel, f"guess {number}", thread_ts=talk.ts)
     await world.alice.says("@OpenHands find out why in org/repo", thread=talk)
     await world.passes(4)
 
     [message] = world.conversation.messages
     said = message.split("The task came up in this conversation:\n")[1]
-    assert said.split("\n") == [f"{world.bob.id}: guess {number}" for number in range(91, 121)]
+    assert said.split("\n") == [f"{world.bob.id}: guess {number}" for number in range(176, 206)]
 
 
 async def test_in_peoples_thread_only_mentions_steer(world: Story) -> None:

@@ -1,0 +1,68 @@
+"""An app between the local servers, in a process of its own that knows of them only by its settings."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+END_S = 20.0  # the bot itself ends within 10 s
+ROOT = Path(__file__).parents[2]
+THE_BOT = ("-m", "bot", "run")
+KEPT = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "TMPDIR", "TZ")
+"""Of this process's environment; a person's own settings and proxies must not reach the app."""
+
+
+class App:
+    """A running app, and what it wrote on its standard streams."""
+
+    def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
+        self._process = process
+        self._log = log
+
+    @property
+    def runs(self) -> bool:
+        return self._process.returncode is None
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    async def end(self) -> int:
+        """Stop it as a host does, and give its exit code; one that does not end is killed."""
+        if self.runs:
+            self._process.terminate()
+        try:
+            return await asyncio.wait_for(self._process.wait(), END_S)
+        except TimeoutError:
+            self._process.kill()
+            return await self._process.wait()
+
+
+@asynccontextmanager
+async def app_in(folder: Path, settings: Mapping[str, str], *, python: Sequence[str] = THE_BOT) -> AsyncIterator[App]:
+    """Run an app until the end of the block, in this folder, so that no `.env` of the person's own is read.
+
+    settings: its environment. python: the arguments of the interpreter.
+    """
+    environment = {name: os.environ[name] for name in KEPT if name in os.environ}
+    log = folder / "app.log"
+    with log.open("wb") as out:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *python,
+            cwd=folder,
+            env=environment | {"PYTHONPATH": str(ROOT)} | settings,
+            stdout=out,
+            stderr=out,
+        )
+    app = App(process, log)
+    try:
+        yield app
+    finally:
+        await app.end()
