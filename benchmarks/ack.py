@@ -31,6 +31,7 @@ from bot.simulator.slack.records import Command  # noqa: E402
 from bot.simulator.world import World  # noqa: E402
 
 KEY = "benchmark-key"
+BARE = (str(ROOT / "benchmarks" / "bare.py"),)
 CALLS_PER_S = 8.0  # what the bot allows itself on OpenHands
 RECORD = b"x" * 4096  # about what one request adds to the database's log
 LOOK_S = 0.002
@@ -88,7 +89,6 @@ class Site:
 @asynccontextmanager
 async def site(folder: Path, openhands: LocalOpenHands, python: Sequence[str], channels: int) -> AsyncIterator[Site]:
     """Run an app on a Slack of its own until the end of the block."""
-    folder.mkdir()
     slack = LocalSlack()
     await slack.start()
     settings = {
@@ -221,7 +221,7 @@ def told(place: Site) -> int:
     )
 
 
-async def measure(folder: Path, size: Size) -> list[str]:
+async def measure(folder: str, size: Size) -> list[str]:
     """Measure everything; give what is lost."""
     openhands = LocalOpenHands(key=KEY)
 
@@ -230,11 +230,11 @@ async def measure(folder: Path, size: Size) -> list[str]:
 
     openhands.agent = finish
     await openhands.start()
+    bares, own = (TemporaryDirectory(dir=folder).name for _ in range(2))
     try:
-        bolt = str(Path(__file__).with_name("bare.py"))
         async with (
-            site(folder / "bare", openhands, [bolt], size.channels) as bare,
-            site(folder / "ours", openhands, THE_BOT, size.channels) as ours,
+            site(Path(bares), openhands, BARE, size.channels) as bare,
+            site(Path(own), openhands, THE_BOT, size.channels) as ours,
         ):
             lost = [*await idle(ours, bare, folder, size.pairs), *await load(ours, openhands, size)]
             rules = [*ours.slack.violations, *openhands.violations]

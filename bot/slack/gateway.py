@@ -37,7 +37,6 @@ PAGE = 200  # items; Slack advises no more
 SEARCH_BACK = timedelta(seconds=60)
 """Slack's clock and ours differ: look for a message from so long before we sent it."""
 CONTEXT_MESSAGES = 30
-CONTEXT_PAGES = 10
 
 
 Fact = TypeVar("Fact", Person, Place)
@@ -239,22 +238,16 @@ class Gateway:
 
     async def spoken(self, channel: ChannelId, thread: MessageTs, before: MessageTs) -> list[Spoken]:
         """Give what people said in a thread before a message, oldest first, the last few only."""
-        said: dict[str, Spoken] = {}  # each page repeats the root
-        cursor: str | None = None
-        for _page in range(CONTEXT_PAGES):  # oldest first, so the last few are on the last page
-            answer = await self._call(
-                "conversations.replies",
-                self.client.conversations_replies(
-                    channel=channel, ts=thread, latest=before, limit=HISTORY_PAGE, cursor=cursor
-                ),
-            )
-            for message in answer.get("messages", []):
-                if not message.get("bot_id") and message["ts"] < before:
-                    said[message["ts"]] = Spoken(message.get("user"), str(message.get("text") or ""), message["ts"])
-            cursor = (answer.get("response_metadata") or {}).get("next_cursor")
-            if not cursor:
-                break
-        return sorted(said.values(), key=lambda one: one.ts)[-CONTEXT_MESSAGES:]
+        where = {"channel": channel, "ts": thread, "latest": before}
+        said: dict[str, Spoken] = {}  # by ts: every page has the thread's root at its head
+        async for message in self._pages(
+            "conversations.replies", self.client.conversations_replies, "messages", **where
+        ):
+            by_people = message.get("subtype") in SAID_BY_PEOPLE and not message.get("bot_id") and "user" in message
+            if by_people and message["ts"] < before:
+                ts = MessageTs(message["ts"])
+                said[ts] = Spoken(UserId(message["user"]), str(message.get("text") or ""), ts)
+        return list(said.values())[-CONTEXT_MESSAGES:]
 
     async def channel_named(self, name: str) -> ChannelId | None:
         """Look a channel up by its name."""
