@@ -51,7 +51,7 @@ format: $(FOR_DEV) ## format the code and mend what can be mended
 	$(BIN)/ruff check --fix
 
 bench: $(FOR_DEV) ## measure how long Slack waits for an acknowledgement
-	@PYTHONPATH=. $(BIN)/python benchmarks/ack.py
+	@$(BIN)/python benchmarks/ack.py
 
 requirements: ## pin what pyproject.toml allows (needs uv); UPGRADE=--upgrade for the newest versions
 	UV_CUSTOM_COMPILE_COMMAND="make requirements" $(COMPILE) $(UPGRADE) -o requirements.txt

@@ -35,6 +35,8 @@ BARE = (str(ROOT / "benchmarks" / "bare.py"),)
 CALLS_PER_S = 8.0  # what the bot allows itself on OpenHands
 RECORD = b"x" * 4096  # about what one request adds to the database's log
 LOOK_S = 0.002
+COUNT_S = 0.2  # between two counts, which take a moment themselves
+WARM_UP = 5  # of both apps: the first requests load what all later ones find there
 PAUSE_S = 0.03  # between two measurements, for what the last one left to do
 GIVES_UP_S = 120.0  # without any progress for so long, what is missing is lost
 PEOPLE = 10
@@ -58,8 +60,10 @@ QUICK = Size(pairs=10, load_s=3, per_s=10, channels=10)
 class Site:
     """A local Slack with people and channels, and an app on it."""
 
-    def __init__(self, slack: LocalSlack, openhands: LocalOpenHands, app: App, channels: int) -> None:
+    def __init__(self, slack: LocalSlack, openhands: LocalOpenHands, app: App, *, channels: int, answers: int) -> None:
+        """answers: so many messages follow the acknowledgement of `help`."""
         self.slack = slack
+        self.answers = answers
         self.app = app
         world = World(slack, openhands)
         people = [world.person(f"person{number}") for number in range(PEOPLE)]
@@ -70,24 +74,26 @@ class Site:
         person, channel = self.people[number % PEOPLE], self.channels[number % len(self.channels)]
         return await self.slack.command(person, channel, text)
 
-    async def until(self, happened: Callable[[], bool]) -> bool:
+    async def until(self, happened: Callable[[], bool], *, look_s: float = LOOK_S) -> bool:
         """Wait; False when the app is gone or too much time has passed."""
         deadline = time.monotonic() + GIVES_UP_S
         while not happened():
             if time.monotonic() > deadline or not self.app.runs:
                 return False
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(look_s)
         return True
 
-    async def ack_ms(self, number: int, answered: Callable[[Command], bool]) -> float | None:
+    async def ack_ms(self, number: int) -> float | None:
         """Measure one acknowledgement while nothing else goes on; None where none came."""
         command = await self.asks(number, "help")
-        await self.until(lambda: command.acked is not None and (command.failed or answered(command)))
+        await self.until(lambda: command.failed or (command.acked is True and len(command.responses) >= self.answers))
         return None if command.ack_seconds is None else command.ack_seconds * 1000
 
 
 @asynccontextmanager
-async def site(folder: Path, openhands: LocalOpenHands, python: Sequence[str], channels: int) -> AsyncIterator[Site]:
+async def site(
+    folder: Path, openhands: LocalOpenHands, *, python: Sequence[str], channels: int, answers: int
+) -> AsyncIterator[Site]:
     """Run an app on a Slack of its own until the end of the block."""
     slack = LocalSlack()
     await slack.start()
@@ -101,7 +107,7 @@ async def site(folder: Path, openhands: LocalOpenHands, python: Sequence[str], c
     }
     try:
         async with app_in(folder, settings, python=python) as app:
-            made = Site(slack, openhands, app, channels)
+            made = Site(slack, openhands, app, channels=channels, answers=answers)
             if not await made.until(lambda: slack.sockets > 0):
                 raise RuntimeError(f"the app does not connect: {app.log}")
             yield made
@@ -123,6 +129,10 @@ def shares(values: Sequence[float]) -> tuple[float, float, float]:
     return cuts[49], cuts[94], cuts[98]
 
 
+def in_ms(values: Sequence[float]) -> list[str]:
+    return [f"{share:.2f}" for share in shares(values)]
+
+
 def row(name: str, values: Sequence[str]) -> str:
     return f"| {name} | {' | '.join(values)} |"
 
@@ -136,25 +146,28 @@ def table(*rows: tuple[str, Sequence[str]]) -> None:
 
 async def idle(ours: Site, bare: Site, folder: Path, pairs: int) -> list[str]:
     """Measure both apps and the disk in turn; give what is lost."""
-    took: dict[str, list[float]] = {"bare Bolt app, acks only": [], "this bot, committed": [], "append and fsync": []}
-    bare_ms, our_ms, fsync_ms = took.values()
+    our_ms: list[float] = []
+    bare_ms: list[float] = []
+    fsync_ms: list[float] = []
     lost = 0
     file = os.open(folder / "record", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     try:
-        for number in range(pairs):
-            for place, times in ((ours, our_ms), (bare, bare_ms)):
-                ack = await place.ack_ms(number, lambda command: bool(command.responses) or place is bare)  # noqa: B023 - called at once
-                lost += ack is None
-                times += [] if ack is None else [ack]
+        for number in range(-WARM_UP, pairs):
+            for place, took in ((ours, our_ms), (bare, bare_ms)):
+                ack_ms = await place.ack_ms(number)
+                lost += ack_ms is None
+                if ack_ms is not None and number >= 0:
+                    took.append(ack_ms)
                 await asyncio.sleep(PAUSE_S)
             fsync_ms.append(disk_ms(file))
     finally:
         os.close(file)
-    rows = [(name, [f"{share:.2f}" for share in shares(times)]) for name, times in took.items()]
     ratios = [mine / theirs for mine, theirs in zip(shares(our_ms), shares(bare_ms), strict=True)]
     table(
         (f"acknowledgement, ms, {pairs} each", ["p50", "p95", "p99"]),
-        *rows,
+        ("bare Bolt app, acks only", in_ms(bare_ms)),
+        ("this bot, committed", in_ms(our_ms)),
+        ("append and fsync", in_ms(fsync_ms)),
         ("this bot / bare", [f"{ratio:.2f}×" for ratio in ratios]),
     )
     return [f"{lost} acknowledgements while idle"] if lost else []
@@ -172,7 +185,7 @@ async def load(ours: Site, openhands: LocalOpenHands, size: Size) -> list[str]:
         commands.append(await ours.asks(number, f"fix number {number} in org/repo"))
     await ours.until(lambda: all(command.acked is not None for command in commands))
     while (so_far := told(ours)) < wanted:
-        if not await ours.until(lambda: told(ours) > so_far):  # noqa: B023 - called at once
+        if not await ours.until(lambda: told(ours) > so_far, look_s=COUNT_S):
             break
     took_s = loop.time() - begun
     kinds = Counter(call.kind for call in openhands.calls[calls_before:])
@@ -221,8 +234,8 @@ def told(place: Site) -> int:
     )
 
 
-async def measure(folder: str, size: Size) -> list[str]:
-    """Measure everything; give what is lost."""
+async def measure(folder: Path, size: Size) -> list[str]:
+    """Measure everything, below a folder with one for each app; give what is lost."""
     openhands = LocalOpenHands(key=KEY)
 
     async def finish(c: Conversation, _text: str) -> None:
@@ -230,11 +243,10 @@ async def measure(folder: str, size: Size) -> list[str]:
 
     openhands.agent = finish
     await openhands.start()
-    bares, own = (TemporaryDirectory(dir=folder).name for _ in range(2))
     try:
         async with (
-            site(Path(bares), openhands, BARE, size.channels) as bare,
-            site(Path(own), openhands, THE_BOT, size.channels) as ours,
+            site(folder / "bare", openhands, python=BARE, channels=size.channels, answers=0) as bare,
+            site(folder / "ours", openhands, python=THE_BOT, channels=size.channels, answers=1) as ours,
         ):
             lost = [*await idle(ours, bare, folder, size.pairs), *await load(ours, openhands, size)]
             rules = [*ours.slack.violations, *openhands.violations]
@@ -247,8 +259,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Measure acknowledgements, idle and under load.")
     parser.add_argument("--quick", action="store_true", help="a few requests only, to see that nothing is lost")
     size = QUICK if parser.parse_args().quick else FULL
-    with TemporaryDirectory(prefix=".bench-", dir=Path.cwd()) as folder:
-        lost = asyncio.run(measure(Path(folder), size))
+    with TemporaryDirectory(prefix=".bench-", dir=Path.cwd()) as made:
+        folder = Path(made)
+        for app in ("bare", "ours"):
+            (folder / app).mkdir()
+        lost = asyncio.run(measure(folder, size))
     for what in lost:
         print(f"lost: {what}")
     return 1 if lost else 0

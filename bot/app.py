@@ -227,15 +227,18 @@ class Bot:
             ) from None
 
     def _remember(self, database: Database, wake: Callable[[], None]) -> Callable[[Incoming], Awaitable[None]]:
+        order = asyncio.Lock()
+
         async def remember(incoming: Incoming) -> None:
-            """Commit a request, if it is for us and new."""
+            """Commit a request, if it is for us and new; messages in the order in which Slack sent them."""
             if self._draining:
                 raise StoreUnavailable(perhaps_saved=False)
-            async with database.reading() as tx:
-                if not await inbox.is_for_us(tx, incoming):
-                    return
-            async with database.transaction(urgent=True) as tx:
-                added = await inbox.add(tx, incoming, self._clock.now())
+            async with order:
+                if inbox.may_be_talk(incoming):
+                    async with database.reading() as tx:
+                        if not await inbox.is_for_us(tx, incoming):
+                            return
+                added = await inbox.add(database, incoming, self._clock.now())
             if added:
                 wake()
 

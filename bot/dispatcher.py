@@ -14,6 +14,7 @@ from bot.effects import Site
 from bot.errors import OpenHandsError, SlackBusy, SlackError, SlackRefused
 from bot.lanes import Lanes
 from bot.model import (
+    Command,
     ConversationId,
     Decision,
     Effect,
@@ -172,12 +173,11 @@ class Dispatcher:
         if incoming.thread_ts is not None and not incoming.mentions_us and not incoming.direct:
             return later(self._clock.now(), self._patience.retry_first_s)  # a card on its way may be this thread's root
         command = commands.parse(text)
+        if len(mine) == 1 and incoming.thread_ts is None and is_meant_for(mine[0], command, text):
+            return await self._reply(row, mine[0], text, person, place)
         if not isinstance(command, Start):
             await self._here(row, command)
             return None
-        alone = incoming.direct and incoming.thread_ts is None and command.repository is None
-        if alone and not command.candidates and len(mine) == 1:
-            return await self._reply(row, mine[0], text, person, place)
         return await self._begin(row, command, person, place)
 
     async def _begin(self, row: InboxRow, command: Start, person: Person, place: Place) -> datetime | None:
@@ -410,6 +410,16 @@ class Dispatcher:
         if saved is not None:
             log.info("run.changed", run=before.id, before=before.state, after=after.state)
             await effects.owe(tx, saved, effect, self._site, self._clock.now())
+
+
+def is_meant_for(run: Run, command: Command, text: str) -> bool:
+    """Tell whether a direct message outside of any thread is for the person's only live run there.
+
+    It is if it names no repository, or nothing else when the run asks for one.
+    """
+    if run.state is RunState.NEEDS_REPOSITORY and commands.repository_answer(text) is not None:
+        return True
+    return isinstance(command, Start) and command.repository is None and not command.candidates
 
 
 def new_conversation() -> ConversationId:

@@ -226,7 +226,7 @@ def choose(
 
 def stop(run: Run, by: UserId, now: datetime) -> Changed:
     """Stop as a person asked: at once where nothing runs, else as soon as OpenHands shows it."""
-    asked = replace(run, stop_by=by, stop_at=now)
+    asked = replace(run, stop_by=run.stop_by or by, stop_at=now)
     match run.state:
         case RunState.NEEDS_REPOSITORY:
             return changed(run, at(asked, RunState.CANCELLED), now)

@@ -37,9 +37,6 @@ from bot.store.outbox import OutboxRow, Owed
 
 log = structlog.get_logger("sender")
 
-STARTS = 2
-"""A start that is nowhere to be found a minute later is posted once more, with the same id."""
-
 WAKES = 8
 """Tries to wake a conversation before its message is given up: with doubling pauses about two minutes."""
 
@@ -96,9 +93,17 @@ class OpenHandsRows:
 
     # --- what they share ----------------------------------------------------------------------------------------
 
-    async def _again(self, row: OutboxRow, at: datetime, *, sent: bool = False) -> None:
+    async def _again(self, row: OutboxRow, at: datetime, *, sent: bool = True) -> None:
+        """Come back later. sent: whether an earlier call may have had its effect stays as the row has it."""
         async with self._database.transaction() as tx:
             await outbox.again(tx, row.seq, at, sent=sent)
+
+    async def _hold(self, row: OutboxRow, run: Run, held: Callable[[Run], bool]) -> None:
+        """Keep a row until the run's next state releases it; one that was released just now goes at once."""
+        at = later(self._clock.now(), self._patience.poll_slowest_s)
+        async with self._database.transaction() as tx:
+            if held(await runs.get(tx, run.id)):
+                await outbox.again(tx, row.seq, at, sent=row.tried_at is not None)
 
     async def _done(self, row: OutboxRow, result: str = "") -> None:
         async with self._database.transaction() as tx:
@@ -121,10 +126,12 @@ class OpenHandsRows:
             await effects.owe(tx, saved, effect, self._site, self._clock.now())
 
     async def _out_of_reach(self, row: OutboxRow, run: Run, err: OpenHandsError) -> None:
-        """Nothing was done, or a look failed: try again, slower and slower, and say so on the card after a while."""
+        """Nothing was done, or a look failed: try again, slower and slower, and say so on the card after a while.
+
+        Whether an earlier call may have had its effect stays as the row has it.
+        """
         now = self._clock.now()
         wait = later(now, err.retry_after_s) if isinstance(err, TooFast) else None
-        sent = row.tried_at is not None
         async with self._database.transaction() as tx:
             fresh = await runs.get(tx, run.id)
             since = fresh.unreachable_since or row.created_at
@@ -132,7 +139,7 @@ class OpenHandsRows:
                 await runs.save(tx, fresh, lifecycle.out_of_reach(fresh, since))
             age = (now - row.created_at).total_seconds()
             pause = min(self._patience.retry_slowest_s, max(self._patience.retry_first_s, age / 4))
-            await outbox.again(tx, row.seq, wait or later(now, pause), sent=sent)
+            await outbox.again(tx, row.seq, wait or later(now, pause), sent=True)
 
     # --- starts -------------------------------------------------------------------------------------------------
 
@@ -151,7 +158,7 @@ class OpenHandsRows:
             else:
                 await self._find_start(row, run, openhands, message, row.tried_at)
         except Unsure:
-            await self._again(row, later(self._clock.now(), self._patience.start_lookups_s[0]), sent=True)
+            await self._again(row, later(self._clock.now(), self._patience.start_lookups_s[0]))
         except CannotTell:
             await self._not_started(row, run, Failed(Reason.START_UNSURE))
         except AtCapacity:
@@ -171,10 +178,15 @@ class OpenHandsRows:
             await self._out_of_reach(row, run, err)
 
     async def _post_start(self, row: OutboxRow, run: Run, openhands: OpenHands, message: str) -> None:
-        address = self._site.thread(run)
-        about = words.about_for_agent(await self._name(run), None if run.private else address)
+        about = words.about_for_agent(await self._name(run), None if run.private else self._site.thread(run))
         await self._trying(row)
-        it = await openhands.start(run, message, about)
+        try:
+            it = await openhands.start(run, message, about)
+        except Unsure:
+            raise
+        except OpenHandsError:  # it surely did not arrive
+            await self._again(row, self._clock.now(), sent=False)
+            raise
         await self._started(row, run, openhands.api, it)
 
     async def _name(self, run: Run) -> str:
@@ -202,7 +214,7 @@ class OpenHandsRows:
             await self._again(
                 row, later(tried_at, min(max(elapsed, age_s + 1), self._patience.start_settled_s)), sent=True
             )
-        elif row.attempts < STARTS:
+        elif (self._clock.now() - row.created_at).total_seconds() < self._patience.unsure_person_s:
             await self._post_start(row, run, openhands, message)
         else:
             await self._not_started(row, run, Failed(Reason.START_UNSURE))
@@ -234,14 +246,12 @@ class OpenHandsRows:
             await self._undeliverable(row, run, follow_up, words.cannot_follow_up(run))
             return
         if lifecycle.holds(run):
-            await self._again(
-                row, later(self._clock.now(), self._patience.poll_slowest_s), sent=row.tried_at is not None
-            )
+            await self._hold(row, run, lifecycle.holds)
             return
         try:
             openhands = await self._openhands()
-            if row.tried_at is not None and follow_up.state is not FollowUpState.WAITING:
-                await self._check(row, run, follow_up, openhands, row.tried_at)
+            if follow_up.state is not FollowUpState.WAITING:  # it went out, and its answer is not known
+                await self._check(row, run, follow_up, openhands, row.tried_at or row.created_at)
             else:
                 await self._deliver(row, run, follow_up, openhands)
         except Unsure:
@@ -252,11 +262,13 @@ class OpenHandsRows:
             else:
                 await self._undeliverable(row, run, follow_up, words.cannot_wake())
         except NotFound:
-            await self._again(row, later(self._clock.now(), self._patience.poll_s))
-            await self._look_soon(run)
+            if run.state in lifecycle.ENDED:
+                await self._gone(row, run, follow_up)
+            else:  # the next look tells whether it is gone
+                await self._again(row, later(self._clock.now(), self._patience.poll_s))
+                await self._look_soon(run)
         except Archived:
-            await self._undeliverable(row, run, follow_up, words.cannot_follow_up(replace(run, reason=Reason.GONE)))
-            await self._look_soon(run)
+            await self._gone(row, run, follow_up)
         except Rejected as err:
             await self._undeliverable(row, run, follow_up, words.follow_up_rejected(err.words))
         except Unsupported:
@@ -327,9 +339,12 @@ class OpenHandsRows:
         elif (now - tried_at).total_seconds() >= self._patience.unsure_person_s:
             await self._ask(row, run, after, now)
             return
+        unsure = after.state is FollowUpState.UNSURE
+        age_s = (now - tried_at).total_seconds() if unsure else 0.0  # each look reads events: slower and slower
+        pause_s = min(self._patience.poll_slowest_s, max(self._patience.poll_s, age_s / 8))
         async with self._database.transaction() as tx:
             await runs.save_follow_up(tx, after)
-            await outbox.again(tx, row.seq, later(now, self._patience.poll_s), sent=after.state is FollowUpState.UNSURE)
+            await outbox.again(tx, row.seq, later(now, pause_s), sent=unsure)
         await self._look_soon(run)
 
     async def _ask(self, row: OutboxRow, run: Run, follow_up: FollowUp, now: datetime) -> None:
@@ -348,11 +363,9 @@ class OpenHandsRows:
             await (await self._openhands()).resume(run)
         except OpenHandsError as err:
             if isinstance(err, (NotFound, Archived, Unsupported, Rejected)):
-                async with self._database.transaction() as tx:
-                    fresh = await runs.get(tx, run.id)
+                async with self._database.reading() as tx:
                     follow_up = await runs.get_follow_up(tx, row.id)
-                    await self._save(tx, fresh, lifecycle.gone(fresh, now))
-                await self._undeliverable(row, run, follow_up, words.cannot_follow_up(replace(run, reason=Reason.GONE)))
+                await self._gone(row, run, follow_up)
                 return
             await self._out_of_reach(row, run, err)
             return
@@ -361,6 +374,14 @@ class OpenHandsRows:
             await self._save(tx, fresh, lifecycle.woken(fresh, now))
             await outbox.again(tx, row.seq, retry_at(row.attempts + 1, now, self._patience), sent=False)
         self._wake_poller()
+
+    async def _gone(self, row: OutboxRow, run: Run, follow_up: FollowUp) -> None:
+        """Give a follow-up back whose conversation is there no more; the run is lost with it."""
+        async with self._database.transaction() as tx:
+            fresh = await runs.get(tx, run.id)
+            lost, effect = lifecycle.gone(fresh, self._clock.now())
+            await self._save(tx, fresh, (lost, effect))
+        await self._undeliverable(row, lost, follow_up, words.cannot_follow_up(lost))
 
     async def _undeliverable(self, row: OutboxRow, run: Run, follow_up: FollowUp, text: str) -> None:
         """Close a follow-up the agent will never get, and tell its author."""
@@ -382,8 +403,8 @@ class OpenHandsRows:
         if run.stop_by is None or run.state in lifecycle.ENDED:
             await self._done(row, "over")
             return
-        if run.state is RunState.STARTING:
-            await self._again(row, later(self._clock.now(), self._patience.poll_slowest_s))
+        if is_starting(run):
+            await self._hold(row, run, is_starting)
             return
         try:
             await (await self._openhands()).stop(run)
@@ -404,3 +425,7 @@ class OpenHandsRows:
         else:
             await self._done(row)
             await self._look_soon(run)
+
+
+def is_starting(run: Run) -> bool:
+    return run.state is RunState.STARTING

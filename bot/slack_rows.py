@@ -14,7 +14,7 @@ from bot.effects import Site
 from bot.errors import SlackBusy, SlackError, SlackLocked, SlackRefused, SlackUnavailable, SlackUnsure
 from bot.model import ChannelId, MessageTs, Run, RunId, RunState, UserId
 from bot.pacing import Patience, later, retry_at
-from bot.slack.gateway import Gateway
+from bot.slack.gateway import Gateway, Posted
 from bot.store import outbox, runs
 from bot.store.database import Database
 from bot.store.outbox import OutboxRow, Owed
@@ -97,7 +97,7 @@ class SlackRows:
 
     async def _posted(
         self, row: OutboxRow, channel: ChannelId, message: Message, thread: MessageTs | None
-    ) -> MessageTs | None:
+    ) -> Posted | None:
         """Post once: after an answer that got lost, look for the message before posting again.
 
         None: not found yet, and too early to be sure that it never arrived.
@@ -123,8 +123,8 @@ class SlackRows:
 
     async def _card(self, row: OutboxRow) -> None:
         run = await self._run(row)
-        ts = await self._posted(row, run.channel, cards.card(run, self._site.page(run)), run.thread_ts)
-        if ts is None:
+        posted = await self._posted(row, run.channel, cards.card(run, self._site.page(run)), run.thread_ts)
+        if posted is None:
             return
         now = self._clock.now()
         shown = run.version if row.tried_at is None else 0  # a card found again may be an older one
@@ -132,15 +132,15 @@ class SlackRows:
             fresh = await runs.get(tx, run.id)
             after = replace(
                 fresh,
-                card_ts=ts,
-                thread_ts=fresh.thread_ts or ts,
+                card_ts=posted.ts,
+                thread_ts=posted.thread or posted.ts,
                 card_version=shown,
                 card_at=now,
                 cards=fresh.cards + 1,
             )
             await runs.save(tx, fresh, after)
-            if fresh.thread_ts is None:
-                await runs.own_thread(tx, after, ts, every_reply=True)
+            if posted.thread is None:
+                await runs.own_thread(tx, after, posted.ts, every_reply=True)
             if after.state is RunState.STARTING:
                 await effects.owe_start(tx, after, now)
             await outbox.done(tx, row.seq, now)

@@ -132,9 +132,8 @@ class Story(World):
         if bot is None or bot.dispatcher is None or bot.sender is None:
             return self.slack.idle and self.openhands.idle
         ours = 3 + len(bot.dispatcher.lanes.under_way) + len(bot.sender.lanes.under_way)
-        return (
-            self.clock.resting() >= ours and self.slack.idle and self.openhands.idle and self.slack.sockets > 0
-        )
+        resting = self.clock.resting() + self.openhands.timers.parked  # a call may wait for the agent, and thus for time
+        return resting >= ours and self.slack.idle and self.openhands.idle and self.slack.sockets > 0
 
     async def settles(self) -> None:
         """Wait, in real time, until nothing is left to do before the clock moves."""

@@ -36,7 +36,7 @@ class OpenHands(Protocol):
         """Look whether a start whose answer was lost arrived; None: not (yet) there.
 
         since: our clock just before the first try. Raises `CannotTell` where this server can't show it, or shows
-        several that could be it.
+        several that could be it; any other error is no answer, and nothing may be started on it.
         """
         ...
 
@@ -51,7 +51,8 @@ class OpenHands(Protocol):
     async def read(self, run: Run, seen: Seen) -> Seen:
         """Add the words of this turn, its progress and pull requests to a look at the same run.
 
-        Only events newer than `run.turn_after` count, and only those after the newest message of a person.
+        Only events newer than `run.turn_after` count, and only those after the newest message of a person; what waits
+        for approval is whatever stands unanswered. Asleep, missing or gone, a turn that had ended still has its words.
         """
         ...
 
@@ -63,7 +64,7 @@ class OpenHands(Protocol):
         """Send a message to the agent.
 
         Raises `Asleep` (wake it first), `NotFound` (not ready yet, or deleted), `Archived`, `Rejected`,
-        `Unsupported` (this server takes none).
+        `Unsupported` (this server takes none). While it waits for approval a message would count as approval (V1).
         """
         ...
 

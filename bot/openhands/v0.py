@@ -48,11 +48,6 @@ CLOCKS_AGREE = timedelta(seconds=2)  # what was created earlier than this before
 _WORDLESS = frozenset({Phase.STARTING, Phase.START_FAILED})
 
 
-def with_branch(message: str, branch: str | None) -> str:
-    """Say the branch in the message: this API has no field for it."""
-    return message if branch is None else f"{message}\n\nWork on the branch {branch}."
-
-
 class V0:
     """`OpenHands` on V0. In memory only: the events read so far, and which calls the server has."""
 
@@ -182,6 +177,7 @@ class V0:
             phase=phase,
             last=last,
             blind=blind,
+            cost=story.cost if story else None,
             pull_requests=numbered_pull_requests(
                 conversation.pr_number or (), run.repository, conversation.git_provider
             ),

@@ -10,7 +10,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from bot.model import Phase
 from bot.openhands.events import Event, Kind, words_of
 
-STORY_LENGTH = 1_000  # events of one turn that are kept; older ones decide nothing
+STORY_LENGTH = 200  # events that are kept; what a turn ended with is among its newest
 
 
 class Started0(BaseModel):
@@ -65,6 +65,10 @@ class _Extras(BaseModel):
     reason: str | None = None
 
 
+class _Metrics(BaseModel):
+    accumulated_cost: float | None = None
+
+
 class _RawEvent(BaseModel):
     id: int
     source: str | None = None
@@ -74,6 +78,7 @@ class _RawEvent(BaseModel):
     cause: int | None = None
     args: _Args = _Args()
     extras: _Extras = _Extras()
+    llm_metrics: _Metrics | None = None
 
 
 _FAILED_STATES = frozenset({"error", "rate_limited"})
@@ -83,11 +88,12 @@ _RISKS = {0: "LOW", 1: "MEDIUM", 2: "HIGH"}
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """One event, and the agent's state if it tells one."""
+    """One event, and the agent's state and the cost so far (USD) if it tells them."""
 
     number: int
     event: Event
-    state: str | None
+    state: str | None = None
+    cost: float | None = None
 
 
 def told(value: Any) -> Told | None:
@@ -96,9 +102,10 @@ def told(value: Any) -> Told | None:
         raw = _RawEvent.model_validate(value)
     except ValidationError:
         number = value.get("id") if isinstance(value, dict) else None
-        return Told(number, Event(id=str(number), kind=Kind.OTHER), None) if isinstance(number, int) else None
+        return Told(number, Event(id=str(number), kind=Kind.OTHER)) if isinstance(number, int) else None
     state = raw.extras.agent_state if raw.observation == "agent_state_changed" else None
-    return Told(raw.id, _event(raw, state), state and state.lower())
+    cost = raw.llm_metrics.accumulated_cost if raw.llm_metrics else None
+    return Told(raw.id, _event(raw, state), state and state.lower(), cost)
 
 
 def _event(raw: _RawEvent, state: str | None) -> Event:
@@ -138,20 +145,21 @@ class Story:
     state: str = ""
     """The agent's newest state; empty before the first."""
     events: Sequence[Event] = ()
-    """Newest first, back to the newest message of a person."""
+    """Newest first."""
+    cost: float | None = None
+    """USD; None before the first event that tells it."""
 
     def on(self, values: Iterable[Any]) -> "Story":
         """Read on. Repeats change nothing."""
-        next_id, state, events = self.next_id, self.state, list(reversed(self.events))
+        next_id, state, cost, events = self.next_id, self.state, self.cost, list(reversed(self.events))
         for one in filter(None, map(told, values)):
             if one.number < next_id:
                 continue
             next_id = one.number + 1
             state = one.state or state
-            if one.event.kind is Kind.MESSAGE:
-                events.clear()
+            cost = cost if one.cost is None else one.cost
             events.append(one.event)
-        return Story(next_id, state, tuple(reversed(events[-STORY_LENGTH:])))
+        return Story(next_id, state, tuple(reversed(events[-STORY_LENGTH:])), cost)
 
     @property
     def loading(self) -> bool:

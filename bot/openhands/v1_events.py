@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from bot.errors import OpenHandsError, Unavailable, Unreadable
+from bot.errors import OpenHandsError, Unavailable
 from bot.model import ConversationId
 from bot.openhands.events import Event
 from bot.openhands.http import SESSION_HEADER, Http, origin, read_as
@@ -72,9 +72,9 @@ class EventReader:
             return None
         try:
             return await self._agent_page(known, limit)
-        except (Unavailable, Unreadable):
+        except Unavailable:
             self._resting.put(server, later(self._http.clock.now(), AGENT_REST_S))
-        except OpenHandsError:  # a key that has changed since, a sandbox that was replaced: the next look tells
+        except OpenHandsError:  # a key that has changed since, another server in its place: the next look tells
             pass
         return None
 

@@ -57,7 +57,7 @@ async def app_in(folder: Path, settings: Mapping[str, str], *, python: Sequence[
             sys.executable,
             *python,
             cwd=folder,
-            env=environment | {"PYTHONPATH": str(ROOT)} | settings,
+            env=environment | {"PYTHONPATH": str(ROOT), **settings},
             stdout=out,
             stderr=out,
         )

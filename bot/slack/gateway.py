@@ -51,6 +51,15 @@ class Spoken:
     ts: MessageTs
 
 
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """Where a message of ours is."""
+
+    ts: MessageTs
+    thread: MessageTs | None
+    """The root of the thread it is in; None for a root, as it becomes where the thread asked for is gone."""
+
+
 class Gateway:
     """Slack's Web API as the bot uses it. Raises only `SlackError`s."""
 
@@ -119,7 +128,7 @@ class Gateway:
 
     async def post(
         self, channel: ChannelId, message: Message, row: RowId, *, thread: MessageTs | None = None
-    ) -> MessageTs:
+    ) -> Posted:
         """Post a message that carries its outbox row's id. After `SlackUnsure`, look with `find` before repeating."""
         answer = await self._call(
             "chat.postMessage",
@@ -135,11 +144,14 @@ class Gateway:
                 unfurl_media=False,
             ),
         )
-        return MessageTs(answer["ts"])
+        stored = answer.get("message")
+        return Posted(
+            MessageTs(answer["ts"]), stored.get("thread_ts", thread) if isinstance(stored, Mapping) else thread
+        )
 
     async def find(
         self, channel: ChannelId, row: RowId, bot: str, *, thread: MessageTs | None, since: datetime
-    ) -> MessageTs | None:
+    ) -> Posted | None:
         """Look for a message of ours by its row's id, among those since a moment before it was sent."""
         oldest = f"{(since - SEARCH_BACK).timestamp():.6f}"
         where = {"channel": channel, "oldest": oldest, "include_all_metadata": True}
@@ -151,7 +163,7 @@ class Gateway:
         async for message in messages:
             payload = (message.get("metadata") or {}).get("event_payload") or {}
             if payload.get("id") == row and message.get("bot_id") == bot:
-                return MessageTs(message["ts"])
+                return Posted(MessageTs(message["ts"]), message.get("thread_ts", thread))
         return None
 
     async def update(self, channel: ChannelId, ts: MessageTs, message: Message) -> None:

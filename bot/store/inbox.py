@@ -10,6 +10,7 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.model import Incoming, IncomingKind
+from bot.store.database import Database
 from bot.store.rows import from_row, to_row
 from bot.store.tables import inbox, outbox, threads
 
@@ -39,13 +40,18 @@ def lane(incoming: Incoming) -> str:
     return f"{incoming.channel}:{incoming.thread}"
 
 
+def may_be_talk(incoming: Incoming) -> bool:
+    """Tell what only `is_for_us` can decide: a message between people that does not mention us."""
+    return not (incoming.kind is IncomingKind.COMMAND or incoming.mentions_us or incoming.direct)
+
+
 async def is_for_us(connection: AsyncConnection, incoming: Incoming) -> bool:
     """Tell talk from requests: one look-up for a reply that does not mention us, none for anything else.
 
     Such a reply is kept when its thread is ours, when its root is a request not looked at yet, or when a first card
     is owed in that channel right now and may turn out to be its root: then the dispatcher decides.
     """
-    if incoming.kind is IncomingKind.COMMAND or incoming.mentions_us or incoming.direct:
+    if not may_be_talk(incoming):
         return True
     if incoming.thread_ts is None:
         return False
@@ -74,20 +80,30 @@ async def card_owed(connection: AsyncConnection, channel: str) -> bool:
     return bool((await connection.execute(select(literal(1)).where(first_card_owed(channel)))).first())
 
 
-async def add(connection: AsyncConnection, incoming: Incoming, now: datetime) -> bool:
-    """Write a request down; False when it was there already."""
-    added = await connection.execute(
+async def add(database: Database, incoming: Incoming, now: datetime) -> bool:
+    """Write a request down, before everything else that waits; False when it was there already."""
+    added = await database.write_down(
         insert(inbox)
-        .values(key=incoming.key, lane=lane(incoming), payload=to_row(incoming), received_at=now, next_at=now)
+        .values(
+            key=incoming.key,
+            lane=lane(incoming),
+            position=incoming.ts or "",
+            payload=to_row(incoming),
+            received_at=now,
+            next_at=now,
+        )
         .on_conflict_do_nothing(index_elements=["key"])
     )
-    return added.rowcount == 1
+    return added == 1
 
 
 async def due(connection: AsyncConnection, now: datetime, busy: Collection[str], limit: int) -> Sequence[InboxRow]:
     """Give the first open row of each lane that is not busy and may be tried now, oldest first."""
     earlier = inbox.alias()
-    waits = exists().where(earlier.c.lane == inbox.c.lane, earlier.c.done_at.is_(None), earlier.c.seq < inbox.c.seq)
+    before = (earlier.c.position < inbox.c.position) | (
+        (earlier.c.position == inbox.c.position) & (earlier.c.seq < inbox.c.seq)
+    )
+    waits = exists().where(earlier.c.lane == inbox.c.lane, earlier.c.done_at.is_(None), before)
     found = await connection.execute(
         select(inbox)
         .where(inbox.c.done_at.is_(None), inbox.c.next_at <= now, inbox.c.lane.not_in(busy), ~waits)

@@ -24,6 +24,7 @@ from bot.store.tables import follow_ups, runs, threads
 
 UNSEEN = frozenset(
     {
+        "thread_ts",
         "request_ts",
         "card_ts",
         "api",
@@ -187,7 +188,9 @@ async def latest_in(connection: AsyncConnection, channel: ChannelId, limit: int)
 async def used_in(connection: AsyncConnection, channel: ChannelId, repository: str) -> bool:
     """Tell whether a run in this place ever used this repository."""
     found = await connection.execute(
-        select(runs.c.id).where(runs.c.channel == channel, func.lower(runs.c.repository) == repository.lower()).limit(1)
+        select(runs.c.id)
+        .where(runs.c.channel == channel, func.lower(runs.c.repository) == func.lower(repository))
+        .limit(1)
     )
     return found.first() is not None
 

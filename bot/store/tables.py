@@ -46,6 +46,7 @@ inbox = Table(
     Column("seq", Integer, primary_key=True, autoincrement=True),
     Column("key", String(255), nullable=False, unique=True),
     Column("lane", String(255), nullable=False),  # the thread it belongs to: its rows go in order
+    Column("position", String(32), nullable=False),  # the message's ts: order within the lane, however it arrived
     Column("payload", JSON),  # an Incoming; null once done
     Column("received_at", UtcTime, nullable=False),
     Column("attempts", Integer, nullable=False, server_default="0"),

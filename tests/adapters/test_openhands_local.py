@@ -152,14 +152,14 @@ async def test_a_v1_repository_that_cannot_be_opened_fails_the_start() -> None:
         assert (seen.phase, seen.last) == (Phase.START_FAILED, Failed(Reason.REPOSITORY))
 
 
-async def test_a_full_account_is_told() -> None:
+@pytest.mark.parametrize("api", ["v1", "v0"])
+async def test_a_full_account_is_told(api: Any) -> None:
     """On both APIs."""
-    for api in ("v1", "v0"):
-        local = LocalOpenHands(api=api, limit=1)
-        async with connected(local) as openhands:
-            await ready(local, openhands)
-            with pytest.raises(errors.AtCapacity):
-                await openhands.start(a_run(str(uuid4())), "another", "")
+    local = LocalOpenHands(api=api, limit=1)
+    async with connected(local) as openhands:
+        await ready(local, openhands)
+        with pytest.raises(errors.AtCapacity):
+            await openhands.start(a_run(str(uuid4())), "another", "")
 
 
 @pytest.mark.parametrize("header", ["bearer", "session"])
@@ -173,6 +173,15 @@ async def test_either_header_for_the_key_works(api: Any, header: Any) -> None:
         with pytest.raises(errors.Unauthorised):
             await connect(wrong, "auto")
         await wrong.aclose()
+
+
+async def test_a_server_on_this_machine_is_reached_past_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A company's proxy could not reach it."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    async with connected(LocalOpenHands()) as openhands:
+        assert await openhands.look([a_run(str(uuid4()))]) != {}
 
 
 async def test_a_v0_run_is_followed_from_start_to_end() -> None:

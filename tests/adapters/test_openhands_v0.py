@@ -1,5 +1,6 @@
 """V0 against recorded answers: what the guide says, and what newer servers of it have besides."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -11,7 +12,7 @@ import pytest
 
 from bot import errors
 from bot.model import Api, ConversationId, Failed, Finish, Phase, Reason, Run, RunState, Said, Seen, Started, Wants
-from bot.openhands.v0 import V0, with_branch
+from bot.openhands.v0 import V0
 from tests.adapters.recorded import BASE, NOON, JumpingClock, Wire, a_run, client, exchange, response_of
 
 LIST = "/api/conversations"
@@ -57,6 +58,7 @@ async def see(openhands: V0, run: Run) -> Seen:
 
 
 RUN = a_run(NAME)
+AT_WORK = events_of("v0-start.06")[:8]
 
 
 # --- start ------------------------------------------------------------------------------------------------------
@@ -73,12 +75,6 @@ async def test_a_start_sends_the_guides_two_fields_and_no_other(name: str, repos
         started = await openhands.start(run, recording["request"]["initial_user_msg"], "asked in Slack")
     assert wire.bodies == [recording["request"]]
     assert started == Started(conversation_id=ConversationId(recording["response"]["conversation_id"]))
-
-
-def test_a_branch_is_a_sentence_in_the_message() -> None:
-    """There is no field for it."""
-    assert with_branch("fix it", "dev") == "fix it\n\nWork on the branch dev."
-    assert with_branch("fix it", None) == "fix it"
 
 
 GUIDE = {"error": "AuthenticationError", "message": "Invalid API key"}
@@ -394,6 +390,18 @@ async def test_old_news_does_not_end_a_new_turn() -> None:
     assert (seen.phase, seen.last) == (Phase.ENDED, None)
 
 
+async def test_the_cost_is_what_the_newest_event_tells() -> None:
+    """The status has none; a recorded run with a scripted model costs nothing."""
+    costly = {"id": 11, "llm_metrics": {"accumulated_cost": 0.12}}
+    events = events_of("v0-start.06")
+    wire = server("RUNNING", events[:3])
+    wire.then("GET", f"{ONE}/events", told(events[3:]), query={"start_id": 3, "limit": 100})
+    wire.then("GET", f"{ONE}/events", told([costly, {"id": 12}]), query={"start_id": 11, "limit": 100})
+    async with v0(wire) as openhands:
+        costs = [(await see(openhands, RUN)).cost, (await see(openhands, RUN)).cost, (await see(openhands, RUN)).cost]
+    assert costs == [None, 0.0, 0.12]
+
+
 async def test_pull_requests_come_from_both_the_status_and_the_words() -> None:
     """As on V1."""
     finish = {
@@ -423,6 +431,19 @@ async def test_a_server_without_events_tells_only_whether_it_runs(
             await openhands.heard(RUN, "x", None)
     assert seen == [Seen(asked_at=NOON, phase=phase, last=last, blind=True)] * 2  # type: ignore[arg-type]
     assert wire.calls == [f"GET {ONE}", f"GET {ONE}/events", *[f"GET {ONE}"] * 2, f"GET {ONE}/events"]
+
+
+async def test_a_server_that_has_events_is_not_taken_for_blind_later() -> None:
+    """A web page in their place, while it is being replaced, is a failure like others."""
+    wire = server("RUNNING", AT_WORK)
+    wire.then("GET", f"{ONE}/events", PAGE, query={"start_id": 8, "limit": 100})
+    wire.then("GET", f"{ONE}/events", told([]), query={"start_id": 8, "limit": 100})
+    async with v0(wire) as openhands:
+        await openhands.look([RUN])
+        with pytest.raises(errors.Unreadable):
+            await openhands.look([RUN])
+        seen = await see(openhands, RUN)
+    assert (seen.phase, seen.blind) == (Phase.WORKING, False)
 
 
 async def test_events_missing_for_one_conversation_are_not_missing_for_all() -> None:
@@ -464,14 +485,32 @@ async def test_one_conversation_that_cannot_be_asked_costs_the_others_nothing() 
 
 
 async def test_when_openhands_is_out_of_reach_the_rest_is_not_waited_for() -> None:
-    """Four are asked at the same time, no more."""
+    """It would fare no better."""
     wire = Wire()
     for number in range(20):
         wire.then("GET", f"{LIST}/{number}", httpx.ConnectError("refused"))
     async with v0(wire) as openhands:
         with pytest.raises(errors.Unavailable):
             await openhands.look([a_run(str(number)) for number in range(20)])
-    assert 1 <= len(wire.calls) <= 4
+    assert len(wire.calls) == 1
+
+
+async def test_four_conversations_are_asked_at_the_same_time() -> None:
+    """There are no batches, and one that hangs must not hold up all."""
+    under_way: set[str] = set()
+    most = 0
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        nonlocal most
+        under_way.add(request.url.path)
+        most = max(most, len(under_way))
+        await asyncio.sleep(0.001)
+        under_way.remove(request.url.path)
+        return httpx.Response(200, content="null")
+
+    async with v0(httpx.MockTransport(answer)) as openhands:
+        assert len(await openhands.look([a_run(str(number)) for number in range(20)])) == 20
+    assert most == 4
 
 
 async def test_more_events_than_fit_in_one_go_are_read_on_next_time() -> None:
@@ -492,8 +531,6 @@ async def test_more_events_than_fit_in_one_go_are_read_on_next_time() -> None:
 
 
 # --- messages ---------------------------------------------------------------------------------------------------
-
-AT_WORK = events_of("v0-start.06")[:8]
 
 
 async def test_a_message_goes_to_the_agent() -> None:

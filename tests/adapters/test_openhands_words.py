@@ -71,6 +71,7 @@ async def read(wire: Wire, phase: Phase, run: Run = RUN, **changes: Any) -> Seen
         (("interrupted.05",), None),
         (("failed-model.02", "finished.21"), None),
         (("stuck.03",), None),
+        (("stuck.03", "finished.21"), None),
         ((), None),
     ],
 )
@@ -220,12 +221,34 @@ async def test_the_agent_server_gets_the_sessions_key_only() -> None:
     assert "Authorization" not in asked.headers
 
 
+async def test_the_key_of_the_latest_look_is_used() -> None:
+    """It changes when a sandbox wakes up; nothing is asked twice for it."""
+    wire = Wire().then("GET", "/api/v1/app-conversations", entry(session_api_key="old"), query={"ids": NAME})
+    wire.then("GET", "/api/v1/app-conversations", entry(session_api_key="new"), query={"ids": NAME})
+    wire.then("GET", AGENT_EVENTS, page(FINISH), query=QUERY)
+    http = client(wire)
+    openhands = V1(http)
+    await openhands.look([RUN])
+    looked = await openhands.look([RUN])
+    await openhands.read(RUN, looked[RUN.id])
+    await http.aclose()
+    assert [request.headers.get("X-Session-API-Key") for request in wire.requests] == [None, None, "new"]
+
+
 async def test_older_pages_are_read_until_the_turn_is_settled() -> None:
     """Events that shift to the next page meanwhile are not counted twice."""
     error = recorded_events("failed-model.02")[0]
     wire = wire_with({"id": "1"}, {"id": "2"}, more="p2")
     wire.then("GET", AGENT_EVENTS, page({"id": "2"}, error, more="p3"), query={**QUERY, "page_id": "p2"})
     assert (await read(wire, Phase.ERROR)).last == Failed(Reason.MODEL_REFUSED, "The scripted model was told to fail.")
+
+
+async def test_what_waits_for_approval_is_searched_for_past_a_message() -> None:
+    """A message that did not run leaves it waiting."""
+    wire = wire_with(MESSAGE, more="p2")
+    wire.then("GET", AGENT_EVENTS, page(ASKS), query={**QUERY, "page_id": "p2"})
+    wanted = (await read(wire, Phase.WANTS_APPROVAL)).last
+    assert wanted == Wants(ASKS["id"], "terminal", "echo step 1", "HIGH")
 
 
 async def test_older_pages_of_the_copy_are_read_too() -> None:
@@ -250,14 +273,13 @@ async def test_pages_are_bounded() -> None:
 # --- anchors and what arrived -----------------------------------------------------------------------------------
 
 
-async def test_the_newest_event_is_the_anchor() -> None:
+@pytest.mark.parametrize(("events", "name"), [([{"id": "newest"}], "newest"), ([], None)])
+async def test_the_newest_event_is_the_anchor(events: list[Any], name: str | None) -> None:
     """None where there are no events."""
-    for events, name in (([{"id": "newest"}], "newest"), ([], None)):
-        wire = Wire().then("GET", "/api/v1/app-conversations", entry(), query={"ids": NAME})
-        wire.then("GET", AGENT_EVENTS, page(*events), query={**QUERY, "limit": 1})
-        http = client(wire)
-        assert await V1(http).last_event(RUN) == name
-        await http.aclose()
+    wire = Wire().then("GET", "/api/v1/app-conversations", entry(), query={"ids": NAME})
+    http = client(wire.then("GET", AGENT_EVENTS, page(*events), query={**QUERY, "limit": 1}))
+    assert await V1(http).last_event(RUN) == name
+    await http.aclose()
 
 
 def message(text: str, name: str = "m") -> dict[str, Any]:

@@ -73,9 +73,10 @@ async def test_the_migrations_make_the_tables_of_the_code(tmp_path: Path) -> Non
 async def test_a_filled_database_is_opened_again(tmp_path: Path) -> None:
     """A restart finds what was committed; migrating again changes nothing."""
     run, asked = a_run(), a_message("1.000001", mentions_us=True)
-    async with opened(tmp_path) as database, database.transaction() as tx:
-        await runs.add(tx, run)
-        await inbox.add(tx, asked, NOW)
+    async with opened(tmp_path) as database:
+        async with database.transaction() as tx:
+            await runs.add(tx, run)
+        await inbox.add(database, asked, NOW)
 
     async with opened(tmp_path) as database, database.reading() as tx:
         found = await runs.get(tx, run.id), [row.incoming for row in await inbox.due(tx, NOW, [], 10)]

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from bot.model import Incoming, IncomingKind, MessageTs, RunId, RunState, TeamId, UserId
+from bot.model import Incoming, IncomingKind, MessageTs, RowId, RunId, RunState, TeamId, UserId
 from bot.store import inbox, outbox, runs
 from bot.store.database import Database
 from bot.store.inbox import InboxRow
-from bot.store.outbox import Owed, RowId
+from bot.store.outbox import Owed
 from bot.store.tables import inbox as table
 from tests.adapters.store_bench import ALICE, DEV, DIRECT, NOW, TEAM, a_command, a_message, a_run, at, opened
 
@@ -26,8 +26,7 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
 
 
 async def add(database: Database, *incoming: Incoming) -> list[bool]:
-    async with database.transaction() as tx:
-        return [await inbox.add(tx, one, NOW) for one in incoming]
+    return [await inbox.add(database, one, NOW) for one in incoming]
 
 
 async def due(database: Database, seconds: float = 0, busy: tuple[str, ...] = (), limit: int = 100) -> list[InboxRow]:

@@ -102,14 +102,18 @@ async def test_urgent_writers_overtake(database: Database) -> None:
     """First come, first served, but intake's inserts go before whatever else waits."""
     order: list[str] = []
 
-    async def write(name: str, *, urgent: bool) -> None:
-        async with database.transaction(urgent=urgent):
+    async def write(name: str) -> None:
+        async with database.transaction():
             order.append(name)
+
+    async def write_down(name: str) -> None:
+        await database.write_down(text("SELECT 1"))
+        order.append(name)
 
     async with database.transaction():
         waiting = [
-            asyncio.create_task(write(name, urgent=urgent))
-            for name, urgent in (("first", False), ("second", False), ("urgent", True), ("urgent too", True))
+            asyncio.create_task(work)
+            for work in (write("first"), write("second"), write_down("urgent"), write_down("urgent too"))
         ]
         await asyncio.sleep(0)
         order.append("holder")

@@ -4,10 +4,13 @@ from typing import Any
 
 import pytest
 
+from bot.pacing import Patience
 from bot.simulator.slack.records import Message
 from tests.conftest import Card, Make, Story
 
 SINCE = "since <!date^1772442000^{time}|09:00 UTC>"
+ASKS_SOON = Patience(ping_s=0.2, drain_s=5.0, unsure_person_s=60.0)
+"""A person is asked after one minute instead of ten."""
 
 
 def asked_by(world: Story) -> str:
@@ -228,13 +231,16 @@ async def test_a_follow_up_that_never_arrived_is_sent_again_when_the_agent_rests
     assert calls(world, "send") == 2
 
 
-async def test_a_follow_up_nobody_can_find_is_left_to_a_person(world: Story) -> None:
-    """After ten minutes somebody is asked; later replies wait, and `again` sends them in order."""
+async def test_a_follow_up_nobody_can_find_is_left_to_a_person(make_world: Make) -> None:
+    """After a while somebody is asked; later replies wait, and `again` sends them in order."""
+    world = await make_world(start=False)
+    world.patience = ASKS_SOON
+    await world.starts()
     card = await working(world)
     world.openhands.break_next("send", status=502)
     await world.alice.says("and the docs", thread=card)
     await world.bob.says("and the changelog", thread=card)
-    await world.passes(630)
+    await world.passes(75)
 
     assert world.news() == [
         f"<@{world.alice.id}> I can't find out whether the agent got this message: “and the docs” Later ones wait. "
@@ -248,13 +254,16 @@ async def test_a_follow_up_nobody_can_find_is_left_to_a_person(world: Story) -> 
     assert len(world.news()) == 1
 
 
-async def test_a_follow_up_nobody_can_find_can_be_left(world: Story) -> None:
+async def test_a_follow_up_nobody_can_find_can_be_left(make_world: Make) -> None:
     """`leave it` drops that one message; the later one goes."""
+    world = await make_world(start=False)
+    world.patience = ASKS_SOON
+    await world.starts()
     card = await working(world)
     world.openhands.break_next("send", status=502)
     await world.alice.says("and the docs", thread=card)
     await world.bob.says("and the changelog", thread=card)
-    await world.passes(630)
+    await world.passes(75)
     await world.alice.says("leave it", thread=card)
     await world.passes(4)
 

@@ -33,6 +33,7 @@ def upgrade() -> None:
         sa.Column("seq", sa.Integer(), autoincrement=True, nullable=False),
         sa.Column("key", sa.String(length=255), nullable=False),
         sa.Column("lane", sa.String(length=255), nullable=False),
+        sa.Column("position", sa.String(length=32), nullable=False),
         sa.Column("payload", sa.JSON(), nullable=True),
         sa.Column("received_at", UtcTime(), nullable=False),
         sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),

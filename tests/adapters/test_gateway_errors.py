@@ -1,0 +1,261 @@
+"""What goes wrong with Slack: one error for each next step, no repeats, no secrets."""
+
+import logging
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import RawTestServer
+from structlog.testing import capture_logs
+
+from bot.cards import Message
+from bot.errors import SlackBusy, SlackError, SlackLocked, SlackRefused, SlackUnavailable, SlackUnsure
+from bot.model import MessageTs, RowId, UserId
+from bot.slack.gateway import BUSY, LOCKED, UNKNOWN_OUTCOME
+from tests.adapters.gateway_bench import Bench, bench, gateway
+from tests.conftest import HandClock
+
+SECRET = "a secret plan"
+
+
+@pytest.fixture
+async def at() -> AsyncIterator[Bench]:
+    async with bench() as made:
+        yield made
+
+
+async def post(at: Bench) -> MessageTs:
+    return (await at.gateway.post(at.dev, Message(SECRET), RowId("row-1"))).ts
+
+
+def budget(at: Bench, *methods: str) -> list[float | None]:
+    """Give the seconds each method is closed for, None where it is open."""
+    now = at.clock.now()
+    closed = [at.gateway.budget.admit(method, at.dev, now) for method in methods]
+    return [None if until is None else (until - now).total_seconds() for until in closed]
+
+
+# --- answers that are clear -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        *((code, SlackLocked) for code in sorted(LOCKED)),
+        *((code, SlackUnsure) for code in sorted(UNKNOWN_OUTCOME)),
+        *((code, SlackBusy) for code in sorted(BUSY)),
+        ("channel_not_found", SlackRefused),
+        ("is_archived", SlackRefused),
+        ("msg_too_long", SlackRefused),
+        ("a_word_newer_than_this_code", SlackRefused),
+    ],
+)
+async def test_each_word_of_slack_is_one_next_step(at: Bench, code: str, kind: type[SlackError]) -> None:
+    """The error has Slack's own word, and nothing was asked twice."""
+    at.slack.fail("chat.postMessage", error=code)
+    with pytest.raises(SlackError) as told:
+        await post(at)
+    assert (type(told.value), told.value.code, at.called()) == (kind, code, ["chat.postMessage"])
+
+
+def test_no_word_has_two_meanings() -> None:
+    """Else the order of the code would decide."""
+    assert len(LOCKED | BUSY | UNKNOWN_OUTCOME) == len(LOCKED) + len(BUSY) + len(UNKNOWN_OUTCOME)
+
+
+async def test_a_limit_closes_that_method_alone(at: Bench) -> None:
+    """Slack's Retry-After goes for one method; the others go on."""
+    at.slack.fail("chat.update", status=429, retry_after=7)
+    ts = await post(at)
+    with pytest.raises(SlackBusy) as told:
+        await at.gateway.update(at.dev, ts, Message("Done"))
+    assert (told.value.code, told.value.retry_after_s, at.called().count("chat.update")) == ("ratelimited", 7, 1)
+    assert budget(at, "chat.update", "chat.postMessage", "reactions.add") == [7, None, None]
+    at.clock.move(at.clock.now() + timedelta(seconds=7))
+    assert budget(at, "chat.update") == [None]
+
+
+async def test_a_limit_without_a_time_is_half_a_minute(at: Bench) -> None:
+    """`rate_limited` comes with no Retry-After."""
+    at.slack.fail("chat.postMessage", error="rate_limited")
+    with pytest.raises(SlackBusy) as told:
+        await post(at)
+    assert (told.value.retry_after_s, budget(at, "chat.postMessage")) == (30, [30])
+
+
+async def test_a_token_that_is_refused(at: Bench) -> None:
+    """Nothing works until an operator acts."""
+    async with gateway(at.slack.api_url, at.clock, token="xoxb-wrong") as wrong:
+        with pytest.raises(SlackLocked, match="invalid_auth"):
+            await wrong.identity()
+    with pytest.raises(SlackLocked, match="not_allowed_token_type"):
+        await at.gateway.socket_url(at.slack.bot_token)
+
+
+# --- answers that are not ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        ({"status": 500}, "internal_error"),
+        ({"status": 503, "error": "channel_not_found"}, "channel_not_found"),
+        ({"html": True}, "http_502"),
+        ({"html": True, "status": 503}, "http_503"),
+        ({"html": True, "status": 200}, "http_200"),
+        ({"drop": True}, "answer_lost"),
+        ({"after": True}, "answer_lost"),
+        ({"after": True, "status": 500}, "internal_error"),
+    ],
+    ids=str,
+)
+async def test_an_answer_that_tells_nothing(at: Bench, fault: dict[str, Any], code: str) -> None:
+    """It may have been done or not: the caller looks before repeating, the gateway never repeats."""
+    at.slack.fail("chat.postMessage", **fault)
+    with pytest.raises(SlackUnsure) as told:
+        await post(at)
+    done = [SECRET] if fault.get("after") else []
+    assert (told.value.code, at.called()) == (code, ["chat.postMessage"])
+    assert [message.text for message in at.slack.messages(at.dev)] == done
+
+
+@pytest.mark.parametrize("after", [False, True])
+async def test_an_answer_that_takes_too_long(at: Bench, *, after: bool) -> None:
+    """The session's time-out ends the call; whether it was done is unknown."""
+    at.slack.fail("chat.postMessage", hang_s=30, after=after)
+    async with gateway(at.slack.api_url, at.clock, timeout_s=0.2) as hasty:
+        with pytest.raises(SlackUnsure, match="answer_lost"):
+            await hasty.post(at.dev, Message("hello"), RowId("row-1"))
+    assert at.called() == ["chat.postMessage"]
+
+
+async def test_slack_out_of_reach(at: Bench) -> None:
+    """Nobody took the connection, so nothing was done."""
+    command = await at.slack.command(at.alice, at.dev, "help")
+    await at.slack.stop()
+    with pytest.raises(SlackUnavailable, match="no_connection"):
+        await post(at)
+    with pytest.raises(SlackUnavailable, match="no_connection"):
+        await at.gateway.respond(command.response_url, "hello")
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "code"),
+    [
+        ({"text": "all good"}, SlackUnsure, "answer_unreadable"),
+        ({"text": "[1, 2]", "content_type": "application/json"}, SlackUnsure, "answer_unreadable"),
+        ({"body": b'{"ok": "\xff"}', "content_type": "application/json"}, SlackUnsure, "answer_unreadable"),
+        ({"text": '{"ok": tr', "content_type": "application/json"}, SlackUnsure, "http_200"),
+        ({"text": '{"ok": tr', "content_type": "application/json", "status": 502}, SlackUnsure, "http_502"),
+        ({"text": "{}", "content_type": "application/json"}, SlackUnsure, "http_200"),
+        ({"text": '{"error": ["odd"]}', "content_type": "application/json"}, SlackRefused, "['odd']"),
+        ({"text": "slow down", "status": 429, "headers": {"Retry-After": "5"}}, SlackBusy, "ratelimited"),
+        ({"text": "slow down", "status": 429, "headers": {"Retry-After": "soon"}}, SlackBusy, "ratelimited"),
+    ],
+    ids=str,
+)
+async def test_an_answer_that_is_not_slacks(answer: dict[str, Any], kind: type[SlackError], code: str) -> None:
+    """A proxy's page, half an answer: still one of our errors."""
+
+    async def handler(_request: web.BaseRequest) -> web.Response:
+        return web.Response(**answer)
+
+    async with RawTestServer(handler) as server, gateway(str(server.make_url("/api/")), HandClock()) as slack:
+        with pytest.raises(SlackError) as told:
+            await slack.direct(UserId("U1"))
+    assert (type(told.value), told.value.code) == (kind, code)
+
+
+@pytest.mark.parametrize(("header", "wait_s"), [("5", 5), ("soon", 30), ("-1", 30), ("1e9", 30), ("", 30)])
+async def test_how_long_slack_asks_to_wait(header: str, wait_s: float) -> None:
+    """Whole seconds; anything else is as good as nothing."""
+
+    async def handler(_request: web.BaseRequest) -> web.Response:
+        return web.Response(status=429, headers={"Retry-After": header})
+
+    async with RawTestServer(handler) as server, gateway(str(server.make_url("/api/")), HandClock()) as slack:
+        with pytest.raises(SlackBusy) as told:
+            await slack.direct(UserId("U1"))
+    assert told.value.retry_after_s == wait_s
+
+
+# --- a command's own address ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "code"),
+    [
+        ({"status": 429, "retry_after": 9}, SlackBusy, "ratelimited"),
+        ({"status": 500}, SlackUnsure, "http_500"),
+        ({"html": True}, SlackUnsure, "http_502"),
+        ({"drop": True}, SlackUnsure, "answer_lost"),
+        ({"status": 404}, SlackRefused, "http_404"),
+    ],
+    ids=str,
+)
+async def test_an_answer_to_a_command_that_goes_wrong(
+    at: Bench, fault: dict[str, Any], kind: type[SlackError], code: str
+) -> None:
+    """The same errors as anywhere, asked once."""
+    command = await at.slack.command(at.alice, at.dev, "help")
+    at.slack.fail("response_url", **fault)
+    with pytest.raises(SlackError) as told:
+        await at.gateway.respond(command.response_url, "hello")
+    assert (type(told.value), told.value.code, at.called()) == (kind, code, ["response_url"])
+    assert command.responses == []
+
+
+async def test_an_address_that_is_used_up_is_refused(at: Bench) -> None:
+    """Slack takes five answers; the sixth never succeeds."""
+    command = await at.slack.command(at.alice, at.dev, "help")
+    for count in range(5):
+        await at.gateway.respond(command.response_url, f"answer {count}")
+    with pytest.raises(SlackRefused, match="http_404"):
+        await at.gateway.respond(command.response_url, "one more")
+
+
+# --- secrets ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"error": "invalid_blocks"},
+        {"error": "invalid_auth"},
+        {"status": 429, "retry_after": 3},
+        {"status": 500},
+        {"html": True},
+        {"drop": True},
+    ],
+    ids=str,
+)
+async def test_no_token_text_or_address_leaks(
+    at: Bench, fault: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever prints the error with its whole traceback, or reads the log, sees Slack's word and no more."""
+    command = await at.slack.command(at.alice, at.dev, "help")
+    calls: list[Callable[[], Awaitable[object]]] = [
+        lambda: post(at),
+        lambda: at.gateway.update(at.dev, MessageTs("1.000001"), Message(SECRET)),
+        lambda: at.gateway.whisper(at.dev, at.alice, SECRET, thread=None),
+        lambda: at.gateway.respond(command.response_url, SECRET),
+        lambda: at.gateway.socket_url(at.slack.app_token),
+    ]
+    methods = ["chat.postMessage", "chat.update", "chat.postEphemeral", "response_url", "apps.connections.open"]
+    for method in methods:
+        at.slack.fail(method, **({"status": 404} if method == "response_url" and "error" in fault else fault))
+    caplog.set_level(logging.INFO)
+    printed = []
+    with capture_logs() as ours:
+        for call in calls:
+            with pytest.raises(SlackError) as told:
+                await call()
+            printed += [repr(told.value), *traceback.format_exception(told.value)]
+    everything = "\n".join([*printed, caplog.text, str(ours)])
+    key = command.response_url.rsplit("/", 1)[1]
+    secrets = (at.slack.bot_token, at.slack.app_token, SECRET, key)
+    assert at.called() == methods
+    assert [secret for secret in secrets if secret in everything] == []

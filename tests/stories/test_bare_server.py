@@ -1,0 +1,136 @@
+"""A second OpenHands, with the two calls of the published guide and nothing else: the bot lives with it."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from bot.simulator.openhands.bare import BareOpenHands
+from tests.conftest import Card, Make, Story
+
+SINCE = "since <!date^1772442000^{time}|09:00 UTC>"
+ONLY_THERE = "This OpenHands server tells only whether a run is on; what came of it is only there."
+
+
+@pytest.fixture
+async def bare() -> AsyncIterator[BareOpenHands]:
+    server = BareOpenHands()
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+async def world(make_world: Make, bare: BareOpenHands) -> Story:
+    """The usual people; their OpenHands is the bare one."""
+    return await make_world(openhands_base_url=bare.base_url, notify_channel="#news")
+
+
+def asked_by(world: Story) -> str:
+    return f"Asked by <@{world.alice.id}> · `org/repo`"
+
+
+def page(bare: BareOpenHands) -> str:
+    [run] = bare.runs.values()
+    return f"{bare.base_url}/conversations/{run.id}"
+
+
+async def test_a_run_is_started_linked_and_told_to_its_end(world: Story, bare: BareOpenHands) -> None:
+    """The card says what this server can't tell, and where to look."""
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(6)
+    [run] = bare.runs.values()
+    assert (run.message, run.repository) == ("fix README", "org/repo")
+    assert world.card() == Card("Working", "fix README", (f"{asked_by(world)} · {SINCE} · {ONLY_THERE}",))
+    [button] = [block for block in world.cards()[0].blocks if block["type"] == "actions"]
+    assert button["elements"][0]["url"] == page(bare)
+
+    bare.stop_run(run.id)
+    await world.passes(10)
+    assert world.card() == Card("Done", "fix README", (ONLY_THERE, f"{asked_by(world)} · took 8 s"))
+    assert world.news() == [f"<@{world.alice.id}> ✅ Done\n{ONLY_THERE}"]
+    [line] = world.news("#news")
+    assert line.startswith(f"✅ Done: fix README, asked by <@{world.alice.id}> · `org/repo` · 8 s · <https://")
+    assert len(bare.runs) == 1
+
+
+async def test_a_run_is_followed_across_a_restart(world: Story, bare: BareOpenHands) -> None:
+    """The server's id is in the database: no second conversation."""
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(6)
+    await world.stops()
+    [run] = bare.runs.values()
+    bare.stop_run(run.id)
+    await world.starts()
+    await world.passes(10)
+
+    assert world.news() == [f"<@{world.alice.id}> ✅ Done\n{ONLY_THERE}"]
+    assert len(bare.runs) == 1
+
+
+async def test_a_reply_is_declined_in_words(world: Story, bare: BareOpenHands) -> None:
+    """There is no call for it; the author is told where to write."""
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(6)
+    await world.bob.says("and the docs", thread=world.cards()[0])
+    await world.passes(6)
+
+    assert world.news() == [
+        f"<@{world.bob.id}> This OpenHands server takes no messages from here, so the agent did not get yours. "
+        f"Write it <{page(bare)}|in OpenHands>."
+    ]
+
+
+async def test_a_stop_is_declined_in_words(world: Story, bare: BareOpenHands) -> None:
+    """There is no call for that either, and the card goes on to say that it works."""
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(6)
+    await world.alice.says("stop", thread=world.cards()[0])
+    await world.passes(6)
+
+    assert world.news() == [
+        f"<@{world.alice.id}> This OpenHands server takes no stop from here, so the run goes on. "
+        f"Stop it <{page(bare)}|in OpenHands>."
+    ]
+    assert world.card() == Card("Working", "fix README", (f"{asked_by(world)} · {SINCE} · {ONLY_THERE}",))
+
+
+async def test_a_wrong_key_is_told_at_the_first_request(make_world: Make, bare: BareOpenHands) -> None:
+    """This server has nothing the key could be tried on at start."""
+    world = await make_world(openhands_base_url=bare.base_url, openhands_api_key="wrong")
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(6)
+
+    refused = (
+        "OpenHands refuses the bot's key: whoever runs the bot has to set a new OPENHANDS_API_KEY. "
+        "Reply `again` to start anew."
+    )
+    assert world.news() == [f"<@{world.alice.id}> ❌ Failed\n{refused}"]
+    assert bare.runs == {}
+
+
+async def test_a_conversation_it_forgets_is_lost(world: Story, bare: BareOpenHands) -> None:
+    """200 with null is all it says of one it does not know."""
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(6)
+    bare.runs.clear()
+    await world.passes(6)
+
+    gone = "The conversation is gone from OpenHands: deleted, or its sandbox with it. Reply `again` to start anew."
+    assert world.card().lines[0] == gone
+    assert world.news() == [f"<@{world.alice.id}> ⚠️ Lost\n{gone}"]
+
+
+async def test_several_runs_are_told_apart(world: Story, bare: BareOpenHands) -> None:
+    """One call each: the end of one is not the end of the other."""
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.bob.commands("update the docs in org/docs", in_="#dev")
+    await world.passes(6)
+    [docs] = [run for run in bare.runs.values() if run.repository == "org/docs"]
+    bare.stop_run(docs.id)
+    await world.passes(10)
+
+    assert [card.text.split("\n")[:2] for card in world.cards()] == [
+        ["*🛠️ Working*", "fix README"],
+        ["*✅ Done*", "update the docs"],
+    ]
+    assert world.news() == [f"<@{world.bob.id}> ✅ Done\n{ONLY_THERE}"]

@@ -1,0 +1,239 @@
+"""`python -m bot run` begins: what is wrong is said at once, what is only out of reach is waited for."""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bot.app import SCOPES
+from bot.errors import SettingsWrong
+from bot.pacing import Patience
+from bot.simulator.process import App, app_in
+from tests.conftest import Make, Story
+
+HASTY = Patience(ping_s=0.2, drain_s=5.0, retry_first_s=0.05)
+"""Tries again quickly, in real time: there is no story yet whose clock could move."""
+
+
+def environment(world: Story, **given: str) -> dict[str, str]:
+    """Give what an operator would have set for these two servers."""
+    return {
+        "SLACK_BOT_TOKEN": world.slack.bot_token,
+        "SLACK_APP_TOKEN": world.slack.app_token,
+        "SLACK_API_URL": world.slack.api_url,
+        "OPENHANDS_API_KEY": "key",
+        "OPENHANDS_BASE_URL": world.openhands.base_url,
+        "DATABASE_URL": f"sqlite:///{world.database}",
+        **given,
+    }
+
+
+async def ended(app: App) -> int:
+    """Wait until a process has ended by itself, and give its exit code."""
+    await until(lambda: not app.runs)
+    return await app.end()
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Let the loop run until something is so."""
+    async with asyncio.timeout(20):
+        while not true():
+            await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+async def still(make_world: Make) -> Story:
+    """Both servers, and no bot yet."""
+    return await make_world(start=False)
+
+
+# --- the process ends with 2, and one clear last line ------------------------------------------------------------
+
+
+async def test_every_missing_setting_is_named_with_how_to_get_it(tmp_path: Path) -> None:
+    """Both tokens at once, rather than one error after the other."""
+    async with app_in(tmp_path, {}) as app:
+        code = await ended(app)
+
+    assert code == 2
+    bot_token, app_token = app.log.splitlines()
+    assert bot_token.startswith("SLACK_BOT_TOKEN is missing. How to get it: ")
+    assert app_token.startswith("SLACK_APP_TOKEN is missing. How to get it: ")
+
+
+@pytest.mark.parametrize(
+    ("given", "last_line"),
+    [
+        (
+            {"OPENHANDS_API_KEY": "wrong"},
+            "OPENHANDS_API_KEY is refused by OpenHands. How to get it: OpenHands > Settings > API Keys.",
+        ),
+        ({"SLACK_BOT_TOKEN": "xoxb-wrong"}, "SLACK_BOT_TOKEN is refused by Slack (invalid_auth). How to get it: "),
+        ({"SLACK_APP_TOKEN": "xapp-wrong"}, "SLACK_APP_TOKEN is refused by Slack (invalid_auth). How to get it: "),
+    ],
+    ids=["key", "bot token", "app token"],
+)
+async def test_what_is_refused_ends_the_process(
+    still: Story, tmp_path: Path, given: dict[str, str], last_line: str
+) -> None:
+    """Trying again would not help: no traceback, no loop, no secret on the screen."""
+    async with app_in(tmp_path, environment(still, **given)) as app:
+        code = await ended(app)
+
+    assert code == 2
+    assert app.log.splitlines()[-1].startswith(last_line)
+    assert "Traceback" not in app.log
+    assert still.slack.bot_token not in app.log
+    assert "wrong" not in app.log
+
+
+async def test_missing_scopes_are_named(still: Story) -> None:
+    """A new scope does nothing until the app is installed again; the operator is told which and what to do."""
+    still.slack.granted_scopes = SCOPES - {"users:read", "im:write"}
+    with pytest.raises(SettingsWrong) as wrong:
+        await still.starts()
+    still._bot = None
+    assert wrong.value.problems == (
+        "SLACK_BOT_TOKEN lacks scopes (im:write, users:read): update the app from manifest.yml and reinstall it.",
+    )
+
+
+async def test_variables_that_would_replace_the_token_are_refused(
+    still: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With both of them the library would quietly become an app for many workspaces."""
+    monkeypatch.setenv("SLACK_CLIENT_ID", "1.2")
+    monkeypatch.setenv("SLACK_CLIENT_SECRET", "made up")
+    with pytest.raises(SettingsWrong) as wrong:
+        await still.starts()
+    still._bot = None
+    assert wrong.value.problems == (
+        "SLACK_CLIENT_ID and SLACK_CLIENT_SECRET must not be set: they would replace SLACK_BOT_TOKEN.",
+    )
+
+
+async def test_a_second_process_on_the_same_file_is_refused(world: Story, tmp_path: Path) -> None:
+    """Two processes on one file would do everything twice; the first is not disturbed."""
+    async with app_in(tmp_path, environment(world)) as app:
+        code = await ended(app)
+
+    assert code == 2
+    assert app.log.splitlines()[-1] == (
+        f"Another process works on {world.database}: one bot per database file. Stop it, or set another DATABASE_URL."
+    )
+    assert "Traceback" not in app.log
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(6)
+    assert world.card().state == "Working"
+
+
+async def test_a_database_that_is_none_ends_the_process_with_1(still: Story, tmp_path: Path) -> None:
+    """Settings are right in form, the file is not: the last line says what SQLite said and where to look."""
+    still.database.write_text("This is a shopping list, and by no means a database. " * 100)
+    async with app_in(tmp_path, environment(still)) as app:
+        code = await ended(app)
+
+    assert code == 1
+    last = app.log.splitlines()[-1]
+    assert last.startswith("The database can't be opened: ")
+    assert last.endswith("Check DATABASE_URL, the folder's rights and the disk.")
+    assert "Traceback" not in app.log
+
+
+async def test_a_folder_that_is_not_there_ends_the_process_with_1(still: Story, tmp_path: Path) -> None:
+    """So does a path nobody can write to."""
+    given = {"DATABASE_URL": f"sqlite:///{tmp_path}/missing/openhands.db"}
+    async with app_in(tmp_path, environment(still, **given)) as app:
+        code = await ended(app)
+
+    assert code == 1
+    assert app.log.splitlines()[-1].startswith("The database can't be opened: ")
+    assert "Traceback" not in app.log
+
+
+# --- outages are waited out --------------------------------------------------------------------------------------
+
+
+async def test_an_outage_of_openhands_at_boot_is_waited_out(still: Story) -> None:
+    """Requests are taken meanwhile, and start when it is there."""
+    still.openhands.down = True
+    await still.starts()
+    asked = await still.alice.commands("fix README in org/repo", in_="#dev")
+    assert asked.ack_text == "On it. A card for this run appears in the channel in a moment."
+    await still.passes(10)
+    assert still.card().state == "Starting"
+
+    still.openhands.down = False
+    await still.passes(30)
+    assert still.card().state == "Working"
+    assert still.conversation.messages == ["fix README"]
+
+
+async def test_a_key_that_turns_out_wrong_after_an_outage_is_told_to_the_requester(make_world: Make) -> None:
+    """The probe at boot could not tell; who asks is told, and the process stays up."""
+    world = await make_world(start=False, openhands_api_key="wrong")
+    world.openhands.down = True
+    await world.starts()
+    world.openhands.down = False
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(10)
+
+    assert world.news() == [
+        f"<@{world.alice.id}> ❌ Failed\nOpenHands refuses the bot's key: whoever runs the bot has to set a new "
+        "OPENHANDS_API_KEY. Reply `again` to start anew."
+    ]
+
+
+@pytest.mark.parametrize("method", ["auth.test", "apps.connections.open"])
+async def test_an_outage_of_slack_at_boot_is_waited_out(still: Story, method: str) -> None:
+    """An exit would turn Slack's outage into a restart loop."""
+    still.patience = HASTY
+    still.slack.fail(method, status=503, times=2)
+    await still.starts()
+    await still.alice.commands("fix README in org/repo", in_="#dev")
+    await still.passes(8)
+
+    assert [call.method for call in still.slack.calls].count(method) == 3
+    assert still.card().state == "Working"
+
+
+async def test_a_process_that_waits_for_slack_ends_when_asked(still: Story) -> None:
+    """SIGTERM counts before the first connection, too."""
+    still.slack.fail("auth.test", status=503, times=100)
+    starting = asyncio.create_task(still.starts())
+    await until(lambda: any(call.method == "auth.test" for call in still.slack.calls))
+    still.bot.stop()
+    await starting
+    still._bot = None
+
+    assert still.slack.sockets == 0
+
+
+# --- a whole life ------------------------------------------------------------------------------------------------
+
+
+async def test_a_process_takes_requests_drains_at_sigterm_and_the_next_one_goes_on(
+    still: Story, tmp_path: Path
+) -> None:
+    """Started by its settings alone: exit code 0, no secret and no text of people's in its log."""
+    async with app_in(tmp_path, environment(still, POLL_INTERVAL_S="0.05")) as app:
+        await until(lambda: still.slack.sockets == 1)
+        await still.slack.command(still.alice.id, still.place("#dev"), "fix README in org/repo")
+        await until(lambda: bool(still.openhands.conversations) and bool(still.cards()))
+        assert await app.end() == 0
+        first = app.log
+    still.openhands.finish(still.conversation, "Fixed two links.")
+    async with app_in(tmp_path, environment(still, POLL_INTERVAL_S="0.05")) as app:
+        await until(lambda: bool(still.news()))
+        assert await app.end() == 0
+        log = first + app.log
+
+    assert still.news() == [f"<@{still.alice.id}> ✅ Done\nFixed two links."]
+    assert len(still.cards()) == 1
+    assert len(still.openhands.conversations) == 1
+    assert "app.stopped" in log
+    for secret in (still.slack.bot_token, still.slack.app_token, "README", "Fixed two links", "Traceback"):
+        assert secret not in log
+    assert sqlite3.connect(still.database).execute("PRAGMA integrity_check").fetchone() == ("ok",)

@@ -1,0 +1,357 @@
+"""Replies on their way to the agent: in order, each once, whatever the run is doing."""
+
+from bot.simulator.world import Said
+from tests.conftest import Story
+
+
+async def working(world: Story) -> Said:
+    """Let alice start a run and give her request; its agent works."""
+    asked = await world.alice.says("@OpenHands fix README in org/repo")
+    await world.passes(4)
+    return asked
+
+
+async def test_a_reply_reaches_a_working_agent(world: Story) -> None:
+    """👀 when it is taken, ✅ when the agent has it; the card goes on showing the run."""
+    asked = await working(world)
+    reply = await world.bob.says("and the licence too", thread=asked)
+    await world.passes(4)
+
+    assert world.conversation.messages == ["fix README", "and the licence too"]
+    assert world.reactions(reply) == ["eyes", "white_check_mark"]
+    assert world.card().state == "Working"
+    assert world.news() == []
+
+
+async def test_replies_wait_while_the_run_is_starting(world: Story) -> None:
+    """The agent gets them, in order, as soon as it is there; until then 👀 says that they are kept."""
+    world.openhands.start_seconds = 60
+    asked = await world.alice.says("@OpenHands fix README in org/repo")
+    first = await world.alice.says("and the licence", thread=asked)
+    second = await world.bob.says("and the changelog", thread=asked)
+    await world.passes(20)
+    assert world.reactions(first) == world.reactions(second) == ["eyes"]
+    assert world.card().state == "Starting"
+
+    await world.passes(60)
+
+    assert world.conversation.messages == ["fix README", "and the licence", "and the changelog"]
+    assert world.reactions(first) == world.reactions(second) == ["eyes", "white_check_mark"]
+
+
+async def test_replies_arrive_in_the_order_they_were_written(world: Story) -> None:
+    """Also while the agent takes none: each waits for the one before it."""
+    asked = await working(world)
+    world.openhands.work_on(world.conversation, "make test", seconds=20)
+    await world.alice.says("point 1", thread=asked)
+    await world.bob.says("point 2", thread=asked)
+    await world.alice.says("point 3", thread=asked)
+    assert world.conversation.messages == ["fix README"]
+
+    await world.passes(30)
+
+    assert world.conversation.messages == ["fix README", "point 1", "point 2", "point 3"]
+
+
+async def test_a_reply_delivered_twice_by_slack_reaches_the_agent_once(world: Story) -> None:
+    """Slack repeats what it is not sure of; the agent must not hear it twice."""
+    asked = await working(world)
+    reply = await world.alice.says("and the licence too", thread=asked)
+    await world.slack.redeliver(reply.ts)
+    await world.passes(4)
+    await world.slack.redeliver(reply.ts)
+    await world.passes(4)
+
+    assert world.conversation.messages == ["fix README", "and the licence too"]
+    assert world.reactions(reply) == ["eyes", "white_check_mark"]
+
+
+async def test_a_reply_wakes_a_finished_run(world: Story) -> None:
+    """No end is final: the same conversation goes on, and its next end is told anew."""
+    asked = await working(world)
+    world.openhands.finish(world.conversation, "Fixed it.")
+    await world.passes(4)
+    await world.alice.says("and the licence too", thread=asked)
+    await world.passes(4)
+    assert world.card().state == "Working"
+
+    world.openhands.finish(world.conversation, "Fixed the licence.")
+    await world.passes(4)
+
+    assert world.conversation.messages == ["fix README", "and the licence too"]
+    assert world.card().state == "Done"
+    assert world.card().lines[0] == "Fixed the licence."
+    assert world.news() == [
+        f"<@{world.alice.id}> ✅ Done\nFixed it.",
+        f"<@{world.alice.id}> ✅ Done\nFixed the licence.",
+    ]
+    assert len(world.news("#news")) == 2
+    assert len(world.cards()) == 1
+
+
+async def test_the_old_answer_is_not_told_again_after_a_reply(world: Story) -> None:
+    """Right after a message OpenHands still shows the end before it: that is old news."""
+    world.openhands.status_lag_s = 3
+    asked = await working(world)
+    world.openhands.finish(world.conversation, "Fixed it.")
+    await world.passes(4)
+    await world.alice.says("and the licence too", thread=asked)
+    await world.passes(10)
+
+    assert world.card().state == "Working"
+    assert world.news() == [f"<@{world.alice.id}> ✅ Done\nFixed it."]
+
+
+async def test_a_reply_answers_the_agents_question(world: Story) -> None:
+    """A turn that ends in a question waits for people, and says so."""
+    asked = await working(world)
+    world.openhands.ask(world.conversation, "Which licence do you want?")
+    await world.passes(4)
+    assert world.card().state == "Has a question"
+    assert world.card().lines[:2] == ("Reply here to answer.", "Which licence do you want?")
+    assert world.news() == [
+        f"<@{world.alice.id}> 💬 Has a question\nReply here to answer.\nWhich licence do you want?"
+    ]
+
+    await world.bob.says("MIT", thread=asked)
+    await world.passes(4)
+
+    assert world.conversation.messages == ["fix README", "MIT"]
+    assert world.card().state == "Working"
+    assert len(world.news()) == 1
+
+
+async def test_words_without_a_question_are_shown_as_an_answer(world: Story) -> None:
+    """An agent may end its turn with plain words; the run can go on from there."""
+    asked = await world.alice.says("@OpenHands what does the build do in org/repo")
+    await world.passes(4)
+    world.openhands.ask(world.conversation, "It compiles the docs.")
+    await world.passes(4)
+
+    assert world.card().state == "Answered"
+    assert world.news() == [f"<@{world.alice.id}> 💬 Answered\nReply here to go on.\nIt compiles the docs."]
+    assert world.reactions(asked) == ["eyes"]
+
+
+async def test_a_sleeping_run_is_woken_for_a_reply(world: Story) -> None:
+    """OpenHands puts sandboxes to sleep; the reply resumes it first, then is delivered."""
+    asked = await working(world)
+    world.openhands.fall_asleep(world.conversation)
+    await world.passes(130)
+    assert world.card().state == "Paused"
+    assert world.news() == [
+        f"<@{world.alice.id}> ⏸️ Paused\n"
+        "OpenHands put the conversation to sleep before the end. Nothing is lost: reply here to wake it and go on."
+    ]
+
+    reply = await world.alice.says("please go on", thread=asked)
+    await world.passes(20)
+
+    assert world.conversation.messages == ["fix README", "please go on"]
+    assert world.reactions(reply) == ["eyes", "white_check_mark"]
+    assert world.card().state == "Working"
+
+
+async def test_a_run_that_fell_asleep_after_its_end_is_woken_too(world: Story) -> None:
+    """Falling asleep after the end is no news; a reply days later still goes on."""
+    asked = await working(world)
+    world.openhands.finish(world.conversation, "Fixed it.")
+    await world.passes(4)
+    world.openhands.fall_asleep(world.conversation)
+    await world.passes(60)
+    assert world.card().state == "Done"
+    assert len(world.news()) == 1
+
+    await world.alice.says("and the licence too", thread=asked)
+    await world.passes(20)
+
+    assert world.conversation.messages == ["fix README", "and the licence too"]
+    assert world.card().state == "Working"
+
+
+async def test_what_somebody_paused_in_openhands_is_told_and_a_reply_goes_on(world: Story) -> None:
+    """Not the requester's doing, so they hear of it."""
+    asked = await working(world)
+    await world.passes(4)
+    world.openhands.someone_pauses(world.conversation)
+    await world.passes(10)
+    assert world.card().state == "Paused"
+    assert world.news() == [
+        f"<@{world.alice.id}> ⏸️ Paused\nSomebody paused it in OpenHands. Nothing is lost: reply here to go on."
+    ]
+
+    await world.alice.says("please go on", thread=asked)
+    await world.passes(4)
+
+    assert world.conversation.messages == ["fix README", "please go on"]
+    assert world.card().state == "Working"
+
+
+async def test_replies_wait_while_an_approval_is_wanted(world: Story) -> None:
+    """To OpenHands a message would mean yes: only a person in OpenHands approves, then the reply goes."""
+    asked = await working(world)
+    world.openhands.want_approval(world.conversation, "rm -rf build", summary="Remove the build")
+    await world.passes(4)
+    wish = (
+        "The agent wants approval for `terminal · rm -rf build · risk high`. Approve or reject it in OpenHands; "
+        "replies here wait until then."
+    )
+    assert world.card().state == "Needs approval"
+    assert world.card().lines[0] == wish
+    assert world.news() == [f"<@{world.alice.id}> ✋ Needs approval\n{wish}"]
+
+    reply = await world.alice.says("is that needed?", thread=asked)
+    await world.passes(60)
+    assert world.conversation.messages == ["fix README"]
+    assert world.conversation.pending != []
+    assert world.reactions(reply) == ["eyes"]
+
+    world.openhands.respond(world.conversation, accept=False, reason="no")
+    world.openhands.run(world.conversation)
+    await world.passes(120)
+
+    assert world.conversation.messages == ["fix README", "is that needed?"]
+    assert world.reactions(reply) == ["eyes", "white_check_mark"]
+
+
+async def test_a_reply_lets_a_failed_run_go_on(world: Story) -> None:
+    """The conversation is still there; what failed is said in people's words, with what helps."""
+    asked = await working(world)
+    world.openhands.fail(world.conversation)
+    await world.passes(4)
+    why = (
+        "The language model refuses its key: somebody has to mend it in OpenHands' settings. "
+        "Reply here to let it go on."
+    )
+    assert world.card().state == "Failed"
+    assert world.card().lines[:2] == (why, "> Incorrect API key provided.")
+    assert world.news() == [f"<@{world.alice.id}> ❌ Failed\n{why}\n> Incorrect API key provided."]
+    assert world.reactions(asked) == ["eyes", "x"]
+
+    await world.alice.says("the key is mended", thread=asked)
+    await world.passes(4)
+
+    assert world.conversation.messages == ["fix README", "the key is mended"]
+    assert world.card().state == "Working"
+    assert len(world.cards()) == 1
+
+
+async def test_an_agent_that_goes_in_circles_is_told_so(world: Story) -> None:
+    """A hint from a person gets it out."""
+    asked = await working(world)
+    await world.passes(4)
+    world.openhands.get_stuck(world.conversation)
+    await world.passes(10)
+    assert world.news() == [
+        f"<@{world.alice.id}> ❌ Failed\nThe agent was going in circles and stopped. Reply here to let it go on."
+    ]
+
+    await world.alice.says("use make, not npm", thread=asked)
+    await world.passes(4)
+
+    assert world.card().state == "Working"
+
+
+async def test_a_conversation_deleted_behind_our_back_is_lost(world: Story) -> None:
+    """Nothing can be sent there any more: the thread hears it, with the way on, and again starts anew."""
+    asked = await working(world)
+    gone = world.conversation
+    world.openhands.vanish(gone)
+    await world.passes(10)
+    why = "The conversation is gone from OpenHands: deleted, or its sandbox with it. Reply `again` to start anew."
+    assert world.card().state == "Lost"
+    assert world.news() == [f"<@{world.alice.id}> ⚠️ Lost\n{why}"]
+
+    reply = await world.alice.says("and the licence too", thread=asked)
+    await world.passes(4)
+    assert world.news()[1:] == [f"Your message was not sent to the agent. {why}"]
+    assert world.reactions(reply) == []
+
+    await world.alice.says("again", thread=asked)
+    await world.passes(6)
+
+    [anew] = [one for one in world.openhands.conversations.values() if one is not gone]
+    assert anew.messages == ["fix README"]
+    assert gone.messages == ["fix README"]
+    assert world.card().state == "Working"
+    assert len(world.cards()) == 1
+
+
+async def test_a_reply_whose_conversation_is_gone_is_given_back(world: Story) -> None:
+    """The run had ended and was not looked at any more: the reply finds out, and its author hears it."""
+    asked = await working(world)
+    world.openhands.finish(world.conversation, "Fixed it.")
+    await world.passes(4)
+    world.openhands.vanish(world.conversation)
+    reply = await world.bob.says("and the licence too", thread=asked)
+    await world.passes(60)
+
+    why = "The conversation is gone from OpenHands: deleted, or its sandbox with it. Reply `again` to start anew."
+    assert world.card().state == "Lost"
+    assert world.news()[1:] == [
+        f"<@{world.alice.id}> ⚠️ Lost\n{why}",
+        f"<@{world.bob.id}> Your message was not sent to the agent. {why}",
+    ]
+    assert world.reactions(reply) == ["eyes", "x"]
+
+
+async def test_a_reply_to_a_cancelled_run_says_how_to_start_anew(world: Story) -> None:
+    """There is no conversation to reach, and none is made behind the person's back."""
+    asked = await world.alice.says("@OpenHands why is the build slow?")
+    await world.alice.says("stop", thread=asked)
+    await world.alice.says("org/repo", thread=asked)
+    await world.passes(4)
+
+    assert world.news() == [
+        "Your message was not sent: this run was cancelled before it started. Mention me with a task to start a new one."
+    ]
+    assert len(world.openhands.conversations) == 0
+
+
+async def test_a_mention_starts_anew_where_a_run_was_cancelled(world: Story) -> None:
+    """The way out that the sentence names: the thread gets a new run and a new card."""
+    asked = await world.alice.says("@OpenHands why is the build slow?")
+    await world.alice.says("stop", thread=asked)
+    await world.alice.says("@OpenHands why is the build slow in org/repo", thread=asked)
+    await world.passes(6)
+
+    assert [card.text.splitlines()[0] for card in world.cards()] == ["*🚫 Cancelled*", "*🛠️ Working*"]
+    await world.alice.says("look at the linter", thread=asked)
+    await world.passes(4)
+    assert world.conversation.messages[-1] == "look at the linter"
+
+
+async def test_again_is_a_word_like_any_other_where_nothing_failed(world: Story) -> None:
+    """It is a decision only where there is one to make."""
+    asked = await working(world)
+    await world.alice.says("again", thread=asked)
+    await world.passes(4)
+
+    assert world.conversation.messages == ["fix README", "again"]
+
+
+async def test_a_reply_naming_another_repository_is_still_a_follow_up(world: Story) -> None:
+    """A thread is one run; what a reply means the agent can tell."""
+    asked = await working(world)
+    await world.alice.says("do the same in org/other", thread=asked)
+    await world.passes(4)
+
+    assert world.conversation.messages == ["fix README", "do the same in org/other"]
+    assert len(world.openhands.conversations) == 1
+
+
+async def test_two_runs_do_not_hold_up_each_other(world: Story) -> None:
+    """A message that waits for a long command is no reason for others to wait."""
+    hers = await world.alice.says("@OpenHands fix README in org/repo")
+    his = await world.bob.says("@OpenHands fix LICENSE in org/repo")
+    await world.passes(4)
+    busy, free = world.openhands.find("fix README"), world.openhands.find("fix LICENSE")
+    world.openhands.work_on(busy, "make test", seconds=25)
+    await world.alice.says("and the changelog", thread=hers)
+    await world.bob.says("and the notice", thread=his)
+    await world.passes(4)
+    assert (busy.messages, free.messages) == (["fix README"], ["fix LICENSE", "and the notice"])
+
+    await world.passes(30)
+
+    assert busy.messages == ["fix README", "and the changelog"]

@@ -1,0 +1,229 @@
+"""Stopping a run: at once, while it starts, while a message is on its way, and when there is nothing to stop."""
+
+from bot.simulator.world import Said
+from tests.conftest import Story
+
+
+async def working(world: Story) -> Said:
+    """Let alice start a run and give her request; its agent works."""
+    asked = await world.alice.says("@OpenHands fix README in org/repo")
+    await world.passes(6)
+    return asked
+
+
+async def test_stop_interrupts_the_agent_and_says_who_did(world: Story) -> None:
+    """One word in the thread; the card and one message say who stopped it and how to go on."""
+    asked = await working(world)
+    await world.bob.says("stop", thread=asked)
+    await world.passes(6)
+
+    assert (world.conversation.state, world.conversation.interrupts) == ("paused", 1)
+    assert world.conversation.messages == ["fix README"]
+    assert world.card().state == "Stopped"
+    assert world.card().lines[0] == f"Stopped by <@{world.bob.id}>. Reply here to go on."
+    assert world.news() == [f"<@{world.alice.id}> ⏹️ Stopped\nStopped by <@{world.bob.id}>. Reply here to go on."]
+    assert world.news("#news") == []
+
+
+async def test_a_stopped_run_is_no_success(world: Story) -> None:
+    """The request itself shows neither a tick nor a cross."""
+    asked = await working(world)
+    await world.alice.says("stop", thread=asked)
+    await world.passes(6)
+
+    assert world.reactions(asked) == ["eyes"]
+
+
+async def test_a_reply_lets_a_stopped_run_go_on(world: Story) -> None:
+    """Nothing is lost: the same conversation takes the next words."""
+    asked = await working(world)
+    await world.alice.says("stop", thread=asked)
+    await world.passes(6)
+    await world.alice.says("now only the links", thread=asked)
+    await world.passes(6)
+
+    assert world.conversation.messages == ["fix README", "now only the links"]
+    assert world.card().state == "Working"
+    assert world.card().lines[0].startswith("Asked by ")
+
+    world.openhands.finish(world.conversation, "Fixed the links.")
+    await world.passes(4)
+
+    assert world.card().state == "Done"
+
+
+async def test_stop_with_more_words_is_for_the_agent(world: Story) -> None:
+    """A word is a command only when it stands alone."""
+    asked = await working(world)
+    await world.alice.says("stop using tabs", thread=asked)
+    await world.passes(6)
+
+    assert world.conversation.messages == ["fix README", "stop using tabs"]
+    assert world.card().state == "Working"
+
+
+async def test_stop_while_starting_is_kept_until_it_can_be_done(world: Story) -> None:
+    """OpenHands can't be interrupted before the conversation is there; the card says that it will be."""
+    world.openhands.start_seconds = 45
+    asked = await world.alice.says("@OpenHands fix README in org/repo")
+    await world.passes(10)
+    await world.bob.says("stop", thread=asked)
+    await world.passes(10)
+    assert world.card().state == "Starting"
+    assert world.card().lines[0] == f"Stop requested by <@{world.bob.id}>."
+
+    await world.passes(40)
+
+    assert (world.conversation.state, world.conversation.interrupts) == ("paused", 1)
+    assert world.card().state == "Stopped"
+    assert world.news() == [f"<@{world.alice.id}> ⏹️ Stopped\nStopped by <@{world.bob.id}>. Reply here to go on."]
+
+
+async def test_replies_that_waited_for_the_start_are_withdrawn_with_it(world: Story) -> None:
+    """What was not sent yet is not sent any more, and the thread is told so."""
+    world.openhands.start_seconds = 45
+    asked = await world.alice.says("@OpenHands fix README in org/repo")
+    await world.alice.says("and the licence", thread=asked)
+    await world.bob.says("and the changelog", thread=asked)
+    await world.passes(10)
+    await world.alice.says("stop", thread=asked)
+    await world.passes(60)
+
+    assert world.conversation.messages == ["fix README"]
+    assert world.card().state == "Stopped"
+    assert world.news() == [
+        "2 messages were not sent to the agent any more, because the run was stopped. Reply again to go on.",
+        f"<@{world.alice.id}> ⏹️ Stopped\nStopped by <@{world.alice.id}>. Reply here to go on.",
+    ]
+
+
+async def test_stop_does_not_wait_behind_a_message_on_its_way(world: Story) -> None:
+    """A message waits for the running command; the stop does not, and what the message woke is stopped again."""
+    asked = await working(world)
+    world.openhands.work_on(world.conversation, "make test", seconds=25)
+    on_its_way = await world.alice.says("and the licence", thread=asked)
+    behind_it = await world.alice.says("and the changelog", thread=asked)
+    await world.bob.says("stop", thread=asked)
+    await world.passes(30)
+
+    assert world.conversation.messages == ["fix README", "and the licence"]
+    assert world.conversation.state == "paused"
+    assert world.card().state == "Stopped"
+    assert world.reactions(on_its_way) == ["eyes", "white_check_mark"]
+    assert world.reactions(behind_it) == ["eyes"]
+    assert world.news() == [
+        "1 message was not sent to the agent any more, because the run was stopped. Reply again to go on.",
+        f"<@{world.alice.id}> ⏹️ Stopped\nStopped by <@{world.bob.id}>. Reply here to go on.",
+    ]
+
+
+async def test_what_was_stopped_twice_was_stopped_by_the_first(world: Story) -> None:
+    """Two people stop it at once: one stop, told once, with the name of who was first."""
+    world.openhands.start_seconds = 45
+    asked = await world.alice.says("@OpenHands fix README in org/repo")
+    await world.passes(10)
+    await world.alice.says("stop", thread=asked)
+    await world.bob.says("stop", thread=asked)
+    await world.passes(60)
+
+    assert world.news() == [f"<@{world.alice.id}> ⏹️ Stopped\nStopped by <@{world.alice.id}>. Reply here to go on."]
+
+
+async def test_a_run_that_waits_for_an_answer_is_stopped_at_once(world: Story) -> None:
+    """Nobody works there, so there is nothing to interrupt."""
+    asked = await working(world)
+    world.openhands.ask(world.conversation, "Which licence do you want?")
+    await world.passes(4)
+    await world.alice.says("stop", thread=asked)
+    await world.passes(4)
+
+    assert world.card().state == "Stopped"
+    assert world.news()[1:] == [
+        f"<@{world.alice.id}> ⏹️ Stopped\nStopped by <@{world.alice.id}>. Reply here to go on."
+    ]
+    assert world.conversation.interrupts == 0
+
+
+async def test_stop_while_an_approval_is_wanted_rejects_the_action(world: Story) -> None:
+    """Stopping must not carry out what nobody approved."""
+    asked = await working(world)
+    world.openhands.want_approval(world.conversation, "rm -rf build", summary="Remove the build")
+    await world.passes(4)
+    await world.alice.says("stop", thread=asked)
+    await world.passes(10)
+
+    assert world.conversation.pending == []
+    assert [event["kind"] for event in world.conversation.events if "Reject" in event["kind"]] == [
+        "UserRejectObservation"
+    ]
+    assert world.card().state == "Stopped"
+    assert world.card().lines[0] == f"Stopped by <@{world.alice.id}>. Reply here to go on."
+
+
+async def test_where_the_run_is_over_there_is_nothing_to_stop(world: Story) -> None:
+    """Said to the person alone; the run stays what it was."""
+    asked = await working(world)
+    world.openhands.finish(world.conversation, "Fixed it.")
+    await world.passes(4)
+    await world.bob.says("stop", thread=asked)
+    await world.passes(4)
+
+    assert world.bob.sees() == ["There is nothing to stop: ✅ Done."]
+    assert world.card().state == "Done"
+    assert world.conversation.interrupts == 0
+    assert len(world.news()) == 1
+
+
+async def test_an_end_that_was_quicker_than_the_stop_is_told_as_it_was(world: Story) -> None:
+    """The agent finished before it could be interrupted: done is done."""
+    asked = await working(world)
+    world.openhands.finish(world.conversation, "Fixed it.")
+    await world.bob.says("stop", thread=asked)
+    await world.passes(10)
+
+    assert world.card().state == "Done"
+    assert world.news() == [f"<@{world.alice.id}> ✅ Done\nFixed it."]
+
+
+async def test_the_command_stops_the_persons_only_run(world: Story) -> None:
+    """Commands can't be typed in threads; with one live run in the channel there is no doubt."""
+    await working(world)
+    await world.bob.commands("stop", in_="#dev")
+    assert world.bob.sees() == ["You have no live run here. `/openhands list` shows the latest runs of this place."]
+
+    stopped = await world.alice.commands("stop", in_="#dev")
+    await world.passes(6)
+
+    assert stopped.acked
+    assert world.alice.sees() == ["Stopping your run; its card shows when it has stopped."]
+    assert world.card().state == "Stopped"
+
+
+async def test_with_several_runs_the_command_asks_which(world: Story) -> None:
+    """It does not guess: the list links to each thread, where one word is enough."""
+    first = await world.alice.says("@OpenHands fix README in org/repo")
+    second = await world.alice.says("@OpenHands fix LICENSE in org/repo")
+    await world.passes(6)
+    await world.alice.commands("stop", in_="#dev")
+    await world.passes(6)
+
+    cards = {card.thread_ts: card.ts.replace(".", "") for card in world.cards()}
+    base = f"{world.slack.workspace_url}archives/{first.channel}/p"
+    assert world.alice.sees() == [
+        "You have several live runs here. Reply `stop` in the thread of the one you mean:\n"
+        f"• 🛠️ Working: <{base}{cards[second.ts]}?thread_ts={second.ts}&amp;cid={first.channel}|fix LICENSE> in `org/repo`\n"
+        f"• 🛠️ Working: <{base}{cards[first.ts]}?thread_ts={first.ts}&amp;cid={first.channel}|fix README> in `org/repo`"
+    ]
+    assert [one.interrupts for one in world.openhands.conversations.values()] == [0, 0]
+
+
+async def test_where_the_agent_server_is_out_of_reach_its_sandbox_is_paused(world: Story) -> None:
+    """Stop means stop: the second way works through the server that answers."""
+    asked = await working(world)
+    world.openhands.break_next("interrupt", drop=True)
+    await world.alice.says("stop", thread=asked)
+    await world.passes(10)
+
+    assert world.conversation.sandbox_status == "PAUSED"
+    assert world.card().state == "Stopped"
+    assert world.card().lines[0] == f"Stopped by <@{world.alice.id}>. Reply here to go on."

@@ -1,0 +1,225 @@
+"""What is written about the bot is what it does: settings, commands, states, errors, targets and paths."""
+
+import ast
+import re
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from bot import commands, errors, words
+from bot.model import RunState, Start
+from bot.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+ADR_PARTS = ["Status", "Context", "Decision", "Consequences"]
+PAGE_LINES = 60
+MACHINE_PATH = re.compile(r"(?<![\w.~])/(?:home|root|Users|work|mnt)/\w")
+INDEX_ADDRESS = re.compile(r"--(?:extra-)?index-url|--find-link[s]|--trusted-hos[t]|file:/{2}|^-[fi] ", re.MULTILINE)
+EVENT = re.compile(r"[a-z]+\.[a-z_]+")
+
+
+def text(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def rows(document: str, header: str) -> Iterator[list[str]]:
+    """Give the cells of each row of the table whose first heading is `header`."""
+    _, _, table = document.partition(f"\n| {header} |")
+    for line in table.partition("\n\n")[0].splitlines()[2:]:
+        yield [cell.strip() for cell in line.strip("|").split(" | ")]
+
+
+def spans(markdown: str) -> list[str]:
+    """Give what stands between back quotes."""
+    return re.findall(r"`([^`\n]+)`", markdown)
+
+
+def default_of(name: str) -> str:
+    """Write a setting's default as people would type it; empty where there is none."""
+    default = Settings.model_fields[name.lower()].default
+    if default is None or Settings.model_fields[name.lower()].is_required():
+        return ""
+    return default.get_secret_value() if isinstance(default, SecretStr) else str(default)
+
+
+# --- settings ---------------------------------------------------------------------------------------------------
+
+
+def test_the_readme_lists_every_setting_with_its_default() -> None:
+    """Each setting has one row, and nothing else has."""
+    listed = {}
+    for name, default, _ in rows(text("README.md"), "setting"):
+        listed[name.strip("`")] = "" if default in ("none", "required") else default.strip("`")
+    assert listed == {name.upper(): default_of(name) for name in Settings.model_fields}
+
+
+def test_the_readme_names_the_settings_nobody_can_do_without() -> None:
+    """What is required says so."""
+    required = [name.strip("`") for name, default, _ in rows(text("README.md"), "setting") if default == "required"]
+    assert required == [name.upper() for name, field in Settings.model_fields.items() if field.is_required()]
+
+
+def test_the_example_file_holds_every_setting_once_with_its_default() -> None:
+    """What is commented out changes nothing when it is uncommented."""
+    lines = re.findall(r"^(?:# )?([A-Z_]+)=(.*)$", text(".env.example"), re.MULTILINE)
+    assert lines == [(name.upper(), default_of(name)) for name in Settings.model_fields]
+
+
+# --- what people type -------------------------------------------------------------------------------------------
+
+
+def words_in_the_readme() -> list[str]:
+    return [word for cells in rows(text("README.md"), "word") for word in spans(cells[0])]
+
+
+def test_every_word_the_bot_understands_is_in_the_readme() -> None:
+    """A command nobody can find out about is none."""
+    understood = {*commands._WORDS, *commands._DECISIONS, *commands._NO_REPOSITORY}
+    assert understood - set(words_in_the_readme()) == set()
+
+
+@pytest.mark.parametrize("word", words_in_the_readme())
+def test_the_bot_understands_every_word_in_the_readme(word: str) -> None:
+    """No word goes to the agent that the README says is for the bot."""
+    assert (
+        not isinstance(commands.parse(word), Start)
+        or commands.decision(word) is not None
+        or commands.repository_answer(word) is not None
+        or commands.is_aside(word)
+    )
+
+
+def test_the_help_text_names_every_command() -> None:
+    """One word for each; second words for the same thing need not be there."""
+    told = " ".join(spans(words.help_text())).split()
+    named = {type(command) for word, command in commands._WORDS.items() if word in told}
+    assert named == {type(command) for command in commands._WORDS.values()}
+
+
+def test_the_picture_in_the_readme_shows_the_bots_own_sentence() -> None:
+    """What the picture has as the answer to a command is that answer."""
+    assert f"Only visible to you: {words.receipt(Start('fix README'))}\n" in text("README.md")
+
+
+# --- states and errors ------------------------------------------------------------------------------------------
+
+
+def test_every_state_is_in_the_diagram() -> None:
+    """The diagram has each state of a run, and no other."""
+    [diagram] = re.findall(r"```mermaid\n(.*?)```", text("README.md"), re.DOTALL)
+    drawn = {end for line in re.findall(r"^ +(\S+) --> (\w+)", diagram, re.MULTILINE) for end in line}
+    assert drawn - {"[*]"} == set(RunState)
+
+
+def test_every_error_is_drawn_where_it_belongs() -> None:
+    """The tree in the docstring is the tree of the classes."""
+    drawn: dict[str, str] = {}
+    parents = ["Exception"]
+    for branch, name in re.findall(r"^([│├└─ ]*)(\w+)(?= {2}|$)", errors.__doc__ or "", re.MULTILINE):
+        depth = len(branch) // 4
+        drawn[name] = parents[depth]
+        parents[depth + 1 :] = [name]
+    classes = [item for item in vars(errors).values() if isinstance(item, type) and issubclass(item, Exception)]
+    assert drawn == {item.__name__: item.__bases__[0].__name__ for item in classes}
+
+
+# --- the repository ---------------------------------------------------------------------------------------------
+
+
+def test_every_target_that_is_named_exists() -> None:
+    """Each `make …` in the documents is a target of the Makefile."""
+    targets = set(re.findall(r"^([a-z]+):", text("Makefile"), re.MULTILINE))
+    documents = "\n".join(text(name) for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/operations.md"))
+    named = set(re.findall(r"(?:`|^)make ([a-z]+)", documents, re.MULTILINE))
+    assert named - targets == set()
+    assert {"demo", "test", "run"} <= named
+
+
+def test_operators_read_of_events_and_sentences_that_exist() -> None:
+    """Each log event, and each sentence quoted, is one of the code's."""
+    page = text("docs/operations.md")
+    constants = [
+        node.value
+        for file in (ROOT / "bot").glob("**/*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    events = [span for span in spans(page) if EVENT.fullmatch(span) and span.split(".")[1] not in ("db", "yml")]
+    quoted = [part.strip() for quote in re.findall(r'"([^"\n]+)"', page) for part in quote.split("…")]
+    assert [event for event in events if event not in constants] == []
+    assert [part for part in quoted if not any(part in constant for constant in constants)] == []
+    assert events
+    assert quoted
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs/adr").iterdir()), ids=lambda page: page.stem[:4])
+def test_a_decision_is_one_page_in_four_parts(page: Path) -> None:
+    """Title with its number, then status, context, decision and consequences."""
+    written = page.read_text(encoding="utf-8")
+    assert re.fullmatch(r"\d{4}(-[a-z0-9]+)+\.md", page.name)
+    assert re.match(rf"# {int(page.name[:4])}\. \S", written)
+    assert re.findall(r"^## (.+)$", written, re.MULTILINE) == ADR_PARTS
+    assert len(written.splitlines()) <= PAGE_LINES
+
+
+def test_decisions_are_numbered_without_gaps() -> None:
+    """A number names one decision."""
+    numbers = sorted(int(page.name[:4]) for page in (ROOT / "docs/adr").iterdir())
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    """Every relative link is a file or folder of the repository."""
+    for document in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")):
+        links = re.findall(r"\]\((?!https?://)([^)#]+)", document.read_text(encoding="utf-8"))
+        assert [link for link in links if not (document.parent / link).exists()] == []
+
+
+def files_of_the_repository() -> list[Path]:
+    """List what is tracked, and what will be: new files that are not ignored."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return [file for name in set(listed.stdout.split("\0")) - {""} if (file := ROOT / name).is_file()]
+
+
+def test_no_file_holds_a_path_of_somebodys_machine_or_an_index_address() -> None:
+    """What is checked in works for everybody."""
+    found = [
+        f"{file.relative_to(ROOT)}: {match[0]}"
+        for file in files_of_the_repository()
+        for pattern in (MACHINE_PATH, INDEX_ADDRESS)
+        for match in pattern.finditer(file.read_text(encoding="utf-8"))
+    ]
+    assert found == []
+
+
+# --- dependencies -----------------------------------------------------------------------------------------------
+
+
+def pinned(name: str) -> dict[str, str]:
+    return dict(re.findall(r"^([a-z0-9-]+)(?:\[\S+\])?==(\S+)", text(name), re.MULTILINE))
+
+
+def test_every_dependency_is_pinned_with_hashes() -> None:
+    """What pyproject.toml allows has one version in the files people install from, and each file of it a hash."""
+    project = tomllib.loads(text("pyproject.toml"))
+    run = {re.split(r"[\[>=<]", one)[0] for one in project["project"]["dependencies"]}
+    dev = {re.split(r"[\[>=<]", one)[0] for one in project["dependency-groups"]["dev"]}
+    assert run - set(pinned("requirements.txt")) == set()
+    assert run | dev - set(pinned("requirements-dev.txt")) == run
+    for name in ("requirements.txt", "requirements-dev.txt"):
+        assert len(re.findall(r"^\S+==.*\\\n    --hash=sha256:", text(name), re.MULTILINE)) == len(pinned(name))
+
+
+def test_the_tests_run_on_the_versions_the_bot_runs_on() -> None:
+    """Both files pin the same versions of what both hold."""
+    assert pinned("requirements.txt").items() <= pinned("requirements-dev.txt").items()
