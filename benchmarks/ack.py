@@ -40,6 +40,7 @@ WARM_UP = 5  # of both apps: the first requests load what all later ones find th
 PAUSE_S = 0.03  # between two measurements, for what the last one left to do
 GIVES_UP_S = 120.0  # without any progress for so long, what is missing is lost
 PEOPLE = 10
+LOG_LINES = 20  # of the bot, where something is lost
 ALONE = 4  # calls that a loop with one request for each conversation needs at least: start, its task, status, events
 
 
@@ -235,7 +236,7 @@ def told(place: Site) -> int:
 
 
 async def measure(folder: Path, size: Size) -> list[str]:
-    """Measure everything, below a folder with one for each app; give what is lost."""
+    """Measure everything, below a folder with one for each app; give what is lost, and the end of the bot's log."""
     openhands = LocalOpenHands(key=KEY)
 
     async def finish(c: Conversation, _text: str) -> None:
@@ -250,7 +251,8 @@ async def measure(folder: Path, size: Size) -> list[str]:
         ):
             lost = [*await idle(ours, bare, folder, size.pairs), *await load(ours, openhands, size)]
             rules = [*ours.slack.violations, *openhands.violations]
-            return [*lost, *rules, *([ours.app.log] if lost or rules else [])]
+            last = ours.app.log.splitlines()[-LOG_LINES:] if lost or rules else []
+            return [*lost, *rules, *last]
     finally:
         await openhands.stop()
 

@@ -40,7 +40,8 @@ def run() -> None:
     except StoreInUse as err:
         fail(f"Another process works on {err}: one bot per database file. Stop it, or set another DATABASE_URL.", WRONG)
     except StoreUnavailable as err:
-        fail(f"The database can't be opened: {err.__cause__}. Check DATABASE_URL, the folder's rights and the disk.", 1)
+        said = getattr(err.__cause__, "orig", err.__cause__)  # the driver's own words, without SQL and links
+        fail(f"The database can't be opened: {said}. Check DATABASE_URL, the folder's rights and the disk.", 1)
 
 
 @cli.command()

@@ -192,7 +192,9 @@ class Bot:
         )
         bolt = AsyncApp(authorize=authorize(settings, us))
         bolt.use(
-            intake.middleware(lambda body: recognise(body, us), self._remember(database, dispatcher.lanes.wake.set))
+            intake.middleware(
+                lambda body: recognise(body, us), self._remember(database, dispatcher.lanes.wake.set), us.user
+            )
         )
         self.socket = socket = Socket(bolt, settings.slack_app_token.get_secret_value(), gateway, patience)
         try:

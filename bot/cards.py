@@ -4,6 +4,7 @@ Each function gives `(text, blocks)`. `text` is complete, for notifications and 
 is verbatim, so that nothing in it turns into a mention by itself. Sizes stay below what Slack takes.
 """
 
+import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from bot import markdown, words
 from bot.lifecycle import ENDED
 from bot.model import Run, RunState
-from bot.mrkdwn import escape, link, shorten
+from bot.mrkdwn import escape, link, outside, shorten
 
 Block = dict[str, Any]
 
@@ -21,6 +22,8 @@ ANSWER_MAX = 9000  # characters of the agent's words in one message; all blocks 
 ANSWER_ON_CARD = 600
 ANSWER_IN_TEXT = 3000
 LINKS_SHOWN = 10
+LONG_WORD = 500  # characters; most of one link's address
+HALF = re.compile(r"(?:<[^<>]*|&\w{0,3})\Z")  # the beginning of a link or an escape, at the end of a cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +54,18 @@ def open_button(address: str) -> Block:
 
 
 def cut(text: str, limit: int) -> str:
-    """Shorten finished `mrkdwn`, at a line end where there is one, so that no link or escape is cut in two."""
+    """Shorten finished `mrkdwn`, between words; no link or escape is cut in two, only a word without end is."""
     if len(text) <= limit:
         return text
-    whole = text[: limit - 2]
-    end = max(whole.rfind("\n"), whole.rfind(" "))
-    return f"{whole[: end if end > 0 else limit - 2]} …"
+    end = limit - len(" …")
+    space = max(text.rfind("\n", 0, end), text.rfind(" ", 0, end))
+    kept = text[: space if space >= max(1, end - LONG_WORD) else end]
+    return f"{HALF.sub('', kept).rstrip()} …"
 
 
 def card(run: Run, address: str | None) -> Message:
     """Show a run; `address` is its page in OpenHands, None before it has one."""
-    task = escape(shorten(run.task, words.TASK_SHOWN))
+    task = escape(outside(run.task, words.TASK_SHOWN))
     lines = [f"*{words.state(run)}*\n{task}"]
     if explanation := words.explanation(run):
         lines.append(explanation)

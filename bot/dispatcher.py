@@ -100,7 +100,8 @@ class Dispatcher:
 
     async def _work(self, row: InboxRow) -> datetime | None:
         incoming = row.incoming
-        if await self._is_talk(incoming):
+        text = unescape_request(incoming.text, self._site.us.user)
+        if await self._is_talk(incoming, text):
             await self._finish(row)
             return None
         try:
@@ -113,14 +114,17 @@ class Dispatcher:
             log.info("request.refused", verdict=verdict, user=incoming.user, channel=incoming.channel)
             await self._finish(row, words.refused(verdict))
             return None
-        text = unescape_request(incoming.text, self._site.us.user)
         if incoming.kind is IncomingKind.COMMAND:
             return await self._command(row, text, person, place)
         return await self._message(row, text, person, place)
 
-    async def _is_talk(self, incoming: Incoming) -> bool:
-        """Tell whether people talk in a thread that turned out not to be ours."""
-        if incoming.mentions_us or incoming.direct or incoming.thread_ts is None:
+    async def _is_talk(self, incoming: Incoming, text: str) -> bool:
+        """Tell whether people talk in a thread: by their own word, or as it turned out not to be ours."""
+        if incoming.thread_ts is None:
+            return False
+        if commands.is_aside(text):
+            return True
+        if incoming.mentions_us or incoming.direct:
             return False
         async with self._database.reading() as tx:
             found = await runs.of_thread(tx, incoming.team, incoming.channel, incoming.thread_ts)
@@ -318,8 +322,6 @@ class Dispatcher:
     async def _answer(self, tx: AsyncConnection, run: Run, incoming: Incoming, text: str) -> None:
         now = self._clock.now()
         match commands.parse(text):
-            case _ if commands.is_aside(text):
-                return
             case Stop():
                 await self._stop(tx, run, incoming)
             case Status():
@@ -374,12 +376,12 @@ class Dispatcher:
         if decision is Decision.LEAVE:
             for one in unsure:
                 await runs.save_follow_up(tx, replace(one, state=FollowUpState.WITHDRAWN))
-                await outbox.release(tx, effects.openhands_lane(run), now)
+                await outbox.release(tx, effects.send_lane(run), now)
             await effects.owe_reply(tx, incoming, words.leave(), now)
         elif unsure:
             for one in unsure:
                 await runs.save_follow_up(tx, replace(one, state=FollowUpState.WAITING, asked_at=None))
-                await outbox.release(tx, effects.openhands_lane(run), now)
+                await outbox.release(tx, effects.send_lane(run), now)
         else:
             after, effect = lifecycle.again(run, new_conversation(), now)
             await self._save(tx, run, after, effect)
@@ -388,7 +390,8 @@ class Dispatcher:
 
     async def _stop(self, tx: AsyncConnection, run: Run, incoming: Incoming) -> None:
         now = self._clock.now()
-        if run.state is RunState.STARTING and await outbox.never_sent(tx, run.id, Owed.START, now):
+        no_card_yet = run.cards == 0  # and without one no start is owed
+        if run.state is RunState.STARTING and (no_card_yet or await outbox.never_sent(tx, run.id, Owed.START, now)):
             after, effect = lifecycle.cancel(run, incoming.user, now)
         else:
             after, effect = lifecycle.stop(run, incoming.user, now)
@@ -402,7 +405,7 @@ class Dispatcher:
         for one in waiting:
             await runs.save_follow_up(tx, replace(one, state=FollowUpState.WITHDRAWN))
         if waiting:
-            await outbox.release(tx, effects.openhands_lane(run), now)
+            await outbox.release(tx, effects.send_lane(run), now)
             await effects.owe_reply(tx, incoming, words.withdrawn(len(waiting)), now)
 
     async def _save(self, tx: AsyncConnection, before: Run, after: Run, effect: Sequence[Effect]) -> None:

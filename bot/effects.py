@@ -43,8 +43,13 @@ def new_id() -> RowId:
     return RowId(str(uuid.uuid4()))
 
 
-def openhands_lane(run: Run) -> str:
-    return f"openhands:{run.id}"
+def start_lane(run: Run) -> str:
+    """Name the lane of starts. It is not that of messages: they wait for the start, and may be written before it."""
+    return f"start:{run.id}"
+
+
+def send_lane(run: Run) -> str:
+    return f"send:{run.id}"
 
 
 def stop_lane(run: Run) -> str:
@@ -82,7 +87,7 @@ async def owe(tx: AsyncConnection, run: Run, effects: Iterable[Effect], site: Si
                     name = DELIVERED if run.state is RunState.DONE else FAILED
                     await owe_reaction(tx, run, run.request_ts, name, now)
             case Effect.RELEASE:
-                await outbox.release(tx, openhands_lane(run), now)
+                await outbox.release(tx, send_lane(run), now)
                 await outbox.release(tx, stop_lane(run), now)
             case _:
                 assert_never(effect)
@@ -143,13 +148,13 @@ async def owe_start(tx: AsyncConnection, run: Run, now: datetime) -> None:
     """Owe the start of this attempt; a second row for the same attempt is none."""
     row = RowId(str(uuid.uuid5(uuid.UUID(run.id), f"start {run.attempt}")))
     await outbox.add(
-        tx, Owed.START, id=row, lane=openhands_lane(run), now=now, run=run.id, payload={"attempt": run.attempt}
+        tx, Owed.START, id=row, lane=start_lane(run), now=now, run=run.id, payload={"attempt": run.attempt}
     )
 
 
 async def owe_send(tx: AsyncConnection, run: Run, follow_up: FollowUp, now: datetime) -> None:
     """Owe a follow-up to the agent; the row has the follow-up's own id."""
-    await outbox.add(tx, Owed.SEND, id=RowId(follow_up.id), lane=openhands_lane(run), now=now, run=run.id)
+    await outbox.add(tx, Owed.SEND, id=RowId(follow_up.id), lane=send_lane(run), now=now, run=run.id)
 
 
 async def owe_stop(tx: AsyncConnection, run: Run, now: datetime) -> None:

@@ -8,7 +8,8 @@ from slack_bolt.response import BoltResponse
 
 from bot import commands, words
 from bot.errors import StoreUnavailable
-from bot.model import Incoming, IncomingKind
+from bot.model import Incoming, IncomingKind, UserId
+from bot.mrkdwn import unescape_request
 
 log = structlog.get_logger("intake")
 
@@ -17,10 +18,10 @@ Remember = Callable[[Incoming], Awaitable[None]]
 Middleware = Callable[..., Awaitable[BoltResponse]]
 
 
-def middleware(recognise: Recognise, remember: Remember) -> Middleware:
+def middleware(recognise: Recognise, remember: Remember, us: UserId) -> Middleware:
     """Build Bolt's global middleware. It never calls `next`: no listener answers, the inbox does.
 
-    remember: commits the request if it is for us; raises `StoreUnavailable`.
+    remember: commits the request if it is for us; raises `StoreUnavailable`. us: our own user.
     """
 
     async def write_down(body: dict[str, Any]) -> BoltResponse:
@@ -35,13 +36,13 @@ def middleware(recognise: Recognise, remember: Remember) -> Middleware:
             if incoming.redelivered_by_slack:
                 raise  # no ack: Slack sends it again
             return BoltResponse(status=200, body=words.not_saved(perhaps=down.perhaps_saved))
-        return BoltResponse(status=200, body=receipt(incoming))
+        return BoltResponse(status=200, body=receipt(incoming, us))
 
     return write_down
 
 
-def receipt(incoming: Incoming) -> str:
+def receipt(incoming: Incoming, us: UserId) -> str:
     """Give what only the person sees at once: a command is answered in words, an event with nothing."""
     if incoming.kind is IncomingKind.MESSAGE:
         return ""
-    return words.receipt(commands.parse(incoming.text))
+    return words.receipt(commands.parse(unescape_request(incoming.text, us)))

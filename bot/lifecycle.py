@@ -97,6 +97,8 @@ def judge(run: Run, seen: Seen) -> Run:
             return at(run, RunState.WORKING, answer=run.answer if run.state is RunState.WORKING else "")
         case ((Phase.ENDED | Phase.WANTS_APPROVAL | Phase.ERROR), Finish() | Said() | Wants() | Failed() as last):
             return spoken(run, last)
+        case (Phase.ASLEEP, Finish() | Said() | Failed() as last) | (Phase.GONE | Phase.MISSING, Finish() as last):
+            return spoken(run, last)  # it ended before, while nobody looked
         case Phase.ENDED, None:  # nothing newer than our message: old news, or its events are still on their way
             return at(run, RunState.DONE, reason=Reason.NO_WORDS) if unsettled_for >= SILENCE else run
         case Phase.WANTS_APPROVAL, None:
@@ -225,7 +227,7 @@ def choose(
 
 
 def stop(run: Run, by: UserId, now: datetime) -> Changed:
-    """Stop as a person asked: at once where nothing runs, else as soon as OpenHands shows it."""
+    """Stop as a person asked: at once where nothing runs, else as soon as OpenHands shows it. The first to ask is named."""
     asked = replace(run, stop_by=run.stop_by or by, stop_at=now)
     match run.state:
         case RunState.NEEDS_REPOSITORY:

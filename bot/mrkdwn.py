@@ -171,6 +171,11 @@ def shorten(text: str, limit: int) -> str:
     return text[:whole].rstrip() + ELLIPSIS
 
 
+def outside(text: str, limit: int) -> str:
+    """Make text from outside fit to be shown, at most `limit` characters. It is not escaped yet."""
+    return shorten(redact(clean(text)), limit)
+
+
 def _inside_cluster(text: str, place: int) -> bool:
     """Would a cut before the character at `place` part what is seen as one character?"""
     before, after = text[place - 1], text[place]

@@ -37,6 +37,8 @@ from bot.store.outbox import OutboxRow, Owed
 
 log = structlog.get_logger("sender")
 
+STARTS = 2
+"""A start that is nowhere to be found a minute later is posted once more, with the same id."""
 WAKES = 8
 """Tries to wake a conversation before its message is given up: with doubling pauses about two minutes."""
 
@@ -185,7 +187,8 @@ class OpenHandsRows:
         except Unsure:
             raise
         except OpenHandsError:  # it surely did not arrive
-            await self._again(row, self._clock.now(), sent=False)
+            async with self._database.transaction() as tx:
+                await outbox.not_sent(tx, row.seq)
             raise
         await self._started(row, run, openhands.api, it)
 
@@ -202,6 +205,9 @@ class OpenHandsRows:
         """Look for a start whose answer was lost; only when it is surely nowhere, post it once more."""
         it = await openhands.find_start(run, message, tried_at)
         if it is not None:
+            async with self._database.reading() as tx:
+                if await runs.is_of_another(tx, run.id, it.conversation_id):
+                    raise CannotTell
             await self._started(row, run, openhands.api, it)
             return
         age_s = (self._clock.now() - tried_at).total_seconds()
@@ -214,7 +220,7 @@ class OpenHandsRows:
             await self._again(
                 row, later(tried_at, min(max(elapsed, age_s + 1), self._patience.start_settled_s)), sent=True
             )
-        elif (self._clock.now() - row.created_at).total_seconds() < self._patience.unsure_person_s:
+        elif row.attempts < STARTS:
             await self._post_start(row, run, openhands, message)
         else:
             await self._not_started(row, run, Failed(Reason.START_UNSURE))
@@ -358,20 +364,24 @@ class OpenHandsRows:
 
     async def _wake_up(self, row: OutboxRow, run: Run) -> None:
         """Wake a sleeping conversation, then try again."""
-        now = await self._trying(row)
+        async with self._database.reading() as tx:
+            follow_up = await runs.get_follow_up(tx, row.id)
+        now = self._clock.now()
         try:
             await (await self._openhands()).resume(run)
+        except (NotFound, Archived, Unsupported, Rejected):
+            await self._gone(row, run, follow_up)
+            return
+        except AtCapacity:
+            await self._undeliverable(row, run, follow_up, words.no_room_to_wake())
+            return
         except OpenHandsError as err:
-            if isinstance(err, (NotFound, Archived, Unsupported, Rejected)):
-                async with self._database.reading() as tx:
-                    follow_up = await runs.get_follow_up(tx, row.id)
-                await self._gone(row, run, follow_up)
-                return
             await self._out_of_reach(row, run, err)
             return
         async with self._database.transaction() as tx:
             fresh = await runs.get(tx, run.id)
             await self._save(tx, fresh, lifecycle.woken(fresh, now))
+            await outbox.trying(tx, row.seq, now)  # only what OpenHands took counts: an outage is waited out
             await outbox.again(tx, row.seq, retry_at(row.attempts + 1, now, self._patience), sent=False)
         self._wake_poller()
 

@@ -19,8 +19,10 @@ from bot.store.database import Database
 
 log = structlog.get_logger("poller")
 
-WORDS_DECIDE = frozenset({Phase.ENDED, Phase.WANTS_APPROVAL, Phase.ERROR, Phase.STUCK})
-"""Phases whose meaning is in the events."""
+WORDS_DECIDE = frozenset(
+    {Phase.ENDED, Phase.WANTS_APPROVAL, Phase.ERROR, Phase.STUCK, Phase.ASLEEP, Phase.GONE, Phase.MISSING}
+)
+"""Phases whose meaning is in the events: what sleeps or is gone may have ended before, while nobody looked."""
 POLLED = frozenset({RunState.STARTING, RunState.WORKING, RunState.WAITING, RunState.PAUSED})
 PROGRESS_GAP_S = 1.5
 """Seconds between two readings of progress over all runs: cards of live runs share 40 edits a minute."""

@@ -25,7 +25,7 @@ from bot.model import (
     UserId,
     Waiting,
 )
-from bot.mrkdwn import escape, link, shorten
+from bot.mrkdwn import escape, link, outside, shorten
 from bot.policy import Verdict
 
 TASK_SHOWN = 600  # characters of a task on its card
@@ -63,16 +63,16 @@ def not_saved(*, perhaps: bool) -> str:
 def refused(verdict: Verdict) -> str:
     match verdict:
         case Verdict.GUEST:
-            return "Guests can't use OpenHands here. Nothing was started; ask a full member of the workspace to do it for you."
+            return "Guests can't use OpenHands here. Nothing was done; ask a full member of the workspace to do it for you."
         case Verdict.OUTSIDE:
-            return "OpenHands is only for members of the company that runs it. Nothing was started; ask one of them to do it for you."
+            return "OpenHands is only for members of the company that runs it. Nothing was done; ask one of them to do it for you."
         case Verdict.SHARED:
             return (
                 "This channel is shared with another company, so OpenHands does not work here: code and answers would "
-                "leave yours. Nothing was started; ask again in a channel of your own."
+                "leave yours. Nothing was done; ask again in a channel of your own."
             )
         case Verdict.DELETED:
-            return "This account is deactivated, so nothing was started. Ask an admin of the workspace."
+            return "This account is deactivated, so nothing was done. Ask an admin of the workspace."
         case Verdict.ALLOWED | Verdict.DROPPED:
             return ""
         case _:
@@ -80,7 +80,7 @@ def refused(verdict: Verdict) -> str:
 
 
 def cannot_tell_who() -> str:
-    return "For ten minutes I could not find out from Slack who asked, so nothing was started. Please ask again."
+    return "For ten minutes I could not find out from Slack who asked, so nothing was done. Please ask again."
 
 
 def help_text() -> str:
@@ -100,7 +100,7 @@ def unclear(it: Unclear) -> str:
         case UnclearReason.MISSPELT:
             return (
                 f"I don't know `{escape(shorten(it.word, LINE_SHOWN))}`. Did you mean `{escape(it.suggestion or 'help')}`? "
-                "Nothing was started; for a task, use a few more words."
+                "Nothing was done; if it is for the agent, use a few more words."
             )
         case UnclearReason.OPTION:
             return (
@@ -112,7 +112,7 @@ def unclear(it: Unclear) -> str:
 
 
 def broken() -> str:
-    return "Something went wrong on my side, so nothing was started for this. Please ask again; if it happens twice, tell whoever runs the bot."
+    return "Something went wrong on my side, so nothing was done about this. Please ask again; if it happens twice, tell whoever runs the bot."
 
 
 def invite() -> str:
@@ -359,7 +359,7 @@ def news(run: Run) -> str:
 
 def status(run: Run) -> str:
     """Answer `status`: one line, the reason if there is one, and the last progress."""
-    parts = [f"*{state(run)}*: {escape(shorten(one_line(run.task), LINE_SHOWN))}", explanation(run)]
+    parts = [f"*{state(run)}*: {in_brief(run.task)}", explanation(run)]
     if run.progress:
         parts.append(f"Last: {escape(run.progress)}")
     if run.unreachable_since:
@@ -375,7 +375,7 @@ def runs(found: Sequence[tuple[Run, str | None]]) -> str:
 
 
 def one_of_many(run: Run, address: str | None) -> str:
-    task = shorten(one_line(run.task), LINE_SHOWN)
+    task = outside(one_line(run.task), LINE_SHOWN)
     what = link(address, task) if address else escape(task)
     where = f" in `{escape(run.repository)}`" if run.repository else ""
     return f"• {state(run)}: {what}{where}"
@@ -430,13 +430,17 @@ def follow_up_unsupported(address: str | None) -> str:
     return f"This OpenHands server takes no messages from here, so the agent did not get yours. Write it {there}."
 
 
+def no_room_to_wake() -> str:
+    return "Every slot of the OpenHands account is busy, so the agent did not get your message. Reply again when one is free."
+
+
 def cannot_wake() -> str:
     return "OpenHands does not wake the conversation up, so the agent did not get your message. Reply again to try once more."
 
 
 def follow_up_unsure(text: str) -> str:
     return (
-        f"I can't find out whether the agent got this message: “{escape(shorten(one_line(text), LINE_SHOWN))}” "
+        f"I can't find out whether the agent got this message: “{in_brief(text)}” "
         "Later ones wait. Reply `again` to send it once more, or `leave it`."
     )
 
@@ -448,7 +452,7 @@ def notification(run: Run, address: str | None, now: datetime) -> str:
     """Tell the team in one line; of private places only state, requester and link."""
     parts = [f"{state(run)}: asked by {mention(run.requester)}"]
     if not run.private:
-        parts[0] = f"{state(run)}: {escape(shorten(one_line(run.task), LINE_SHOWN))}, asked by {mention(run.requester)}"
+        parts[0] = f"{state(run)}: {in_brief(run.task)}, asked by {mention(run.requester)}"
         if run.repository:
             parts.append(f"`{escape(run.repository)}`")
         parts.append(duration((run.ended_at or now) - run.created_at))
@@ -480,6 +484,11 @@ def about_for_agent(requester: str, address: str | None) -> str:
         f"This task was given by {requester}{thread}. When you open a pull request, say so in its description. "
         "Your last message is shown to people in Slack: keep it short."
     )
+
+
+def in_brief(text: str) -> str:
+    """Quote what a person wrote on one line of a sentence."""
+    return escape(outside(one_line(text), LINE_SHOWN))
 
 
 def one_line(text: str) -> str:

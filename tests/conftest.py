@@ -132,7 +132,9 @@ class Story(World):
         if bot is None or bot.dispatcher is None or bot.sender is None:
             return self.slack.idle and self.openhands.idle
         ours = 3 + len(bot.dispatcher.lanes.under_way) + len(bot.sender.lanes.under_way)
-        resting = self.clock.resting() + self.openhands.timers.parked  # a call may wait for the agent, and thus for time
+        resting = (
+            self.clock.resting() + self.openhands.timers.parked
+        )  # a call may wait for the agent, and thus for time
         return resting >= ours and self.slack.idle and self.openhands.idle and self.slack.sockets > 0
 
     async def settles(self) -> None:
@@ -165,7 +167,11 @@ class Story(World):
 
     def cards(self, in_: str = "#dev") -> list[Message]:
         """Give the bot's cards in a place: what carries the id of the run's first row."""
-        return [one for one in self.posts(in_) if any(block["type"] == "context" for block in one.blocks) and one.edited >= 0 and is_card(one)]
+        return [
+            one
+            for one in self.posts(in_)
+            if any(block["type"] == "context" for block in one.blocks) and one.edited >= 0 and is_card(one)
+        ]
 
     def card(self, in_: str = "#dev") -> "Card":
         """Read the only card in a place."""
@@ -221,6 +227,13 @@ def read_card(message: Message) -> Card:
     return Card(head.strip("*").split(" ", 1)[1], task, tuple(lines))
 
 
+async def until(true: Callable[[], bool]) -> None:
+    """Let the loop run until something is so, in real time."""
+    async with asyncio.timeout(REAL_S):
+        while not true():  # noqa: ASYNC110 - no event announces what a server or another process has come to
+            await asyncio.sleep(0.002)
+
+
 Make = Callable[..., Awaitable[Story]]
 
 
@@ -259,5 +272,5 @@ async def make_world(tmp_path: Path) -> AsyncIterator[Make]:
 
 @pytest.fixture
 async def world(make_world: Make) -> Story:
-    """The usual world: V1, alice and bob in #dev, the team hears in #news."""
+    """Make the usual world: V1, alice and bob in #dev, the team hears in #news."""
     return await make_world(notify_channel="#news")

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from bot import commands, errors, words
 from bot.model import RunState, Start
 from bot.settings import Settings
+from bot.store.tables import metadata
 
 ROOT = Path(__file__).parents[1]
 ADR_PARTS = ["Status", "Context", "Decision", "Consequences"]
@@ -125,6 +126,12 @@ def test_every_error_is_drawn_where_it_belongs() -> None:
         parents[depth + 1 :] = [name]
     classes = [item for item in vars(errors).values() if isinstance(item, type) and issubclass(item, Exception)]
     assert drawn == {item.__name__: item.__bases__[0].__name__ for item in classes}
+
+
+def test_every_table_is_described() -> None:
+    """Maintainers find each table, and no other, in the design."""
+    described = [name.strip("`") for name, _ in rows(text("docs/how-it-works.md"), "table")]
+    assert sorted(described) == sorted(metadata.tables)
 
 
 # --- the repository ---------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from bot.model import Failed, Finish, Last, Phase, Reason, Said, Wants
-from bot.mrkdwn import clean, redact, shorten
+from bot.mrkdwn import clean, outside, redact, shorten
 
 ANSWER_LENGTH = 30_000  # characters of the agent's last words that are kept
 DETAIL_LENGTH = 300  # characters
@@ -81,10 +81,15 @@ def words_of(events: Sequence[Event], phase: Phase, turn_after: str | None) -> W
 
 
 def _this_turn(events: Iterable[Event], turn_after: str | None) -> tuple[list[Event], bool]:
-    """Cut off what is older than this turn; also tell whether the cut was reached."""
+    """Cut off what is older than this turn; also tell whether the cut was reached.
+
+    `turn_after` before any message: ours has not shown up yet, so all of it is of the turn before.
+    """
     turn: list[Event] = []
     for event in events:
-        if event.kind is Kind.MESSAGE or event.id == turn_after:
+        if event.id == turn_after:
+            return [], True
+        if event.kind is Kind.MESSAGE:
             return turn, True
         turn.append(event)
     return turn, False
@@ -151,11 +156,6 @@ _PULL_REQUEST = re.compile(
     r"https://[\w.-]{1,200}(?::\d{1,5})?/[\w.~/-]{1,300}?/(?:pull|merge_requests|pull-requests)/\d{1,10}(?!\d)",
     re.ASCII,
 )
-
-
-def outside(text: str, limit: int) -> str:
-    """Make words from outside fit to be shown: cleaned, redacted, at most `limit` characters."""
-    return shorten(redact(clean(text)), limit)
 
 
 def one_line(text: str, limit: int = LINE_LENGTH) -> str:

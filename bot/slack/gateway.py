@@ -145,14 +145,25 @@ class Gateway:
             ),
         )
         stored = answer.get("message")
-        return Posted(
-            MessageTs(answer["ts"]), stored.get("thread_ts", thread) if isinstance(stored, Mapping) else thread
-        )
+        return Posted(MessageTs(answer["ts"]), stored.get("thread_ts") if isinstance(stored, Mapping) else thread)
 
     async def find(
         self, channel: ChannelId, row: RowId, bot: str, *, thread: MessageTs | None, since: datetime
     ) -> Posted | None:
-        """Look for a message of ours by its row's id, among those since a moment before it was sent."""
+        """Look for a message of ours by its row's id, among those since a moment before it was sent.
+
+        thread: where it was meant to go. Where that is gone, it stands in the channel itself.
+        """
+        try:
+            return await self._found(channel, row, bot, thread=thread, since=since)
+        except SlackRefused as err:
+            if err.code != "thread_not_found":
+                raise
+        return await self._found(channel, row, bot, thread=None, since=since)
+
+    async def _found(
+        self, channel: ChannelId, row: RowId, bot: str, *, thread: MessageTs | None, since: datetime
+    ) -> Posted | None:
         oldest = f"{(since - SEARCH_BACK).timestamp():.6f}"
         where = {"channel": channel, "oldest": oldest, "include_all_metadata": True}
         messages = (
@@ -163,7 +174,8 @@ class Gateway:
         async for message in messages:
             payload = (message.get("metadata") or {}).get("event_payload") or {}
             if payload.get("id") == row and message.get("bot_id") == bot:
-                return Posted(MessageTs(message["ts"]), message.get("thread_ts", thread))
+                ts, root = MessageTs(message["ts"]), message.get("thread_ts")
+                return Posted(ts, None if root == ts else root)  # a root with replies names itself
         return None
 
     async def update(self, channel: ChannelId, ts: MessageTs, message: Message) -> None:

@@ -3,12 +3,14 @@
 import asyncio
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 import structlog
 from slack_bolt.adapter.socket_mode.aiohttp import AsyncSocketModeHandler
 from slack_bolt.app.async_app import AsyncApp
 from slack_sdk.socket_mode.aiohttp import SocketModeClient
+from slack_sdk.socket_mode.request import SocketModeRequest
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.errors import SlackError, SlackLocked, SlackRefused, SlackUnavailable
@@ -33,6 +35,7 @@ class Socket:
         self._gateway = gateway
         self._patience = patience
         self._client: SocketModeClient | None = None
+        self._envelopes: Envelopes | None = None
         self._down_since: float | None = None
 
     async def connect(self) -> None:
@@ -54,6 +57,8 @@ class Socket:
         handler.client.web_client.proxy = None
         handler.client.proxy = None
         handler.client.wss_uri = url
+        self._envelopes = Envelopes(partial(handler.handle, handler.client))
+        handler.client.socket_mode_request_listeners = [self._envelopes.take]
         try:
             async with asyncio.timeout(self._patience.socket_down_s):
                 await handler.client.connect()  # type: ignore[no-untyped-call]  # the SDK's
@@ -99,13 +104,59 @@ class Socket:
             self._down_since = now
 
     async def close(self) -> None:
-        """Close the connection; envelopes not acknowledged are Slack's to send again."""
+        """Let the answers under way go out, then close; envelopes not acknowledged are Slack's to send again."""
+        if self._envelopes is not None:
+            await self._envelopes.end(self._patience.drain_s)
         if self._client is not None:
             await self._client.close()  # type: ignore[no-untyped-call]  # the SDK's
 
 
+class Envelopes:
+    """Answers envelopes side by side, those of events in one channel in the order they came.
+
+    The SDK by itself begins with one when the one before is answered: under load, each would wait for all before it.
+    """
+
+    def __init__(self, answer: Callable[[SocketModeRequest], Awaitable[None]]) -> None:
+        self._answer = answer
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._latest: dict[str, asyncio.Task[None]] = {}
+
+    async def take(self, _client: object, request: SocketModeRequest) -> None:
+        """Begin to answer one."""
+        event = request.payload.get("event") or {}
+        channel = str(event.get("channel", ""))
+        earlier = self._latest.get(channel) if channel else None
+        answering = asyncio.create_task(self._answer_after(earlier, request))
+        self._under_way.add(answering)
+        if channel:
+            self._latest[channel] = answering
+        answering.add_done_callback(partial(self._answered, channel))
+
+    async def _answer_after(self, earlier: asyncio.Task[None] | None, request: SocketModeRequest) -> None:
+        if earlier is not None:
+            await asyncio.wait([earlier])
+        await self._answer(request)
+
+    def _answered(self, channel: str, answering: asyncio.Task[None]) -> None:
+        self._under_way.discard(answering)
+        if self._latest.get(channel) is answering:
+            del self._latest[channel]
+        if not answering.cancelled() and (err := answering.exception()) is not None:
+            log.warning("slack.not_answered", error=type(err).__name__)
+
+    async def end(self, within_s: float) -> None:
+        """Let what is under way end; cut off what takes longer than so many seconds."""
+        if not self._under_way:
+            return
+        _, late = await asyncio.wait([*self._under_way], timeout=within_s)
+        for answering in late:
+            answering.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+
+
 class NoTickets(logging.Filter):
-    """Keeps addresses out of the SDK's log: the ticket in one of the socket's opens the connection."""
+    """Keeps tickets out of the SDK's log, whose errors name addresses: each opens a connection."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = TICKET.sub("ticket=…", record.getMessage()), ()

@@ -82,11 +82,14 @@ class Database:
         self._readers = readers
         self._lock = lock
         self._turns = Turns()
+        self._calm = asyncio.Event()
+        self._calm.set()
         self._connection: AsyncConnection | None = None
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
         """Write: everything inside is committed together, or nothing is. Raises `StoreUnavailable`."""
+        await self._calm.wait()
         await self._turns.take(urgent=False)
         try:
             async with self._committed() as connection:
@@ -98,13 +101,19 @@ class Database:
         """Commit one statement, before all others that wait for their turn; give how many rows it changed.
 
         It is one step in a thread. In a `transaction` begin, statement and commit cross over to the driver's thread
-        eight times, which takes longer than the disk. A caller that is cancelled does not take it back. Raises
-        `StoreUnavailable`.
+        eight times, which takes longer than the disk. While it is done nothing else begins here: the work behind the
+        loops is what keeps the process busy, and Slack waits for this one. A caller that is cancelled does not take it
+        back. Raises `StoreUnavailable`.
         """
         await self._turns.take(urgent=True)
+        self._calm.clear()
         step = asyncio.get_running_loop().run_in_executor(self._thread, committed, self._quick, statement)
-        step.add_done_callback(lambda _step: self._turns.give())
+        step.add_done_callback(self._written_down)
         return await asyncio.shield(step)
+
+    def _written_down(self, _step: object) -> None:
+        self._calm.set()
+        self._turns.give()
 
     @asynccontextmanager
     async def _committed(self) -> AsyncIterator[AsyncConnection]:
@@ -135,6 +144,7 @@ class Database:
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         """Read one consistent state, beside the writer. Raises `StoreUnavailable`."""
+        await self._calm.wait()
         try:
             async with self._readers.connect() as connection:
                 yield connection
@@ -184,9 +194,10 @@ async def open_database(url: URL) -> Database:
     written by a newer version.
     """
     lock = locked(Path(url.database or ""))
-    writer = create_async_engine(url, pool_size=1, max_overflow=0)
-    quick = create_engine(url.set(drivername="sqlite"), pool_size=1, max_overflow=0)
-    readers = create_async_engine(url, pool_size=READERS, max_overflow=0)
+    # hide_parameters: an error of the database goes to the log, and what people wrote must not.
+    writer = create_async_engine(url, pool_size=1, max_overflow=0, hide_parameters=True)
+    quick = create_engine(url.set(drivername="sqlite"), pool_size=1, max_overflow=0, hide_parameters=True)
+    readers = create_async_engine(url, pool_size=READERS, max_overflow=0, hide_parameters=True)
     prepare(writer.sync_engine, "BEGIN IMMEDIATE")
     prepare(quick, "BEGIN IMMEDIATE")
     prepare(readers.sync_engine, "BEGIN")

@@ -150,6 +150,13 @@ async def again(connection: AsyncConnection, seq: int, at: datetime, *, sent: bo
     await connection.execute(update(outbox).where(outbox.c.seq == seq).values(**values))
 
 
+async def not_sent(connection: AsyncConnection, seq: int) -> None:
+    """Take back `trying`: the call surely had no effect, as if it had not been made."""
+    await connection.execute(
+        update(outbox).where(outbox.c.seq == seq).values(tried_at=None, attempts=outbox.c.attempts - 1)
+    )
+
+
 async def done(connection: AsyncConnection, seq: int, now: datetime, result: str = "") -> None:
     """Close a row; its words go."""
     await connection.execute(

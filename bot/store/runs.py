@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bot.model import (
     LIVE,
     ChannelId,
+    ConversationId,
     FollowUp,
     FollowUpState,
     MessageTs,
@@ -183,6 +184,14 @@ async def latest_in(connection: AsyncConnection, channel: ChannelId, limit: int)
         select(runs).where(runs.c.channel == channel).order_by(runs.c.created_at.desc()).limit(limit)
     )
     return [from_row(Run, row) for row in found.mappings()]
+
+
+async def is_of_another(connection: AsyncConnection, run: RunId, conversation: ConversationId) -> bool:
+    """Tell whether a conversation belongs to another run: it looks like the one searched for, and is not."""
+    found = await connection.execute(
+        select(runs.c.id).where(runs.c.conversation_id == conversation, runs.c.id != run).limit(1)
+    )
+    return found.first() is not None
 
 
 async def used_in(connection: AsyncConnection, channel: ChannelId, repository: str) -> bool:

@@ -81,7 +81,7 @@ async def test_a_post_in_a_thread(at: Bench) -> None:
 
 
 async def test_a_post_to_a_thread_that_is_gone(at: Bench) -> None:
-    """Slack puts it in the channel itself, and the answer says so."""
+    """Slack puts it in the channel itself, and the answer says so: it opens a thread of its own."""
     root = MessageTs(await at.slack.say(at.alice, at.dev, "hello"))
     await at.slack.delete(at.alice, at.dev, root)
     posted = await at.gateway.post(at.dev, Message("Hi"), RowId("row-1"), thread=root)

@@ -123,7 +123,8 @@ async def test_words_of_an_earlier_turn_do_not_count() -> None:
     """What came before the anchor was there before this turn's message."""
     run = a_run(NAME, turn=2, turn_after="newer")
     assert (await read(wire_with({"id": "newer"}, FINISH), Phase.ENDED, run)).last is None
-    assert (await read(wire_with(FINISH, {"id": "newer"}), Phase.ENDED, run)).last == Finish(
+    assert (await read(wire_with(FINISH, {"id": "newer"}), Phase.ENDED, run)).last is None  # ours is not there yet
+    assert (await read(wire_with(FINISH, MESSAGE, {"id": "newer"}), Phase.ENDED, run)).last == Finish(
         FINISH["action"]["message"]
     )
 

@@ -188,7 +188,9 @@ async def test_an_outage_of_all_slack_is_waited_out(line: Line, logs: list[Event
     await line.until(lambda: "slack.disconnected" in events(logs))
     await line.at.slack.start()
     await line.until(lambda: "slack.reconnected" in events(logs))
+    await asyncio.sleep(HURRY.ping_s * 4)
     assert (line.at.slack.sockets, line.connected) == (1, 1)
+    assert events(logs) == ["slack.connected", "slack.disconnected", "slack.reconnected"]
 
 
 async def test_closing_ends_the_connection(line: Line) -> None:

@@ -129,6 +129,18 @@ async def test_the_first_of_each_lane_is_due(database: Database) -> None:
     assert [row.incoming.key for row in then] == ["msg:T1:C1:1.000002", "cmd:1", "msg:T1:C1:1.000003"]
 
 
+async def test_a_lane_goes_as_people_wrote_it(database: Database) -> None:
+    """Slack may deliver in another order than people wrote: of what is open the oldest message is next."""
+    await add(database, reply("1.000003"), reply("1.000002"), a_message("1.000001"))
+    order = []
+    for _ in range(3):
+        [row] = await due(database)
+        order.append(row.incoming.ts)
+        async with database.transaction() as tx:
+            await inbox.done(tx, row.seq, NOW)
+    assert order == ["1.000001", "1.000002", "1.000003"]
+
+
 async def test_a_request_put_off_holds_its_lane(database: Database) -> None:
     """What comes after it in its lane waits with it; the attempt is counted, and the time to look again known."""
     await add(database, a_message(ROOT), reply("1.000002"), a_command("1"))

@@ -165,6 +165,16 @@ async def test_only_a_call_that_may_have_worked_is_looked_for(
     assert (row.tried_at, row.attempts) == (tried_at, 1)
 
 
+async def test_a_call_that_surely_did_nothing_is_taken_back(database: Database) -> None:
+    """As if it had not been made: no look before the next, and not counted."""
+    await owe(database, "one")
+    before = await the(database, "one")
+    async with database.transaction() as tx:
+        await outbox.trying(tx, before.seq, at(1))
+        await outbox.not_sent(tx, before.seq)
+    assert await the(database, "one") == before
+
+
 @pytest.mark.parametrize(
     ("close", "result", "expected"),
     [

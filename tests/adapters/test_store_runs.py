@@ -368,6 +368,21 @@ async def test_a_repository_used_here_before(database: Database, channel: str, r
         assert await runs.used_in(tx, ChannelId(channel), repository) is used
 
 
+async def test_a_conversation_of_another_run(database: Database) -> None:
+    """Looking for a run's own, one that belongs to another is not it; its own and unknown ones may be."""
+    await add(
+        database,
+        a_run("one", conversation_id=ConversationId("c-1")),
+        a_run("two", conversation_id=ConversationId("c-2")),
+    )
+    async with database.reading() as tx:
+        found = [
+            await runs.is_of_another(tx, RunId("one"), ConversationId(conversation))
+            for conversation in ("c-1", "c-2", "c-3")
+        ]
+    assert found == [False, True, False]
+
+
 # --- follow-ups -------------------------------------------------------------------------------------------------
 
 

@@ -76,6 +76,16 @@ async def test_a_cancelled_transaction_leaves_nothing(database: Database) -> Non
     assert await stored(database) == ["two"]
 
 
+async def test_a_transaction_holds_the_file_from_its_first_step(database: Database, tmp_path: Path) -> None:
+    """What it reads can't be changed by another program before it writes: that one is told to wait."""
+    other = sqlite3.connect(tmp_path / "openhands.db", isolation_level=None, timeout=0)
+    async with database.transaction() as tx:
+        await tx.execute(text("SELECT count(*) FROM runs"))
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            other.execute("BEGIN IMMEDIATE")
+    other.close()
+
+
 async def test_a_reader_sees_the_last_commit_beside_the_writer(database: Database) -> None:
     """Reading waits for no writer, and sees nothing that is not committed."""
     async with database.transaction() as tx:

@@ -50,6 +50,31 @@ async def test_it_waits_for_the_transaction_under_way(database: Database) -> Non
     assert (early, added, await kept(database)) == ((False, []), True, [ONE.key])
 
 
+async def test_nothing_else_begins_while_it_is_done(database: Database, tmp_path: Path) -> None:
+    """Slack waits for this one: the work behind the loops can wait, readings too."""
+    order: list[str] = []
+
+    async def write_down() -> None:
+        await inbox.add(database, ONE, NOW)
+        order.append("written down")
+
+    async def read() -> None:
+        async with database.reading():
+            order.append("read")
+
+    other = sqlite3.connect(tmp_path / "openhands.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    written = asyncio.create_task(write_down())
+    await asyncio.sleep(0)
+    reading = asyncio.create_task(read())
+    await asyncio.sleep(0.05)
+    early = [*order]
+    other.execute("ROLLBACK")
+    other.close()
+    await asyncio.gather(written, reading)
+    assert (early, order) == ([], ["written down", "read"])
+
+
 async def test_a_cancelled_caller_does_not_take_it_back(database: Database) -> None:
     """What is on its way to the disk gets there, and the next writer has its turn after that."""
     writing = asyncio.create_task(inbox.add(database, ONE, NOW))

@@ -163,6 +163,10 @@ def test_a_pull_request_is_named_by_its_number(url: str, name: str) -> None:
         ("one two three", 9, "one …"),
         ("one\ntwo three", 8, "one …"),
         ("abcdefghij", 5, "abc …"),
+        ("one &amp;&amp;&amp;", 12, "one …"),
+        (f"one {'&amp;' * 200}", 612, f"one {'&amp;' * 121} …"),
+        ("see <https://a.example/|the label>", 30, "see …"),
+        (f"see <https://a.example/|{'x' * 600}>", 600, "see …"),
     ],
 )
 def test_cut_ends_between_words(text: str, limit: int, result: str) -> None:

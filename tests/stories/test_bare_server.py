@@ -21,7 +21,7 @@ async def bare() -> AsyncIterator[BareOpenHands]:
 
 @pytest.fixture
 async def world(make_world: Make, bare: BareOpenHands) -> Story:
-    """The usual people; their OpenHands is the bare one."""
+    """Make the usual world, but for its OpenHands: that is the bare one."""
     return await make_world(openhands_base_url=bare.base_url, notify_channel="#news")
 
 
@@ -75,8 +75,10 @@ async def test_a_reply_is_declined_in_words(world: Story, bare: BareOpenHands) -
     await world.passes(6)
 
     assert world.news() == [
-        f"<@{world.bob.id}> This OpenHands server takes no messages from here, so the agent did not get yours. "
-        f"Write it <{page(bare)}|in OpenHands>."
+        (
+            f"<@{world.bob.id}> This OpenHands server takes no messages from here, so the agent did not get yours. "
+            f"Write it <{page(bare)}|in OpenHands>."
+        )
     ]
 
 
@@ -88,8 +90,10 @@ async def test_a_stop_is_declined_in_words(world: Story, bare: BareOpenHands) ->
     await world.passes(6)
 
     assert world.news() == [
-        f"<@{world.alice.id}> This OpenHands server takes no stop from here, so the run goes on. "
-        f"Stop it <{page(bare)}|in OpenHands>."
+        (
+            f"<@{world.alice.id}> This OpenHands server takes no stop from here, so the run goes on. "
+            f"Stop it <{page(bare)}|in OpenHands>."
+        )
     ]
     assert world.card() == Card("Working", "fix README", (f"{asked_by(world)} · {SINCE} · {ONLY_THERE}",))
 

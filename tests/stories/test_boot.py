@@ -2,7 +2,6 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from bot.app import SCOPES
 from bot.errors import SettingsWrong
 from bot.pacing import Patience
 from bot.simulator.process import App, app_in
-from tests.conftest import Make, Story
+from tests.conftest import Make, Story, until
 
 HASTY = Patience(ping_s=0.2, drain_s=5.0, retry_first_s=0.05)
 """Tries again quickly, in real time: there is no story yet whose clock could move."""
@@ -34,13 +33,6 @@ async def ended(app: App) -> int:
     """Wait until a process has ended by itself, and give its exit code."""
     await until(lambda: not app.runs)
     return await app.end()
-
-
-async def until(true: Callable[[], bool]) -> None:
-    """Let the loop run until something is so."""
-    async with asyncio.timeout(20):
-        while not true():
-            await asyncio.sleep(0.005)
 
 
 @pytest.fixture
@@ -181,8 +173,10 @@ async def test_a_key_that_turns_out_wrong_after_an_outage_is_told_to_the_request
     await world.passes(10)
 
     assert world.news() == [
-        f"<@{world.alice.id}> ❌ Failed\nOpenHands refuses the bot's key: whoever runs the bot has to set a new "
-        "OPENHANDS_API_KEY. Reply `again` to start anew."
+        (
+            f"<@{world.alice.id}> ❌ Failed\nOpenHands refuses the bot's key: whoever runs the bot has to set a new "
+            "OPENHANDS_API_KEY. Reply `again` to start anew."
+        )
     ]
 
 

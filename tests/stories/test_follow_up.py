@@ -53,6 +53,26 @@ async def test_replies_arrive_in_the_order_they_were_written(world: Story) -> No
     assert world.conversation.messages == ["fix README", "point 1", "point 2", "point 3"]
 
 
+async def test_replies_in_one_breath_keep_their_order(world: Story) -> None:
+    """Slack sends them faster than they can be looked at; the agent reads them as they were written."""
+    asked = await working(world)
+    for number in range(1, 7):
+        await world.slack.say(world.alice.id, asked.channel, f"point {number}", thread_ts=asked.ts)
+    await world.passes(10)
+
+    assert world.conversation.messages == ["fix README", *(f"point {number}" for number in range(1, 7))]
+
+
+async def test_a_reply_in_the_same_breath_as_the_request_is_not_lost(world: Story) -> None:
+    """Nobody has looked at the request yet, so the thread is nobody's; the reply waits for that."""
+    text = world.slack.wire("@OpenHands fix README in org/repo")
+    asked = await world.slack.say(world.alice.id, world.place("#dev"), text)
+    await world.slack.say(world.alice.id, world.place("#dev"), "and the licence too", thread_ts=asked)
+    await world.passes(10)
+
+    assert world.conversation.messages == ["fix README", "and the licence too"]
+
+
 async def test_a_reply_delivered_twice_by_slack_reaches_the_agent_once(world: Story) -> None:
     """Slack repeats what it is not sure of; the agent must not hear it twice."""
     asked = await working(world)
@@ -109,9 +129,7 @@ async def test_a_reply_answers_the_agents_question(world: Story) -> None:
     await world.passes(4)
     assert world.card().state == "Has a question"
     assert world.card().lines[:2] == ("Reply here to answer.", "Which licence do you want?")
-    assert world.news() == [
-        f"<@{world.alice.id}> 💬 Has a question\nReply here to answer.\nWhich licence do you want?"
-    ]
+    assert world.news() == [f"<@{world.alice.id}> 💬 Has a question\nReply here to answer.\nWhich licence do you want?"]
 
     await world.bob.says("MIT", thread=asked)
     await world.passes(4)
@@ -140,8 +158,10 @@ async def test_a_sleeping_run_is_woken_for_a_reply(world: Story) -> None:
     await world.passes(130)
     assert world.card().state == "Paused"
     assert world.news() == [
-        f"<@{world.alice.id}> ⏸️ Paused\n"
-        "OpenHands put the conversation to sleep before the end. Nothing is lost: reply here to wake it and go on."
+        (
+            f"<@{world.alice.id}> ⏸️ Paused\n"
+            "OpenHands put the conversation to sleep before the end. Nothing is lost: reply here to wake it and go on."
+        )
     ]
 
     reply = await world.alice.says("please go on", thread=asked)

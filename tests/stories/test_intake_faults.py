@@ -1,17 +1,17 @@
 """The database does not take a request: no ack, or a sentence to the person; never an ack with nothing kept."""
 
-import asyncio
 import resource
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
+from structlog.processors import format_exc_info
 from structlog.testing import capture_logs
 
 from bot.simulator.process import app_in
-from tests.conftest import Card, Make, Story
+from tests.conftest import Card, Make, Story, until
 
 SINCE = "since <!date^1772442000^{time}|09:00 UTC>"
 ACK_PATIENCE = timedelta(seconds=4)
@@ -33,13 +33,6 @@ def locked(database: Path) -> Iterator[None]:
     finally:
         other.execute("ROLLBACK")
         other.close()
-
-
-async def until(true: Callable[[], bool]) -> None:
-    """Let the loop run until something is so."""
-    async with asyncio.timeout(10):
-        while not true():
-            await asyncio.sleep(0.002)
 
 
 # --- the database is locked --------------------------------------------------------------------------------------
@@ -65,11 +58,11 @@ async def test_a_command_that_cannot_be_saved_is_declined_in_its_ack(world: Stor
 async def test_a_mention_that_cannot_be_saved_is_not_acknowledged_and_comes_again(world: Story) -> None:
     """Slack repeats events: once the database is back there is one run, as if nothing had been."""
     text = world.slack.wire("@OpenHands fix README in org/repo")
-    with locked(world.database), capture_logs() as logs:
+    with locked(world.database), capture_logs(processors=[format_exc_info]) as logs:
         await world.slack.say(world.alice.id, world.place("#dev"), text)
         await until(lambda: sum(line["event"] == "intake.not_saved" for line in logs) == 2)  # both of its events
     assert [one.acked_at for one in world.slack.deliveries] == [None, None]
-    assert "README" not in str([{name: value for name, value in line.items() if name != "exc_info"} for line in logs])
+    assert "README" not in str(logs)
 
     world.clock.move(world.clock.now() + ACK_PATIENCE)
     await world.slack.tick()
@@ -133,12 +126,24 @@ async def locked_from(world: Story, method: str) -> AsyncIterator[None]:
         other.close()
 
 
+async def test_a_database_somebody_broke_takes_nothing_and_logs_no_secret(world: Story) -> None:
+    """Whatever the database says, the person gets a sentence, and the log neither their words nor where to answer."""
+    other = sqlite3.connect(world.database, isolation_level=None)
+    other.execute("DROP TABLE inbox")
+    other.close()
+    with capture_logs(processors=[format_exc_info]) as logs:
+        asked = await world.alice.commands("fix README in org/repo", in_="#dev")
+
+    assert asked.ack_text == NOT_SAVED
+    assert "no such table: inbox" in str(logs)
+    assert [part for part in ("README", asked.response_url, world.alice.id) if part in str(logs)] == []
+    assert world.posts("#dev") == []
+
+
 # --- the disk is full --------------------------------------------------------------------------------------------
 
 
-async def test_a_command_that_meets_a_full_disk_is_not_acknowledged_as_taken(
-    make_world: Make, tmp_path: Path
-) -> None:
+async def test_a_command_that_meets_a_full_disk_is_not_acknowledged_as_taken(make_world: Make, tmp_path: Path) -> None:
     """The bot in a process of its own may not make its files longer, as on a full disk, and later may again."""
     world = await make_world(start=False)
     settings = {
@@ -153,10 +158,11 @@ async def test_a_command_that_meets_a_full_disk_is_not_acknowledged_as_taken(
     async with app_in(tmp_path, settings) as app:
         await until(lambda: world.slack.sockets == 1)
         unlimited = resource.prlimit(app.pid, resource.RLIMIT_FSIZE)
-        resource.prlimit(app.pid, resource.RLIMIT_FSIZE, (1, unlimited[1]))
+        full = world.database.with_name("openhands.db-wal").stat().st_size  # its log, which is shorter, has room
+        resource.prlimit(app.pid, resource.RLIMIT_FSIZE, (full, unlimited[1]))
         refused = await world.slack.command(world.alice.id, world.place("#dev"), "fix README in org/repo")
         await until(lambda: refused.acked is not None)
-        assert refused.ack_text in {NOT_SAVED, NOT_SURE}
+        assert refused.ack_text == NOT_SURE
         await world.slack.say(world.bob.id, world.place("#dev"), world.slack.wire("@OpenHands fix it in org/repo"))
         await until(lambda: app.log.count("intake.not_saved") >= 3)
         assert [one.acked_at for one in world.slack.deliveries if one.event_id] == [None, None]
@@ -167,4 +173,5 @@ async def test_a_command_that_meets_a_full_disk_is_not_acknowledged_as_taken(
         await until(lambda: bool(world.openhands.conversations))
         assert taken.ack_text == "On it. A card for this run appears in the channel in a moment."
         assert await app.end() == 0
+    assert "README" not in app.log
     assert [one.messages for one in world.openhands.conversations.values()] == [["fix the links"]]

@@ -243,8 +243,10 @@ async def test_a_follow_up_nobody_can_find_is_left_to_a_person(make_world: Make)
     await world.passes(75)
 
     assert world.news() == [
-        f"<@{world.alice.id}> I can't find out whether the agent got this message: “and the docs” Later ones wait. "
-        "Reply `again` to send it once more, or `leave it`."
+        (
+            f"<@{world.alice.id}> I can't find out whether the agent got this message: “and the docs” Later ones wait. "
+            "Reply `again` to send it once more, or `leave it`."
+        )
     ]
     assert world.conversation.messages == ["fix README"]
 

@@ -1,4 +1,4 @@
-"""OpenHands refuses, breaks, stays silent, or says what nobody understands: what people see, and how it goes on."""
+"""OpenHands breaks, stays silent, or says what nobody understands: what people see, and how it goes on."""
 
 from typing import Any
 
@@ -20,124 +20,6 @@ def asked_by(world: Story) -> str:
 def starts(world: Story) -> list[Any]:
     """Give what the bot asked OpenHands to start."""
     return [call.body for call in world.openhands.calls if call.kind == "start"]
-
-
-# --- what OpenHands refuses --------------------------------------------------------------------------------------
-
-
-async def test_a_key_refused_later_is_told_and_mended_without_a_new_request(world: Story) -> None:
-    """Who asked learns that it is the key, and whose job that is; the same thread goes on once it is right."""
-    world.openhands.key = "another"
-    await world.alice.commands("fix README in org/repo", in_="#dev")
-    await world.passes(4)
-
-    refused = (
-        "OpenHands refuses the bot's key: whoever runs the bot has to set a new OPENHANDS_API_KEY. "
-        "Reply `again` to start anew."
-    )
-    assert world.card() == Card("Failed", "fix README", (refused, f"{asked_by(world)} · took 0 s"))
-    assert world.news() == [f"<@{world.alice.id}> ❌ Failed\n{refused}"]
-    assert len(world.news("#news")) == 1
-    assert len(world.openhands.conversations) == 0
-
-    world.openhands.key = "key"
-    await world.alice.says("again", thread=world.cards()[0])
-    await world.passes(8)
-
-    assert world.card() == Card("Working", "fix README", (f"{asked_by(world)} · {SINCE}",))
-    assert world.conversation.messages == ["fix README"]
-
-
-@pytest.mark.parametrize("api", ["v1", "v0"])
-async def test_a_repository_that_cannot_be_opened_is_named(make_world: Make, api: str) -> None:
-    """Nothing runs, and the person learns what to check."""
-    world = await make_world(openhands={"api": api, "repositories": ["org/other"]}, notify_channel="#news")
-    await world.alice.commands("fix README in org/repo", in_="#dev")
-    await world.passes(6)
-
-    could_not = (
-        "OpenHands could not open `org/repo`: is the name right, and is a git provider with access to it connected in "
-        "OpenHands? Reply `again` to start anew."
-    )
-    card = world.card()
-    assert (card.state, card.task, card.lines[0], len(card.lines)) == ("Failed", "fix README", could_not, 2)
-    assert world.news() == [f"<@{world.alice.id}> ❌ Failed\n{could_not}"]
-    assert len(world.news("#news")) == 1
-    assert len(world.openhands.conversations) == 0
-
-
-@pytest.mark.parametrize("api", ["v1", "v0"])
-async def test_a_full_account_is_told_and_again_starts_when_there_is_room(make_world: Make, api: str) -> None:
-    """A 429 of the account costs nobody a run: the thread keeps the task until there is room."""
-    world = await make_world(openhands={"api": api, "limit": 1})
-    await world.bob.commands("update the docs in org/docs", in_="#dev")
-    await world.passes(6)
-    await world.alice.commands("fix README in org/repo", in_="#dev")
-    await world.passes(6)
-
-    busy = "Every slot of the OpenHands account is busy, so nothing was started. Reply `again` when one is free."
-    bobs, alices = world.cards()
-    assert bobs.text.startswith("*🛠️ Working*\nupdate the docs\n")
-    assert alices.text == f"*❌ Failed*\nfix README\n{busy}\n{asked_by(world)} · took 0 s"
-    assert world.news() == [f"<@{world.alice.id}> ❌ Failed\n{busy}"]
-
-    world.openhands.finish(world.conversation, "Updated.")
-    await world.passes(6)
-    await world.alice.says("again", thread=alices)
-    await world.passes(6)
-
-    assert [card.text.split("\n")[0] for card in world.cards()] == ["*✅ Done*", "*🛠️ Working*"]
-    assert [one.messages for one in world.openhands.conversations.values()] == [
-        ["update the docs"],
-        ["fix README"],
-    ]
-
-
-async def test_what_openhands_says_of_a_refused_task_is_shown(world: Story) -> None:
-    """A 422 has reasons in words; they are quoted, and nobody is pinged by them."""
-    world.openhands.break_next("start", status=422, body={"detail": "no such model, <!channel>"})
-    await world.alice.commands("--model gpt-9 fix README in org/repo", in_="#dev")
-    await world.passes(4)
-
-    refused = "OpenHands refused the task, so nothing was started. Reply `again` to start anew."
-    quoted = "> no such model, &lt;!channel&gt;"
-    assert world.card() == Card(
-        "Failed", "fix README", (refused, quoted, f"{asked_by(world)} · model `gpt-9` · took 0 s")
-    )
-    [told] = [one for one in world.posts("#dev") if one.thread_ts]
-    assert told.text == f"<@{world.alice.id}> ❌ Failed\n{refused}\n{quoted}"
-    assert (told.mentions, told.broadcasts) == ({world.alice.id}, frozenset())
-
-
-async def test_a_web_server_that_is_no_openhands_is_named(world: Story) -> None:
-    """A 404 page to a start comes from some other server: the operator has to look at the address."""
-    world.openhands.break_next("start", html=True, status=404)
-    await world.alice.commands("fix README in org/repo", in_="#dev")
-    await world.passes(4)
-
-    other = (
-        "What answers at OPENHANDS_BASE_URL is not an OpenHands server, so nothing was started. "
-        "Reply `again` to start anew."
-    )
-    assert world.card() == Card("Failed", "fix README", (other, f"{asked_by(world)} · took 0 s"))
-    assert world.news() == [f"<@{world.alice.id}> ❌ Failed\n{other}"]
-
-
-async def test_a_start_that_fails_on_the_way_is_told_in_our_words(world: Story) -> None:
-    """The server's own detail holds inner addresses, so it is not shown; `again` is a new conversation."""
-    world.openhands.fail_next_start("500: http://10.0.0.7:3200 said no")
-    await world.alice.commands("fix README in org/repo", in_="#dev")
-    await world.passes(6)
-
-    failed = "OpenHands took the task but could not start it. Reply `again` to start anew."
-    assert world.news() == [f"<@{world.alice.id}> ❌ Failed\n{failed}"]
-    await world.alice.says("again", thread=world.cards()[0])
-    await world.passes(6)
-
-    assert world.card().state == "Working"
-    first, second = starts(world)
-    assert first["conversation_id"] != second["conversation_id"]
-    assert world.conversation.messages == ["fix README"]
 
 
 # --- what OpenHands answers when something is broken -------------------------------------------------------------
@@ -327,6 +209,26 @@ async def test_a_follow_up_during_an_outage_arrives_after_it(world: Story) -> No
     assert world.news() == []
 
 
+async def test_a_reply_to_a_sleeping_run_during_an_outage_wakes_it_afterwards(world: Story) -> None:
+    """An outage is no refusal to wake up: however long it takes, the reply waits for its end."""
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(4)
+    world.openhands.finish(world.conversation, "Fixed two links.")
+    await world.passes(8)
+    world.openhands.fall_asleep(world.conversation)
+    await world.openhands.stop()
+    said = await world.alice.says("and the docs", thread=world.cards()[0])
+    await world.passes(60)
+    assert reactions(world, said.ts) == ["eyes"]
+    assert len(world.news()) == 1
+
+    await world.openhands.start(int(world.openhands.base_url.rsplit(":", 1)[1]))
+    await world.passes(40)
+    assert reactions(world, said.ts) == ["eyes", "white_check_mark"]
+    assert world.conversation.messages == ["fix README", "and the docs"]
+    assert world.card().state == "Working"
+
+
 async def test_a_stop_during_an_outage_is_done_after_it(world: Story) -> None:
     """What was asked for is not forgotten: the card says who asked, and later who stopped it."""
     await world.alice.commands("fix README in org/repo", in_="#dev")
@@ -390,8 +292,10 @@ async def test_a_reply_to_a_deleted_conversation_is_told_that_it_went_nowhere(wo
     await world.bob.says("and the docs", thread=world.cards()[0])
 
     assert world.news()[1:] == [
-        "Your message was not sent to the agent. The conversation is gone from OpenHands: deleted, or its sandbox with "
-        "it. Reply `again` to start anew."
+        (
+            "Your message was not sent to the agent. The conversation is gone from OpenHands: deleted, or its sandbox with "
+            "it. Reply `again` to start anew."
+        )
     ]
 
 

@@ -48,7 +48,7 @@ async def test_a_mention_inside_a_reply_is_no_second_run(world: Story) -> None:
 
 
 async def test_a_reply_sent_to_the_channel_too_steers_once(world: Story) -> None:
-    """"Also send to channel" makes one message with two places, not two replies."""
+    """A reply that is also sent to the channel is one message in two places, not two replies."""
     asked = await world.alice.says("@OpenHands fix README in org/repo", in_="#dev")
     await world.passes(4)
     await world.slack.say(world.alice.id, asked.channel, "and the licence too", thread_ts=asked.ts, broadcast=True)
@@ -69,10 +69,12 @@ async def test_a_mention_in_peoples_thread_takes_along_what_they_said(world: Sto
     assert world.card().task == "find out why"
     assert world.reactions(asked) == ["eyes"]
     assert world.conversation.messages == [
-        "find out why\n\n"
-        "The task came up in this conversation:\n"
-        f"{world.bob.id}: the build of org/repo is red since noon\n"
-        f"{world.alice.id}: looks like the new linter"
+        (
+            "find out why\n\n"
+            "The task came up in this conversation:\n"
+            f"{world.bob.id}: the build of org/repo is red since noon\n"
+            f"{world.alice.id}: looks like the new linter"
+        )
     ]
 
 

@@ -156,8 +156,10 @@ async def test_an_unreadable_answer_is_said_to_be_one(world: Story) -> None:
 
     assert world.card().state == "Which repository?"
     assert world.news() == [
-        "That is no repository I can read. This run has not started: reply with `org/repo` alone, or `none`, and then "
-        "write the rest."
+        (
+            "That is no repository I can read. This run has not started: reply with `org/repo` alone, or `none`, and then "
+            "write the rest."
+        )
     ]
     assert len(world.openhands.conversations) == 0
 

@@ -1,10 +1,9 @@
 """The process ends and another one begins: everything goes on from the tables, and what was missed is told."""
 
 import asyncio
-from collections.abc import Callable
 
 from bot.pacing import Patience
-from tests.conftest import Card, Make, Story
+from tests.conftest import Card, Make, Story, until
 
 SINCE = "since <!date^1772442000^{time}|09:00 UTC>"
 
@@ -156,6 +155,30 @@ async def test_a_stop_of_the_process_lets_a_call_end(make_world: Make) -> None:
     assert [call.kind for call in world.openhands.calls].count("find_start") == 0
 
 
+async def test_what_arrives_while_the_process_drains_is_left_to_the_next_one(world: Story) -> None:
+    """No ack for a mention, so Slack brings it again; a command is declined in words, since Slack will not."""
+    world.openhands.break_next("start", hang_s=0.4, after=True)
+    await world.slack.command(world.alice.id, world.place("#dev"), "fix README in org/repo")
+    await until(lambda: any(call.kind == "start" for call in world.openhands.calls))
+    stopping = asyncio.create_task(world.stops())
+    await asyncio.sleep(0)
+    declined = await world.slack.command(world.bob.id, world.place("#dev"), "update the docs in org/docs")
+    mention = world.slack.wire("@OpenHands fix the links in org/links")
+    await world.slack.say(world.bob.id, world.place("#dev"), mention)
+    await stopping
+    assert declined.ack_text == "I could not save your request, so nothing was started. Please ask again in a minute."
+    mentions = [one for one in world.slack.deliveries if one.event_id and "org/links" in str(one.payload)]
+    assert [one.acked_at for one in mentions] == [None, None]
+
+    await world.starts()
+    await world.passes(75)
+    assert sorted(message for one in world.openhands.conversations.values() for message in one.messages) == [
+        "fix README",
+        "fix the links",
+    ]
+    assert len(world.cards()) == 2
+
+
 async def test_a_call_that_does_not_end_is_cut_off_and_looked_up_later(make_world: Make) -> None:
     """The drain time has an end; the next process finds out what became of the call."""
     world = await make_world(start=False)
@@ -171,10 +194,3 @@ async def test_a_call_that_does_not_end_is_cut_off_and_looked_up_later(make_worl
     await world.passes(8)
     assert world.card() == Card("Working", "fix README", (f"{asked_by(world)} · {SINCE}",))
     assert [call.kind for call in world.openhands.calls].count("start") == 1
-
-
-async def until(true: Callable[[], bool]) -> None:
-    """Let the loop run until something is so."""
-    async with asyncio.timeout(5):
-        while not true():
-            await asyncio.sleep(0.001)

@@ -28,9 +28,11 @@ async def test_a_command_becomes_a_run_told_to_its_end(world: Story) -> None:
         ),
     )
     assert world.news() == [
-        f"<@{world.alice.id}> ✅ Done\n"
-        "Fixed two links in https://github.com/org/repo/pull/3\n"
-        "Pull requests: <https://github.com/org/repo/pull/3|org/repo #3>"
+        (
+            f"<@{world.alice.id}> ✅ Done\n"
+            "Fixed two links in https://github.com/org/repo/pull/3\n"
+            "Pull requests: <https://github.com/org/repo/pull/3|org/repo #3>"
+        )
     ]
     [line] = world.news("#news")
     assert line.startswith(f"✅ Done: fix README, asked by <@{world.alice.id}> · `org/repo` · 6 s · <https://")
@@ -98,6 +100,21 @@ async def test_the_card_shows_what_the_agent_is_doing(world: Story) -> None:
         ),
     )
     assert world.news() == []
+
+
+async def test_pull_requests_are_linked_each_once(world: Story) -> None:
+    """Those the agent names and those OpenHands knows of, by number."""
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(4)
+    world.openhands.finish(world.conversation, "See https://github.com/org/other/pull/9 and #7", pr=[7])
+    await world.passes(4)
+
+    links = (
+        "Pull requests: <https://github.com/org/repo/pull/7|org/repo #7>, "
+        "<https://github.com/org/other/pull/9|org/other #9>"
+    )
+    assert world.card().lines[1] == links
+    assert world.news() == [f"<@{world.alice.id}> ✅ Done\nSee https://github.com/org/other/pull/9 and #7\n{links}"]
 
 
 async def test_a_mention_starts_a_run_in_the_thread_it_opens(world: Story) -> None:
@@ -177,8 +194,10 @@ async def test_where_the_bot_is_not_invited_nothing_is_started(world: Story) -> 
 
     assert world.alice.sees() == [
         "On it. A card for this run appears in the channel in a moment.",
-        "I can't post here, so nothing was started. If this is a channel, type `/invite @OpenHands` in it and ask "
-        "again; or write to me directly.",
+        (
+            "I can't post here, so nothing was started. If this is a channel, type `/invite @OpenHands` in it and ask "
+            "again; or write to me directly."
+        ),
     ]
     assert world.posts("#elsewhere") == []
     assert len(world.openhands.conversations) == 0
@@ -191,8 +210,10 @@ async def test_in_a_private_channel_the_bot_cannot_see_nothing_is_started(world:
     await world.passes(10)
 
     assert world.alice.sees()[1:] == [
-        "I can't post here, so nothing was started. If this is a channel, type `/invite @OpenHands` in it and ask "
-        "again; or write to me directly."
+        (
+            "I can't post here, so nothing was started. If this is a channel, type `/invite @OpenHands` in it and ask "
+            "again; or write to me directly."
+        )
     ]
     assert world.posts("#news") == []
     assert len(world.openhands.conversations) == 0

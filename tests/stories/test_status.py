@@ -34,8 +34,10 @@ async def test_status_says_what_a_waiting_run_needs(world: Story) -> None:
     await world.passes(2)
 
     assert world.news() == [
-        "*❔ Which repository?*: why is the build slow?\n"
-        "Which repository should I use? Reply here with `org/repo`, or `none`. Nothing starts before that."
+        (
+            "*❔ Which repository?*: why is the build slow?\n"
+            "Which repository should I use? Reply here with `org/repo`, or `none`. Nothing starts before that."
+        )
     ]
 
 
@@ -89,8 +91,10 @@ async def test_the_list_command_shows_the_runs_of_the_place(world: Story) -> Non
     first, second = (card.ts.replace(".", "") for card in world.cards())
     base = f"{world.slack.workspace_url}archives/{world.place('#dev')}/p"
     assert world.bob.sees()[1:] == [
-        f"• ❔ Which repository?: <{base}{second}|why is the build slow?>\n"
-        f"• 🛠️ Working: <{base}{first}|fix README> in `org/repo`"
+        (
+            f"• ❔ Which repository?: <{base}{second}|why is the build slow?>\n"
+            f"• 🛠️ Working: <{base}{first}|fix README> in `org/repo`"
+        )
     ]
 
 
@@ -132,8 +136,8 @@ async def test_a_slip_of_the_fingers_is_no_task(world: Story) -> None:
     await world.passes(4)
 
     assert world.bob.sees() == [
-        "I don't know `stauts`. Did you mean `status`? Nothing was started; for a task, use a few more words.",
-        "I don't know `stpo`. Did you mean `stop`? Nothing was started; for a task, use a few more words.",
+        "I don't know `stauts`. Did you mean `status`? Nothing was done; if it is for the agent, use a few more words.",
+        "I don't know `stpo`. Did you mean `stop`? Nothing was done; if it is for the agent, use a few more words.",
     ]
     assert world.conversation.messages == ["fix README"]
     assert len(world.openhands.conversations) == 1

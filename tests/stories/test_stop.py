@@ -62,6 +62,18 @@ async def test_stop_with_more_words_is_for_the_agent(world: Story) -> None:
     assert world.card().state == "Working"
 
 
+async def test_stop_before_anything_was_started_calls_it_off(world: Story) -> None:
+    """While Slack takes no card nothing is started; what was stopped meanwhile never is."""
+    world.slack.fail("chat.postMessage", status=429, retry_after=10)
+    asked = await world.alice.says("@OpenHands fix README in org/repo")
+    await world.alice.says("stop", thread=asked)
+    await world.passes(20)
+
+    assert world.card().state == "Cancelled"
+    assert world.card().lines[0] == f"Cancelled by <@{world.alice.id}> before anything was started."
+    assert len(world.openhands.conversations) == 0
+
+
 async def test_stop_while_starting_is_kept_until_it_can_be_done(world: Story) -> None:
     """OpenHands can't be interrupted before the conversation is there; the card says that it will be."""
     world.openhands.start_seconds = 45
@@ -138,10 +150,25 @@ async def test_a_run_that_waits_for_an_answer_is_stopped_at_once(world: Story) -
     await world.passes(4)
 
     assert world.card().state == "Stopped"
-    assert world.news()[1:] == [
-        f"<@{world.alice.id}> ⏹️ Stopped\nStopped by <@{world.alice.id}>. Reply here to go on."
-    ]
+    assert world.news()[1:] == [f"<@{world.alice.id}> ⏹️ Stopped\nStopped by <@{world.alice.id}>. Reply here to go on."]
     assert world.conversation.interrupts == 0
+
+
+async def test_a_paused_run_is_stopped_at_once(world: Story) -> None:
+    """Nobody works there; from then on it counts as stopped, and a reply still goes on."""
+    asked = await working(world)
+    world.openhands.someone_pauses(world.conversation)
+    await world.passes(4)
+    await world.bob.says("stop", thread=asked)
+    await world.passes(4)
+    assert world.card().state == "Stopped"
+    assert world.card().lines[0] == f"Stopped by <@{world.bob.id}>. Reply here to go on."
+
+    await world.alice.says("go on", thread=asked)
+    await world.passes(4)
+
+    assert world.conversation.messages == ["fix README", "go on"]
+    assert world.card().state == "Working"
 
 
 async def test_stop_while_an_approval_is_wanted_rejects_the_action(world: Story) -> None:
@@ -210,9 +237,11 @@ async def test_with_several_runs_the_command_asks_which(world: Story) -> None:
     cards = {card.thread_ts: card.ts.replace(".", "") for card in world.cards()}
     base = f"{world.slack.workspace_url}archives/{first.channel}/p"
     assert world.alice.sees() == [
-        "You have several live runs here. Reply `stop` in the thread of the one you mean:\n"
-        f"• 🛠️ Working: <{base}{cards[second.ts]}?thread_ts={second.ts}&amp;cid={first.channel}|fix LICENSE> in `org/repo`\n"
-        f"• 🛠️ Working: <{base}{cards[first.ts]}?thread_ts={first.ts}&amp;cid={first.channel}|fix README> in `org/repo`"
+        (
+            "You have several live runs here. Reply `stop` in the thread of the one you mean:\n"
+            f"• 🛠️ Working: <{base}{cards[second.ts]}?thread_ts={second.ts}&amp;cid={first.channel}|fix LICENSE> in `org/repo`\n"
+            f"• 🛠️ Working: <{base}{cards[first.ts]}?thread_ts={first.ts}&amp;cid={first.channel}|fix README> in `org/repo`"
+        )
     ]
     assert [one.interrupts for one in world.openhands.conversations.values()] == [0, 0]
 

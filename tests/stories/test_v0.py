@@ -147,8 +147,10 @@ async def test_a_key_refused_later_is_told(make_world: Make) -> None:
     await world.passes(4)
 
     assert world.news() == [
-        f"<@{world.alice.id}> ❌ Failed\nOpenHands refuses the bot's key: whoever runs the bot has to set a new "
-        "OPENHANDS_API_KEY. Reply `again` to start anew."
+        (
+            f"<@{world.alice.id}> ❌ Failed\nOpenHands refuses the bot's key: whoever runs the bot has to set a new "
+            "OPENHANDS_API_KEY. Reply `again` to start anew."
+        )
     ]
 
 
@@ -162,8 +164,10 @@ async def test_the_guides_authentication_error_is_about_the_repository_once_the_
     await world.passes(4)
 
     assert world.news() == [
-        f"<@{world.alice.id}> ❌ Failed\nOpenHands could not open `org/repo`: is the name right, and is a git provider "
-        "with access to it connected in OpenHands? Reply `again` to start anew."
+        (
+            f"<@{world.alice.id}> ❌ Failed\nOpenHands could not open `org/repo`: is the name right, and is a git provider "
+            "with access to it connected in OpenHands? Reply `again` to start anew."
+        )
     ]
 
 
@@ -194,8 +198,10 @@ async def test_without_a_call_for_messages_a_reply_is_declined_in_words(make_wor
 
     address = f"{world.openhands.base_url}/conversations/{world.conversation.id}"
     assert world.news() == [
-        f"<@{world.bob.id}> This OpenHands server takes no messages from here, so the agent did not get yours. "
-        f"Write it <{address}|in OpenHands>."
+        (
+            f"<@{world.bob.id}> This OpenHands server takes no messages from here, so the agent did not get yours. "
+            f"Write it <{address}|in OpenHands>."
+        )
     ]
     message = world.slack.message(world.place("#dev"), said.ts)
     assert message is not None
@@ -212,7 +218,9 @@ async def test_without_a_call_for_stop_the_run_goes_on_and_that_is_said(make_wor
 
     address = f"{world.openhands.base_url}/conversations/{world.conversation.id}"
     assert world.news() == [
-        f"<@{world.alice.id}> This OpenHands server takes no stop from here, so the run goes on. "
-        f"Stop it <{address}|in OpenHands>."
+        (
+            f"<@{world.alice.id}> This OpenHands server takes no stop from here, so the run goes on. "
+            f"Stop it <{address}|in OpenHands>."
+        )
     ]
     assert world.card() == Card("Working", "fix README", (f"{asked_by(world)} · {SINCE}",))

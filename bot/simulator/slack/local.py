@@ -188,7 +188,7 @@ class LocalSlack:
         person, place = self._workspace.user(user), self._workspace.channel(channel)
         if person.team_id != self.team_id:
             raise ValueError(f"{person.name}: Slack offers commands only to people of the app's own workspace")
-        trigger_id = f"{len(self._deliveries.log) + 1}.{self.team_id[1:]}.{secrets.token_hex(16)}"
+        trigger_id = self._new_trigger_id()
         if place.kind != "channel" and user not in place.members:
             raise ValueError(f"{person.name} is not in {place.name or place.id}")
         command = Command(user, channel, text, trigger_id, response_url="")
@@ -207,6 +207,25 @@ class LocalSlack:
             "slash_commands", payload, event_id=None, settled=lambda delivery: self._settle(command, delivery)
         )
         return command
+
+    async def click(self, user: str, channel: str, ts: str, action_id: str) -> Delivery:
+        """Click a button of a message. Sent once and never repeated; a link button sends its click as well."""
+        place, person = self._place_of(user, channel)
+        message = self._stored(channel, ts)
+        elements = [one for block in message.blocks for one in block.get("elements", ()) if isinstance(one, dict)]
+        element = next((one for one in elements if one.get("action_id") == action_id), None)
+        if element is None:
+            raise ValueError(f"no button {action_id} on message {ts}")
+        payload = shapes.block_action(
+            self._workspace.team,
+            person,
+            place,
+            message,
+            element,
+            trigger_id=self._new_trigger_id(),
+            action_ts=f"{self._now().timestamp():.6f}",
+        )
+        return self._deliveries.send("interactive", payload, event_id=None)
 
     async def edit(self, user: str, channel: str, ts: str, text: str) -> None:
         message = self._stored(channel, ts)
@@ -337,6 +356,9 @@ class LocalSlack:
             self._server.show_answer(command, answer, "ack")
         except Refused as refused:
             self._workspace.violations.append(f"ack of a command: {refused.error}")
+
+    def _new_trigger_id(self) -> str:
+        return f"{len(self._deliveries.log) + 1}.{self.team_id[1:]}.{secrets.token_hex(16)}"
 
     def _stored(self, channel: str, ts: str) -> Message:
         message = self.message(channel, ts)

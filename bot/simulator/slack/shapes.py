@@ -254,6 +254,31 @@ def callback(team: Team, event: JSON, event_id: str, event_time: int, *, ext_sha
     }
 
 
+def block_action(
+    team: Team, person: User, place: Channel, message: Message, element: JSON, *, trigger_id: str, action_ts: str
+) -> JSON:
+    """Shape a click on a button of a message."""
+    block = next(block for block in message.blocks if element in block.get("elements", ()))
+    return {
+        "type": "block_actions",
+        "token": "local-verification-token",
+        "team": {"id": team.id, "domain": team.domain},
+        "user": {
+            "id": person.id,
+            "username": person.name.lower(),
+            "name": person.name.lower(),
+            "team_id": person.team_id,
+        },
+        "api_app_id": team.app_id,
+        "container": {"type": "message", "message_ts": message.ts, "channel_id": place.id, "is_ephemeral": False},
+        "trigger_id": trigger_id,
+        "channel": {"id": place.id, "name": place.name or "directmessage"},
+        "message": {"type": "message", "ts": message.ts, "text": message.text, "blocks": list(message.blocks)},
+        "state": {"values": {}},
+        "actions": [{**element, "block_id": block.get("block_id", ""), "action_ts": action_ts}],
+    }
+
+
 def slash_command(
     team: Team, person: User, place: Channel, *, name: str, text: str, response_url: str, trigger_id: str
 ) -> JSON:

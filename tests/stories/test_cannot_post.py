@@ -1,0 +1,242 @@
+"""Slack takes no message, or no edit: nothing starts in silence, and what was accepted is told elsewhere."""
+
+import pytest
+
+from bot.simulator.slack.records import Message
+from tests.conftest import Make, Story
+
+ON_IT = "On it. A card for this run appears in the channel in a moment."
+ELSEWHERE = (
+    "I can't write to the thread of one of your runs any more (archived, or I was removed). "
+    "This is what it would have said:"
+)
+INVITE = (
+    "I can't post here, so nothing was started. If this is a channel, type `/invite @OpenHands` in it and ask again; "
+    "or write to me directly."
+)
+
+
+def asked_by(world: Story) -> str:
+    return f"Asked by <@{world.alice.id}> · `org/repo`"
+
+
+def direct(world: Story) -> list[str]:
+    """Give what the bot wrote to alice directly."""
+    return [one.text for one in world.posts(world.slack.dm(world.alice.id))]
+
+
+async def working(world: Story) -> Message:
+    """Have a run at work, and give its card."""
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(4)
+    return world.cards()[0]
+
+
+# --- a place the bot can't post to -------------------------------------------------------------------------------
+
+
+async def test_where_the_bot_is_not_in_the_channel_nothing_starts(world: Story) -> None:
+    """One sentence, only to the person, with the command that mends it."""
+    world.channel("#ops", world.alice, bot_member=False)
+    await world.alice.commands("fix README in org/repo", in_="#ops")
+    await world.passes(10)
+
+    assert world.alice.sees() == [ON_IT, INVITE]
+    assert world.posts("#ops") == []
+    assert world.openhands.conversations == {}
+
+
+async def test_in_a_private_channel_without_the_bot_nothing_starts(world: Story) -> None:
+    """Slack says `channel_not_found` there; the sentence is the same."""
+    world.channel("#secret", world.alice, private=True, bot_member=False)
+    await world.alice.commands("fix README in org/repo", in_="#secret")
+    await world.passes(10)
+
+    assert world.alice.sees() == [ON_IT, INVITE]
+    assert world.openhands.conversations == {}
+
+
+async def test_in_an_archived_channel_nothing_starts(world: Story) -> None:
+    """Inviting the bot would not help there, so the sentence is another one."""
+    world.slack.fail("chat.postMessage", error="is_archived")
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(10)
+
+    assert world.alice.sees() == [
+        ON_IT,
+        (
+            "I am not allowed to post here any more (archived, or for some people only), so nothing was started. "
+            "Ask again in another channel."
+        ),
+    ]
+    assert world.posts("#dev") == []
+    assert world.openhands.conversations == {}
+
+
+async def test_a_mention_where_the_bot_may_not_post_is_answered_directly(world: Story) -> None:
+    """A message has no `response_url`: the sentence comes as a direct message."""
+    world.slack.fail("chat.postMessage", error="restricted_action", channel=world.place("#dev"))
+    await world.alice.says("@OpenHands fix README in org/repo", in_="#dev")
+    await world.passes(10)
+
+    assert direct(world) == [
+        (
+            "I am not allowed to post here any more (archived, or for some people only), so nothing was started. "
+            "Ask again in another channel."
+        )
+    ]
+    assert world.posts("#dev") == []
+    assert world.openhands.conversations == {}
+
+
+async def test_the_end_of_a_run_in_a_channel_archived_meanwhile_comes_directly(world: Story) -> None:
+    """What was accepted is told to its end, wherever that is possible."""
+    await working(world)
+    world.slack.archive(world.place("#dev"))
+    world.openhands.finish(world.conversation, "Fixed two links.")
+    await world.passes(10)
+
+    assert direct(world) == [f"{ELSEWHERE}\n<@{world.alice.id}> ✅ Done\nFixed two links."]
+    assert len(world.news("#news")) == 1
+
+
+async def test_the_end_of_a_run_in_a_channel_the_bot_was_removed_from_comes_directly(world: Story) -> None:
+    """The same for `not_in_channel`."""
+    await working(world)
+    world.slack.leave(world.place("#dev"), world.slack.bot_user_id)
+    world.openhands.finish(world.conversation, "Fixed two links.")
+    await world.passes(10)
+
+    assert direct(world) == [f"{ELSEWHERE}\n<@{world.alice.id}> ✅ Done\nFixed two links."]
+
+
+async def test_a_team_channel_that_is_gone_costs_nobody_the_end(world: Story) -> None:
+    """The line for the team is dropped, the thread has its own."""
+    await working(world)
+    world.slack.archive(world.place("#news"))
+    world.openhands.finish(world.conversation, "Fixed two links.")
+    await world.passes(10)
+
+    assert world.news() == [f"<@{world.alice.id}> ✅ Done\nFixed two links."]
+    assert world.news("#news") == []
+
+
+async def test_a_team_channel_nobody_knows_costs_nobody_the_end(make_world: Make) -> None:
+    """A wrong NOTIFY_CHANNEL is a warning in the log, not an exit, and not a failure of runs."""
+    world = await make_world(notify_channel="#nowhere")
+    await working(world)
+    world.openhands.finish(world.conversation, "Fixed two links.")
+    await world.passes(10)
+
+    assert world.news() == [f"<@{world.alice.id}> ✅ Done\nFixed two links."]
+
+
+async def test_a_team_channel_that_cannot_be_looked_up_at_start_is_looked_up_later(make_world: Make) -> None:
+    """A fault of Slack's at the wrong moment does not cost the team its news."""
+    world = await make_world(start=False, notify_channel="#news")
+    world.slack.fail("conversations.list", status=500, times=2)
+    await world.starts()
+    await working(world)
+    world.openhands.finish(world.conversation, "Fixed two links.")
+    await world.passes(20)
+
+    assert len(world.news("#news")) == 1
+
+
+# --- a card that is gone -----------------------------------------------------------------------------------------
+
+
+async def test_a_deleted_card_comes_back_with_a_thread_of_its_own(world: Story) -> None:
+    """A root without replies takes its thread along: replies to the new card reach the agent, the end is told there."""
+    card = await working(world)
+    await world.slack.delete(world.alice.id, card.channel, card.ts)
+    world.openhands.ask(world.conversation, "Which README?")
+    await world.passes(12)
+    [again] = world.cards()
+    assert (world.card().state, again.thread_ts) == ("Has a question", None)
+
+    await world.alice.says("the first", thread=again)
+    await world.passes(4)
+    world.openhands.finish(world.conversation, "Fixed two links.")
+    await world.passes(12)
+    assert world.conversation.messages == ["fix README", "the first"]
+    assert (world.card().state, world.card().lines[0]) == ("Done", "Fixed two links.")
+    [end] = [one for one in world.posts("#dev", thread=again.ts) if one.thread_ts]
+    assert end.text == f"<@{world.alice.id}> ✅ Done\nFixed two links."
+
+
+async def test_a_deleted_card_with_replies_comes_back_in_its_thread(world: Story) -> None:
+    """Slack leaves a tombstone at the head of the thread, so people go on where they are."""
+    card = await working(world)
+    await world.bob.says("aside, how are you?", thread=card)
+    await world.slack.delete(world.alice.id, card.channel, card.ts)
+    world.openhands.finish(world.conversation, "Fixed two links.")
+    await world.passes(12)
+
+    [again] = world.cards()
+    assert (world.card().state, again.thread_ts) == ("Done", card.ts)
+    assert world.news() == [f"<@{world.alice.id}> ✅ Done\nFixed two links."]
+
+
+async def test_a_card_deleted_again_stays_away(world: Story) -> None:
+    """Somebody does not want it: the news come as messages, the run is not disturbed."""
+    card = await working(world)
+    await world.bob.says("and the docs", thread=card)
+    await world.slack.delete(world.alice.id, card.channel, card.ts)
+    world.openhands.ask(world.conversation, "Which docs?")
+    await world.passes(12)
+    [second] = world.cards()
+    await world.slack.delete(world.alice.id, second.channel, second.ts)
+    await world.bob.says("all of them", thread=card)
+    await world.passes(12)
+    world.openhands.finish(world.conversation, "Fixed two links.")
+    await world.passes(12)
+
+    assert world.cards() == []
+    assert world.news() == [
+        f"<@{world.alice.id}> 💬 Has a question\nReply here to answer.\nWhich docs?",
+        f"<@{world.alice.id}> ✅ Done\nFixed two links.",
+    ]
+
+
+async def test_a_request_deleted_before_its_card_still_has_a_thread(world: Story) -> None:
+    """The mention is gone when the card is posted: the card is a root then, and its thread the run's."""
+    world.slack.fail("chat.postMessage", status=429, retry_after=5)
+    said = await world.alice.says("@OpenHands fix README in org/repo", in_="#dev")
+    await world.slack.delete(world.alice.id, said.channel, said.ts)
+    await world.passes(12)
+    [card] = world.cards()
+    assert card.thread_ts is None
+
+    await world.alice.says("and the docs", thread=card)
+    await world.passes(8)
+    assert world.conversation.messages == ["fix README", "and the docs"]
+
+
+@pytest.mark.parametrize("error", ["cant_update_message", "edit_window_closed"])
+async def test_a_card_that_may_not_be_edited_is_left_alone(world: Story, error: str) -> None:
+    """A second card would be noise: the end is told by its message."""
+    await working(world)
+    world.slack.fail("chat.update", error=error)
+    world.openhands.finish(world.conversation, "Fixed two links.")
+    await world.passes(12)
+
+    assert len(world.cards()) == 1
+    assert world.news() == [f"<@{world.alice.id}> ✅ Done\nFixed two links."]
+
+
+@pytest.mark.parametrize("error", ["invalid_blocks", "msg_too_long"])
+async def test_a_layout_slack_refuses_is_replaced_by_plain_text(world: Story, error: str) -> None:
+    """Our own mistake costs the layout, not the news."""
+    world.slack.fail("chat.postMessage", error=error)
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(8)
+    assert len(world.openhands.conversations) == 1
+
+    world.slack.fail("chat.postMessage", error=error, channel=world.place("#dev"))
+    world.slack.fail("chat.update", error=error)
+    world.openhands.finish(world.conversation, "Fixed two links.")
+    await world.passes(8)
+    card, end = world.posts("#dev")
+    assert card.text == f"*✅ Done*\nfix README\nFixed two links.\n{asked_by(world)} · took 10 s"
+    assert end.text == f"<@{world.alice.id}> ✅ Done\nFixed two links."

@@ -1,0 +1,304 @@
+"""OpenHands says no: to a start, a reply, a stop, or to waking up. What people are told, and what they can do."""
+
+from typing import Any
+
+import pytest
+
+from bot.simulator.slack.records import Message
+from tests.conftest import Card, Make, Story
+
+SINCE = "since <!date^1772442000^{time}|09:00 UTC>"
+GONE = "The conversation is gone from OpenHands: deleted, or its sandbox with it. Reply `again` to start anew."
+
+
+def asked_by(world: Story) -> str:
+    return f"Asked by <@{world.alice.id}> · `org/repo`"
+
+
+def starts(world: Story) -> list[Any]:
+    """Give what the bot asked OpenHands to start."""
+    return [call.body for call in world.openhands.calls if call.kind == "start"]
+
+
+def reactions(world: Story, ts: str) -> list[str]:
+    message = world.slack.message(world.place("#dev"), ts)
+    assert message is not None
+    return list(message.reactions)
+
+
+async def working(world: Story) -> Message:
+    """Have a run at work, and give its card."""
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(4)
+    return world.cards()[0]
+
+
+# --- starts --------------------------------------------------------------------------------------------------
+
+
+async def test_a_key_refused_later_is_told_and_mended_without_a_new_request(world: Story) -> None:
+    """Who asked learns that it is the key, and whose job that is; the same thread goes on once it is right."""
+    world.openhands.key = "another"
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(4)
+
+    refused = (
+        "OpenHands refuses the bot's key: whoever runs the bot has to set a new OPENHANDS_API_KEY. "
+        "Reply `again` to start anew."
+    )
+    assert world.card() == Card("Failed", "fix README", (refused, f"{asked_by(world)} · took 0 s"))
+    assert world.news() == [f"<@{world.alice.id}> ❌ Failed\n{refused}"]
+    assert len(world.news("#news")) == 1
+    assert len(world.openhands.conversations) == 0
+
+    world.openhands.key = "key"
+    await world.alice.says("again", thread=world.cards()[0])
+    await world.passes(8)
+
+    assert world.card() == Card("Working", "fix README", (f"{asked_by(world)} · {SINCE}",))
+    assert world.conversation.messages == ["fix README"]
+
+
+@pytest.mark.parametrize("api", ["v1", "v0"])
+async def test_a_repository_that_cannot_be_opened_is_named(make_world: Make, api: str) -> None:
+    """Nothing runs, and the person learns what to check."""
+    world = await make_world(openhands={"api": api, "repositories": ["org/other"]}, notify_channel="#news")
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(6)
+
+    could_not = (
+        "OpenHands could not open `org/repo`: is the name right, and is a git provider with access to it connected in "
+        "OpenHands? Reply `again` to start anew."
+    )
+    card = world.card()
+    assert (card.state, card.task, card.lines[0], len(card.lines)) == ("Failed", "fix README", could_not, 2)
+    assert world.news() == [f"<@{world.alice.id}> ❌ Failed\n{could_not}"]
+    assert len(world.news("#news")) == 1
+    assert len(world.openhands.conversations) == 0
+
+
+@pytest.mark.parametrize("api", ["v1", "v0"])
+async def test_a_full_account_is_told_and_again_starts_when_there_is_room(make_world: Make, api: str) -> None:
+    """A 429 of the account costs nobody a run: the thread keeps the task until there is room."""
+    world = await make_world(openhands={"api": api, "limit": 1})
+    await world.bob.commands("update the docs in org/docs", in_="#dev")
+    await world.passes(6)
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(6)
+
+    busy = "Every slot of the OpenHands account is busy, so nothing was started. Reply `again` when one is free."
+    bobs, alices = world.cards()
+    assert bobs.text.startswith("*🛠️ Working*\nupdate the docs\n")
+    assert alices.text == f"*❌ Failed*\nfix README\n{busy}\n{asked_by(world)} · took 0 s"
+    assert world.news() == [f"<@{world.alice.id}> ❌ Failed\n{busy}"]
+
+    world.openhands.finish(world.conversation, "Updated.")
+    await world.passes(6)
+    await world.alice.says("again", thread=alices)
+    await world.passes(6)
+
+    assert [card.text.split("\n")[0] for card in world.cards()] == ["*✅ Done*", "*🛠️ Working*"]
+    assert [one.messages for one in world.openhands.conversations.values()] == [
+        ["update the docs"],
+        ["fix README"],
+    ]
+
+
+async def test_what_openhands_says_of_a_refused_task_is_shown(world: Story) -> None:
+    """A 422 has reasons in words; they are quoted, and nobody is pinged by them."""
+    world.openhands.break_next("start", status=422, body={"detail": "no such model, <!channel>"})
+    await world.alice.commands("--model gpt-9 fix README in org/repo", in_="#dev")
+    await world.passes(4)
+
+    refused = "OpenHands refused the task, so nothing was started. Reply `again` to start anew."
+    quoted = "> no such model, &lt;!channel&gt;"
+    assert world.card() == Card(
+        "Failed", "fix README", (refused, quoted, f"{asked_by(world)} · model `gpt-9` · took 0 s")
+    )
+    [told] = [one for one in world.posts("#dev") if one.thread_ts]
+    assert told.text == f"<@{world.alice.id}> ❌ Failed\n{refused}\n{quoted}"
+    assert (set(told.mentions), set(told.broadcasts)) == ({world.alice.id}, set())
+
+
+async def test_a_web_server_that_is_no_openhands_is_named(world: Story) -> None:
+    """A 404 page to a start comes from some other server: the operator has to look at the address."""
+    world.openhands.break_next("start", html=True, status=404)
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(4)
+
+    other = (
+        "What answers at OPENHANDS_BASE_URL is not an OpenHands server, so nothing was started. "
+        "Reply `again` to start anew."
+    )
+    assert world.card() == Card("Failed", "fix README", (other, f"{asked_by(world)} · took 0 s"))
+    assert world.news() == [f"<@{world.alice.id}> ❌ Failed\n{other}"]
+
+
+async def test_a_start_that_fails_on_the_way_is_told_in_our_words(world: Story) -> None:
+    """The server's own detail holds inner addresses, so it is not shown; `again` is a new conversation."""
+    world.openhands.fail_next_start("500: http://10.0.0.7:3200 said no")
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(6)
+
+    failed = "OpenHands took the task but could not start it. Reply `again` to start anew."
+    assert world.news() == [f"<@{world.alice.id}> ❌ Failed\n{failed}"]
+    await world.alice.says("again", thread=world.cards()[0])
+    await world.passes(6)
+
+    assert world.card().state == "Working"
+    first, second = starts(world)
+    assert first["conversation_id"] != second["conversation_id"]
+    assert world.conversation.messages == ["fix README"]
+
+
+# --- replies -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_reply_openhands_refuses_is_given_back_with_its_words(world: Story) -> None:
+    """The agent did not get it: its author is told why, and the next reply is not held up."""
+    card = await working(world)
+    world.openhands.break_next("send", status=422, body={"detail": "no text in it, <!here>"})
+    refused = await world.bob.says("and the docs", thread=card)
+    await world.alice.says("and the changelog", thread=card)
+    await world.passes(4)
+
+    [told] = [one for one in world.posts("#dev") if one.thread_ts]
+    assert told.text == (
+        f"<@{world.bob.id}> OpenHands refused your message, so the agent did not get it. "
+        "It says: no text in it, &lt;!here&gt; Please reword it."
+    )
+    assert (set(told.mentions), set(told.broadcasts)) == ({world.bob.id}, set())
+    assert reactions(world, refused.ts) == ["eyes", "x"]
+    assert world.conversation.messages == ["fix README", "and the changelog"]
+
+
+async def test_a_reply_to_a_sandbox_gone_for_good_is_given_back(world: Story) -> None:
+    """410: nothing can wake it; the run is told lost once, and the reply is not sent."""
+    card = await working(world)
+    world.openhands.lose_sandbox(world.conversation)
+    said = await world.bob.says("and the docs", thread=card)
+    await world.passes(6)
+
+    assert sorted(world.news()) == sorted(
+        [
+            f"<@{world.alice.id}> ⚠️ Lost\n{GONE}",
+            f"<@{world.bob.id}> Your message was not sent to the agent. {GONE}",
+        ]
+    )
+    assert reactions(world, said.ts) == ["eyes", "x"]
+
+
+async def test_a_reply_to_a_sleeping_conversation_deleted_meanwhile_is_given_back(world: Story) -> None:
+    """It can't be woken any more: the run is lost, which is told, and the reply is not sent."""
+    card = await working(world)
+    world.openhands.fall_asleep(world.conversation)
+    await world.passes(130)
+    assert world.card().state == "Paused"
+    world.openhands.vanish(world.conversation)
+    said = await world.bob.says("go on", thread=card)
+    await world.passes(6)
+
+    assert world.card().state == "Lost"
+    assert world.news()[-1] == f"<@{world.bob.id}> Your message was not sent to the agent. {GONE}"
+    assert reactions(world, said.ts) == ["eyes", "x"]
+
+
+async def test_a_conversation_that_sleeps_on_is_not_woken_for_ever(world: Story) -> None:
+    """OpenHands says yes and does nothing: after a while its author has the reply back."""
+    card = await working(world)
+    world.openhands.finish(world.conversation, "Fixed two links.")
+    await world.passes(8)
+    world.openhands.fall_asleep(world.conversation)
+    world.openhands.break_next("sandbox_resume", status=200, body={"success": True}, times=20)
+    said = await world.bob.says("and the docs", thread=card)
+    await world.passes(240)
+
+    assert world.news()[1:] == [
+        (
+            f"<@{world.bob.id}> OpenHands does not wake the conversation up, so the agent did not get your message. "
+            "Reply again to try once more."
+        )
+    ]
+    assert reactions(world, said.ts) == ["eyes", "x"]
+
+
+async def test_a_lost_reply_on_a_server_that_cannot_show_it_is_left_to_a_person_at_once(make_world: Make) -> None:
+    """Where nothing can tell whether it arrived, waiting would not help."""
+    world = await make_world(openhands={"api": "v0"})
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(6)
+    world.openhands.break_next("send", drop=True)
+    await world.alice.says("and the docs", thread=world.cards()[0])
+    world.openhands.break_next("events", status=404, body={"detail": "Not Found"}, times=3)
+    await world.passes(20)
+
+    assert world.conversation.messages == ["fix README"]
+    assert world.news() == [
+        (
+            f"<@{world.alice.id}> I can't find out whether the agent got this message: “and the docs” Later ones wait. "
+            "Reply `again` to send it once more, or `leave it`."
+        )
+    ]
+
+
+# --- stops -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_stop_the_agent_server_does_not_take_pauses_the_sandbox(world: Story) -> None:
+    """The address of the agent is out of reach: the app server is not, and it ends the work as well."""
+    card = await working(world)
+    world.openhands.break_next("interrupt", status=500)
+    await world.bob.says("stop", thread=card)
+    await world.passes(10)
+
+    stopped = f"Stopped by <@{world.bob.id}>. Reply here to go on."
+    assert world.news() == [f"<@{world.alice.id}> ⏹️ Stopped\n{stopped}"]
+    assert world.conversation.sandbox_status == "PAUSED"
+
+
+async def test_a_stop_openhands_does_not_know_is_tried_again(world: Story) -> None:
+    """404 while a conversation comes up is no answer to a person."""
+    card = await working(world)
+    world.openhands.break_next("interrupt", status=404, body={"detail": "Not Found"}, times=2)
+    await world.bob.says("stop", thread=card)
+    await world.passes(20)
+
+    stopped = f"Stopped by <@{world.bob.id}>. Reply here to go on."
+    assert world.news() == [f"<@{world.alice.id}> ⏹️ Stopped\n{stopped}"]
+
+
+async def test_a_stop_openhands_refuses_is_said_and_the_run_goes_on(world: Story) -> None:
+    """The card does not claim that a stop is on its way."""
+    card = await working(world)
+    world.openhands.break_next("interrupt", status=422, body={"detail": "no"})
+    await world.bob.says("stop", thread=card)
+    await world.passes(8)
+
+    address = f"{world.openhands.base_url}/conversations/{world.conversation.id}"
+    [told] = world.news()
+    assert told.endswith(f"Stop it <{address}|in OpenHands>.")
+    assert world.card() == Card("Working", "fix README", (f"{asked_by(world)} · {SINCE}",))
+
+
+# --- questions on the way ----------------------------------------------------------------------------------------
+
+
+async def test_what_may_be_a_repository_is_none_while_openhands_cannot_say(world: Story) -> None:
+    """`and/or` is a way of writing: an outage does not turn it into a question about a repository of that name."""
+    world.openhands.down = True
+    await world.alice.commands("fix the docs and/or the tests", in_="#dev")
+
+    assert world.card().lines[0] == (
+        "Which repository should I use? Reply here with `org/repo`, or `none`. Nothing starts before that."
+    )
+
+
+async def test_a_lookup_answered_with_a_web_page_is_no_answer(world: Story) -> None:
+    """A start whose answer was lost is looked for until the look is a real one."""
+    world.openhands.break_next("start", drop=True, after=True)
+    world.openhands.break_next("status", html=True, times=3)
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(30)
+
+    assert world.card() == Card("Working", "fix README", (f"{asked_by(world)} · {SINCE}",))
+    assert len(starts(world)) == 1
