@@ -145,7 +145,20 @@ class Gateway:
             ),
         )
         stored = answer.get("message")
-        return Posted(MessageTs(answer["ts"]), stored.get("thread_ts") if isinstance(stored, Mapping) else thread)
+        unnamed = isinstance(stored, Mapping) and "thread_ts" not in stored
+        if thread is not None and unnamed and await self._is_gone(channel, thread):
+            thread = None
+        return Posted(MessageTs(answer["ts"]), thread)
+
+    async def _is_gone(self, channel: ChannelId, thread: MessageTs) -> bool:
+        """Tell whether a thread's root was deleted; asked only after an answer that names no thread."""
+        try:
+            await self._call(
+                "conversations.replies", self.client.conversations_replies(channel=channel, ts=thread, limit=1)
+            )
+        except SlackError as err:
+            return err.code == "thread_not_found"
+        return False
 
     async def find(
         self, channel: ChannelId, row: RowId, bot: str, *, thread: MessageTs | None, since: datetime
