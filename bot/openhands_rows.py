@@ -43,6 +43,10 @@ WAKES = 8
 """Tries to wake a conversation before its message is given up: with doubling pauses about two minutes."""
 
 
+class Withdrawn(Exception):
+    """The message was withdrawn just before it went out."""
+
+
 class OpenHandsRows:
     """Calls OpenHands for one row at a time. What comes of it is one transaction."""
 
@@ -111,11 +115,9 @@ class OpenHandsRows:
         async with self._database.transaction() as tx:
             await outbox.done(tx, row.seq, self._clock.now(), result)
 
-    async def _trying(self, row: OutboxRow) -> datetime:
-        now = self._clock.now()
+    async def _trying(self, row: OutboxRow) -> None:
         async with self._database.transaction() as tx:
-            await outbox.trying(tx, row.seq, now)
-        return now
+            await outbox.trying(tx, row.seq, self._clock.now())
 
     async def _tell(self, tx: AsyncConnection, run: Run, text: str, now: datetime) -> None:
         await effects.owe_message(tx, run, cards.sentence(f"{words.mention(run.requester)} {text}"), now)
@@ -181,14 +183,13 @@ class OpenHandsRows:
 
     async def _post_start(self, row: OutboxRow, run: Run, openhands: OpenHands, message: str) -> None:
         about = words.about_for_agent(await self._name(run), None if run.private else self._site.thread(run))
-        await self._trying(row)
         try:
-            it = await openhands.start(run, message, about)
+            it = await openhands.start(run, message, about, before=lambda: self._trying(row))
         except Unsure:
             raise
         except OpenHandsError:  # it surely did not arrive
             async with self._database.transaction() as tx:
-                await outbox.not_sent(tx, row.seq)
+                await outbox.not_sent(tx, row.seq, row.attempts)
             raise
         await self._started(row, run, openhands.api, it)
 
@@ -287,23 +288,39 @@ class OpenHandsRows:
             raise Asleep
         anchor = await openhands.last_event(run)
         follow_up = replace(follow_up, state=FollowUpState.SENDING, last_event=anchor, quiet_since=None, asked_at=None)
-        now = self._clock.now()
-        async with self._database.transaction() as tx:
-            if (await runs.get_follow_up(tx, row.id)).state is FollowUpState.WITHDRAWN:
-                await outbox.done(tx, row.seq, now, "withdrawn")
-                return
-            await runs.save_follow_up(tx, follow_up)
-            await outbox.trying(tx, row.seq, now)
+        went_out = self._clock.now()
+
+        async def going_out() -> None:
+            nonlocal went_out
+            went_out = self._clock.now()
+            async with self._database.transaction() as tx:
+                if (await runs.get_follow_up(tx, row.id)).state is FollowUpState.WITHDRAWN:
+                    raise Withdrawn
+                await runs.save_follow_up(tx, follow_up)
+                await outbox.trying(tx, row.seq, went_out)
+
         try:
-            await openhands.send(run, follow_up.text)
+            await openhands.send(run, follow_up.text, before=going_out)
+        except Withdrawn:
+            await self._done(row, "withdrawn")
+            return
         except Unsure:
             raise
         except OpenHandsError:  # it surely did not arrive
-            async with self._database.transaction() as tx:
-                await runs.save_follow_up(tx, replace(follow_up, state=FollowUpState.WAITING))
-                await outbox.again(tx, row.seq, now, sent=False)
+            await self._not_delivered(row, run, follow_up, went_out)
             raise
-        await self._delivered(row, run, follow_up, now)
+        await self._delivered(row, run, follow_up, went_out)
+
+    async def _not_delivered(self, row: OutboxRow, run: Run, follow_up: FollowUp, went_out: datetime) -> None:
+        """Keep a message for the next try, unless somebody stopped the run while it was on its way."""
+        async with self._database.transaction() as tx:
+            fresh = await runs.get(tx, run.id)
+            overtaken = fresh.stop_at is not None and fresh.stop_at >= went_out
+            state = FollowUpState.WITHDRAWN if overtaken else FollowUpState.WAITING
+            await runs.save_follow_up(tx, replace(follow_up, state=state))
+            await outbox.not_sent(tx, row.seq, row.attempts)
+            if overtaken:
+                await self._tell(tx, run, words.withdrawn(1), self._clock.now())
 
     async def _delivered(self, row: OutboxRow, run: Run, follow_up: FollowUp, went_out: datetime) -> None:
         now = self._clock.now()

@@ -1,10 +1,17 @@
 """OpenHands, behind one protocol for both of its APIs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
 from bot.model import Api, ConversationId, Run, RunId, Seen, Started
+
+Before = Callable[[], Awaitable[None]]
+"""Awaited when a call's turn has come, just before it goes out. What it raises ends the call unsent."""
+
+
+async def nothing() -> None:
+    """Have nothing to do before a call."""
 
 
 class OpenHands(Protocol):
@@ -23,7 +30,7 @@ class OpenHands(Protocol):
         """Give the page where people see the conversation."""
         ...
 
-    async def start(self, run: Run, message: str, about: str) -> Started:
+    async def start(self, run: Run, message: str, about: str, before: Before = nothing) -> Started:
         """Start a conversation for this attempt; never repeated without `find_start` in between.
 
         run: V1 uses `conversation_id` (made and stored before), `repository`, `branch`, `model`.
@@ -60,7 +67,7 @@ class OpenHands(Protocol):
         """Name the newest event of the conversation, as an anchor: what comes later is newer. None: no events."""
         ...
 
-    async def send(self, run: Run, text: str) -> None:
+    async def send(self, run: Run, text: str, before: Before = nothing) -> None:
         """Send a message to the agent.
 
         Raises `Asleep` (wake it first), `NotFound` (not ready yet, or deleted), `Archived`, `Rejected`,

@@ -32,6 +32,7 @@ from bot.errors import (
     Unsure,
 )
 from bot.mrkdwn import clean, redact, shorten
+from bot.openhands import Before, nothing
 from bot.pacing import Patience
 
 MAX_BYTES = 20_000_000  # of one answer, unpacked; a page of events with long outputs has some hundred thousand
@@ -206,9 +207,10 @@ class Http:
         *,
         headers: Mapping[str, str] | None = None,
         timeout_s: float | None = None,
+        before: Before = nothing,
     ) -> Answer:
         """Change something; see `ask`."""
-        return await self.ask("POST", url, body=body, headers=headers, timeout_s=timeout_s)
+        return await self.ask("POST", url, body=body, headers=headers, timeout_s=timeout_s, before=before)
 
     async def ask(
         self,
@@ -219,11 +221,13 @@ class Http:
         body: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
         timeout_s: float | None = None,
+        before: Before = nothing,
     ) -> Answer:
         """Make one call and give whatever was answered.
 
         url: a path of the app server, or a full address elsewhere, which needs its own `headers`: our key is not sent.
         timeout_s: for the whole call; `Patience.openhands_timeout_s` unless said.
+        before: awaited when the call's turn has come, just before it goes out; what it raises ends the call unsent.
         Raises `Unavailable` (nothing was sent, or a read failed), `Unsure` (a change whose answer was lost) and
         `Unreadable` (no address, or a read with too long an answer).
         """
@@ -236,20 +240,21 @@ class Http:
             timeout_s=self.patience.openhands_timeout_s if timeout_s is None else timeout_s,
         )
         form = self._form
-        answer = await self._once(call, self._forms[form] if ours else headers)
+        answer = await self._once(call, self._forms[form] if ours else headers, before)
         # Once a form has worked, a refusal is about the key; unless that came out while this call was under way.
         open_question = not self.key_works or form != self._form
         if ours and self._forms[0] and _key_refused(answer) and open_question:
-            answer = await self._once(call, self._forms[1 - form])
+            answer = await self._once(call, self._forms[1 - form], nothing)
             if not _key_refused(answer):
                 self._form = 1 - form
         if ours and 200 <= answer.status < 300 and answer.readable:
             self.key_works = True
         return answer
 
-    async def _once(self, call: _Call, headers: Mapping[str, str] | None) -> Answer:
+    async def _once(self, call: _Call, headers: Mapping[str, str] | None, before: Before) -> Answer:
         changes = call.method != "GET"
         await self._limiter(call.url).turn()
+        await before()
         asked_at = self.clock.now()
         try:
             async with (

@@ -23,6 +23,7 @@ from bot.errors import (
     Unsure,
 )
 from bot.model import Api, ConversationId, Failed, Finish, Phase, Reason, Run, RunId, RunState, Said, Seen, Started
+from bot.openhands import Before, nothing
 from bot.openhands.events import Kind, numbered_pull_requests, pull_requests, words_of
 from bot.openhands.http import SESSION_HEADER, Answer, Http, read_as
 from bot.openhands.recent import Recent
@@ -68,11 +69,18 @@ class V0:
 
     # --- start --------------------------------------------------------------------------------------------------
 
-    async def start(self, run: Run, message: str, about: str) -> Started:  # noqa: ARG002 (there is no place for it)
+    async def start(
+        self,
+        run: Run,
+        message: str,
+        about: str,  # noqa: ARG002 (there is no place for it)
+        before: Before = nothing,
+    ) -> Started:
         """See `OpenHands.start`. Exactly two fields: servers refuse any other. The branch is in the message."""
         body = {"initial_user_msg": message} | ({"repository": run.repository} if run.repository else {})
         # At the account's limit a server may stop another conversation first, which takes as long as a message.
-        answer = await self._http.post(CONVERSATIONS, body, timeout_s=self._http.patience.send_timeout_s)
+        timeout_s = self._http.patience.send_timeout_s
+        answer = await self._http.post(CONVERSATIONS, body, timeout_s=timeout_s, before=before)
         if 200 <= answer.status < 300:
             try:
                 started = read_as(Started0, answer.value())
@@ -264,7 +272,7 @@ class V0:
 
     # --- act ----------------------------------------------------------------------------------------------------
 
-    async def send(self, run: Run, text: str) -> None:
+    async def send(self, run: Run, text: str, before: Before = nothing) -> None:
         """See `OpenHands.send`. Raises `Unavailable` while the agent is not there: it would never answer.
 
         Where only the older call exists, `Unsure` even if it was accepted: some servers accept and lose it.
@@ -272,13 +280,14 @@ class V0:
         conversation = await self._existing(run)
         await self._listening(conversation)
         if self._has_message is not False:
-            answer = await self._ask("POST", conversation, "/message", body={"message": text})
+            answer = await self._ask("POST", conversation, "/message", body={"message": text}, before=before)
+            before = nothing
             self._has_message = not _no_such_call(answer)
             if self._has_message:
                 _taken(answer)
                 return
         body = {"action": "message", "args": {"content": text}}
-        answer = await self._ask("POST", conversation, "/events", body=body)
+        answer = await self._ask("POST", conversation, "/events", body=body, before=before)
         if _no_such_call(answer):
             raise Unsupported("no call for messages")
         _taken(answer)
@@ -337,6 +346,7 @@ class V0:
         *,
         params: Mapping[str, Any] | None = None,
         body: Mapping[str, Any] | None = None,
+        before: Before = nothing,
     ) -> Answer:
         """Make one of the conversation's own calls, where it lives: in the cloud that is another host and key."""
         url, key = conversation.url or "", conversation.session_api_key
@@ -348,6 +358,7 @@ class V0:
             body=body,
             headers={SESSION_HEADER: key.get_secret_value()} if key is not None and elsewhere else None,
             timeout_s=None if method == "GET" else self._http.patience.send_timeout_s,
+            before=before,
         )
 
 

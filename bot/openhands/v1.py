@@ -24,6 +24,7 @@ from bot.errors import (
     Unsure,
 )
 from bot.model import Api, ConversationId, Failed, Finish, Phase, Reason, Run, RunId, RunState, Said, Seen, Started
+from bot.openhands import Before, nothing
 from bot.openhands.events import Kind, pull_requests, words_of
 from bot.openhands.http import Answer, Http, read_as
 from bot.openhands.recent import Recent
@@ -72,7 +73,7 @@ class V1:
 
     # --- start --------------------------------------------------------------------------------------------------
 
-    async def start(self, run: Run, message: str, about: str) -> Started:
+    async def start(self, run: Run, message: str, about: str, before: Before = nothing) -> Started:
         body = {
             "conversation_id": run.conversation_id,
             "initial_message": {"content": [{"type": "text", "text": message}]},
@@ -82,7 +83,8 @@ class V1:
             "trigger": "slack",
             "system_message_suffix": about or None,
         }
-        answer = await self._http.post(CONVERSATIONS, {key: value for key, value in body.items() if value is not None})
+        given = {key: value for key, value in body.items() if value is not None}
+        answer = await self._http.post(CONVERSATIONS, given, before=before)
         if answer.status == 403 and answer.readable and run.repository:
             raise NoAccess("403")
         try:
@@ -256,11 +258,12 @@ class V1:
 
     # --- act ----------------------------------------------------------------------------------------------------
 
-    async def send(self, run: Run, text: str) -> None:
+    async def send(self, run: Run, text: str, before: Before = nothing) -> None:
         answer = await self._http.post(
             f"{CONVERSATIONS}/{_id_of(run)}/send-message",
             {"role": "user", "content": [{"type": "text", "text": text}], "run": True},
             timeout_s=self._http.patience.send_timeout_s,
+            before=before,
         )
         if answer.status == 502 and answer.words.startswith("Agent server error: 404"):
             raise Archived("the agent server does not know the conversation")

@@ -150,11 +150,9 @@ async def again(connection: AsyncConnection, seq: int, at: datetime, *, sent: bo
     await connection.execute(update(outbox).where(outbox.c.seq == seq).values(**values))
 
 
-async def not_sent(connection: AsyncConnection, seq: int) -> None:
-    """Take back `trying`: the call surely had no effect, as if it had not been made."""
-    await connection.execute(
-        update(outbox).where(outbox.c.seq == seq).values(tried_at=None, attempts=outbox.c.attempts - 1)
-    )
+async def not_sent(connection: AsyncConnection, seq: int, attempts: int) -> None:
+    """Take back `trying`: the call surely had no effect. attempts: as many as there were before."""
+    await connection.execute(update(outbox).where(outbox.c.seq == seq).values(tried_at=None, attempts=attempts))
 
 
 async def done(connection: AsyncConnection, seq: int, now: datetime, result: str = "") -> None:

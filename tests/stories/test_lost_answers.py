@@ -283,3 +283,16 @@ async def test_a_stop_whose_answer_is_lost_is_repeated(world: Story) -> None:
     stopped = f"Stopped by <@{world.bob.id}>. Reply here to go on."
     assert world.news() == [f"<@{world.alice.id}> ⏹️ Stopped\n{stopped}"]
     assert world.card().state == "Stopped"
+
+
+async def test_a_stop_lost_on_every_way_is_repeated(world: Story) -> None:
+    """Neither the agent server nor the app server answers: the stop stays owed until one of them does."""
+    card = await working(world)
+    world.openhands.break_next("interrupt", drop=True)
+    world.openhands.break_next("sandbox_pause", drop=True)
+    await world.bob.says("stop", thread=card)
+    await world.passes(10)
+
+    stopped = f"Stopped by <@{world.bob.id}>. Reply here to go on."
+    assert world.news() == [f"<@{world.alice.id}> ⏹️ Stopped\n{stopped}"]
+    assert world.conversation.interrupts == 1

@@ -213,11 +213,11 @@ async def test_a_reply_to_a_sleeping_run_during_an_outage_wakes_it_afterwards(wo
     """An outage is no refusal to wake up: however long it takes, the reply waits for its end."""
     await world.alice.commands("fix README in org/repo", in_="#dev")
     await world.passes(4)
-    world.openhands.finish(world.conversation, "Fixed two links.")
-    await world.passes(8)
     world.openhands.fall_asleep(world.conversation)
+    await world.passes(130)
+    assert world.card().state == "Paused"
     await world.openhands.stop()
-    said = await world.alice.says("and the docs", thread=world.cards()[0])
+    said = await world.alice.says("go on", thread=world.cards()[0])
     await world.passes(60)
     assert reactions(world, said.ts) == ["eyes"]
     assert len(world.news()) == 1
@@ -225,7 +225,7 @@ async def test_a_reply_to_a_sleeping_run_during_an_outage_wakes_it_afterwards(wo
     await world.openhands.start(int(world.openhands.base_url.rsplit(":", 1)[1]))
     await world.passes(40)
     assert reactions(world, said.ts) == ["eyes", "white_check_mark"]
-    assert world.conversation.messages == ["fix README", "and the docs"]
+    assert world.conversation.messages == ["fix README", "go on"]
     assert world.card().state == "Working"
 
 

@@ -1,12 +1,13 @@
 """Slack is busy, broken, or refuses the token: nothing is lost, nothing is there twice."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from bot.pacing import Patience
 from bot.simulator.slack.records import Message
-from tests.conftest import Card, Make, Story
+from tests.conftest import Card, Make, Story, until
 
 SINCE = "since <!date^1772442000^{time}|09:00 UTC>"
 ON_IT = "On it. A card for this run appears in the channel in a moment."
@@ -141,6 +142,28 @@ async def test_a_reaction_that_is_there_already_is_fine(world: Story) -> None:
     message = world.slack.message(said.channel, said.ts)
     assert message is not None
     assert dict(message.reactions) == {"eyes": [world.slack.bot_user_id]}
+
+
+async def test_without_any_connection_to_slack_the_end_waits_for_the_next_one(make_world: Make) -> None:
+    """Nothing reached Slack, so nothing has to be looked for: it is told when Slack is back."""
+    world = await make_world(start=False)
+    world.patience = Patience(ping_s=0.1, drain_s=5.0, socket_down_s=0.2)
+    await world.starts()
+    await working(world)
+    await world.slack.stop()
+    world.openhands.finish(world.conversation, "Fixed two links.")
+    looks = len(world.openhands.calls)
+    world.clock.move(world.clock.now() + timedelta(seconds=4))
+    await until(lambda: len(world.openhands.calls) > looks)
+    sender = world.bot.sender
+    assert sender is not None
+    await until(lambda: world.clock.resting() >= 3 and not sender.lanes.under_way)
+
+    await world.slack.start()
+    await until(lambda: world.slack.sockets == 1)
+    await world.passes(20)
+    assert world.card().state == "Done"
+    assert world.news() == [f"<@{world.alice.id}> ✅ Done\nFixed two links."]
 
 
 # --- who asked ---------------------------------------------------------------------------------------------------
