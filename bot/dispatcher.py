@@ -13,11 +13,11 @@ from bot.clock import Clock
 from bot.effects import Site
 from bot.errors import OpenHandsError, SlackBusy, SlackError, SlackRefused
 from bot.lanes import Lanes
+from bot.lifecycle import Changed
 from bot.model import (
     Command,
     ConversationId,
     Decision,
-    Effect,
     FollowUp,
     FollowUpState,
     Help,
@@ -363,7 +363,7 @@ class Dispatcher:
             await effects.owe_reply(tx, incoming, words.not_a_repository(), now)
             return
         after, effect = lifecycle.choose(run, answer.repository, answer.branch, new_conversation(), now)
-        await self._save(tx, run, after, effect)
+        await self._save(tx, run, (after, effect))
         if run.card_ts is not None:
             await effects.owe_start(tx, after, now)
 
@@ -384,7 +384,7 @@ class Dispatcher:
                 await outbox.release(tx, effects.send_lane(run), now)
         else:
             after, effect = lifecycle.again(run, new_conversation(), now)
-            await self._save(tx, run, after, effect)
+            await self._save(tx, run, (after, effect))
             await effects.owe_start(tx, after, now)
         return True
 
@@ -398,7 +398,7 @@ class Dispatcher:
         if after == run:
             await effects.owe_answer(tx, incoming, words.nothing_to_stop(run), now)
             return
-        await self._save(tx, run, after, effect)
+        await self._save(tx, run, (after, effect))
         if after.state not in lifecycle.ENDED:
             await effects.owe_stop(tx, after, now)
         waiting = await runs.follow_ups_of(tx, run.id, [FollowUpState.WAITING])
@@ -408,11 +408,8 @@ class Dispatcher:
             await outbox.release(tx, effects.send_lane(run), now)
             await effects.owe_reply(tx, incoming, words.withdrawn(len(waiting)), now)
 
-    async def _save(self, tx: AsyncConnection, before: Run, after: Run, effect: Sequence[Effect]) -> None:
-        saved = await runs.save(tx, before, after)
-        if saved is not None:
-            log.info("run.changed", run=before.id, before=before.state, after=after.state)
-            await effects.owe(tx, saved, effect, self._site, self._clock.now())
+    async def _save(self, tx: AsyncConnection, before: Run, changed: Changed) -> None:
+        await effects.take_over(tx, before, changed, self._site, self._clock.now())
 
 
 def is_meant_for(run: Run, command: Command, text: str) -> bool:

@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, assert_never
 
+import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot import cards
-from bot.lifecycle import restartable
+from bot.lifecycle import Changed, restartable
 from bot.model import Effect, FollowUp, Incoming, IncomingKind, MessageTs, RowId, Run, RunState
 from bot.slack.recognise import Identity
-from bot.store import outbox
+from bot.store import outbox, runs
 from bot.store.outbox import Owed
+
+log = structlog.get_logger("runs")
 
 RECEIVED, DELIVERED, FAILED = "eyes", "white_check_mark", "x"
 """Names of the reactions on a request or a reply."""
@@ -62,6 +65,18 @@ def card_lane(run: Run) -> str:
 
 def payload(message: cards.Message) -> dict[str, Any]:
     return {"text": message.text, "blocks": message.blocks}
+
+
+async def take_over(tx: AsyncConnection, before: Run, changed: Changed, site: Site, now: datetime) -> Run | None:
+    """Write a run's change together with all it causes; None when somebody else changed it first."""
+    after, effects = changed
+    saved = await runs.save(tx, before, after)
+    if saved is None:
+        return None
+    if saved.state is not before.state:
+        log.info("run.changed", run=saved.id, before=before.state, after=saved.state)
+    await owe(tx, saved, effects, site, now)
+    return saved
 
 
 async def owe(tx: AsyncConnection, run: Run, effects: Iterable[Effect], site: Site, now: datetime) -> None:

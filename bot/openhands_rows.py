@@ -123,11 +123,7 @@ class OpenHandsRows:
         await effects.owe_message(tx, run, cards.sentence(f"{words.mention(run.requester)} {text}"), now)
 
     async def _save(self, tx: AsyncConnection, before: Run, changed: Changed) -> None:
-        after, effect = changed
-        saved = await runs.save(tx, before, after)
-        if saved is not None:
-            log.info("run.changed", run=before.id, before=before.state, after=after.state)
-            await effects.owe(tx, saved, effect, self._site, self._clock.now())
+        await effects.take_over(tx, before, changed, self._site, self._clock.now())
 
     async def _out_of_reach(self, row: OutboxRow, run: Run, err: OpenHandsError) -> None:
         """Nothing was done, or a look failed: try again, slower and slower, and say so on the card after a while.

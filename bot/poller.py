@@ -51,35 +51,36 @@ class Poller:
         self._down_since: datetime | None = None
         self._failures = 0
         self._progress_at: dict[str, datetime] = {}
-        self._troubled: set[RunId] = set()
         self._tidied_at: datetime | None = None
         self.wake = asyncio.Event()
+        self.reading: dict[RunId, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
         """Look until cancelled."""
-        while True:
-            self.wake.clear()
-            try:
-                until = await self._round()
-            except Exception:  # the loop itself must go on, whatever one round met
-                log.exception("round.failed")
-                until = later(self._clock.now(), self._patience.look_around_s)
-            await self._clock.wait(self.wake, until)
+        try:
+            while True:
+                self.wake.clear()
+                try:
+                    until = await self._round()
+                except Exception:  # the loop itself must go on, whatever one round met
+                    log.exception("round.failed")
+                    until = later(self._clock.now(), self._patience.look_around_s)
+                await self._clock.wait(self.wake, until)
+        finally:
+            for task in self.reading.values():
+                task.cancel()
+            await asyncio.gather(*self.reading.values(), return_exceptions=True)
 
     async def _round(self) -> datetime:
         now = self._clock.now()
         await self._tidy(now)
         async with self._database.reading() as tx:
-            due = await runs.due(tx, now)
+            due = [run for run in await runs.due(tx, now) if run.id not in self.reading]
         if due:
             try:
                 await self._look(due)
             except OpenHandsError as err:
                 return await self._out_of_reach(due, err)
-        if self._troubled:
-            async with self._database.transaction() as tx:
-                await runs.poll_again(tx, self._troubled, later(now, self._patience.poll_slowest_s))
-            self._troubled.clear()
         async with self._database.reading() as tx:
             next_at = await runs.next_poll_at(tx)
         around = later(now, self._patience.look_around_s)
@@ -91,35 +92,35 @@ class Poller:
         if self._down_since is not None:
             log.info("openhands.reached", down_s=(self._clock.now() - self._down_since).total_seconds())
         self._down_since, self._failures = None, 0
-        async with asyncio.TaskGroup() as reading:  # one slow conversation holds up nobody else's news
-            for run in due:
-                reading.create_task(self._take_in(openhands, run, seen.get(run.id), len(due)))
+        told: list[tuple[Run, Seen | None]] = []
+        for run in due:
+            it = seen.get(run.id)
+            if it is not None and self._words_wanted(run, it, len(due)):
+                self.reading[run.id] = asyncio.create_task(self._read(openhands, run, it))
+                it = None
+            told.append((run, it))
+        await self._apply(told)
 
-    async def _take_in(self, openhands: OpenHands, run: Run, seen: Seen | None, live: int) -> None:
+    async def _read(self, openhands: OpenHands, run: Run, seen: Seen) -> None:
+        """Read one run's events, beside the rounds: a slow conversation holds up nobody else's news."""
         try:
-            if seen is None:
-                await self._next(run)
-            else:
-                await self._apply(run, await self._with_words(openhands, run, seen, live))
-        except Exception:  # one run's trouble is nobody else's; it is looked at again a little later
+            try:
+                seen = await openhands.read(run, seen)
+            except OpenHandsError as err:
+                log.info("events.unreadable", run=run.id, error=type(err).__name__)
+            await self._apply([(run, seen)])
+            self.wake.set()  # its next time may be another now
+        except Exception:  # one run's trouble is its own; it is looked at again at its next time
             log.exception("look.failed", run=run.id)
-            self._troubled.add(run.id)
-        self._wake_sender()
+        finally:
+            del self.reading[run.id]
 
-    async def _with_words(self, openhands: OpenHands, run: Run, seen: Seen, live: int) -> Seen:
-        """Read the events where they decide, and now and then for the last line of progress."""
+    def _words_wanted(self, run: Run, seen: Seen, live: int) -> bool:
+        """Tell whether the events decide, or whether it is time for the last line of progress."""
         if seen.phase in WORDS_DECIDE and seen.last is None:
             fresh = (seen.asked_at - run.news_at).total_seconds() < self._patience.poll_eager_s
-            wanted = not (seen.phase is run.phase and run.state is RunState.WAITING and fresh)
-        else:
-            wanted = seen.phase is Phase.WORKING and not seen.blind and self._progress_due(run, live)
-        if not wanted:
-            return seen
-        try:
-            return await openhands.read(run, seen)
-        except OpenHandsError as err:
-            log.info("events.unreadable", run=run.id, error=type(err).__name__)
-            return seen
+            return not (seen.phase is run.phase and run.state is RunState.WAITING and fresh)
+        return seen.phase is Phase.WORKING and not seen.blind and self._progress_due(run, live)
 
     def _progress_due(self, run: Run, live: int) -> bool:
         now = self._clock.now()
@@ -130,20 +131,22 @@ class Poller:
         self._progress_at[run.id] = now
         return True
 
-    async def _apply(self, run: Run, seen: Seen) -> None:
+    async def _apply(self, looks: Sequence[tuple[Run, Seen | None]]) -> None:
+        """Take looks in, all in one transaction; None: not seen this time, so only look again later."""
         now = self._clock.now()
+        news = False
         async with self._database.transaction() as tx:
-            fresh = await runs.get(tx, run.id)
-            if fresh.attempt != run.attempt:
-                return
-            after, effect = lifecycle.advance(fresh, seen)
-            saved = await runs.save(tx, fresh, self._timed(after, now))
-            if saved is not None:
-                await effects.owe(tx, saved, effect, self._site, now)
-        if fresh.state is not after.state:
-            log.info("run.changed", run=run.id, before=fresh.state, after=after.state)
-        if after.state not in POLLED:
-            self._progress_at.pop(run.id, None)
+            for run, seen in looks:
+                fresh = await runs.get(tx, run.id)
+                after, effect = (
+                    lifecycle.advance(fresh, seen) if seen is not None and fresh.attempt == run.attempt else (fresh, ())
+                )
+                saved = await effects.take_over(tx, fresh, (self._timed(after, now), effect), self._site, now)
+                news = news or (saved is not None and saved.version > fresh.version)
+                if after.state not in POLLED:
+                    self._progress_at.pop(run.id, None)
+        if news:
+            self._wake_sender()
 
     def _timed(self, run: Run, now: datetime) -> Run:
         """Say when the run is looked at next; an ended one is not."""
@@ -151,11 +154,6 @@ class Poller:
             return replace(run, next_poll_at=None)
         person = run.state in (RunState.WAITING, RunState.PAUSED)
         return replace(run, next_poll_at=poll_at(now, news_at=run.news_at, person=person, patience=self._patience))
-
-    async def _next(self, run: Run) -> None:
-        async with self._database.transaction() as tx:
-            fresh = await runs.get(tx, run.id)
-            await runs.save(tx, fresh, self._timed(fresh, self._clock.now()))
 
     async def _out_of_reach(self, due: Sequence[Run], err: OpenHandsError) -> datetime:
         """Wait longer and longer; after a minute the cards say so."""

@@ -20,8 +20,9 @@ from bot.simulator.slack.records import Message
 from bot.simulator.world import Person, Said, World
 
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
-HURRY = Patience(ping_s=0.2, drain_s=5.0)
-"""Production's patience in the story's time; only the socket, which lives in real time, is quicker."""
+HURRY = Patience(ping_s=0.2, drain_s=5.0, look_around_s=30.0)
+"""Production's patience in the story's time. The socket, which lives in real time, is quicker; the loops look around by
+themselves more rarely, since every look costs real time."""
 REAL_S = 20.0
 """Real seconds a story may take to come to rest before it counts as hung."""
 
@@ -129,9 +130,9 @@ class Story(World):
 
     def _resting(self) -> bool:
         bot = self._bot
-        if bot is None or bot.dispatcher is None or bot.sender is None:
+        if bot is None or bot.dispatcher is None or bot.sender is None or bot.poller is None:
             return self.slack.idle and self.openhands.idle
-        ours = 3 + len(bot.dispatcher.lanes.under_way) + len(bot.sender.lanes.under_way)
+        ours = 3 + len(bot.dispatcher.lanes.under_way) + len(bot.sender.lanes.under_way) + len(bot.poller.reading)
         resting = (
             self.clock.resting() + self.openhands.timers.parked
         )  # a call may wait for the agent, and thus for time

@@ -171,7 +171,7 @@ async def test_a_call_that_surely_did_nothing_is_taken_back(database: Database) 
     before = await the(database, "one")
     async with database.transaction() as tx:
         await outbox.trying(tx, before.seq, at(1))
-        await outbox.not_sent(tx, before.seq)
+        await outbox.not_sent(tx, before.seq, before.attempts)
     assert await the(database, "one") == before
 
 
