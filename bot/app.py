@@ -1,6 +1,7 @@
 """Builds everything, starts the loops, and ends them in good order."""
 
 import asyncio
+import logging
 import os
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -190,7 +191,7 @@ class Bot:
             default_repository=settings.default_repository,
             wake=sender.lanes.wake.set,
         )
-        bolt = AsyncApp(authorize=authorize(settings, us))
+        bolt = AsyncApp(authorize=authorize(settings, us), logger=bolt_log())
         bolt.use(
             intake.middleware(
                 lambda body: recognise(body, us), self._remember(database, dispatcher.lanes.wake.set), us.user
@@ -229,22 +230,25 @@ class Bot:
             ) from None
 
     def _remember(self, database: Database, wake: Callable[[], None]) -> Callable[[Incoming], Awaitable[None]]:
-        order = asyncio.Lock()
-
         async def remember(incoming: Incoming) -> None:
-            """Commit a request, if it is for us and new; messages in the order in which Slack sent them."""
+            """Commit a request, if it is for us and new."""
             if self._draining:
                 raise StoreUnavailable(perhaps_saved=False)
-            async with order:
-                if inbox.may_be_talk(incoming):
-                    async with database.reading() as tx:
-                        if not await inbox.is_for_us(tx, incoming):
-                            return
-                added = await inbox.add(database, incoming, self._clock.now())
-            if added:
+            if inbox.may_be_talk(incoming):
+                async with database.reading() as tx:
+                    if not await inbox.is_for_us(tx, incoming):
+                        return
+            if await inbox.add(database, incoming, self._clock.now()):
                 wake()
 
         return remember
+
+
+def bolt_log() -> logging.Logger:
+    """Let Bolt say what went wrong, and no more: it warns of the token in the environment, which it is not to use."""
+    logger = logging.getLogger("slack.bolt")
+    logger.setLevel(logging.ERROR)
+    return logger
 
 
 def how_to(name: str) -> str:

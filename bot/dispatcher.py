@@ -169,11 +169,7 @@ class Dispatcher:
             found = incoming.thread and await runs.of_thread(tx, incoming.team, incoming.channel, incoming.thread)
             mine = await runs.live_of(tx, incoming.channel, incoming.user) if incoming.direct else ()
         if found:
-            run, every_reply = found
-            if every_reply or incoming.mentions_us:
-                return await self._reply(row, run, text, person, place)
-            await self._finish(row)
-            return None
+            return await self._reply(row, found[0], text, person, place)
         if incoming.thread_ts is not None and not incoming.mentions_us and not incoming.direct:
             return later(self._clock.now(), self._patience.retry_first_s)  # a card on its way may be this thread's root
         command = commands.parse(text)
@@ -431,7 +427,7 @@ def transcript(spoken: Sequence[Spoken], said: Sequence[str]) -> str:
     lines: list[str] = []
     room = CONTEXT_MAX
     for one, text in zip(reversed(spoken), reversed(said), strict=True):
-        line = f"{one.user or 'somebody'}: {text}"
+        line = f"{one.user}: {text}"
         room -= len(line) + 1
         if room < 0:
             break

@@ -269,6 +269,11 @@ def again(run: Run, conversation: ConversationId, now: datetime) -> Changed:
     return changed(run, at(after, RunState.STARTING, answer=""), now)
 
 
+def nowhere(run: Run, now: datetime) -> Changed:
+    """End a run whose card can't be posted: nothing starts where the bot can't speak."""
+    return changed(run, at(replace(run, card_gone=True), RunState.CANCELLED), now)
+
+
 def restartable(run: Run) -> bool:
     """Tell whether the run has no conversation to go on with, so that only a new attempt helps."""
     return run.state is RunState.LOST or (run.state is RunState.FAILED and run.reason in NEVER_STARTED)

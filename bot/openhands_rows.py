@@ -99,10 +99,10 @@ class OpenHandsRows:
 
     # --- what they share ----------------------------------------------------------------------------------------
 
-    async def _again(self, row: OutboxRow, at: datetime, *, sent: bool = True) -> None:
-        """Come back later. sent: whether an earlier call may have had its effect stays as the row has it."""
+    async def _again(self, row: OutboxRow, at: datetime) -> None:
+        """Come back later; whether an earlier call may have had its effect stays as the row has it."""
         async with self._database.transaction() as tx:
-            await outbox.again(tx, row.seq, at, sent=sent)
+            await outbox.again(tx, row.seq, at, sent=True)
 
     async def _hold(self, row: OutboxRow, run: Run, held: Callable[[Run], bool]) -> None:
         """Keep a row until the run's next state releases it; one that was released just now goes at once."""
@@ -214,9 +214,7 @@ class OpenHandsRows:
                 elapsed += pause
                 if elapsed > age_s:
                     break
-            await self._again(
-                row, later(tried_at, min(max(elapsed, age_s + 1), self._patience.start_settled_s)), sent=True
-            )
+            await self._again(row, later(tried_at, min(max(elapsed, age_s + 1), self._patience.start_settled_s)))
         elif row.attempts < STARTS:
             await self._post_start(row, run, openhands, message)
         else:
@@ -245,7 +243,10 @@ class OpenHandsRows:
         if follow_up.state in (FollowUpState.WITHDRAWN, FollowUpState.DELIVERED, FollowUpState.FAILED):
             await self._done(row, follow_up.state)
             return
-        if run.state is RunState.CANCELLED or lifecycle.restartable(run):
+        if run.state is RunState.CANCELLED:
+            await self._undeliverable(row, run, follow_up, words.follow_up_cancelled())
+            return
+        if lifecycle.restartable(run):
             await self._undeliverable(row, run, follow_up, words.cannot_follow_up(run))
             return
         if lifecycle.holds(run):

@@ -7,7 +7,7 @@ from typing import Any
 
 import structlog
 
-from bot import cards, effects, words
+from bot import cards, effects, lifecycle, words
 from bot.cards import Message
 from bot.clock import Clock
 from bot.effects import Site
@@ -232,7 +232,7 @@ class SlackRows:
 
     async def _nowhere(self, tx: Any, row: OutboxRow, run: Run, err: SlackRefused, now: datetime) -> None:
         """End a run that never had a card: nothing starts where the bot can't post."""
-        await runs.save(tx, run, replace(run, state=RunState.CANCELLED, ended_at=now, card_gone=True))
+        await effects.take_over(tx, run, lifecycle.nowhere(run, now), self._site, now)
         text = words.invite() if err.code in NOT_THERE else words.place_closed()
         url = row.payload.get("response_url")
         if url is None:

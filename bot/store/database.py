@@ -105,7 +105,11 @@ class Database:
         loops is what keeps the process busy, and Slack waits for this one. A caller that is cancelled does not take it
         back. Raises `StoreUnavailable`.
         """
-        await self._turns.take(urgent=True)
+        try:
+            async with asyncio.timeout(BUSY_MS / 1000):
+                await self._turns.take(urgent=True)
+        except TimeoutError:  # nothing was begun, and Slack waits no longer than 3 s for all of it
+            raise StoreUnavailable(perhaps_saved=False) from None
         self._calm.clear()
         step = asyncio.get_running_loop().run_in_executor(self._thread, committed, self._quick, statement)
         step.add_done_callback(self._written_down)

@@ -114,3 +114,12 @@ async def test_a_commit_that_fails_may_have_saved(database: Database, said: str,
     event.remove(database._quick, "commit", breaks)
     added = await inbox.add(database, TWO, NOW)
     assert (outage.value.perhaps_saved, added, await kept(database)) == (perhaps, True, [TWO.key])
+
+
+async def test_a_writer_that_gets_no_turn_in_time_is_told(database: Database) -> None:
+    """Slack waits three seconds for all of it: after one of them nothing was begun, and nothing is saved."""
+    async with database.transaction():
+        with pytest.raises(StoreUnavailable) as refused:
+            await inbox.add(database, ONE, NOW)
+    assert refused.value.perhaps_saved is False
+    assert await inbox.add(database, ONE, NOW) is True

@@ -271,6 +271,12 @@ def test_cancel_before_the_start_went_out() -> None:
     assert (after.state, after.stop_by, after.ended_at, effects) == (RunState.CANCELLED, BOB, NOW, (Effect.RELEASE,))
 
 
+def test_where_the_bot_cannot_speak_nothing_starts() -> None:
+    """What waited for the start is let go."""
+    after, effects = lifecycle.nowhere(a_run(RunState.STARTING), NOW)
+    assert (after.state, after.card_gone, after.ended_at, effects) == (RunState.CANCELLED, True, NOW, (Effect.RELEASE,))
+
+
 def test_again_is_a_new_attempt_in_a_new_conversation() -> None:
     """Nothing of the old one counts any more."""
     run = a_run(RunState.FAILED, reason=Reason.AT_CAPACITY, answer="old", started_at=NOW, turn_after="e9", ended_at=NOW)
