@@ -76,7 +76,7 @@ def card(run: Run, address: str | None) -> Message:
     if run.progress:
         lines.append(f"_{escape(run.progress).replace('_', ' ')}_")
     if run.unreachable_since:
-        lines.append(words.unreachable(run.unreachable_since))
+        lines.append(words.unreachable(run.unreachable_since, key_refused=run.key_refused))
     blocks = [section(lines[0]), *(section(line) for line in lines[1:])]
     if run.pull_requests:
         blocks.append(section(pull_requests(run)))
@@ -128,8 +128,6 @@ def name_of(url: str) -> str:
 def news(run: Run, address: str | None) -> Message:
     """Tell the thread, mentioning the requester, what became of the run, in the agent's own words where it has some."""
     head = [words.news(run)]
-    if explanation := words.explanation(run):
-        head.append(explanation)
     if run.detail and run.state is RunState.FAILED:
         head.append(f"> {escape(shorten(words.one_line(run.detail), words.DETAIL_SHOWN))}")
     blocks = [section("\n".join(head))]

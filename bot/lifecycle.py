@@ -70,6 +70,7 @@ def advance(run: Run, seen: Seen) -> Changed:
         start_task_id=seen.start_task_id or run.start_task_id,
         started_at=run.started_at or (seen.asked_at if seen.phase in EXISTS else None),
         unreachable_since=None,
+        key_refused=False,
         unsettled_since=(run.unsettled_since or seen.asked_at) if unsettled(seen) else None,
     )
     if run.state in ENDED and seen.phase is not Phase.WORKING:
@@ -303,6 +304,7 @@ def started(run: Run, api: Api, it: Started, now: datetime) -> Changed:
         conversation_id=it.conversation_id,
         start_task_id=it.start_task_id,
         unreachable_since=None,
+        key_refused=False,
         next_poll_at=now,
     )
     return changed(run, after, now)
@@ -330,14 +332,15 @@ def sent(run: Run, anchor: str | None, went_out: datetime, now: datetime) -> Cha
         stop_at=run.stop_at if overtaken else None,
         unsettled_since=None,
         unreachable_since=None,
+        key_refused=False,
         next_poll_at=now,
     )
     return changed(run, at(after, RunState.WORKING, answer=""), now)
 
 
-def out_of_reach(run: Run, since: datetime) -> Run:
-    """Show on the card that OpenHands can't be asked."""
-    return replace(run, unreachable_since=run.unreachable_since or since)
+def out_of_reach(run: Run, since: datetime, *, key_refused: bool) -> Run:
+    """Show on the card that OpenHands can't be asked, and whether that is because of the bot's key."""
+    return replace(run, unreachable_since=run.unreachable_since or since, key_refused=key_refused)
 
 
 def gone(run: Run, now: datetime) -> Changed:

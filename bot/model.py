@@ -287,6 +287,8 @@ class Run:
     stop_at: datetime | None = None
     unreachable_since: datetime | None = None
     """OpenHands could not be asked about this run since then; None while it answers."""
+    key_refused: bool = False
+    """It could not be asked because it refuses the bot's key."""
     version: int = 1
     card_version: int = 0
     """The version the card shows; lower than `version` is a debt to edit it."""

@@ -135,8 +135,10 @@ class OpenHandsRows:
         async with self._database.transaction() as tx:
             fresh = await runs.get(tx, run.id)
             since = fresh.unreachable_since or row.created_at
-            if now - row.created_at >= timedelta(seconds=self._patience.unreachable_shown_s) and wait is None:
-                await runs.save(tx, fresh, lifecycle.out_of_reach(fresh, since))
+            key_refused = isinstance(err, Unauthorised)
+            long = now - row.created_at >= timedelta(seconds=self._patience.unreachable_shown_s) and wait is None
+            if key_refused or long:
+                await runs.save(tx, fresh, lifecycle.out_of_reach(fresh, since, key_refused=key_refused))
             age = (now - row.created_at).total_seconds()
             pause = min(self._patience.retry_slowest_s, max(self._patience.retry_first_s, age / 4))
             await outbox.again(tx, row.seq, wait or later(now, pause), sent=True)

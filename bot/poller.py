@@ -10,7 +10,7 @@ import structlog
 from bot import effects, lifecycle
 from bot.clock import Clock
 from bot.effects import Site
-from bot.errors import OpenHandsError, TooFast
+from bot.errors import OpenHandsError, TooFast, Unauthorised
 from bot.model import Phase, Run, RunId, RunState, Seen
 from bot.openhands import OpenHands
 from bot.pacing import Patience, later, poll_at, retry_at
@@ -165,12 +165,13 @@ class Poller:
         at = (
             later(now, err.retry_after_s) if isinstance(err, TooFast) else retry_at(self._failures, now, self._patience)
         )
-        shown = (now - self._down_since).total_seconds() >= self._patience.unreachable_shown_s
+        key_refused = isinstance(err, Unauthorised)
+        shown = key_refused or (now - self._down_since).total_seconds() >= self._patience.unreachable_shown_s
         async with self._database.transaction() as tx:
             await runs.poll_again(tx, [run.id for run in due], at)
             for run in due if shown else ():
                 fresh = await runs.get(tx, run.id)
-                await runs.save(tx, fresh, lifecycle.out_of_reach(fresh, self._down_since))
+                await runs.save(tx, fresh, lifecycle.out_of_reach(fresh, self._down_since, key_refused=key_refused))
         self._wake_sender()
         return at
 

@@ -332,7 +332,12 @@ def origin(run: Run) -> str:
             assert_never(run.origin)
 
 
-def unreachable(since: datetime) -> str:
+def unreachable(since: datetime, *, key_refused: bool) -> str:
+    if key_refused:
+        return (
+            f"⚠️ OpenHands refuses the bot's key since {clock_time(since)}: whoever runs the bot has to set a new "
+            "OPENHANDS_API_KEY and start it again. Nothing is lost."
+        )
     return f"⚠️ I can't reach OpenHands since {clock_time(since)}; I go on trying, nothing is lost."
 
 
@@ -353,8 +358,13 @@ def duration(time: timedelta) -> str:
 
 
 def news(run: Run) -> str:
-    """Head the one new message that tells the thread what became of the run."""
-    return f"{mention(run.requester)} {state(run)}"
+    """Head the one new message that tells the thread what became of the run, and say what to do.
+
+    Who stopped a run of their own knows it, and is not called.
+    """
+    if run.state is RunState.STOPPED and run.stop_by == run.requester:
+        return f"{state(run)}\nReply here to go on."
+    return "\n".join(part for part in (f"{mention(run.requester)} {state(run)}", explanation(run)) if part)
 
 
 def status(run: Run) -> str:
@@ -363,7 +373,7 @@ def status(run: Run) -> str:
     if run.progress:
         parts.append(f"Last: {escape(run.progress)}")
     if run.unreachable_since:
-        parts.append(unreachable(run.unreachable_since))
+        parts.append(unreachable(run.unreachable_since, key_refused=run.key_refused))
     return "\n".join(part for part in parts if part)
 
 

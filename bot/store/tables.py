@@ -106,6 +106,7 @@ runs = Table(
     Column("stop_by", String(32)),
     Column("stop_at", UtcTime),
     Column("unreachable_since", UtcTime),
+    Column("key_refused", Boolean, nullable=False),
     Column("version", Integer, nullable=False),
     Column("card_version", Integer, nullable=False),
     Column("card_at", UtcTime),

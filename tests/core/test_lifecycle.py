@@ -353,5 +353,7 @@ def test_what_cannot_be_woken_is_lost() -> None:
 
 def test_out_of_reach_counts_from_the_first_time() -> None:
     """The card names the beginning of the outage."""
-    first = lifecycle.out_of_reach(a_run(), NOW)
-    assert lifecycle.out_of_reach(first, NOW + timedelta(hours=1)).unreachable_since == NOW
+    first = lifecycle.out_of_reach(a_run(), NOW, key_refused=False)
+    later = lifecycle.out_of_reach(first, NOW + timedelta(hours=1), key_refused=True)
+    assert (later.unreachable_since, later.key_refused) == (NOW, True)
+    assert advance(later, look(Phase.WORKING))[0].key_refused is False

@@ -16,7 +16,7 @@ from bot.model import (
     UnclearReason,
 )
 from bot.policy import Verdict
-from tests.core.runs import NOW, a_run
+from tests.core.runs import BOB, NOW, a_run
 
 HOSTILE = "<!channel> & `x`"
 SENTENCES = {
@@ -38,6 +38,10 @@ SENTENCES = {
     "not a repository": words.not_a_repository(),
     "status, working": words.status(a_run(progress="Reading <x>")),
     "status, out of reach": words.status(a_run(unreachable_since=NOW)),
+    "status, key refused": words.status(a_run(unreachable_since=NOW, key_refused=True)),
+    "no room to wake": words.no_room_to_wake(),
+    "stopped by the requester": words.news(a_run(RunState.STOPPED, stop_by=a_run().requester)),
+    "stopped by somebody else": words.news(a_run(RunState.STOPPED, stop_by=BOB)),
     "status, failed": words.status(a_run(RunState.FAILED, reason=Reason.AT_CAPACITY)),
     "no runs": words.runs([]),
     "runs": words.runs(

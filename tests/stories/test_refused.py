@@ -302,3 +302,20 @@ async def test_a_lookup_answered_with_a_web_page_is_no_answer(world: Story) -> N
 
     assert world.card() == Card("Working", "fix README", (f"{asked_by(world)} · {SINCE}",))
     assert len(starts(world)) == 1
+
+
+async def test_a_key_refused_while_a_run_works_is_on_its_card(world: Story) -> None:
+    """Whoever looks knows what is wrong and who can mend it; the run goes on as soon as the key works again."""
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(6)
+    world.openhands.key = "another"
+    await world.passes(8)
+    assert (
+        "⚠️ OpenHands refuses the bot's key since <!date^1772442008^{time}|09:00 UTC>: whoever runs the bot has to set a "
+        "new OPENHANDS_API_KEY and start it again. Nothing is lost." in world.card()
+    )
+    world.openhands.key = "key"
+    world.openhands.finish(world.conversation, "Fixed two links.")
+    await world.passes(70)
+    assert world.card().state == "Done"
+    assert "refuses" not in str(world.card().lines)

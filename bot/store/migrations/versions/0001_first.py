@@ -109,6 +109,7 @@ def upgrade() -> None:
         sa.Column("stop_by", sa.String(length=32), nullable=True),
         sa.Column("stop_at", UtcTime(), nullable=True),
         sa.Column("unreachable_since", UtcTime(), nullable=True),
+        sa.Column("key_refused", sa.Boolean(), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("card_version", sa.Integer(), nullable=False),
         sa.Column("card_at", UtcTime(), nullable=True),
