@@ -6,9 +6,7 @@ import pytest
 
 from bot.simulator.openhands.bare import BareOpenHands
 from tests.conftest import Card, Make, Story
-
-SINCE = "since <!date^1772442000^{time}|09:00 UTC>"
-ONLY_THERE = "This OpenHands server tells only whether a run is on; what came of it is only there."
+from tests.stories.shared import ONLY_THERE, SINCE, asked_by
 
 
 @pytest.fixture
@@ -23,10 +21,6 @@ async def bare() -> AsyncIterator[BareOpenHands]:
 async def world(make_world: Make, bare: BareOpenHands) -> Story:
     """Make the usual world, but for its OpenHands: that is the bare one."""
     return await make_world(openhands_base_url=bare.base_url, notify_channel="#news")
-
-
-def asked_by(world: Story) -> str:
-    return f"Asked by <@{world.alice.id}> · `org/repo`"
 
 
 def page(bare: BareOpenHands) -> str:

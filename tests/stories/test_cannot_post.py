@@ -2,10 +2,9 @@
 
 import pytest
 
-from bot.simulator.slack.records import Message
 from tests.conftest import Make, Story
+from tests.stories.shared import ON_IT, asked_by, direct, working
 
-ON_IT = "On it. A card for this run appears in the channel in a moment."
 ELSEWHERE = (
     "I can't write to the thread of one of your runs any more (archived, or I was removed). "
     "This is what it would have said:"
@@ -14,22 +13,6 @@ INVITE = (
     "I can't post here, so nothing was started. If this is a channel, type `/invite @OpenHands` in it and ask again; "
     "or write to me directly."
 )
-
-
-def asked_by(world: Story) -> str:
-    return f"Asked by <@{world.alice.id}> · `org/repo`"
-
-
-def direct(world: Story) -> list[str]:
-    """Give what the bot wrote to alice directly."""
-    return [one.text for one in world.posts(world.slack.dm(world.alice.id))]
-
-
-async def working(world: Story) -> Message:
-    """Have a run at work, and give its card."""
-    await world.alice.commands("fix README in org/repo", in_="#dev")
-    await world.passes(4)
-    return world.cards()[0]
 
 
 # --- a place the bot can't post to -------------------------------------------------------------------------------

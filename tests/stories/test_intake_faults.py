@@ -12,8 +12,8 @@ from structlog.testing import capture_logs
 
 from bot.simulator.process import app_in
 from tests.conftest import Card, Make, Story, until
+from tests.stories.shared import SINCE
 
-SINCE = "since <!date^1772442000^{time}|09:00 UTC>"
 ACK_PATIENCE = timedelta(seconds=4)
 """Longer than Slack waits for an ack."""
 NOT_SAVED = "I could not save your request, so nothing was started. Please ask again in a minute."

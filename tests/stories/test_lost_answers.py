@@ -5,33 +5,15 @@ from typing import Any
 import pytest
 
 from bot.pacing import Patience
-from bot.simulator.slack.records import Message
 from tests.conftest import Card, Make, Story
+from tests.stories.shared import SINCE, asked_by, reactions, working
 
-SINCE = "since <!date^1772442000^{time}|09:00 UTC>"
 ASKS_SOON = Patience(ping_s=0.2, drain_s=5.0, unsure_person_s=60.0)
 """A person is asked after one minute instead of ten."""
 
 
-def asked_by(world: Story) -> str:
-    return f"Asked by <@{world.alice.id}> · `org/repo`"
-
-
 def calls(world: Story, kind: str) -> int:
     return sum(call.kind == kind for call in world.openhands.calls)
-
-
-def reactions(world: Story, ts: str) -> list[str]:
-    message = world.slack.message(world.place("#dev"), ts)
-    assert message is not None
-    return list(message.reactions)
-
-
-async def working(world: Story) -> Message:
-    """Have a run at work, and give its card."""
-    await world.alice.commands("fix README in org/repo", in_="#dev")
-    await world.passes(4)
-    return world.cards()[0]
 
 
 # --- starts ------------------------------------------------------------------------------------------------------

@@ -6,20 +6,11 @@ import pytest
 
 from bot.pacing import Patience
 from tests.conftest import Card, Make, Story
+from tests.stories.shared import SINCE, asked_by, reactions, starts
 
-SINCE = "since <!date^1772442000^{time}|09:00 UTC>"
 OUT_OF_REACH = "⚠️ I can't reach OpenHands since <!date^1772442000^{time}|09:00 UTC>; I go on trying, nothing is lost."
 SHORT = Patience(ping_s=0.2, drain_s=5.0, openhands_timeout_s=0.15, send_timeout_s=0.15)
 """Time-outs in real seconds for a server that hangs; everything else is in the story's own time."""
-
-
-def asked_by(world: Story) -> str:
-    return f"Asked by <@{world.alice.id}> · `org/repo`"
-
-
-def starts(world: Story) -> list[Any]:
-    """Give what the bot asked OpenHands to start."""
-    return [call.body for call in world.openhands.calls if call.kind == "start"]
 
 
 # --- what OpenHands answers when something is broken -------------------------------------------------------------
@@ -339,9 +330,3 @@ async def test_an_agent_that_falls_silent_is_lost_after_two_minutes(world: Story
     await world.passes(30)
     silent = "The agent has not answered for two minutes, though its sandbox runs. Reply `again` to start anew."
     assert world.news() == [f"<@{world.alice.id}> ⚠️ Lost\n{silent}"]
-
-
-def reactions(world: Story, ts: str) -> list[str]:
-    message = world.slack.message(world.place("#dev"), ts)
-    assert message is not None
-    return list(message.reactions)

@@ -2,16 +2,8 @@
 
 import pytest
 
-from bot.simulator.slack.records import Message
 from tests.conftest import Story
-
-
-async def working(world: Story) -> Message:
-    """Have a run at work, and give its card."""
-    await world.alice.commands("fix README in org/repo", in_="#dev")
-    await world.passes(4)
-    return world.cards()[0]
-
+from tests.stories.shared import working
 
 # --- the same thing again, and cut lines -------------------------------------------------------------------------
 

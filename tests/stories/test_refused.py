@@ -1,36 +1,11 @@
 """OpenHands says no: to a start, a reply, a stop, or to waking up. What people are told, and what they can do."""
 
-from typing import Any
-
 import pytest
 
-from bot.simulator.slack.records import Message
 from tests.conftest import Card, Make, Story
+from tests.stories.shared import SINCE, asked_by, reactions, starts, working
 
-SINCE = "since <!date^1772442000^{time}|09:00 UTC>"
 GONE = "The conversation is gone from OpenHands: deleted, or its sandbox with it. Reply `again` to start anew."
-
-
-def asked_by(world: Story) -> str:
-    return f"Asked by <@{world.alice.id}> · `org/repo`"
-
-
-def starts(world: Story) -> list[Any]:
-    """Give what the bot asked OpenHands to start."""
-    return [call.body for call in world.openhands.calls if call.kind == "start"]
-
-
-def reactions(world: Story, ts: str) -> list[str]:
-    message = world.slack.message(world.place("#dev"), ts)
-    assert message is not None
-    return list(message.reactions)
-
-
-async def working(world: Story) -> Message:
-    """Have a run at work, and give its card."""
-    await world.alice.commands("fix README in org/repo", in_="#dev")
-    await world.passes(4)
-    return world.cards()[0]
 
 
 # --- starts --------------------------------------------------------------------------------------------------

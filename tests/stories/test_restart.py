@@ -4,12 +4,7 @@ import asyncio
 
 from bot.pacing import Patience
 from tests.conftest import Card, Make, Story, until
-
-SINCE = "since <!date^1772442000^{time}|09:00 UTC>"
-
-
-def asked_by(world: Story) -> str:
-    return f"Asked by <@{world.alice.id}> · `org/repo`"
+from tests.stories.shared import SINCE, asked_by
 
 
 async def test_a_run_that_ended_while_the_bot_was_down_is_told(world: Story) -> None:

@@ -6,28 +6,8 @@ from typing import Any
 import pytest
 
 from bot.pacing import Patience
-from bot.simulator.slack.records import Message
 from tests.conftest import Card, Make, Story, until
-
-SINCE = "since <!date^1772442000^{time}|09:00 UTC>"
-ON_IT = "On it. A card for this run appears in the channel in a moment."
-
-
-def asked_by(world: Story) -> str:
-    return f"Asked by <@{world.alice.id}> · `org/repo`"
-
-
-def direct(world: Story) -> list[str]:
-    """Give what the bot wrote to alice directly."""
-    return [one.text for one in world.posts(world.slack.dm(world.alice.id))]
-
-
-async def working(world: Story) -> Message:
-    """Have a run at work, and give its card."""
-    await world.alice.commands("fix README in org/repo", in_="#dev")
-    await world.passes(4)
-    return world.cards()[0]
-
+from tests.stories.shared import ON_IT, SINCE, asked_by, direct, working
 
 # --- limits and faults -------------------------------------------------------------------------------------------
 

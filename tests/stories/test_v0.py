@@ -1,13 +1,7 @@
 """The older API: what it can tell is told, what it can't is said."""
 
 from tests.conftest import Card, Make, Story
-
-SINCE = "since <!date^1772442000^{time}|09:00 UTC>"
-ONLY_THERE = "This OpenHands server tells only whether a run is on; what came of it is only there."
-
-
-def asked_by(world: Story) -> str:
-    return f"Asked by <@{world.alice.id}> · `org/repo`"
+from tests.stories.shared import ONLY_THERE, SINCE, asked_by
 
 
 async def v0(make_world: Make, *, events: bool = True, stop: bool = True) -> Story:
