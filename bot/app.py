@@ -24,6 +24,7 @@ from bot.errors import (
     StoreUnavailable,
     Unauthorised,
 )
+from bot.means import Means
 from bot.model import Incoming
 from bot.openhands import OpenHands
 from bot.openhands.connect import connect
@@ -172,32 +173,28 @@ class Bot:
             return
 
     async def _work(self, database: Database, gateway: Gateway, openhands: LateOpenHands, us: Identity) -> None:
-        settings, clock, patience = self._settings, self._clock, self._patience
+        settings = self._settings
         site = Site(us, settings.openhands_base_url, notifies=settings.notify_channel is not None)
-        common: dict[str, Any] = {
-            "database": database,
-            "openhands": openhands,
-            "site": site,
-            "clock": clock,
-            "patience": patience,
-        }
-        self.poller = poller = Poller(**common, wake_sender=lambda: sender.lanes.wake.set())  # noqa: PLW0108 - made below
-        self.sender = sender = Sender(
-            **common, gateway=gateway, notify_channel=settings.notify_channel, wake_poller=poller.wake.set
-        )
-        self.dispatcher = dispatcher = Dispatcher(
-            **common,
+        means = Means(
+            database=database,
             gateway=gateway,
-            default_repository=settings.default_repository,
-            wake=sender.lanes.wake.set,
+            openhands=openhands,
+            site=site,
+            clock=self._clock,
+            patience=self._patience,
+            wake_sender=asyncio.Event(),
+            wake_poller=asyncio.Event(),
         )
+        self.poller = poller = Poller(means)
+        self.sender = sender = Sender(means, notify_channel=settings.notify_channel)
+        self.dispatcher = dispatcher = Dispatcher(means, default_repository=settings.default_repository)
         bolt = AsyncApp(authorize=authorize(settings, us), logger=bolt_log())
         bolt.use(
             intake.middleware(
                 lambda body: recognise(body, us), self._remember(database, dispatcher.lanes.wake.set), us.user
             )
         )
-        self.socket = socket = Socket(bolt, settings.slack_app_token.get_secret_value(), gateway, patience)
+        self.socket = socket = Socket(bolt, settings.slack_app_token.get_secret_value(), gateway, self._patience)
         try:
             await sender.team_channel_known()
             await self._loops(socket, dispatcher.lanes.run(), sender.lanes.run(), poller.run())

@@ -1,25 +1,19 @@
 """Inbox row → parse → facts → policy → one transaction: the run, what it owes, and the row done."""
 
-import uuid
-from collections.abc import Awaitable, Callable, Collection, Sequence
+import asyncio
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bot import commands, effects, lifecycle, policy, words
-from bot.clock import Clock
-from bot.effects import Site
+from bot import commands, effects, policy, words
 from bot.errors import OpenHandsError, SlackBusy, SlackError, SlackRefused
 from bot.lanes import Lanes
-from bot.lifecycle import Changed
+from bot.means import Means, Worker
 from bot.model import (
     Command,
-    ConversationId,
-    Decision,
-    FollowUp,
-    FollowUpState,
     Help,
     Incoming,
     IncomingKind,
@@ -34,50 +28,37 @@ from bot.model import (
     Status,
     Stop,
     Unclear,
-    UnclearReason,
 )
 from bot.mrkdwn import unescape_request
-from bot.openhands import OpenHands
-from bot.pacing import Patience, later, retry_at
-from bot.slack.gateway import Gateway, Spoken
-from bot.store import inbox, outbox, runs
-from bot.store.database import Database
+from bot.pacing import later, retry_at
+from bot.replies import LISTED, Replies, new_conversation
+from bot.slack.gateway import Spoken
+from bot.store import inbox, runs
 from bot.store.inbox import InboxRow
-from bot.store.outbox import Owed
 
 log = structlog.get_logger("dispatcher")
 
 WIDTH = 16
-LISTED = 10  # runs in a list
 CONTEXT_MAX = 8_000  # characters of a thread that go along with a task
 
 
-class Dispatcher:
+class Dispatcher(Worker):
     """Turns requests into runs, follow-ups, commands and answers."""
 
-    def __init__(
-        self,
-        *,
-        database: Database,
-        gateway: Gateway,
-        openhands: Callable[[], Awaitable[OpenHands]],
-        site: Site,
-        clock: Clock,
-        patience: Patience,
-        default_repository: str | None,
-        wake: Callable[[], None],
-    ) -> None:
-        """wake: called after each commit that owes something."""
-        self._database = database
-        self._gateway = gateway
-        self._openhands = openhands
-        self._site = site
-        self._clock = clock
-        self._patience = patience
+    def __init__(self, means: Means, *, default_repository: str | None) -> None:
+        """default_repository: for requests that name none."""
+        super().__init__(means)
         self._default_repository = default_repository
-        self._wake = wake
+        self._replies = Replies(means)
         self.lanes = Lanes[InboxRow](
-            "dispatcher", clock, patience, due=self._due, work=self._work, give_up=self._give_up, width=WIDTH
+            "dispatcher",
+            means.clock,
+            means.patience,
+            due=self._due,
+            work=self._work,
+            give_up=self._give_up,
+            width=WIDTH,
+            wake=asyncio.Event(),
         )
 
     async def _due(self, now: datetime, busy: Collection[str]) -> tuple[Sequence[InboxRow], datetime | None]:
@@ -94,7 +75,7 @@ class Dispatcher:
             if answer:
                 await effects.owe_answer(tx, row.incoming, answer, now)
             await inbox.done(tx, row.seq, now)
-        self._wake()
+        self._wake_sender()
 
     # --- facts and rules ----------------------------------------------------------------------------------------
 
@@ -205,14 +186,14 @@ class Dispatcher:
                     mine = await runs.live_of(tx, incoming.channel, incoming.user)
                     answer = "\n".join(map(words.status, mine)) if mine else words.no_run_of_yours()
                 case ListRuns():
-                    answer = self._listed(await runs.latest_in(tx, incoming.channel, LISTED))
+                    answer = self._replies.listed(await runs.latest_in(tx, incoming.channel, LISTED))
                 case Help():
                     answer = words.help_text()
                 case Unclear():
                     answer = words.unclear(command)
             await effects.owe_answer(tx, incoming, answer, now)
             await inbox.done(tx, row.seq, now)
-        self._wake()
+        self._wake_sender()
 
     async def _stop_only(self, tx: AsyncConnection, incoming: Incoming) -> str:
         """Stop the person's only live run in this place, or ask which."""
@@ -221,13 +202,10 @@ class Dispatcher:
             case []:
                 return words.no_run_of_yours()
             case [run]:
-                await self._stop(tx, run, incoming)
+                await self._replies.stop(tx, run, incoming)
                 return words.stopping()
             case several:
-                return f"{words.which_run()}\n{self._listed(several)}"
-
-    def _listed(self, found: Sequence[Run]) -> str:
-        return words.runs([(run, self._site.thread(run)) for run in found])
+                return f"{words.which_run()}\n{self._replies.listed(several)}"
 
     # --- new runs -----------------------------------------------------------------------------------------------
 
@@ -268,7 +246,7 @@ class Dispatcher:
                 await effects.owe_reaction(tx, run, incoming.ts, effects.RECEIVED, now)
             await inbox.done(tx, row.seq, now)
         log.info("run.created", run=run.id, state=run.state, channel=run.channel)
-        self._wake()
+        self._wake_sender()
 
     async def _certain(self, command: Start, incoming: Incoming) -> Start:
         """Drop a single thing like `and/or` that is no repository anybody knows."""
@@ -310,102 +288,10 @@ class Dispatcher:
             return await self._begin(row, command, person, place)
         async with self._database.transaction() as tx:
             run = await runs.get(tx, run.id)
-            await self._answer(tx, run, incoming, text)
+            await self._replies.take(tx, run, incoming, text)
             await inbox.done(tx, row.seq, now)
-        self._wake()
+        self._wake_sender()
         return None
-
-    async def _answer(self, tx: AsyncConnection, run: Run, incoming: Incoming, text: str) -> None:
-        now = self._clock.now()
-        match commands.parse(text):
-            case Stop():
-                await self._stop(tx, run, incoming)
-            case Status():
-                await effects.owe_reply(tx, incoming, words.status(run), now)
-            case ListRuns():
-                await effects.owe_answer(tx, incoming, self._listed(await runs.latest_in(tx, run.channel, LISTED)), now)
-            case Help():
-                await effects.owe_answer(tx, incoming, words.help_text(), now)
-            case Unclear(UnclearReason.MISSPELT) as misspelt:
-                await effects.owe_answer(tx, incoming, words.unclear(misspelt), now)
-            case Unclear(UnclearReason.EMPTY) as empty if not text.strip():
-                await effects.owe_answer(tx, incoming, words.unclear(empty), now)
-            case _:
-                await self._words(tx, run, incoming, text)
-
-    async def _words(self, tx: AsyncConnection, run: Run, incoming: Incoming, text: str) -> None:
-        """Take a reply that is no command: an answer to the bot's question, a decision, or words for the agent."""
-        now = self._clock.now()
-        if run.state is RunState.NEEDS_REPOSITORY:
-            await self._choose(tx, run, incoming, text)
-        elif (decision := commands.decision(text)) and await self._decide(tx, run, incoming, decision):
-            return
-        elif run.state is RunState.CANCELLED:
-            await effects.owe_reply(tx, incoming, words.follow_up_cancelled(), now)
-        elif lifecycle.restartable(run):
-            await effects.owe_reply(tx, incoming, words.cannot_follow_up(run), now)
-        elif incoming.ts is not None:
-            follow_up = FollowUp(
-                id=effects.new_id(), run=run.id, author=incoming.user, text=text, source_ts=incoming.ts
-            )
-            await runs.add_follow_up(tx, follow_up)
-            await effects.owe_send(tx, run, follow_up, now)
-            await effects.owe_reaction(tx, run, incoming.ts, effects.RECEIVED, now)
-
-    async def _choose(self, tx: AsyncConnection, run: Run, incoming: Incoming, text: str) -> None:
-        now = self._clock.now()
-        answer = commands.repository_answer(text)
-        if answer is None:
-            await effects.owe_reply(tx, incoming, words.not_a_repository(), now)
-            return
-        after, effect = lifecycle.choose(run, answer.repository, answer.branch, new_conversation(), now)
-        await self._save(tx, run, (after, effect))
-        if run.card_ts is not None:
-            await effects.owe_start(tx, after, now)
-
-    async def _decide(self, tx: AsyncConnection, run: Run, incoming: Incoming, decision: Decision) -> bool:
-        """Act on `again` or `leave it` where there is something to decide; else they are words like any other."""
-        now = self._clock.now()
-        unsure = [one for one in await runs.follow_ups_of(tx, run.id, [FollowUpState.UNSURE]) if one.asked_at]
-        if not unsure and not lifecycle.restartable(run):
-            return False
-        if decision is Decision.LEAVE:
-            for one in unsure:
-                await runs.save_follow_up(tx, replace(one, state=FollowUpState.WITHDRAWN))
-                await outbox.release(tx, effects.send_lane(run), now)
-            await effects.owe_reply(tx, incoming, words.leave(), now)
-        elif unsure:
-            for one in unsure:
-                await runs.save_follow_up(tx, replace(one, state=FollowUpState.WAITING, asked_at=None))
-                await outbox.release(tx, effects.send_lane(run), now)
-        else:
-            after, effect = lifecycle.again(run, new_conversation(), now)
-            await self._save(tx, run, (after, effect))
-            await effects.owe_start(tx, after, now)
-        return True
-
-    async def _stop(self, tx: AsyncConnection, run: Run, incoming: Incoming) -> None:
-        now = self._clock.now()
-        no_card_yet = run.cards == 0  # and without one no start is owed
-        if run.state is RunState.STARTING and (no_card_yet or await outbox.never_sent(tx, run.id, Owed.START, now)):
-            after, effect = lifecycle.cancel(run, incoming.user, now)
-        else:
-            after, effect = lifecycle.stop(run, incoming.user, now)
-        if after == run:
-            await effects.owe_answer(tx, incoming, words.nothing_to_stop(run), now)
-            return
-        await self._save(tx, run, (after, effect))
-        if after.state not in lifecycle.ENDED:
-            await effects.owe_stop(tx, after, now)
-        waiting = await runs.follow_ups_of(tx, run.id, [FollowUpState.WAITING])
-        for one in waiting:
-            await runs.save_follow_up(tx, replace(one, state=FollowUpState.WITHDRAWN))
-        if waiting:
-            await outbox.release(tx, effects.send_lane(run), now)
-            await effects.owe_reply(tx, incoming, words.withdrawn(len(waiting)), now)
-
-    async def _save(self, tx: AsyncConnection, before: Run, changed: Changed) -> None:
-        await effects.take_over(tx, before, changed, self._site, self._clock.now())
 
 
 def is_meant_for(run: Run, command: Command, text: str) -> bool:
@@ -416,10 +302,6 @@ def is_meant_for(run: Run, command: Command, text: str) -> bool:
     if run.state is RunState.NEEDS_REPOSITORY and commands.repository_answer(text) is not None:
         return True
     return isinstance(command, Start) and command.repository is None and not command.candidates
-
-
-def new_conversation() -> ConversationId:
-    return ConversationId(str(uuid.uuid4()))
 
 
 def transcript(spoken: Sequence[Spoken], said: Sequence[str]) -> str:

@@ -43,6 +43,7 @@ class Lanes(Generic[AJob]):
         give_up: Callable[[AJob], Awaitable[None]],
         admit: Callable[[AJob, datetime], datetime | None] = lambda _job, _now: None,
         width: int,
+        wake: asyncio.Event,
     ) -> None:
         """due: (now, busy lanes) → jobs that may start now, in order, and when the next one becomes due.
 
@@ -50,6 +51,7 @@ class Lanes(Generic[AJob]):
         give_up: ends a job that failed again and again for reasons nobody foresaw.
         admit: None, or the time before which there is no budget for this job.
         width: how many jobs may be under way at once.
+        wake: set by whoever has made something due.
         """
         self._name = name
         self._clock = clock
@@ -63,7 +65,7 @@ class Lanes(Generic[AJob]):
         self._failures: dict[str, int] = {}
         self._unsaved_lanes: set[str] = set()
         self._store_down = False
-        self.wake = asyncio.Event()
+        self.wake = wake
         self.under_way: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:

@@ -1,21 +1,19 @@
 """Runs that are due, in batches → what OpenHands shows of them → advance → one transaction each."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 import structlog
 
 from bot import effects, lifecycle
-from bot.clock import Clock
-from bot.effects import Site
 from bot.errors import OpenHandsError, TooFast, Unauthorised
+from bot.means import Means, Worker
 from bot.model import Phase, Run, RunId, RunState, Seen
 from bot.openhands import OpenHands
-from bot.pacing import Patience, later, poll_at, retry_at
+from bot.pacing import later, poll_at, retry_at
 from bot.store import inbox, outbox, runs
-from bot.store.database import Database
 
 log = structlog.get_logger("poller")
 
@@ -29,30 +27,16 @@ PROGRESS_GAP_S = 1.5
 TIDY_EVERY = timedelta(hours=1)
 
 
-class Poller:
+class Poller(Worker):
     """Looks at the runs that are due, all that share a due time in as few requests as OpenHands allows."""
 
-    def __init__(
-        self,
-        *,
-        database: Database,
-        openhands: Callable[[], Awaitable[OpenHands]],
-        site: Site,
-        clock: Clock,
-        patience: Patience,
-        wake_sender: Callable[[], None],
-    ) -> None:
-        self._database = database
-        self._openhands = openhands
-        self._site = site
-        self._clock = clock
-        self._patience = patience
-        self._wake_sender = wake_sender
+    def __init__(self, means: Means) -> None:
+        super().__init__(means)
         self._down_since: datetime | None = None
         self._failures = 0
         self._progress_at: dict[str, datetime] = {}
         self._tidied_at: datetime | None = None
-        self.wake = asyncio.Event()
+        self.wake = means.wake_poller
         self.reading: dict[RunId, asyncio.Task[None]] = {}
 
     async def run(self) -> None:

@@ -1,24 +1,19 @@
 """Outbox row, or a card that is behind → OpenHands or Slack → done, or when to try again."""
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
 
-from bot.clock import Clock
-from bot.effects import Site
 from bot.errors import SlackError
 from bot.lanes import Lanes
 from bot.lifecycle import TOLD
+from bot.means import Means, Worker
 from bot.model import Run, RunId
-from bot.openhands import OpenHands
 from bot.openhands_rows import OpenHandsRows
-from bot.pacing import Patience
-from bot.slack.gateway import Gateway
 from bot.slack_rows import SlackRows
 from bot.store import outbox, runs
-from bot.store.database import Database
 from bot.store.outbox import OutboxRow, Owed
 
 log = structlog.get_logger("sender")
@@ -59,53 +54,25 @@ class Edit:
         return LIVE_EDIT if self.live else FINAL_EDIT
 
 
-class Sender:
+class Sender(Worker):
     """Does what is owed, the most urgent first, within Slack's budget."""
 
-    def __init__(
-        self,
-        *,
-        database: Database,
-        gateway: Gateway,
-        openhands: Callable[[], Awaitable[OpenHands]],
-        site: Site,
-        clock: Clock,
-        patience: Patience,
-        notify_channel: str | None,
-        wake_poller: Callable[[], None],
-    ) -> None:
-        self._database = database
-        self._gateway = gateway
-        self._site = site
-        self._clock = clock
-        self._patience = patience
+    def __init__(self, means: Means, *, notify_channel: str | None) -> None:
+        """notify_channel: name or id of the team's channel."""
+        super().__init__(means)
         self.lanes = Lanes[OutboxRow | Edit](
             "sender",
-            clock,
-            patience,
+            means.clock,
+            means.patience,
             due=self._due,
             work=self._work,
             give_up=self._give_up,
             admit=self._admit,
             width=WIDTH,
+            wake=means.wake_sender,
         )
-        self._slack = SlackRows(
-            database=database,
-            gateway=gateway,
-            site=site,
-            clock=clock,
-            patience=patience,
-            notify_channel=notify_channel,
-        )
-        self._openhands = OpenHandsRows(
-            database=database,
-            gateway=gateway,
-            openhands=openhands,
-            site=site,
-            clock=clock,
-            patience=patience,
-            wake_poller=wake_poller,
-        )
+        self._slack = SlackRows(means, notify_channel=notify_channel)
+        self._rows = OpenHandsRows(means)
 
     async def team_channel_known(self) -> None:
         """Look NOTIFY_CHANNEL up at start, so that a wrong one is in the log before it is needed."""
@@ -141,7 +108,7 @@ class Sender:
         if isinstance(job, Edit):
             return await self._slack.edit(job.run)
         if job.kind in (Owed.START, Owed.SEND, Owed.STOP):
-            await self._openhands.do(job)
+            await self._rows.do(job)
         else:
             await self._slack.do(job)
         return None
@@ -150,7 +117,7 @@ class Sender:
         if isinstance(job, Edit):
             return
         if job.kind in (Owed.START, Owed.SEND, Owed.STOP):
-            await self._openhands.give_up(job)
+            await self._rows.give_up(job)
             return
         async with self._database.transaction() as tx:
             await outbox.failed(tx, job.seq, self._clock.now(), "given up")

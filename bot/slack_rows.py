@@ -9,14 +9,12 @@ import structlog
 
 from bot import cards, effects, lifecycle, words
 from bot.cards import Message
-from bot.clock import Clock
-from bot.effects import Site
 from bot.errors import SlackBusy, SlackError, SlackLocked, SlackRefused, SlackUnavailable, SlackUnsure
+from bot.means import Means, Worker
 from bot.model import ChannelId, MessageTs, Run, RunId, RunState, UserId
-from bot.pacing import Patience, later, retry_at
-from bot.slack.gateway import Gateway, Posted
+from bot.pacing import later, retry_at
+from bot.slack.gateway import Posted
 from bot.store import outbox, runs
-from bot.store.database import Database
 from bot.store.outbox import OutboxRow, Owed
 
 log = structlog.get_logger("sender")
@@ -29,25 +27,12 @@ TOO_MUCH = frozenset(
 CARDS = 2  # a deleted card comes back once
 
 
-class SlackRows:
+class SlackRows(Worker):
     """Calls Slack for one row at a time. What comes of it is one transaction."""
 
-    def __init__(
-        self,
-        *,
-        database: Database,
-        gateway: Gateway,
-        site: Site,
-        clock: Clock,
-        patience: Patience,
-        notify_channel: str | None,
-    ) -> None:
+    def __init__(self, means: Means, *, notify_channel: str | None) -> None:
         """notify_channel: name or id of the team's channel."""
-        self._database = database
-        self._gateway = gateway
-        self._site = site
-        self._clock = clock
-        self._patience = patience
+        super().__init__(means)
         self._notify_channel = notify_channel
         self._notify_id: ChannelId | None = None
         self._locked: set[str] = set()

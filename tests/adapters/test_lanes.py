@@ -66,6 +66,7 @@ class Table:
             give_up=self.give_up,
             admit=self.admit,
             width=WIDTH,
+            wake=asyncio.Event(),
         )
 
     async def due(self, now: datetime, busy: Collection[str]) -> tuple[Sequence[Job], datetime | None]:

@@ -1,0 +1,220 @@
+"""Follow-ups: messages to the agent, in order, each once."""
+
+from dataclasses import replace
+from datetime import datetime
+
+from bot import cards, effects, lifecycle, words
+from bot.errors import (
+    Archived,
+    Asleep,
+    AtCapacity,
+    CannotTell,
+    NotFound,
+    OpenHandsError,
+    Rejected,
+    Unsupported,
+    Unsure,
+)
+from bot.handler import Handler
+from bot.model import FollowUp, FollowUpState, Phase, Reason, Run, RunState
+from bot.openhands import OpenHands
+from bot.pacing import later, retry_at
+from bot.store import outbox, runs
+from bot.store.outbox import OutboxRow
+
+WAKES = 8
+"""Tries to wake a conversation before its message is given up: with doubling pauses about two minutes."""
+
+
+class Withdrawn(Exception):
+    """The message was withdrawn just before it went out."""
+
+
+class FollowUps(Handler):
+    """Sends messages to the agent."""
+
+    async def do(self, row: OutboxRow, run: Run) -> None:
+        """Send the row's message, or find out whether it arrived."""
+        async with self._database.reading() as tx:
+            follow_up = await runs.get_follow_up(tx, row.id)
+        if follow_up.state in (FollowUpState.WITHDRAWN, FollowUpState.DELIVERED, FollowUpState.FAILED):
+            await self._done(row, follow_up.state)
+            return
+        if run.state is RunState.CANCELLED:
+            await self._undeliverable(row, run, follow_up, words.follow_up_cancelled())
+            return
+        if lifecycle.restartable(run):
+            await self._undeliverable(row, run, follow_up, words.cannot_follow_up(run))
+            return
+        if lifecycle.holds(run):
+            await self._hold(row, run, lifecycle.holds)
+            return
+        try:
+            openhands = await self._openhands()
+            if follow_up.state is not FollowUpState.WAITING:  # it went out, and its answer is not known
+                await self._check(row, run, follow_up, openhands, row.tried_at or row.created_at)
+            else:
+                await self._deliver(row, run, follow_up, openhands)
+        except Unsure:
+            await self._unsure(row, follow_up)
+        except Asleep:
+            if row.attempts < WAKES:
+                await self._wake_up(row, run)
+            else:
+                await self._undeliverable(row, run, follow_up, words.cannot_wake())
+        except NotFound:
+            if run.state in lifecycle.ENDED:
+                await self._gone(row, run, follow_up)
+            else:  # the next look tells whether it is gone
+                await self._again(row, later(self._clock.now(), self._patience.poll_s))
+                await self._look_soon(run)
+        except Archived:
+            await self._gone(row, run, follow_up)
+        except Rejected as err:
+            await self._undeliverable(row, run, follow_up, words.follow_up_rejected(err.words))
+        except Unsupported:
+            await self._undeliverable(row, run, follow_up, words.follow_up_unsupported(self._site.page(run)))
+        except OpenHandsError as err:
+            await self._out_of_reach(row, run, err)
+
+    async def _deliver(self, row: OutboxRow, run: Run, follow_up: FollowUp, openhands: OpenHands) -> None:
+        if run.reason is Reason.ASLEEP:
+            raise Asleep
+        anchor = await openhands.last_event(run)
+        follow_up = replace(follow_up, state=FollowUpState.SENDING, last_event=anchor, quiet_since=None, asked_at=None)
+        went_out = self._clock.now()
+
+        async def going_out() -> None:
+            nonlocal went_out
+            went_out = self._clock.now()
+            async with self._database.transaction() as tx:
+                if (await runs.get_follow_up(tx, row.id)).state is FollowUpState.WITHDRAWN:
+                    raise Withdrawn
+                await runs.save_follow_up(tx, follow_up)
+                await outbox.trying(tx, row.seq, went_out)
+
+        try:
+            await openhands.send(run, follow_up.text, before=going_out)
+        except Withdrawn:
+            await self._done(row, "withdrawn")
+            return
+        except Unsure:
+            raise
+        except OpenHandsError:  # it surely did not arrive
+            await self._not_delivered(row, run, follow_up, went_out)
+            raise
+        await self._delivered(row, run, follow_up, went_out)
+
+    async def _not_delivered(self, row: OutboxRow, run: Run, follow_up: FollowUp, went_out: datetime) -> None:
+        """Keep a message for the next try, unless somebody stopped the run while it was on its way."""
+        async with self._database.transaction() as tx:
+            fresh = await runs.get(tx, run.id)
+            overtaken = fresh.stop_at is not None and fresh.stop_at >= went_out
+            state = FollowUpState.WITHDRAWN if overtaken else FollowUpState.WAITING
+            await runs.save_follow_up(tx, replace(follow_up, state=state))
+            await outbox.not_sent(tx, row.seq, row.attempts)
+            if overtaken:
+                await self._tell(tx, run, words.withdrawn(1), self._clock.now())
+
+    async def _delivered(self, row: OutboxRow, run: Run, follow_up: FollowUp, went_out: datetime) -> None:
+        now = self._clock.now()
+        async with self._database.transaction() as tx:
+            fresh = await runs.get(tx, run.id)
+            after, effect = lifecycle.sent(fresh, follow_up.last_event, went_out, now)
+            await self._save(tx, fresh, (after, effect))
+            await runs.save_follow_up(tx, replace(follow_up, state=FollowUpState.DELIVERED))
+            await effects.owe_reaction(tx, run, follow_up.source_ts, effects.DELIVERED, now)
+            if after.stop_by is not None:  # the stop came while the message was on its way, and it woke the agent
+                await effects.owe_stop(tx, after, now)
+            await outbox.done(tx, row.seq, now)
+        self._wake_poller()
+
+    async def _unsure(self, row: OutboxRow, follow_up: FollowUp) -> None:
+        now = self._clock.now()
+        async with self._database.transaction() as tx:
+            fresh = await runs.get_follow_up(tx, follow_up.id)
+            await runs.save_follow_up(tx, replace(fresh, state=FollowUpState.UNSURE))
+            await outbox.again(tx, row.seq, later(now, self._patience.poll_s), sent=True)
+
+    async def _check(
+        self, row: OutboxRow, run: Run, follow_up: FollowUp, openhands: OpenHands, tried_at: datetime
+    ) -> None:
+        """Find out whether a message arrived whose answer was lost; nothing later is sent before that is known."""
+        now = self._clock.now()
+        try:
+            heard = await openhands.heard(run, follow_up.text, follow_up.last_event)
+        except CannotTell:
+            await self._ask(row, run, follow_up, now)
+            return
+        if heard:
+            await self._delivered(row, run, follow_up, tried_at)
+            return
+        quiet_since = None if run.phase in (Phase.WORKING, None) else follow_up.quiet_since or now
+        after = replace(follow_up, state=FollowUpState.UNSURE, quiet_since=quiet_since)
+        if quiet_since and (now - quiet_since).total_seconds() >= self._patience.heard_settled_s:
+            after = replace(after, state=FollowUpState.WAITING)  # it surely did not arrive: send it again
+        elif (now - tried_at).total_seconds() >= self._patience.unsure_person_s:
+            await self._ask(row, run, after, now)
+            return
+        unsure = after.state is FollowUpState.UNSURE
+        age_s = (now - tried_at).total_seconds() if unsure else 0.0  # each look reads events: slower and slower
+        pause_s = min(self._patience.poll_slowest_s, max(self._patience.poll_s, age_s / 8))
+        async with self._database.transaction() as tx:
+            await runs.save_follow_up(tx, after)
+            await outbox.again(tx, row.seq, later(now, pause_s), sent=unsure)
+        await self._look_soon(run)
+
+    async def _ask(self, row: OutboxRow, run: Run, follow_up: FollowUp, now: datetime) -> None:
+        """Let a person decide about a message nobody can find."""
+        async with self._database.transaction() as tx:
+            if follow_up.asked_at is None:
+                await self._tell(tx, run, words.follow_up_unsure(follow_up.text), now)
+            asked = replace(follow_up, state=FollowUpState.UNSURE, asked_at=follow_up.asked_at or now)
+            await runs.save_follow_up(tx, asked)
+            await outbox.again(tx, row.seq, later(now, self._patience.retry_slowest_s), sent=True)
+
+    async def _wake_up(self, row: OutboxRow, run: Run) -> None:
+        """Wake a sleeping conversation, then try again."""
+        async with self._database.reading() as tx:
+            follow_up = await runs.get_follow_up(tx, row.id)
+        now = self._clock.now()
+        try:
+            await (await self._openhands()).resume(run)
+        except (NotFound, Archived, Unsupported, Rejected):
+            await self._gone(row, run, follow_up)
+            return
+        except AtCapacity:
+            await self._undeliverable(row, run, follow_up, words.no_room_to_wake())
+            return
+        except OpenHandsError as err:
+            await self._out_of_reach(row, run, err)
+            return
+        async with self._database.transaction() as tx:
+            fresh = await runs.get(tx, run.id)
+            await self._save(tx, fresh, lifecycle.woken(fresh, now))
+            await outbox.trying(tx, row.seq, now)  # only what OpenHands took counts: an outage is waited out
+            await outbox.again(tx, row.seq, retry_at(row.attempts + 1, now, self._patience), sent=False)
+        self._wake_poller()
+
+    async def _gone(self, row: OutboxRow, run: Run, follow_up: FollowUp) -> None:
+        """Give a follow-up back whose conversation is there no more; the run is lost with it."""
+        async with self._database.transaction() as tx:
+            fresh = await runs.get(tx, run.id)
+            lost, effect = lifecycle.gone(fresh, self._clock.now())
+            await self._save(tx, fresh, (lost, effect))
+        await self._undeliverable(row, lost, follow_up, words.cannot_follow_up(lost))
+
+    async def _undeliverable(self, row: OutboxRow, run: Run, follow_up: FollowUp, text: str) -> None:
+        """Close a follow-up the agent will never get, and tell its author."""
+        now = self._clock.now()
+        async with self._database.transaction() as tx:
+            await runs.save_follow_up(tx, replace(follow_up, state=FollowUpState.FAILED))
+            await effects.owe_message(tx, run, cards.sentence(f"{words.mention(follow_up.author)} {text}"), now)
+            await effects.owe_reaction(tx, run, follow_up.source_ts, effects.FAILED, now)
+            await outbox.failed(tx, row.seq, now, "undeliverable")
+
+    async def give_up(self, row: OutboxRow, run: Run) -> None:
+        """Give the message back to its author."""
+        async with self._database.reading() as tx:
+            follow_up = await runs.get_follow_up(tx, row.id)
+        await self._undeliverable(row, run, follow_up, words.follow_up_rejected(""))

@@ -1,0 +1,68 @@
+"""What the rows owed to OpenHands have in common: how they end, wait, come back, and tell people."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bot import cards, effects, lifecycle, words
+from bot.errors import OpenHandsError, TooFast, Unauthorised
+from bot.lifecycle import Changed
+from bot.means import Worker
+from bot.model import Run
+from bot.pacing import later
+from bot.store import outbox, runs
+from bot.store.outbox import OutboxRow
+
+
+class Handler(Worker):
+    """Calls OpenHands for one row at a time. What comes of it is one transaction."""
+
+    async def _again(self, row: OutboxRow, at: datetime) -> None:
+        """Come back later; whether an earlier call may have had its effect stays as the row has it."""
+        async with self._database.transaction() as tx:
+            await outbox.again(tx, row.seq, at, sent=True)
+
+    async def _hold(self, row: OutboxRow, run: Run, held: Callable[[Run], bool]) -> None:
+        """Keep a row until the run's next state releases it; one that was released just now goes at once."""
+        at = later(self._clock.now(), self._patience.poll_slowest_s)
+        async with self._database.transaction() as tx:
+            if held(await runs.get(tx, run.id)):
+                await outbox.again(tx, row.seq, at, sent=row.tried_at is not None)
+
+    async def _done(self, row: OutboxRow, result: str = "") -> None:
+        async with self._database.transaction() as tx:
+            await outbox.done(tx, row.seq, self._clock.now(), result)
+
+    async def _trying(self, row: OutboxRow) -> None:
+        async with self._database.transaction() as tx:
+            await outbox.trying(tx, row.seq, self._clock.now())
+
+    async def _tell(self, tx: AsyncConnection, run: Run, text: str, now: datetime) -> None:
+        await effects.owe_message(tx, run, cards.sentence(f"{words.mention(run.requester)} {text}"), now)
+
+    async def _save(self, tx: AsyncConnection, before: Run, changed: Changed) -> None:
+        await effects.take_over(tx, before, changed, self._site, self._clock.now())
+
+    async def _out_of_reach(self, row: OutboxRow, run: Run, err: OpenHandsError) -> None:
+        """Nothing was done, or a look failed: try again, slower and slower, and say so on the card after a while.
+
+        Whether an earlier call may have had its effect stays as the row has it.
+        """
+        now = self._clock.now()
+        wait = later(now, err.retry_after_s) if isinstance(err, TooFast) else None
+        async with self._database.transaction() as tx:
+            fresh = await runs.get(tx, run.id)
+            since = fresh.unreachable_since or row.created_at
+            key_refused = isinstance(err, Unauthorised)
+            long = now - row.created_at >= timedelta(seconds=self._patience.unreachable_shown_s) and wait is None
+            if key_refused or long:
+                await runs.save(tx, fresh, lifecycle.out_of_reach(fresh, since, key_refused=key_refused))
+            age = (now - row.created_at).total_seconds()
+            pause = min(self._patience.retry_slowest_s, max(self._patience.retry_first_s, age / 4))
+            await outbox.again(tx, row.seq, wait or later(now, pause), sent=True)
+
+    async def _look_soon(self, run: Run) -> None:
+        async with self._database.transaction() as tx:
+            await runs.poll_again(tx, [run.id], self._clock.now())
+        self._wake_poller()

@@ -1,0 +1,42 @@
+"""What app hands to dispatcher, sender and poller to work with."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from bot.clock import Clock
+from bot.effects import Site
+from bot.openhands import OpenHands
+from bot.pacing import Patience
+from bot.slack.gateway import Gateway
+from bot.store.database import Database
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """The outside world, time, and how the loops wake each other."""
+
+    database: Database
+    gateway: Gateway
+    openhands: Callable[[], Awaitable[OpenHands]]
+    """Gives the client once the server has been reached; until then it raises what the probe raises."""
+    site: Site
+    clock: Clock
+    patience: Patience
+    wake_sender: asyncio.Event
+    """Set after each commit that owes something."""
+    wake_poller: asyncio.Event
+
+
+class Worker:
+    """Has its means at hand."""
+
+    def __init__(self, means: Means) -> None:
+        self._database = means.database
+        self._gateway = means.gateway
+        self._openhands = means.openhands
+        self._site = means.site
+        self._clock = means.clock
+        self._patience = means.patience
+        self._wake_sender = means.wake_sender.set
+        self._wake_poller = means.wake_poller.set
