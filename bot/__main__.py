@@ -1,18 +1,17 @@
 """`python -m bot run` and `python -m bot demo`: the command line and nothing else."""
 
 import asyncio
-import logging
 import signal
 import sys
 from typing import NoReturn
 
-import structlog
 import typer
 
+from bot import logs
 from bot import settings as settings_of
 from bot.app import Bot
 from bot.errors import SettingsWrong, StoreInUse, StoreUnavailable
-from bot.settings import LogFormat, Settings
+from bot.settings import Settings
 
 WRONG = 2
 """Exit code: settings or tokens are wrong, starting again changes nothing."""
@@ -32,7 +31,7 @@ def run() -> None:
         settings = settings_of.load()
     except SettingsWrong as err:
         wrong(err)
-    log_as(settings)
+    logs.configure(settings)
     try:
         asyncio.run(serve(settings))
     except SettingsWrong as err:
@@ -70,27 +69,6 @@ def wrong(err: SettingsWrong) -> NoReturn:
 def fail(line: str, code: int) -> NoReturn:
     sys.stderr.write(f"{line}\n")
     raise typer.Exit(code)
-
-
-def log_as(settings: Settings) -> None:
-    """Log events with ids; libraries only what is wrong, since below that they print payloads and headers."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
-    rendered: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer()
-        if settings.log_format is LogFormat.JSON
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    )
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            rendered,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[settings.log_level]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import aiohttp
@@ -60,6 +60,8 @@ SCOPES = frozenset(
     }
 )
 """What the bot's token must be allowed; `manifest.yml` asks for the same."""
+PROBE_S = 3.0
+"""So long a start waits for OpenHands to take the key. After that it goes on: Slack is answered, and OpenHands waited for."""
 OAUTH_VARIABLES = ("SLACK_CLIENT_ID", "SLACK_CLIENT_SECRET")
 """With both set, Bolt would quietly turn into an app for many workspaces and drop our token."""
 
@@ -120,8 +122,7 @@ class Bot:
         try:
             async with aiohttp.ClientSession(timeout=timeout, trust_env=True) as session:
                 gateway = self._gateway(session)
-                await self._probe(openhands)
-                if (us := await self._identity(gateway)) is not None:
+                if (us := await self._unless_stopped(self._known(gateway, openhands))) is not None:
                     await self._work(database, gateway, openhands, us)
         finally:
             await openhands.http.aclose()
@@ -133,29 +134,46 @@ class Bot:
             settings.slack_bot_token.get_secret_value(), settings.slack_api_url, session, self._clock, self._patience
         )
 
+    async def _unless_stopped(self, knowing: Coroutine[Any, Any, Identity]) -> Identity | None:
+        """Give what it comes to; None when asked to stop before, however long a call is under way."""
+        known, stopping = asyncio.create_task(knowing), asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait([known, stopping], return_when=asyncio.FIRST_COMPLETED)
+            return known.result() if known.done() else None
+        finally:
+            known.cancel()
+            stopping.cancel()
+            await asyncio.gather(known, stopping, return_exceptions=True)
+
+    async def _known(self, gateway: Gateway, openhands: LateOpenHands) -> Identity:
+        """Try the key, then find out who we are."""
+        await self._probe(openhands)
+        return await self._identity(gateway)
+
     async def _probe(self, openhands: LateOpenHands) -> None:
         try:
-            await openhands()
+            async with asyncio.timeout(PROBE_S):
+                await openhands()
         except Unauthorised:
             raise SettingsWrong(
                 ["OPENHANDS_API_KEY is refused by OpenHands. How to get it: OpenHands > Settings > API Keys."]
             ) from None
-        except OpenHandsError as err:
+        except (OpenHandsError, TimeoutError) as err:
             log.warning("openhands.unreachable", error=type(err).__name__, help="the bot starts anyway and tries on")
 
-    async def _identity(self, gateway: Gateway) -> Identity | None:
-        """Find out who we are; None when asked to stop before Slack answered."""
+    async def _identity(self, gateway: Gateway) -> Identity:
+        """Find out who we are, however long it takes."""
         pause_s = self._patience.retry_first_s
-        while not self._stop.is_set():
+        while True:
             try:
                 us, scopes = await gateway.identity()
-            except (SlackLocked, SlackRefused) as err:
+            except SlackLocked as err:
                 raise SettingsWrong(
                     [f"SLACK_BOT_TOKEN is refused by Slack ({err.code}). How to get it: {how_to('slack_bot_token')}."]
                 ) from None
             except SlackError as err:
                 log.warning("slack.unreachable", code=err.code, again_in_s=pause_s)
-                await self._pause(pause_s)
+                await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, self._patience.retry_slowest_s)
                 continue
             if scopes and (missing := SCOPES - scopes):
@@ -164,13 +182,6 @@ class Bot:
                     [f"SLACK_BOT_TOKEN lacks scopes ({lacking}): update the app from manifest.yml and reinstall it."]
                 )
             return us
-        return None
-
-    async def _pause(self, seconds: float) -> None:
-        try:
-            await asyncio.wait_for(self._stop.wait(), seconds)
-        except TimeoutError:
-            return
 
     async def _work(self, database: Database, gateway: Gateway, openhands: LateOpenHands, us: Identity) -> None:
         settings = self._settings
@@ -196,10 +207,16 @@ class Bot:
         )
         self.socket = socket = Socket(bolt, settings.slack_app_token.get_secret_value(), gateway, self._patience)
         try:
-            await sender.team_channel_known()
-            await self._loops(socket, dispatcher.lanes.run(), sender.lanes.run(), poller.run())
+            await self._loops(
+                socket, dispatcher.lanes.run(), sender.lanes.run(), poller.run(), self._team_channel(sender)
+            )
         finally:
             await socket.close()
+
+    async def _team_channel(self, sender: Sender) -> None:
+        """Look the team's channel up beside the loops: nobody waits for it, and it ends as they do."""
+        await sender.team_channel_known()
+        await self._stop.wait()
 
     async def _loops(self, socket: Socket, *loops: Any) -> None:
         """Run until asked to stop or until one of them ends with an error."""

@@ -52,7 +52,7 @@ def parse(text: str) -> Command:
     """Read one request: plain text, our own mention and Slack's escaping already removed.
 
     Any string gives a command, `Unclear` included; nothing is raised. A word such as "stop" is a command only
-    when it stands alone: "stop the flaky test in org/repo" is a task for the agent.
+    when it stands alone: "stop the flaky test in org/repo" is a task for the agent. What `decision` reads is no task.
 
     >>> parse("fix README in org/repo@dev")
     Start(task='fix README', repository='org/repo', branch='dev', model=None, candidates=(), linked=False)
@@ -123,6 +123,8 @@ def _lone_word(text: str) -> Command | None:
         return Help()
     if command := _WORDS.get(word):
         return command
+    if word in _DECISIONS:
+        return Unclear(UnclearReason.EMPTY, word)
     for meant in _WORDS:
         if _is_slip(word, meant):
             return Unclear(UnclearReason.MISSPELT, word, meant)

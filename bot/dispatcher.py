@@ -11,9 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bot import commands, effects, policy, words
 from bot.errors import OpenHandsError, SlackBusy, SlackError, SlackRefused
 from bot.lanes import Lanes
+from bot.lifecycle import restartable
 from bot.means import Means, Worker
 from bot.model import (
     Command,
+    Decision,
     Help,
     Incoming,
     IncomingKind,
@@ -29,7 +31,7 @@ from bot.model import (
     Stop,
     Unclear,
 )
-from bot.mrkdwn import unescape_request
+from bot.mrkdwn import shorten, unescape_request
 from bot.pacing import later, retry_at
 from bot.replies import LISTED, Replies, new_conversation
 from bot.slack.gateway import Spoken
@@ -137,7 +139,10 @@ class Dispatcher(Worker):
     # --- what was asked -----------------------------------------------------------------------------------------
 
     async def _command(self, row: InboxRow, text: str, person: Person, place: Place) -> datetime | None:
-        command = commands.parse(text)
+        if decision := commands.decision(text):
+            await self._decide(row, decision, text)
+            return None
+        command = await self._certain(commands.parse(text), row.incoming)
         if isinstance(command, Start):
             await self._start(row, command, person, place, context=[])
             return None
@@ -145,17 +150,22 @@ class Dispatcher(Worker):
         return None
 
     async def _message(self, row: InboxRow, text: str, person: Person, place: Place) -> datetime | None:
-        incoming = row.incoming
+        incoming, decision = row.incoming, commands.decision(text)
         async with self._database.reading() as tx:
             found = incoming.thread and await runs.of_thread(tx, incoming.team, incoming.channel, incoming.thread)
             mine = await runs.live_of(tx, incoming.channel, incoming.user) if incoming.direct else ()
+            undecided = await self._undecided(tx, incoming) if decision else []
         if found:
             return await self._reply(row, found[0], text, person, place)
         if incoming.thread_ts is not None and not incoming.mentions_us and not incoming.direct:
             return later(self._clock.now(), self._patience.retry_first_s)  # a card on its way may be this thread's root
-        command = commands.parse(text)
-        if len(mine) == 1 and incoming.thread_ts is None and is_meant_for(mine[0], command, text):
-            return await self._reply(row, mine[0], text, person, place)
+        only = mine[0] if len(mine) == 1 and incoming.thread_ts is None else None
+        if decision and (undecided or only is None):
+            await self._decide(row, decision, text)
+            return None
+        command = await self._certain(commands.parse(text), incoming)
+        if only is not None and is_meant_for(only, command, text):
+            return await self._reply(row, only, text, person, place)
         if not isinstance(command, Start):
             await self._here(row, command)
             return None
@@ -207,13 +217,37 @@ class Dispatcher(Worker):
             case several:
                 return f"{words.which_run()}\n{self._replies.listed(several)}"
 
+    async def _decide(self, row: InboxRow, decision: Decision, text: str) -> None:
+        """Apply `again` or `leave it` outside of a run's thread, which is no task for an agent.
+
+        In direct messages it is for the person's only run there that has something to decide.
+        """
+        incoming, now = row.incoming, self._clock.now()
+        async with self._database.transaction() as tx:
+            match await self._undecided(tx, incoming):
+                case []:
+                    answer = words.nothing_to_decide()
+                case [run] if incoming.direct:
+                    await self._replies.take(tx, run, incoming, text)  # which has its own words for `leave it`
+                    answer = words.again() if decision is Decision.AGAIN else ""
+                case several:
+                    answer = f"{words.which_to_decide()}\n{self._replies.listed(several[:LISTED])}"
+            if answer:
+                await effects.owe_answer(tx, incoming, answer, now)
+            await inbox.done(tx, row.seq, now)
+        self._wake_sender()
+
+    async def _undecided(self, tx: AsyncConnection, incoming: Incoming) -> list[Run]:
+        """Give the person's runs in this place that wait for `again` or `leave it`, newest first."""
+        found = await runs.perhaps_undecided(tx, incoming.channel, incoming.user)
+        return [run for run, asked in found if asked or restartable(run)]
+
     # --- new runs -----------------------------------------------------------------------------------------------
 
     async def _start(
         self, row: InboxRow, command: Start, person: Person, place: Place, *, context: Sequence[Spoken]
     ) -> None:
         incoming, now = row.incoming, self._clock.now()
-        command = await self._certain(command, incoming)
         said = [unescape_request(one.text, self._site.us.user) for one in context]
         async with self._database.transaction() as tx:
             before = incoming.thread and await runs.of_thread(tx, incoming.team, incoming.channel, incoming.thread)
@@ -248,21 +282,22 @@ class Dispatcher(Worker):
         log.info("run.created", run=run.id, state=run.state, channel=run.channel)
         self._wake_sender()
 
-    async def _certain(self, command: Start, incoming: Incoming) -> Start:
+    async def _certain(self, command: Command, incoming: Incoming) -> Command:
         """Drop a single thing like `and/or` that is no repository anybody knows."""
-        if command.repository is not None or len(command.candidates) != 1:
+        if not isinstance(command, Start) or command.repository is not None or len(command.candidates) != 1:
             return command
         [candidate] = command.candidates
         async with self._database.reading() as tx:
             used = await runs.used_in(tx, incoming.channel, candidate)
-        return command if used or await self._listed_there(candidate) else replace(command, candidates=())
+        return command if used or await self._may_be_listed(candidate) else replace(command, candidates=())
 
-    async def _listed_there(self, repository: str) -> bool:
+    async def _may_be_listed(self, repository: str) -> bool:
+        """Ask whether OpenHands lists a repository. It may where OpenHands can't say: the person is asked then."""
         try:
             openhands = await self._openhands()
             return await openhands.lists(repository)
         except OpenHandsError:
-            return False
+            return True
 
     def _placed(self, run: Run, command: Start, thread: str | None, said: Sequence[str]) -> Run:
         """Choose the repository: typed, linked, the thread's, the default; else the run asks."""
@@ -283,9 +318,10 @@ class Dispatcher(Worker):
 
     async def _reply(self, row: InboxRow, run: Run, text: str, person: Person, place: Place) -> datetime | None:
         incoming, now = row.incoming, self._clock.now()
-        command = commands.parse(text)
-        if run.state is RunState.CANCELLED and incoming.mentions_us and isinstance(command, Start):
-            return await self._begin(row, command, person, place)
+        if run.state is RunState.CANCELLED and incoming.mentions_us:
+            command = await self._certain(commands.parse(text), incoming)
+            if isinstance(command, Start):
+                return await self._begin(row, command, person, place)
         async with self._database.transaction() as tx:
             run = await runs.get(tx, run.id)
             await self._replies.take(tx, run, incoming, text)
@@ -297,21 +333,24 @@ class Dispatcher(Worker):
 def is_meant_for(run: Run, command: Command, text: str) -> bool:
     """Tell whether a direct message outside of any thread is for the person's only live run there.
 
-    It is if it names no repository, or nothing else when the run asks for one.
+    It is if it names no repository, or nothing else when the run asks for one. `again` and `leave it`, where nothing
+    waits for them, are words for the agent like any other.
     """
     if run.state is RunState.NEEDS_REPOSITORY and commands.repository_answer(text) is not None:
+        return True
+    if commands.decision(text) is not None:
         return True
     return isinstance(command, Start) and command.repository is None and not command.candidates
 
 
 def transcript(spoken: Sequence[Spoken], said: Sequence[str]) -> str:
-    """Write down what people said before, for the agent: the newest that fit."""
+    """Write down what people said before, for the agent: the newest that fit, the oldest of these perhaps shortened."""
     lines: list[str] = []
     room = CONTEXT_MAX
     for one, text in zip(reversed(spoken), reversed(said), strict=True):
-        line = f"{one.user}: {text}"
-        room -= len(line) + 1
-        if room < 0:
+        if room <= 0:
             break
+        line = shorten(f"{one.user}: {text}", room)
         lines.append(line)
+        room -= len(line) + 1
     return "\n".join(reversed(lines))

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot import cards
 from bot.lifecycle import Changed, restartable
-from bot.model import Effect, FollowUp, Incoming, IncomingKind, MessageTs, RowId, Run, RunState
+from bot.model import Effect, FollowUp, Incoming, MessageTs, RowId, Run, RunState
 from bot.slack.recognise import Identity
 from bot.store import outbox, runs
 from bot.store.outbox import Owed
@@ -110,15 +110,14 @@ async def owe(tx: AsyncConnection, run: Run, effects: Iterable[Effect], site: Si
 
 async def owe_card(tx: AsyncConnection, run: Run, asked: Incoming | None, now: datetime) -> None:
     """Owe the card. For a command it opens the thread, and where it can't be posted the command is answered."""
-    about: dict[str, Any] = {}
-    if asked is not None and asked.kind is IncomingKind.COMMAND:
-        about = {"channel": run.channel, "response_url": asked.response_url}
+    about = {"channel": run.channel, "response_url": asked.response_url if asked is not None else None}
     await outbox.add(tx, Owed.CARD, id=new_id(), lane=card_lane(run), now=now, run=run.id, payload=about)
 
 
 async def owe_message(tx: AsyncConnection, run: Run, message: cards.Message, now: datetime) -> None:
     """Owe a new message in the run's thread, after its card."""
-    await outbox.add(tx, Owed.MESSAGE, id=new_id(), lane=card_lane(run), now=now, run=run.id, payload=payload(message))
+    about = {"channel": run.channel, **payload(message)}
+    await outbox.add(tx, Owed.MESSAGE, id=new_id(), lane=card_lane(run), now=now, run=run.id, payload=about)
 
 
 async def owe_reply(tx: AsyncConnection, incoming: Incoming, text: str, now: datetime) -> None:

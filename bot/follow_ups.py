@@ -3,6 +3,8 @@
 from dataclasses import replace
 from datetime import datetime
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from bot import cards, effects, lifecycle, words
 from bot.errors import (
     Archived,
@@ -15,19 +17,17 @@ from bot.errors import (
     Unsupported,
     Unsure,
 )
-from bot.handler import Handler
+from bot.handler import Handler, Withdrawn
 from bot.model import FollowUp, FollowUpState, Phase, Reason, Run, RunState
 from bot.openhands import OpenHands
 from bot.pacing import later, retry_at
 from bot.store import outbox, runs
 from bot.store.outbox import OutboxRow
 
+SENDS = 2
+"""A message that did not arrive is sent once more; then a person decides."""
 WAKES = 8
 """Tries to wake a conversation before its message is given up: with doubling pauses about two minutes."""
-
-
-class Withdrawn(Exception):
-    """The message was withdrawn just before it went out."""
 
 
 class FollowUps(Handler):
@@ -152,6 +152,12 @@ class FollowUps(Handler):
         quiet_since = None if run.phase in (Phase.WORKING, None) else follow_up.quiet_since or now
         after = replace(follow_up, state=FollowUpState.UNSURE, quiet_since=quiet_since)
         if quiet_since and (now - quiet_since).total_seconds() >= self._patience.heard_settled_s:
+            if run.stop_at is not None and run.stop_at >= tried_at:
+                await self._withdraw(row, run, follow_up)
+                return
+            if row.attempts >= SENDS:
+                await self._ask(row, run, follow_up, now)
+                return
             after = replace(after, state=FollowUpState.WAITING)  # it surely did not arrive: send it again
         elif (now - tried_at).total_seconds() >= self._patience.unsure_person_s:
             await self._ask(row, run, after, now)
@@ -160,13 +166,30 @@ class FollowUps(Handler):
         age_s = (now - tried_at).total_seconds() if unsure else 0.0  # each look reads events: slower and slower
         pause_s = min(self._patience.poll_slowest_s, max(self._patience.poll_s, age_s / 8))
         async with self._database.transaction() as tx:
-            await runs.save_follow_up(tx, after)
-            await outbox.again(tx, row.seq, later(now, pause_s), sent=unsure)
+            if await self._as_it_was(tx, follow_up):
+                await runs.save_follow_up(tx, after)
+                await outbox.again(tx, row.seq, later(now, pause_s), sent=unsure)
         await self._look_soon(run)
+
+    async def _as_it_was(self, tx: AsyncConnection, follow_up: FollowUp) -> bool:
+        """Tell whether nobody decided about a message while OpenHands was asked about it."""
+        fresh = await runs.get_follow_up(tx, follow_up.id)
+        return (fresh.state, fresh.asked_at) == (follow_up.state, follow_up.asked_at)
+
+    async def _withdraw(self, row: OutboxRow, run: Run, follow_up: FollowUp) -> None:
+        """Call off a message that did not arrive before the run was stopped."""
+        now = self._clock.now()
+        async with self._database.transaction() as tx:
+            await runs.save_follow_up(tx, replace(follow_up, state=FollowUpState.WITHDRAWN))
+            await self._tell(tx, run, words.withdrawn(1), now)
+            await outbox.done(tx, row.seq, now, "withdrawn")
 
     async def _ask(self, row: OutboxRow, run: Run, follow_up: FollowUp, now: datetime) -> None:
         """Let a person decide about a message nobody can find."""
         async with self._database.transaction() as tx:
+            fresh = await runs.get_follow_up(tx, follow_up.id)
+            if fresh.asked_at != follow_up.asked_at or fresh.state not in (FollowUpState.SENDING, FollowUpState.UNSURE):
+                return  # somebody decided meanwhile
             if follow_up.asked_at is None:
                 await self._tell(tx, run, words.follow_up_unsure(follow_up.text), now)
             asked = replace(follow_up, state=FollowUpState.UNSURE, asked_at=follow_up.asked_at or now)
@@ -208,6 +231,8 @@ class FollowUps(Handler):
         """Close a follow-up the agent will never get, and tell its author."""
         now = self._clock.now()
         async with self._database.transaction() as tx:
+            fresh = await runs.get(tx, run.id)
+            await runs.save(tx, fresh, lifecycle.within_reach(fresh))
             await runs.save_follow_up(tx, replace(follow_up, state=FollowUpState.FAILED))
             await effects.owe_message(tx, run, cards.sentence(f"{words.mention(follow_up.author)} {text}"), now)
             await effects.owe_reaction(tx, run, follow_up.source_ts, effects.FAILED, now)

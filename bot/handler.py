@@ -15,6 +15,10 @@ from bot.store import outbox, runs
 from bot.store.outbox import OutboxRow
 
 
+class Withdrawn(Exception):
+    """What was owed was called off just before it went out."""
+
+
 class Handler(Worker):
     """Calls OpenHands for one row at a time. What comes of it is one transaction."""
 
@@ -33,10 +37,6 @@ class Handler(Worker):
     async def _done(self, row: OutboxRow, result: str = "") -> None:
         async with self._database.transaction() as tx:
             await outbox.done(tx, row.seq, self._clock.now(), result)
-
-    async def _trying(self, row: OutboxRow) -> None:
-        async with self._database.transaction() as tx:
-            await outbox.trying(tx, row.seq, self._clock.now())
 
     async def _tell(self, tx: AsyncConnection, run: Run, text: str, now: datetime) -> None:
         await effects.owe_message(tx, run, cards.sentence(f"{words.mention(run.requester)} {text}"), now)

@@ -21,6 +21,11 @@ class Job(Protocol):
     """Something due."""
 
     @property
+    def id(self) -> object:
+        """Tells one job of a lane from the next."""
+        ...
+
+    @property
     def lane(self) -> str:
         """Jobs of one lane go in order."""
         ...
@@ -62,7 +67,7 @@ class Lanes(Generic[AJob]):
         self._admit = admit
         self._width = width
         self._later: dict[str, datetime] = {}
-        self._failures: dict[str, int] = {}
+        self._failures: dict[str, tuple[object, int]] = {}
         self._unsaved_lanes: set[str] = set()
         self._store_down = False
         self.wake = wake
@@ -104,7 +109,6 @@ class Lanes(Generic[AJob]):
     async def _do(self, job: AJob) -> None:
         try:
             not_before = await self._work(job)
-            self._failures.pop(job.lane, None)
             self._unsaved_lanes.discard(job.lane)
             if not_before is not None:
                 self._later[job.lane] = not_before
@@ -117,7 +121,9 @@ class Lanes(Generic[AJob]):
             self.wake.set()
 
     async def _failed(self, job: AJob, err: Exception) -> None:
-        failures = self._failures[job.lane] = self._failures.get(job.lane, 0) + 1
+        before, failures = self._failures.get(job.lane, (job.id, 0))
+        failures = failures + 1 if before == job.id else 1  # a try that ends well in between ends no job
+        self._failures[job.lane] = (job.id, failures)
         log.error("job.failed", loop=self._name, lane=job.lane, failures=failures, exc_info=err)
         self._later[job.lane] = retry_at(failures, self._clock.now(), self._patience)
         if failures >= GIVE_UP_AFTER:

@@ -75,7 +75,10 @@ def advance(run: Run, seen: Seen) -> Changed:
     )
     if run.state in ENDED and seen.phase is not Phase.WORKING:
         return looked, ()
-    return changed(run, judge(looked, seen), seen.asked_at)
+    after, effects = changed(run, judge(looked, seen), seen.asked_at)
+    if seen.ending is not None and seen.ending == run.ending:
+        return after, tuple(effect for effect in effects if effect is Effect.RELEASE)  # this end was told before
+    return replace(after, ending=seen.ending or run.ending), effects
 
 
 def unsettled(seen: Seen) -> bool:
@@ -245,6 +248,11 @@ def stop(run: Run, by: UserId, now: datetime) -> Changed:
             assert_never(run.state)
 
 
+def stop_later(run: Run, by: UserId, now: datetime) -> Run:
+    """Stop an ended run that a message on its way is about to wake."""
+    return replace(run, stop_by=by, stop_at=now)
+
+
 def cancel(run: Run, by: UserId, now: datetime) -> Changed:
     """End a run whose start has not gone out."""
     return changed(run, at(replace(run, stop_by=by, stop_at=now), RunState.CANCELLED), now)
@@ -312,7 +320,12 @@ def started(run: Run, api: Api, it: Started, now: datetime) -> Changed:
 
 def not_started(run: Run, why: Failed, now: datetime) -> Changed:
     """Take in that the task will not run."""
-    return changed(run, failed(run, why), now)
+    return changed(run, failed(within_reach(run), why), now)
+
+
+def within_reach(run: Run) -> Run:
+    """Take in that nothing is tried any more, so that nothing is out of reach."""
+    return replace(run, unreachable_since=None, key_refused=False)
 
 
 def sent(run: Run, anchor: str | None, went_out: datetime, now: datetime) -> Changed:

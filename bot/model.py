@@ -277,6 +277,8 @@ class Run:
     """When this turn's message went out, or its conversation was woken."""
     turn_after: str | None = None
     """The last event before this turn's message; None while the first turn lasts."""
+    ending: str | None = None
+    """The event whose words were told last."""
     phase: "Phase | None" = None
     seen_at: datetime
     """Our clock at the request whose answer was applied last."""
@@ -398,6 +400,8 @@ class Seen:
     phase: Phase
     last: Last | None = None
     """Newest decisive words of this turn; None when there are none, or they were not read."""
+    ending: str | None = None
+    """The event that holds them; the same one never ends two turns."""
     cost: float | None = None
     pull_requests: tuple[str, ...] = ()
     progress: str = ""

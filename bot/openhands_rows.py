@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from bot import lifecycle, words
+from bot import cards, effects, lifecycle, words
 from bot.errors import Archived, NotFound, OpenHandsError, Rejected, Unsupported, Unsure
 from bot.follow_ups import FollowUps
 from bot.handler import Handler
@@ -70,7 +70,9 @@ class Stops(Handler):
         async with self._database.transaction() as tx:
             fresh = await runs.get(tx, run.id)
             await runs.save(tx, fresh, replace(fresh, stop_by=None, stop_at=None))
-            await self._tell(tx, run, words.cannot_stop(self._site.page(run)), now)
+            who = run.stop_by or run.requester
+            text = f"{words.mention(who)} {words.cannot_stop(self._site.page(run))}"
+            await effects.owe_message(tx, run, cards.sentence(text), now)
             await outbox.failed(tx, row.seq, now, "not stopped")
 
 

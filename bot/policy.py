@@ -20,12 +20,12 @@ class Verdict(StrEnum):
 
 
 def judge(incoming: Incoming, person: Person, place: Place) -> Verdict:
-    """Decide from who is acting and where; unknown things deny."""
+    """Decide from who is acting and where. Slack marks strangers; where it names no team, it is ours."""
     if person.bot:
         return Verdict.DROPPED
     if person.deleted:
         return Verdict.DELETED
-    if person.stranger or person.team != incoming.team or incoming.actor_team not in (None, incoming.team):
+    if person.stranger or {person.team, incoming.actor_team} - {None, incoming.team}:
         return Verdict.OUTSIDE
     if person.guest:
         return Verdict.GUEST

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from bot import effects, lifecycle
-from bot.errors import OpenHandsError, TooFast, Unauthorised
+from bot.errors import OpenHandsError, TooFast, Unauthorised, Unreadable
 from bot.means import Means, Worker
 from bot.model import Phase, Run, RunId, RunState, Seen
 from bot.openhands import OpenHands
@@ -24,6 +24,10 @@ WORDS_DECIDE = frozenset(
 POLLED = frozenset({RunState.STARTING, RunState.WORKING, RunState.WAITING, RunState.PAUSED})
 PROGRESS_GAP_S = 1.5
 """Seconds between two readings of progress over all runs: cards of live runs share 40 edits a minute."""
+HELP: dict[type[OpenHandsError], str] = {
+    Unauthorised: "OPENHANDS_API_KEY is refused: set a new one and start the bot again",
+    Unreadable: "if OPENHANDS_BASE_URL is an old server, OPENHANDS_API=v0 says so",
+}
 TIDY_EVERY = timedelta(hours=1)
 
 
@@ -34,6 +38,7 @@ class Poller(Worker):
         super().__init__(means)
         self._down_since: datetime | None = None
         self._failures = 0
+        self._failed = False
         self._progress_at: dict[str, datetime] = {}
         self._tidied_at: datetime | None = None
         self.wake = means.wake_poller
@@ -46,8 +51,11 @@ class Poller(Worker):
                 self.wake.clear()
                 try:
                     until = await self._round()
+                    self._failed = False
                 except Exception:  # the loop itself must go on, whatever one round met
-                    log.exception("round.failed")
+                    if not self._failed:  # once in a row
+                        log.exception("round.failed")
+                    self._failed = True
                     until = later(self._clock.now(), self._patience.look_around_s)
                 await self._clock.wait(self.wake, until)
         finally:
@@ -145,7 +153,7 @@ class Poller(Worker):
         self._failures += 1
         if self._down_since is None:
             self._down_since = now
-            log.warning("openhands.unreachable", error=type(err).__name__)
+            log.warning("openhands.unreachable", error=type(err).__name__, help=HELP.get(type(err), ""))
         at = (
             later(now, err.retry_after_s) if isinstance(err, TooFast) else retry_at(self._failures, now, self._patience)
         )

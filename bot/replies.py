@@ -115,13 +115,16 @@ class Replies(Worker):
             after, effect = lifecycle.cancel(run, incoming.user, now)
         else:
             after, effect = lifecycle.stop(run, incoming.user, now)
-        if after == run:
+        waiting = await runs.follow_ups_of(tx, run.id, [FollowUpState.WAITING])
+        under_way = await runs.follow_ups_of(tx, run.id, [FollowUpState.SENDING, FollowUpState.UNSURE])
+        if after == run and under_way:
+            after = lifecycle.stop_later(run, incoming.user, now)
+        if after == run and not waiting:
             await effects.owe_answer(tx, incoming, words.nothing_to_stop(run), now)
             return
         await self._save(tx, run, (after, effect))
         if after.state not in lifecycle.ENDED:
             await effects.owe_stop(tx, after, now)
-        waiting = await runs.follow_ups_of(tx, run.id, [FollowUpState.WAITING])
         for one in waiting:
             await runs.save_follow_up(tx, replace(one, state=FollowUpState.WITHDRAWN))
         if waiting:

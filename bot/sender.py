@@ -12,6 +12,7 @@ from bot.lifecycle import TOLD
 from bot.means import Means, Worker
 from bot.model import Run, RunId
 from bot.openhands_rows import OpenHandsRows
+from bot.pacing import later
 from bot.slack_rows import SlackRows
 from bot.store import outbox, runs
 from bot.store.outbox import OutboxRow, Owed
@@ -20,6 +21,8 @@ log = structlog.get_logger("sender")
 
 WIDTH = 64
 """Calls under way at once; a message to a working agent may take 40 s, and must hold up nobody else's."""
+SLOW_WIDTH = 48
+"""Starts and messages under way at once: the rest of the width is for Slack and for stops."""
 BATCH = 100
 FINAL_EDIT, LIVE_EDIT = 1, 5
 """Ranks of edits among `RANKS`: final states before new cards, all others last."""
@@ -39,6 +42,10 @@ class Edit:
     """A card that is behind."""
 
     run: Run
+
+    @property
+    def id(self) -> object:
+        return self.run.version
 
     @property
     def lane(self) -> str:
@@ -98,11 +105,13 @@ class Sender(Worker):
         budget = self._gateway.budget
         if isinstance(job, Edit):
             return budget.admit("chat.update", job.run.channel, now, live=job.live)
+        if job.kind in (Owed.START, Owed.SEND):
+            hanging = sum(lane.startswith(("start:", "send:")) for lane in self.lanes.under_way)
+            return later(now, self._patience.retry_first_s) if hanging >= SLOW_WIDTH else None
         method = METHODS.get(job.kind)
         if method is None:
             return None
-        channel = job.payload.get("channel") or job.payload.get("user") or self._slack.channel_of(job)
-        return budget.admit(method, channel, now)
+        return budget.admit(method, self._slack.channel_of(job), now)
 
     async def _work(self, job: OutboxRow | Edit) -> datetime | None:
         if isinstance(job, Edit):
@@ -119,5 +128,4 @@ class Sender(Worker):
         if job.kind in (Owed.START, Owed.SEND, Owed.STOP):
             await self._rows.give_up(job)
             return
-        async with self._database.transaction() as tx:
-            await outbox.failed(tx, job.seq, self._clock.now(), "given up")
+        await self._slack.give_up(job)

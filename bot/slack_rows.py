@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
@@ -24,7 +24,11 @@ TOO_MUCH = frozenset(
     {"invalid_blocks", "invalid_blocks_format", "msg_blocks_too_long", "msg_too_long", "metadata_too_large"}
 )
 """Our own mistakes in layout or size: the text alone is sent instead."""
+GIVEN_UP = "given_up"
 CARDS = 2  # a deleted card comes back once
+
+
+Result = TypeVar("Result")
 
 
 class SlackRows(Worker):
@@ -47,8 +51,10 @@ class SlackRows(Worker):
         }
 
     def channel_of(self, row: OutboxRow) -> str:
-        """Name what a row posts to, as far as Slack's limit of one message a second needs it."""
-        return self._notify_id or "" if row.kind is Owed.NOTIFY else str(row.run)
+        """Name what a row posts to, for Slack's limit of one message a second; a direct message goes by its person."""
+        if row.kind is Owed.NOTIFY:
+            return self._notify_id or ""
+        return str(row.payload.get("channel") or row.payload.get("user"))
 
     async def do(self, row: OutboxRow) -> None:
         """Do a row, or say when it is tried again."""
@@ -56,23 +62,36 @@ class SlackRows(Worker):
         try:
             await self._kinds[row.kind](row)
         except SlackBusy as err:
-            await self._again(row, later(now, err.retry_after_s), sent=False)
+            await self._again(row, later(now, err.retry_after_s))
         except SlackUnavailable:
-            await self._again(row, retry_at(row.attempts + 1, now, self._patience), sent=False)
+            await self._again(row, retry_at(row.attempts + 1, now, self._patience))
         except SlackUnsure:
-            await self._again(row, later(now, self._patience.post_settled_s), sent=True)
+            await self._again(row, later(now, self._patience.post_settled_s))
         except SlackLocked as err:
             if err.code not in self._locked:
                 self._locked.add(err.code)
                 log.error("slack.locked", code=err.code, kind=row.kind)  # noqa: TRY400 - the code says it all
-            await self._again(row, later(now, self._patience.retry_slowest_s), sent=False)
+            await self._again(row, later(now, self._patience.retry_slowest_s))
         except SlackRefused as err:
             log.warning("slack.refused", code=err.code, kind=row.kind, run=row.run)
             await self._refused(row, err)
 
-    async def _again(self, row: OutboxRow, at: datetime, *, sent: bool) -> None:
+    async def _again(self, row: OutboxRow, at: datetime) -> None:
+        """Come back later; whether an earlier call may have had its effect stays as the row has it."""
         async with self._database.transaction() as tx:
-            await outbox.again(tx, row.seq, at, sent=sent)
+            await outbox.again(tx, row.seq, at, sent=True)
+
+    async def _call(self, row: OutboxRow, send: Callable[[], Awaitable[Result]]) -> Result:
+        """Call Slack once for a row: its outcome counts as unknown from before the call until Slack has told it."""
+        now = self._clock.now()
+        async with self._database.transaction() as tx:
+            await outbox.trying(tx, row.seq, now)
+        try:
+            return await send()
+        except (SlackBusy, SlackLocked, SlackUnavailable):  # it surely had no effect
+            async with self._database.transaction() as tx:
+                await outbox.again(tx, row.seq, now, sent=False)
+            raise
 
     async def _done(self, row: OutboxRow, result: str = "") -> None:
         async with self._database.transaction() as tx:
@@ -94,10 +113,11 @@ class SlackRows(Worker):
                 return found
             settled = later(row.tried_at, self._patience.post_settled_s)
             if now < settled:
-                await self._again(row, settled, sent=True)
+                await self._again(row, settled)
                 return None
-        async with self._database.transaction() as tx:
-            await outbox.trying(tx, row.seq, now)
+        return await self._call(row, lambda: self._post(row, channel, message, thread))
+
+    async def _post(self, row: OutboxRow, channel: ChannelId, message: Message, thread: MessageTs | None) -> Posted:
         try:
             return await self._gateway.post(channel, message, row.id, thread=thread)
         except SlackRefused as err:
@@ -176,13 +196,14 @@ class SlackRows(Worker):
         if row.tried_at is not None or stale:
             await self._done(row, "stale" if stale else "perhaps said")
             return
-        async with self._database.transaction() as tx:
-            await outbox.trying(tx, row.seq, now)
+        await self._call(row, lambda: self._whisper(about))
+        await self._done(row)
+
+    async def _whisper(self, about: Mapping[str, Any]) -> None:
         if about.get("response_url"):
             await self._gateway.respond(about["response_url"], about["text"])
         else:
             await self._gateway.whisper(about["channel"], about["user"], about["text"], thread=about.get("thread"))
-        await self._done(row)
 
     async def _react(self, row: OutboxRow) -> None:
         if self._clock.now() - row.created_at > timedelta(seconds=self._patience.reaction_stale_s):
@@ -190,6 +211,14 @@ class SlackRows(Worker):
             return
         await self._gateway.react(row.payload["channel"], row.payload["ts"], row.payload["name"])
         await self._done(row)
+
+    async def give_up(self, row: OutboxRow) -> None:
+        """End a row that failed again and again for reasons nobody foresaw, as one that Slack refuses."""
+        try:
+            await self._refused(row, SlackRefused(GIVEN_UP))
+        except (KeyError, TypeError):  # there is nothing readable in it to tell
+            async with self._database.transaction() as tx:
+                await outbox.failed(tx, row.seq, self._clock.now(), GIVEN_UP)
 
     # --- what can never succeed ---------------------------------------------------------------------------------
 
@@ -219,6 +248,8 @@ class SlackRows(Worker):
         """End a run that never had a card: nothing starts where the bot can't post."""
         await effects.take_over(tx, run, lifecycle.nowhere(run, now), self._site, now)
         text = words.invite() if err.code in NOT_THERE else words.place_closed()
+        if err.code == GIVEN_UP:
+            text = words.broken()
         url = row.payload.get("response_url")
         if url is None:
             await effects.owe_direct(tx, run, run.requester, cards.sentence(text), now)

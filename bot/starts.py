@@ -11,20 +11,25 @@ from bot.errors import (
     OpenHandsError,
     Rejected,
     SlackError,
+    TooFast,
     Unauthorised,
     Unreadable,
     Unsupported,
     Unsure,
 )
-from bot.handler import Handler
+from bot.handler import Handler, Withdrawn
 from bot.model import Api, Failed, Reason, Run, RunState, Started
 from bot.openhands import OpenHands
-from bot.pacing import later
+from bot.pacing import later, retry_at
 from bot.store import outbox, runs
 from bot.store.outbox import OutboxRow
 
 STARTS = 2
 """A start that is nowhere to be found a minute later is posted once more, with the same id."""
+
+
+REFUSALS = 6
+"""Tries that got a 429 without the limit named: with doubling pauses about a minute, then it counts as the limit."""
 
 
 class Starts(Handler):
@@ -45,12 +50,22 @@ class Starts(Handler):
                 await self._post_start(row, run, openhands, message)
             else:
                 await self._find_start(row, run, openhands, message, row.tried_at)
+        except Withdrawn:
+            await self._done(row, "withdrawn")
         except Unsure:
             await self._again(row, later(self._clock.now(), self._patience.start_lookups_s[0]))
         except CannotTell:
             await self._not_started(row, run, Failed(Reason.START_UNSURE))
         except AtCapacity:
             await self._not_started(row, run, Failed(Reason.AT_CAPACITY))
+        except TooFast as err:
+            if row.attempts >= REFUSALS:
+                await self._not_started(row, run, Failed(Reason.AT_CAPACITY))
+            else:
+                now = self._clock.now()
+                await self._again(
+                    row, max(later(now, err.retry_after_s), retry_at(row.attempts + 1, now, self._patience))
+                )
         except NoAccess:
             await self._not_started(row, run, Failed(Reason.REPOSITORY))
         except Unauthorised:
@@ -68,14 +83,26 @@ class Starts(Handler):
     async def _post_start(self, row: OutboxRow, run: Run, openhands: OpenHands, message: str) -> None:
         about = words.about_for_agent(await self._name(run), None if run.private else self._site.thread(run))
         try:
-            it = await openhands.start(run, message, about, before=lambda: self._trying(row))
-        except Unsure:
+            it = await openhands.start(run, message, about, before=lambda: self._going_out(row, run))
+        except (Unsure, Withdrawn):
+            raise
+        except TooFast:  # counted: it may be the account's limit in other words
+            async with self._database.transaction() as tx:
+                await outbox.again(tx, row.seq, self._clock.now(), sent=False)
             raise
         except OpenHandsError:  # it surely did not arrive
             async with self._database.transaction() as tx:
                 await outbox.not_sent(tx, row.seq, row.attempts)
             raise
         await self._started(row, run, openhands.api, it)
+
+    async def _going_out(self, row: OutboxRow, run: Run) -> None:
+        """Say that the start goes out now, unless somebody called it off while it waited for its turn."""
+        async with self._database.transaction() as tx:
+            fresh = await runs.get(tx, run.id)
+            if fresh.state is not RunState.STARTING or fresh.attempt != run.attempt:
+                raise Withdrawn
+            await outbox.trying(tx, row.seq, self._clock.now())
 
     async def _name(self, run: Run) -> str:
         """Name the requester for the agent; the id where Slack does not answer just now."""
@@ -103,7 +130,7 @@ class Starts(Handler):
                 if elapsed > age_s:
                     break
             await self._again(row, later(tried_at, min(max(elapsed, age_s + 1), self._patience.start_settled_s)))
-        elif row.attempts < STARTS:
+        elif openhands.api is Api.V1 and row.attempts < STARTS:  # V0 takes no id that would show a second one
             await self._post_start(row, run, openhands, message)
         else:
             await self._not_started(row, run, Failed(Reason.START_UNSURE))

@@ -286,7 +286,10 @@ def why(run: Run) -> str:
         case Reason.START_REJECTED:
             return "OpenHands refused the task, so nothing was started."
         case Reason.START_UNREADABLE:
-            return "What answers at OPENHANDS_BASE_URL is not an OpenHands server, so nothing was started."
+            return (
+                "What answers at OPENHANDS_BASE_URL is not an OpenHands server, so nothing was started. Whoever runs the "
+                "bot has to correct it (for an old server, OPENHANDS_API=v0)."
+            )
         case Reason.START_UNSURE:
             return "OpenHands' answer was lost and I can't find out whether the task started. Please look there first."
         case Reason.MODEL_UNSUPPORTED:
@@ -397,6 +400,21 @@ def no_run_of_yours() -> str:
 
 def which_run() -> str:
     return "You have several live runs here. Reply `stop` in the thread of the one you mean:"
+
+
+def which_to_decide() -> str:
+    return "Reply `again` or `leave it` in the thread of the run you mean:"
+
+
+def nothing_to_decide() -> str:
+    return (
+        "None of your runs here waits for `again` or `leave it`, so nothing was done. `/openhands list` shows the latest "
+        "runs of this place; for a new one, say what to do, as in `fix README in org/repo`."
+    )
+
+
+def again() -> str:
+    return "All right, once more; its card shows how it goes."
 
 
 def stopping() -> str:

@@ -50,6 +50,8 @@ class Words:
     """What the events say of this turn."""
 
     last: Last | None
+    ending: str | None
+    """The id of the event that holds `last`; None where none does."""
     progress: str
     settled: bool
     """Older events would not change this."""
@@ -67,17 +69,27 @@ def words_of(events: Sequence[Event], phase: Phase, turn_after: str | None) -> W
     turn, whole = _this_turn(events, turn_after)
     progress = next((one_line(event.text) for event in turn if event.kind is Kind.ACTION), "")
     last: Last | None = None
+    end: Event | None = None
     if phase in _ENDINGS:
-        last = _ending(turn)
+        end = _ending(turn)
+        if end is not None:
+            said = outside(end.text, ANSWER_LENGTH)
+            last = Finish(said) if end.kind is Kind.FINISH else Said(said)
     elif phase is Phase.ERROR:
-        last = next((failed(event.code, event.text) for event in turn if event.kind is Kind.ERROR), None)
+        end = next((event for event in turn if event.kind is Kind.ERROR), None)
+        last = failed(end.code, end.text) if end is not None else None
     elif phase is Phase.STUCK:
         last = Failed(Reason.STUCK)
     elif phase is Phase.WANTS_APPROVAL:
         last = _wanted(events)
         whole = False
     wordless = phase not in _ENDINGS | {Phase.ERROR, Phase.WANTS_APPROVAL}
-    return Words(last=last, progress=progress, settled=whole or last is not None or (wordless and bool(progress)))
+    return Words(
+        last=last,
+        ending=end.id if end is not None else None,
+        progress=progress,
+        settled=whole or last is not None or (wordless and bool(progress)),
+    )
 
 
 def _this_turn(events: Iterable[Event], turn_after: str | None) -> tuple[list[Event], bool]:
@@ -95,14 +107,12 @@ def _this_turn(events: Iterable[Event], turn_after: str | None) -> tuple[list[Ev
     return turn, False
 
 
-def _ending(turn: Iterable[Event]) -> Finish | Said | None:
-    """Give the words the turn ended with; None where the agent's newest step is no end."""
+def _ending(turn: Iterable[Event]) -> Event | None:
+    """Give the event the turn ended with; None where the agent's newest step is no end."""
     for event in turn:
         match event.kind:
-            case Kind.FINISH:
-                return Finish(outside(event.text, ANSWER_LENGTH))
-            case Kind.SAID:
-                return Said(outside(event.text, ANSWER_LENGTH))
+            case Kind.FINISH | Kind.SAID:
+                return event
             case Kind.ACTION | Kind.ERROR:
                 return None
             case _:

@@ -249,6 +249,8 @@ class Http:
                 self._form = 1 - form
         if ours and 200 <= answer.status < 300 and answer.readable:
             self.key_works = True
+        elif ours and method == "GET" and _key_refused(answer):
+            self.key_works = False  # it did before; a refused read is about the key and nothing else
         return answer
 
     async def _once(self, call: _Call, headers: Mapping[str, str] | None, before: Before) -> Answer:

@@ -247,7 +247,11 @@ class V0:
         words = words_of(story.events, seen.phase, run.turn_after)
         said = words.last.words if isinstance(words.last, Finish | Said) else ""
         return replace(
-            seen, last=words.last, progress=words.progress, pull_requests=pull_requests(said, seen.pull_requests)
+            seen,
+            last=words.last,
+            ending=words.ending,
+            progress=words.progress,
+            pull_requests=pull_requests(said, seen.pull_requests),
         )
 
     async def last_event(self, run: Run) -> str | None:

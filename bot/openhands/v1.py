@@ -224,6 +224,7 @@ class V1:
         return replace(
             seen,
             last=words.last,
+            ending=words.ending,
             progress=words.progress,
             pull_requests=pull_requests(said, seen.pull_requests),
         )

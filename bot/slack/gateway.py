@@ -108,7 +108,7 @@ class Gateway:
         cursor: str | None = None
         while cursor != "":
             answer = await self._call(method, call(**arguments, limit=PAGE, cursor=cursor))
-            for item in answer[items]:
+            for item in answer.get(items) or []:
                 yield item
             cursor = (answer.get("response_metadata") or {}).get("next_cursor") or ""
 
@@ -236,7 +236,7 @@ class Gateway:
     async def direct(self, user: UserId) -> ChannelId:
         """Open the one-to-one conversation with a person; it is the same one every time."""
         answer = await self._call("conversations.open", self.client.conversations_open(users=user))
-        return ChannelId(answer["channel"]["id"])
+        return ChannelId(part(answer, "channel")["id"])
 
     # --- facts --------------------------------------------------------------------------------------------------
 
@@ -244,7 +244,7 @@ class Gateway:
         """Ask who somebody is; remembered for a few minutes."""
         if known := self._remembered(self._people.get(user)):
             return known
-        answer = (await self._call("users.info", self.client.users_info(user=user)))["user"]
+        answer = part(await self._call("users.info", self.client.users_info(user=user)), "user")
         profile = answer.get("profile") or {}
         person = Person(
             id=user,
@@ -262,7 +262,9 @@ class Gateway:
         """Ask what kind of conversation this is; remembered for a few minutes."""
         if known := self._remembered(self._places.get(channel)):
             return known
-        answer = (await self._call("conversations.info", self.client.conversations_info(channel=channel)))["channel"]
+        answer = part(
+            await self._call("conversations.info", self.client.conversations_info(channel=channel)), "channel"
+        )
         private = any(answer.get(kind) for kind in ("is_private", "is_im", "is_mpim"))
         place = Place(id=channel, private=private, external=bool(answer.get("is_ext_shared")))
         self._places[channel] = (self._clock.now(), place)
@@ -293,6 +295,14 @@ class Gateway:
             if channel["name"] == name:
                 return ChannelId(channel["id"])
         return None
+
+
+def part(answer: Any, name: str) -> Mapping[str, Any]:
+    """Give a part of an answer that has to be there. Raises `SlackUnsure`."""
+    found = answer.get(name)
+    if not isinstance(found, Mapping):
+        raise SlackUnsure("answer_unreadable")
+    return found
 
 
 def retry_after(headers: Mapping[str, str]) -> float:

@@ -11,8 +11,8 @@ from typing import Any, TypeGuard
 
 from bot.model import ChannelId, Incoming, IncomingKind, MessageTs, TeamId, UserId
 
-USER = re.compile(r"[UW][A-Z0-9]{2,31}")
-CHANNEL = re.compile(r"[CDG][A-Z0-9]{2,31}")
+USER = re.compile(r"[UW][A-Za-z0-9_-]{1,31}")
+CHANNEL = re.compile(r"[CDG][A-Za-z0-9_-]{1,31}")
 TS = re.compile(r"[0-9]{1,16}\.[0-9]{1,6}")
 SLACKBOT = "USLACKBOT"
 SAID_BY_PEOPLE = (None, "file_share", "thread_broadcast")

@@ -13,12 +13,14 @@ from slack_sdk.socket_mode.aiohttp import SocketModeClient
 from slack_sdk.socket_mode.request import SocketModeRequest
 from slack_sdk.web.async_client import AsyncWebClient
 
-from bot.errors import SlackError, SlackLocked, SlackRefused, SlackUnavailable
+from bot.errors import SlackError, SlackLocked, SlackUnavailable
 from bot.pacing import Patience
 from bot.slack.gateway import Gateway
 
 log = structlog.get_logger("slack")
 
+NOT_OURS = "forbidden_team"
+"""What Slack says of an app-level token of another workspace's app, beside the codes for tokens of any kind."""
 TICKET = re.compile(r"ticket=[^&\s'\"]+")
 
 
@@ -42,8 +44,7 @@ class Socket:
         """Connect for the first time.
 
         The ticket is asked for here, since the SDK's own loop would go on for ever with a refused token, and given up
-        after a while, since that loop would go on for ever with an old ticket too. Raises `SlackLocked` or
-        `SlackRefused` where an operator has to act, another `SlackError` for an outage.
+        after a while, since that loop would go on for ever with an old ticket too. Raises a `SlackError`.
         """
         url = await self._gateway.socket_url(self._token)
         client = self._gateway.client
@@ -72,14 +73,17 @@ class Socket:
         log.info("slack.connected")
 
     async def keep(self, connected: Callable[[], None]) -> None:
-        """Connect, call `connected`, and watch the connection until cancelled. Raises what `connect` says an operator has to act on."""
+        """Connect, call `connected`, and watch the connection until cancelled.
+
+        Raises `SlackLocked` or `SlackRefused` where Slack refuses the token; everything else is waited out.
+        """
         pause_s = self._patience.retry_first_s
         while self._client is None:
             try:
                 await self.connect()
-            except (SlackLocked, SlackRefused):
-                raise
             except SlackError as err:
+                if isinstance(err, SlackLocked) or err.code == NOT_OURS:
+                    raise
                 log.warning("slack.unreachable", code=err.code, again_in_s=pause_s)
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, self._patience.retry_slowest_s)

@@ -25,6 +25,11 @@ class InboxRow:
     received_at: datetime
     attempts: int
 
+    @property
+    def id(self) -> int:
+        """Tells it from other requests."""
+        return self.seq
+
 
 def message_key(incoming: Incoming, ts: str) -> str:
     """Key of a message: both events of a mention, and every redelivery, give the same."""

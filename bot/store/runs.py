@@ -17,6 +17,7 @@ from bot.model import (
     MessageTs,
     Run,
     RunId,
+    RunState,
     TeamId,
     UserId,
 )
@@ -33,6 +34,7 @@ UNSEEN = frozenset(
         "turn",
         "turn_at",
         "turn_after",
+        "ending",
         "phase",
         "seen_at",
         "unsettled_since",
@@ -230,3 +232,24 @@ async def follow_ups_of(
         .order_by(follow_ups.c.seq)
     )
     return [from_row(FollowUp, row) for row in found.mappings()]
+
+
+async def perhaps_undecided(
+    connection: AsyncConnection, channel: ChannelId, requester: UserId
+) -> Sequence[tuple[Run, bool]]:
+    """Give a person's runs in a place that failed, were lost, or have a follow-up the person was asked about.
+
+    Newest first, each with whether there is such a follow-up.
+    """
+    asked = runs.c.id.in_(
+        select(follow_ups.c.run).where(
+            follow_ups.c.state == FollowUpState.UNSURE.value, follow_ups.c.asked_at.is_not(None)
+        )
+    )
+    ended_badly = runs.c.state.in_([RunState.FAILED.value, RunState.LOST.value])
+    found = await connection.execute(
+        select(runs, asked.label("asked"))
+        .where(runs.c.channel == channel, runs.c.requester == requester, ended_badly | asked)
+        .order_by(runs.c.created_at.desc())
+    )
+    return [(from_row(Run, row), bool(row["asked"])) for row in found.mappings()]

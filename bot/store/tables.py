@@ -100,6 +100,7 @@ runs = Table(
     Column("turn", Integer, nullable=False),
     Column("turn_at", UtcTime, nullable=False),
     Column("turn_after", String(64)),
+    Column("ending", String(64)),
     Column("phase", String(32)),
     Column("seen_at", UtcTime, nullable=False),
     Column("unsettled_since", UtcTime),

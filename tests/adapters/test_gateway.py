@@ -9,9 +9,9 @@ from aiohttp import web
 from aiohttp.test_utils import RawTestServer
 
 from bot.cards import Message
-from bot.errors import SlackRefused
+from bot.errors import SlackRefused, SlackUnsure
 from bot.model import ChannelId, MessageTs, Person, Place, RowId, TeamId, UserId
-from bot.slack.gateway import PAGE, Posted, Spoken
+from bot.slack.gateway import PAGE, Posted, Spoken, part
 from bot.slack.recognise import Identity
 from tests.adapters.gateway_bench import Bench, bench, gateway
 from tests.conftest import HandClock
@@ -361,3 +361,10 @@ async def test_a_deleted_root_says_nothing(at: Bench) -> None:
     asked = MessageTs(await at.slack.say(at.alice, at.dev, "fix it", thread_ts=root))
     await at.slack.delete(at.alice, at.dev, root)
     assert [one.ts for one in await at.gateway.spoken(at.dev, MessageTs(root), asked)] == [said]
+
+
+@pytest.mark.parametrize("answer", [{"ok": True}, {"ok": True, "user": None}, {"ok": True, "user": "alice"}])
+def test_a_fact_that_is_missing_from_an_answer_is_not_known(answer: dict[str, Any]) -> None:
+    """`ok` alone says nothing about anybody: it is asked again."""
+    with pytest.raises(SlackUnsure, match="answer_unreadable"):
+        part(answer, "user")

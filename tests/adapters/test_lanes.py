@@ -33,6 +33,10 @@ class Job:
     name: str
 
     @property
+    def id(self) -> str:
+        return self.name
+
+    @property
     def lane(self) -> str:
         return self.name[0]
 

@@ -191,6 +191,7 @@ async def test_a_key_that_worked_and_is_refused_later_is_not_tried_differently()
     await http.get("/x")
     with pytest.raises(errors.Unauthorised):
         (await http.get("/x")).value()
+    assert http.key_works is False
     await http.aclose()
     assert len(list(answers)) == 1
 

@@ -61,6 +61,7 @@ FULL: dict[str, Any] = {
     "turn": 4,
     "turn_at": at(1.000001),
     "turn_after": "e-1",
+    "ending": "event-8",
     "phase": Phase.WANTS_APPROVAL,
     "seen_at": at(2),
     "unsettled_since": at(3),

@@ -375,6 +375,12 @@ def test_a_reply_can_decide(text: str, decided: Decision | None) -> None:
     assert decision(text) == decided
 
 
+@pytest.mark.parametrize("text", ["again", "Try  again!", "leave it."])
+def test_a_decision_alone_is_no_task(text: str) -> None:
+    """Whatever it is applied to, no agent is started on it."""
+    assert parse(text) == Unclear(UnclearReason.EMPTY, " ".join(text.lower().strip(".!").split()))
+
+
 @pytest.mark.parametrize(
     ("text", "aside"),
     [

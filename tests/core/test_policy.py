@@ -27,7 +27,8 @@ DEV = Place(id=ChannelId("C1"), private=False)
         ({"guest": True}, {}, {}, Verdict.GUEST),
         ({"stranger": True}, {}, {}, Verdict.OUTSIDE),
         ({"team": "T2"}, {}, {}, Verdict.OUTSIDE),
-        ({"team": None}, {}, {}, Verdict.OUTSIDE),
+        ({"team": None}, {}, {}, Verdict.ALLOWED),
+        ({"team": None, "stranger": True}, {}, {}, Verdict.OUTSIDE),
         ({}, {}, {"actor_team": "T2"}, Verdict.OUTSIDE),
         ({}, {"external": True}, {}, Verdict.SHARED),
         ({}, {}, {"external": True}, Verdict.SHARED),
@@ -37,5 +38,5 @@ DEV = Place(id=ChannelId("C1"), private=False)
 def test_who_may_do_what_where(
     person: dict[str, Any], place: dict[str, Any], asked: dict[str, Any], verdict: Verdict
 ) -> None:
-    """Everyone of the company, in its own places; unknown things deny."""
+    """Everyone of the company, in its own places. Slack marks strangers; a team it leaves out is ours."""
     assert judge(replace(ASKED, **asked), replace(ALICE, **person), replace(DEV, **place)) is verdict

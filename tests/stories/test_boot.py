@@ -81,6 +81,20 @@ async def test_what_is_refused_ends_the_process(
     assert "wrong" not in app.log
 
 
+async def test_an_app_token_of_another_workspace_ends_the_process(still: Story) -> None:
+    """Only the operator can mend it, though Slack has a word of its own for it."""
+    still.slack.fail("apps.connections.open", error="forbidden_team")
+    with pytest.raises(SettingsWrong) as wrong:
+        await still.starts()
+    still._bot = None
+    assert wrong.value.problems == (
+        (
+            "SLACK_APP_TOKEN is refused by Slack (forbidden_team). How to get it: Slack app settings > Basic Information > "
+            "App-Level Tokens, scope connections:write (xapp-…)."
+        ),
+    )
+
+
 async def test_missing_scopes_are_named(still: Story) -> None:
     """A new scope does nothing until the app is installed again; the operator is told which and what to do."""
     still.slack.granted_scopes = SCOPES - {"users:read", "im:write"}
@@ -191,6 +205,68 @@ async def test_an_outage_of_slack_at_boot_is_waited_out(still: Story, method: st
 
     assert [call.method for call in still.slack.calls].count(method) == 3
     assert still.card().state == "Working"
+
+
+@pytest.mark.parametrize("method", ["auth.test", "apps.connections.open"])
+async def test_a_refusal_that_is_not_the_tokens_fault_is_waited_out(still: Story, method: str) -> None:
+    """Whatever else Slack refuses at boot, and may take back: no operator has to start the bot again then."""
+    still.patience = HASTY
+    still.slack.fail(method, error="org_login_required", times=2)
+    await still.starts()
+    await still.alice.commands("fix README in org/repo", in_="#dev")
+    await still.passes(8)
+
+    assert [call.method for call in still.slack.calls].count(method) == 3
+    assert still.card().state == "Working"
+
+
+async def test_an_openhands_that_hangs_at_boot_does_not_keep_people_waiting(still: Story) -> None:
+    """Slack is answered after a moment, long before a call to OpenHands is given up."""
+    still.openhands.break_next("probe", hang_s=60)
+    await still.starts()
+    asked = await still.alice.commands("fix README in org/repo", in_="#dev")
+    assert asked.ack_text == "On it. A card for this run appears in the channel in a moment."
+
+    await still.passes(8)
+    assert still.card().state == "Working"
+
+
+async def test_a_process_that_waits_for_openhands_ends_when_asked(still: Story) -> None:
+    """SIGTERM counts while the first call is under way: nothing else is begun."""
+    still.openhands.break_next("probe", hang_s=60)
+    starting = asyncio.create_task(still.starts())
+    await until(lambda: any(call.kind == "probe" for call in still.openhands.calls))
+    still.bot.stop()
+    await starting
+    still._bot = None
+
+    assert still.slack.calls == []
+
+
+async def test_a_process_that_hangs_in_a_call_to_slack_ends_when_asked(still: Story) -> None:
+    """SIGTERM does not wait until a call is given up."""
+    still.slack.fail("auth.test", hang_s=60)
+    starting = asyncio.create_task(still.starts())
+    await until(lambda: any(call.method == "auth.test" for call in still.slack.calls))
+    still.bot.stop()
+    async with asyncio.timeout(still.patience.slack_timeout_s / 2):
+        await starting
+    still._bot = None
+
+    assert [call.method for call in still.slack.calls] == ["auth.test"]
+
+
+async def test_the_look_for_the_teams_channel_holds_nothing_up(still: Story, tmp_path: Path) -> None:
+    """Neither the socket nor the end of the process: it is a courtesy to the operator."""
+    still.slack.fail("conversations.list", hang_s=60)
+    async with app_in(tmp_path, environment(still, NOTIFY_CHANNEL="news")) as app:
+        await until(lambda: still.slack.sockets == 1)
+        await until(lambda: any(call.method == "conversations.list" for call in still.slack.calls))
+        code = await app.end()
+
+    assert code == 0
+    assert "app.stopped" in app.log
+    assert "notify.channel_unknown" not in app.log
 
 
 async def test_a_process_that_waits_for_slack_ends_when_asked(still: Story) -> None:

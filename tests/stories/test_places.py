@@ -1,6 +1,14 @@
 """Whose thread it is: ours, people's, direct messages, groups."""
 
-from tests.conftest import Card, Story
+import pytest
+
+from bot.simulator.slack.records import Message
+from tests.conftest import Card, Make, Story
+
+NOTHING_TO_DECIDE = (
+    "None of your runs here waits for `again` or `leave it`, so nothing was done. `/openhands list` shows the latest runs "
+    "of this place; for a new one, say what to do, as in `fix README in org/repo`."
+)
 
 
 async def test_talk_among_people_is_none_of_our_business(world: Story) -> None:
@@ -91,6 +99,22 @@ async def test_of_a_long_talk_the_newest_goes_along(world: Story) -> None:
     assert said.split("\n") == [f"{world.bob.id}: guess {number}" for number in range(176, 206)]
 
 
+async def test_of_a_message_too_long_the_beginning_goes_along(world: Story) -> None:
+    """8,000 characters in all: a log pasted by the way must not keep everything from the agent."""
+    talk = await world.bob.says("the build is red since friday", in_="#dev")
+    await world.bob.says("x" * 8_100, thread=talk)
+    await world.alice.says("it says disk full", thread=talk)
+    await world.alice.says("@OpenHands find out why in org/repo", thread=talk)
+    await world.passes(4)
+
+    [message] = world.conversation.messages
+    said = message.split("The task came up in this conversation:\n")[1]
+    newest = f"{world.alice.id}: it says disk full"
+    start = f"{world.bob.id}: "
+    room = 8_000 - len(newest) - len("\n") - len(start) - len("…")
+    assert said == f"{start}{'x' * room}…\n{newest}"
+
+
 async def test_in_peoples_thread_only_mentions_steer(world: Story) -> None:
     """They were talking before the bot came, and go on talking."""
     talk = await world.bob.says("the build is red", in_="#dev")
@@ -171,6 +195,117 @@ async def test_a_direct_message_without_a_repository_goes_to_the_only_live_run(w
     assert world.conversation.messages == ["fix README", "and the licence too"]
     assert world.reactions(more) == ["eyes", "white_check_mark"]
     assert len(world.cards(asked.channel)) == 1
+
+
+async def test_a_direct_message_with_a_slash_goes_to_the_only_live_run(make_world: Make) -> None:
+    """`client/server` is a way of writing: nobody's repository, so it names none."""
+    world = await make_world(openhands={"repositories": ["org/repo"]})
+    asked = await world.alice.says("fix README in org/repo", in_="dm")
+    await world.passes(4)
+    await world.alice.says("please use the client/server wording", in_="dm")
+    await world.passes(4)
+
+    assert world.conversation.messages == ["fix README", "please use the client/server wording"]
+    assert len(world.cards(asked.channel)) == 1
+
+
+def read_state(card: Message) -> str:
+    return card.text.splitlines()[0]
+
+
+async def failed(world: Story, task: str = "fix README in org/repo", *, in_: str = "dm") -> str:
+    """Have a run of alice's fail to start, and give the place it is in."""
+    world.openhands.fail_next_start("boom")
+    asked = await world.alice.says(task, in_=in_)
+    await world.passes(40)
+    return asked.channel
+
+
+async def test_again_in_direct_messages_starts_the_only_failed_run_anew(world: Story) -> None:
+    """The bot said to reply `again`, and people open no threads there; their other runs have nothing to decide."""
+    await world.alice.says("fix LICENSE in org/other", in_="dm")
+    await world.passes(4)
+    here = await failed(world)
+    await world.alice.says("again", in_="dm")
+    await world.passes(6)
+
+    assert [read_state(card) for card in world.cards(here)] == ["*🛠️ Working*", "*🛠️ Working*"]
+    assert world.news(here)[-1] == "All right, once more; its card shows how it goes."
+    assert [one.messages for one in world.openhands.conversations.values()][-1] == ["fix README"]
+
+
+async def test_a_command_in_direct_messages_decides_as_well(world: Story) -> None:
+    """`/openhands again` is no task called "again", and is not promised a card."""
+    here = await failed(world)
+    asked = await world.alice.commands("again", in_=here)
+    await world.passes(6)
+
+    assert asked.ack_text == ""
+    assert world.card(here).state == "Working"
+
+
+async def test_leave_it_in_direct_messages_is_for_the_message_that_was_asked_about(world: Story) -> None:
+    """The question is the run's, and it is the only one that waits for an answer."""
+    asked = await world.alice.says("fix README in org/repo", in_="dm")
+    await world.passes(4)
+    world.openhands.break_next("send", status=502)
+    world.openhands.break_next("events", status=500, times=1_000)
+    await world.alice.says("and the docs", in_="dm")
+    await world.passes(700)
+    assert "Reply `again` to send it once more, or `leave it`." in world.news(asked.channel)[-1]
+    await world.alice.says("leave it", in_="dm")
+    await world.passes(4)
+
+    assert world.news(asked.channel)[-1] == "All right, I leave it as it is."
+    assert world.conversation.messages == ["fix README"]
+
+
+async def test_again_is_not_guessed_at_with_two_failed_runs(world: Story) -> None:
+    """Nothing starts; the answer links the threads it could be meant for, the newest first."""
+    here = await failed(world)
+    await failed(world, "fix LICENSE in org/other")
+    await world.alice.says("again", in_="dm")
+    await world.passes(6)
+
+    head, *listed = world.news(here)[-1].split("\n")
+    assert head == "Reply `again` or `leave it` in the thread of the run you mean:"
+    assert [line.partition("|")[2] for line in listed] == [
+        "fix LICENSE> in `org/other`",
+        "fix README> in `org/repo`",
+    ]
+    assert [read_state(card) for card in world.cards(here)] == ["*❌ Failed*", "*❌ Failed*"]
+
+
+async def test_again_in_a_channel_is_for_the_thread_of_a_run(world: Story) -> None:
+    """In company the thread says which run is meant; others' runs are none of the person's."""
+    await failed(world, "@OpenHands fix README in org/repo", in_="#dev")
+    await world.alice.says("@OpenHands again", in_="#dev")
+    await world.bob.commands("again", in_="#dev")
+    await world.passes(6)
+
+    [hers] = world.alice.sees()
+    assert hers.startswith("Reply `again` or `leave it` in the thread of the run you mean:\n• ❌ Failed: <")
+    assert world.bob.sees() == [NOTHING_TO_DECIDE]
+    assert world.card().state == "Failed"
+
+
+@pytest.mark.parametrize("word", ["again", "Retry!", "leave it"])
+async def test_a_decision_alone_never_becomes_a_task(world: Story, word: str) -> None:
+    """Where nothing waits for it, a sentence says so, and what to do instead."""
+    asked = await world.alice.says(word, in_="dm")
+    await world.passes(4)
+
+    assert [one.text for one in world.posts(asked.channel)] == [NOTHING_TO_DECIDE]
+
+
+async def test_with_nothing_to_decide_again_is_for_the_agent_of_the_only_live_run(world: Story) -> None:
+    """As in that run's thread: the agent may have asked whether to try again."""
+    await world.alice.says("fix README in org/repo", in_="dm")
+    await world.passes(4)
+    await world.alice.says("try again", in_="dm")
+    await world.passes(4)
+
+    assert world.conversation.messages == ["fix README", "try again"]
 
 
 async def test_a_direct_message_with_a_repository_is_a_new_run(world: Story) -> None:

@@ -102,8 +102,8 @@ async def test_a_web_server_that_is_no_openhands_is_named(world: Story) -> None:
     await world.passes(4)
 
     other = (
-        "What answers at OPENHANDS_BASE_URL is not an OpenHands server, so nothing was started. "
-        "Reply `again` to start anew."
+        "What answers at OPENHANDS_BASE_URL is not an OpenHands server, so nothing was started. Whoever runs the bot has "
+        "to correct it (for an old server, OPENHANDS_API=v0). Reply `again` to start anew."
     )
     assert world.card() == Card("Failed", "fix README", (other, f"{asked_by(world)} · took 0 s"))
     assert world.news() == [f"<@{world.alice.id}> ❌ Failed\n{other}"]
@@ -258,14 +258,19 @@ async def test_a_stop_openhands_refuses_is_said_and_the_run_goes_on(world: Story
 # --- questions on the way ----------------------------------------------------------------------------------------
 
 
-async def test_what_may_be_a_repository_is_none_while_openhands_cannot_say(world: Story) -> None:
-    """`and/or` is a way of writing: an outage does not turn it into a question about a repository of that name."""
+async def test_what_may_be_a_repository_is_asked_about_while_openhands_cannot_say(make_world: Make) -> None:
+    """In doubt nothing starts in the default repository: the person knows, and is asked."""
+    world = await make_world(default_repository="org/usual")
     world.openhands.down = True
-    await world.alice.commands("fix the docs and/or the tests", in_="#dev")
+    await world.alice.commands("fix the login of acme/web please", in_="#dev")
+    world.openhands.down = False
+    await world.passes(60)
 
     assert world.card().lines[0] == (
-        "Which repository should I use? Reply here with `org/repo`, or `none`. Nothing starts before that."
+        "Do you mean the repository `acme/web`? Reply here with it, with another `org/repo`, or `none`. "
+        "Nothing starts before that."
     )
+    assert starts(world) == []
 
 
 async def test_a_lookup_answered_with_a_web_page_is_no_answer(world: Story) -> None:

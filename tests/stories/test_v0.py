@@ -213,7 +213,7 @@ async def test_without_a_call_for_stop_the_run_goes_on_and_that_is_said(make_wor
     address = f"{world.openhands.base_url}/conversations/{world.conversation.id}"
     assert world.news() == [
         (
-            f"<@{world.alice.id}> This OpenHands server takes no stop from here, so the run goes on. "
+            f"<@{world.bob.id}> This OpenHands server takes no stop from here, so the run goes on. "
             f"Stop it <{address}|in OpenHands>."
         )
     ]

@@ -103,6 +103,7 @@ def upgrade() -> None:
         sa.Column("turn", sa.Integer(), nullable=False),
         sa.Column("turn_at", UtcTime(), nullable=False),
         sa.Column("turn_after", sa.String(length=64), nullable=True),
+        sa.Column("ending", sa.String(length=64), nullable=True),
         sa.Column("phase", sa.String(length=32), nullable=True),
         sa.Column("seen_at", UtcTime(), nullable=False),
         sa.Column("unsettled_since", UtcTime(), nullable=True),
