@@ -60,8 +60,6 @@ SCOPES = frozenset(
     }
 )
 """What the bot's token must be allowed; `manifest.yml` asks for the same."""
-PROBE_S = 3.0
-"""So long a start waits for OpenHands to take the key. After that it goes on: Slack is answered, and OpenHands waited for."""
 OAUTH_VARIABLES = ("SLACK_CLIENT_ID", "SLACK_CLIENT_SECRET")
 """With both set, Bolt would quietly turn into an app for many workspaces and drop our token."""
 
@@ -152,7 +150,7 @@ class Bot:
 
     async def _probe(self, openhands: LateOpenHands) -> None:
         try:
-            async with asyncio.timeout(PROBE_S):
+            async with asyncio.timeout(self._patience.probe_s):
                 await openhands()
         except Unauthorised:
             raise SettingsWrong(

@@ -123,7 +123,9 @@ class Dispatcher(Worker):
     async def _facts_missing(self, row: InboxRow, err: SlackError) -> datetime | None:
         """Wait while Slack can't say who asked, then refuse in words."""
         now = self._clock.now()
-        if now - row.received_at >= timedelta(seconds=self._patience.facts_person_s):
+        if row.attempts == 0:
+            log.warning("request.waits", code=err.code, user=row.incoming.user, channel=row.incoming.channel)
+        if isinstance(err, SlackRefused) or now - row.received_at >= timedelta(seconds=self._patience.facts_person_s):
             log.warning("request.refused", verdict="unknown", code=err.code)
             await self._finish(row, words.cannot_tell_who())
             return None
@@ -220,7 +222,8 @@ class Dispatcher(Worker):
     async def _decide(self, row: InboxRow, decision: Decision, text: str) -> None:
         """Apply `again` or `leave it` outside of a run's thread, which is no task for an agent.
 
-        In direct messages it is for the person's only run there that has something to decide.
+        As a direct message it is for the person's only run there that has something to decide. Elsewhere the thread says
+        which run is meant, so the answer links it.
         """
         incoming, now = row.incoming, self._clock.now()
         async with self._database.transaction() as tx:

@@ -21,6 +21,8 @@ class Patience:
     retry_slowest_s: float = 60.0
     slack_timeout_s: float = 15.0
     openhands_timeout_s: float = 30.0
+    probe_s: float = 3.0
+    """So long a start waits for OpenHands to take the key; after that Slack is answered already."""
     send_timeout_s: float = 40.0
     """The server itself gives up on a message after 30 s."""
     openhands_calls_per_s: float = 8.0

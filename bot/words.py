@@ -80,7 +80,7 @@ def refused(verdict: Verdict) -> str:
 
 
 def cannot_tell_who() -> str:
-    return "For ten minutes I could not find out from Slack who asked, so nothing was done. Please ask again."
+    return "I could not find out from Slack who asked, so nothing was done. Please ask again; if it happens twice, tell whoever runs the bot."
 
 
 def help_text() -> str:

@@ -131,10 +131,13 @@ class Load:
         conversations, card = self.conversations(asked), self.card(asked)
         if len(conversations) != 1 or card is None:
             return False
-        last = f"Did: {conversations[0].messages[-1]}"
-        ended = card.text.startswith("*✅ Done") and last in card.text
-        news = [one.text for one in self.world.posts(asked.place) if not is_card(one) and last in one.text]
-        return ended and bool(news) and len(conversations[0].messages) == 1 + len(asked.replies)
+        last = f"Did: {conversations[0].messages[-1]}."
+        ended = card.text.startswith(("*✅ Done", "*💬 Has a question")) and last in card.text
+        return ended and self.news(asked, last) > 0 and len(conversations[0].messages) == 1 + len(asked.replies)
+
+    def news(self, asked: Asked, words: str) -> int:
+        """Count the messages, beside cards, that say these words where something was asked."""
+        return sum(not is_card(one) and words in one.text for one in self.world.posts(asked.place))
 
     def must(self) -> list[Asked]:
         """Give what has to end: everything accepted, and what went out though its acknowledgement was lost."""
@@ -149,8 +152,13 @@ async def load(tmp_path: Path) -> AsyncIterator[Load]:
         await asyncio.sleep(0.2)
         openhands.progress(conversation, "Looking around")
         await asyncio.sleep(0.3)
-        if conversation.working:
-            openhands.finish(conversation, f"Did: {text or conversation.messages[-1]}", cost=0.01)
+        said = f"Did: {text or conversation.messages[-1]}."
+        if not conversation.working:
+            return
+        if conversation.messages[-1].endswith(("3", "6", "9")) and len(conversation.messages) == 1:
+            openhands.ask(conversation, f"{said} Shall I go on?")
+        else:
+            openhands.finish(conversation, said, cost=0.01)
 
     openhands = LocalOpenHands(key="key", agent=works, start_seconds=0.3)
     await slack.start()
@@ -196,6 +204,8 @@ async def test_killed_at_random_moments(load: Load) -> None:
         for one in conversations:
             assert one.messages == [asked.task, *asked.replies], f"{asked.task}: {why}"
             assert len(one.start_tasks) == 1, f"{asked.task} was started twice: {why}"
+            for text in one.messages:
+                assert load.news(asked, f"Did: {text}.") <= 1, f"the end of {text} was told twice: {why}"
         cards = [one for one in load.world.posts(asked.place) if is_card(one) and read_card(one).task == asked.task]
         assert len(cards) <= 1, f"{asked.task} has {len(cards)} cards: {why}"
     posts = Counter(

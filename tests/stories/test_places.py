@@ -234,14 +234,15 @@ async def test_again_in_direct_messages_starts_the_only_failed_run_anew(world: S
     assert [one.messages for one in world.openhands.conversations.values()][-1] == ["fix README"]
 
 
-async def test_a_command_in_direct_messages_decides_as_well(world: Story) -> None:
-    """`/openhands again` is no task called "again", and is not promised a card."""
+async def test_a_decision_as_a_command_is_promised_no_card(world: Story) -> None:
+    """`/openhands again` is no task called "again" either: only the person sees which thread to answer in."""
     here = await failed(world)
-    asked = await world.alice.commands("again", in_=here)
+    await world.alice.commands("again", in_=here)
     await world.passes(6)
 
-    assert asked.ack_text == ""
-    assert world.card(here).state == "Working"
+    [told] = world.alice.sees()
+    assert told.startswith("Reply `again` or `leave it` in the thread of the run you mean:\n• ❌ Failed: <")
+    assert world.card(here).state == "Failed"
 
 
 async def test_leave_it_in_direct_messages_is_for_the_message_that_was_asked_about(world: Story) -> None:
@@ -277,7 +278,7 @@ async def test_again_is_not_guessed_at_with_two_failed_runs(world: Story) -> Non
 
 
 async def test_again_in_a_channel_is_for_the_thread_of_a_run(world: Story) -> None:
-    """In company the thread says which run is meant; others' runs are none of the person's."""
+    """In company only the thread says which run is meant; others' runs are none of the person's."""
     await failed(world, "@OpenHands fix README in org/repo", in_="#dev")
     await world.alice.says("@OpenHands again", in_="#dev")
     await world.bob.commands("again", in_="#dev")

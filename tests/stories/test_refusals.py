@@ -204,7 +204,7 @@ async def test_who_cannot_be_known_for_ten_minutes_is_refused(world: Story) -> N
     await world.passes(700)
 
     assert world.alice.sees()[1:] == [
-        "For ten minutes I could not find out from Slack who asked, so nothing was done. Please ask again."
+        "I could not find out from Slack who asked, so nothing was done. Please ask again; if it happens twice, tell whoever runs the bot."
     ]
     assert world.posts("#dev") == []
     assert len(world.openhands.conversations) == 0

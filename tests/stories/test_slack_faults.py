@@ -181,7 +181,7 @@ async def test_after_ten_minutes_without_knowing_who_asked_the_request_is_refuse
 
     assert world.alice.sees() == [
         ON_IT,
-        "For ten minutes I could not find out from Slack who asked, so nothing was done. Please ask again.",
+        "I could not find out from Slack who asked, so nothing was done. Please ask again; if it happens twice, tell whoever runs the bot.",
     ]
     assert world.posts("#dev") == []
     assert world.openhands.conversations == {}
