@@ -19,7 +19,7 @@ from tests.conftest import is_card, read_card
 
 KILLS = int(os.environ.get("CRASH_KILLS", "20"))
 SEED = int(os.environ.get("CRASH_SEED") or random.SystemRandom().randrange(1_000_000))
-REQUESTS = 12
+REQUESTS = 9
 PLACES = 6
 REST_S = 120.0
 """Real seconds until everything must have come to rest after the last kill; Slack takes 50 edits a minute."""

@@ -229,3 +229,14 @@ async def test_a_run_that_ended_is_not_out_of_reach_any_more(world: Story) -> No
     await world.alice.says("and more", thread=card)
     await world.passes(900)
     assert "can't reach" not in world.cards()[0].text
+
+
+async def test_a_post_that_may_still_arrive_is_not_repeated_at_once(world: Story) -> None:
+    """The connection broke and the process was restarted at once: a moment's patience, a look, and then the post."""
+    world.slack.fail("chat.postMessage", drop=True)
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.restarts()
+    assert world.posts("#dev") == []
+    await world.passes(10)
+    assert world.card().state == "Working"
+    assert len(world.posts("#dev")) == 1
