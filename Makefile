@@ -33,7 +33,7 @@ run: $(FOR_RUN) ## run the bot with the settings of the environment and .env
 	@$(BIN)/python -m bot run
 
 test: $(FOR_DEV) ## run the tests; the core modules must be covered to the last branch
-	$(BIN)/python -m pytest --numprocesses=auto --dist=worksteal --cov --cov-report=
+	$(BIN)/python -m pytest --numprocesses=4 --dist=worksteal --cov --cov-report=
 	@$(BIN)/python -m coverage report
 	@echo "Core modules:"
 	@$(BIN)/python -m coverage report --include="$(CORE_FILES)" --fail-under=100

@@ -99,7 +99,7 @@ def test_a_word_alone_is_a_command(text: str, command: Command) -> None:
     [
         "stop the flaky test",
         "help me with CI",
-        "list all TODOs",
+        "list all errors",
         "status page is down",
         "please stop",
         "deploy",

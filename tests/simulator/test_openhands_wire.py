@@ -383,7 +383,11 @@ async def test_an_agent_frozen_with_its_sandbox_is_told_to_go_on() -> None:
 
 async def test_an_agent_that_acts_by_itself_is_cut_off_by_an_interrupt() -> None:
     """Whatever it was at."""
-    async with Rig(agent=lambda _c, _text: asyncio.sleep(60)) as rig:
+
+    async def never_ends(_conversation: Conversation, _text: str) -> None:
+        await asyncio.Event().wait()
+
+    async with Rig(agent=never_ends) as rig:
         c = await rig.start()
         await rig.tell(c, "interrupt")
         assert (c.execution_status, c.runner) == ("paused", None)
