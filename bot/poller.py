@@ -100,8 +100,8 @@ class Poller(Worker):
                 seen = await openhands.read(run, seen)
             except OpenHandsError as err:
                 log.info("events.unreadable", run=run.id, error=type(err).__name__)
-            await self._apply([(run, seen)])
-            self.wake.set()  # its next time may be another now
+            if await self._apply([(run, seen)]):
+                self.wake.set()  # its next time may be another now
         except Exception:  # one run's trouble is its own; it is looked at again at its next time
             log.exception("look.failed", run=run.id)
         finally:
@@ -123,8 +123,11 @@ class Poller(Worker):
         self._progress_at[run.id] = now
         return True
 
-    async def _apply(self, looks: Sequence[tuple[Run, Seen | None]]) -> None:
-        """Take looks in, all in one transaction; None: not seen this time, so only look again later."""
+    async def _apply(self, looks: Sequence[tuple[Run, Seen | None]]) -> bool:
+        """Take looks in, all in one transaction, and tell whether there was news.
+
+        None in place of a look: not seen this time, so only look again later.
+        """
         now = self._clock.now()
         news = False
         async with self._database.transaction() as tx:
@@ -139,6 +142,7 @@ class Poller(Worker):
                     self._progress_at.pop(run.id, None)
         if news:
             self._wake_sender()
+        return news
 
     def _timed(self, run: Run, now: datetime) -> Run:
         """Say when the run is looked at next; an ended one is not."""
