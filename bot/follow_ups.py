@@ -90,13 +90,15 @@ class FollowUps(Handler):
             async with self._database.transaction() as tx:
                 if (await runs.get_follow_up(tx, row.id)).state is FollowUpState.WITHDRAWN:
                     raise Withdrawn
+                if lifecycle.holds(await runs.get(tx, run.id)):  # by now it would count as approval
+                    raise Withdrawn
                 await runs.save_follow_up(tx, follow_up)
                 await outbox.trying(tx, row.seq, went_out)
 
         try:
             await openhands.send(run, follow_up.text, before=going_out)
         except Withdrawn:
-            await self._done(row, "withdrawn")
+            await self._again(row, self._clock.now())  # what it is now decides: closed, or held
             return
         except Unsure:
             raise

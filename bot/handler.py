@@ -32,7 +32,7 @@ class Handler(Worker):
         at = later(self._clock.now(), self._patience.poll_slowest_s)
         async with self._database.transaction() as tx:
             if held(await runs.get(tx, run.id)):
-                await outbox.again(tx, row.seq, at, sent=row.tried_at is not None)
+                await outbox.again(tx, row.seq, at, sent=True)
 
     async def _done(self, row: OutboxRow, result: str = "") -> None:
         async with self._database.transaction() as tx:

@@ -26,8 +26,6 @@ from bot.store.outbox import OutboxRow
 
 STARTS = 2
 """A start that is nowhere to be found a minute later is posted once more, with the same id."""
-
-
 REFUSALS = 6
 """Tries that got a 429 without the limit named: with doubling pauses about a minute, then it counts as the limit."""
 

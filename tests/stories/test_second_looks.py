@@ -240,3 +240,18 @@ async def test_a_post_that_may_still_arrive_is_not_repeated_at_once(world: Story
     await world.passes(10)
     assert world.card().state == "Working"
     assert len(world.posts("#dev")) == 1
+
+
+async def test_a_reply_on_its_way_is_held_when_the_agent_asks_for_approval(world: Story) -> None:
+    """It was let go while the agent worked; a message now would be taken for a yes."""
+    card = await working(world)
+    before = looks(world)
+    world.openhands.break_next("agent_events", hang_s=0.4)  # the look just before the message goes out
+    await world.slack.say(world.bob.id, card.channel, "No, leave it alone", thread_ts=card.ts)
+    await until(lambda: looks(world) == before + 1)
+    world.openhands.want_approval(world.conversation, "rm -rf build", summary="Clean up")
+    world.clock.move(world.clock.now() + timedelta(seconds=3))
+    await world.settles()
+    await world.passes(10)
+    assert (world.card().state, sends(world)) == ("Needs approval", 0)
+    assert world.conversation.messages == ["fix README"]
