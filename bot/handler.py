@@ -7,7 +7,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot import cards, effects, lifecycle, words
 from bot.errors import OpenHandsError, TooFast, Unauthorised
-from bot.lifecycle import Changed
 from bot.means import Worker
 from bot.model import Run
 from bot.pacing import later
@@ -40,9 +39,6 @@ class Handler(Worker):
 
     async def _tell(self, tx: AsyncConnection, run: Run, text: str, now: datetime) -> None:
         await effects.owe_message(tx, run, cards.sentence(f"{words.mention(run.requester)} {text}"), now)
-
-    async def _save(self, tx: AsyncConnection, before: Run, changed: Changed) -> None:
-        await effects.take_over(tx, before, changed, self._site, self._clock.now())
 
     async def _out_of_reach(self, row: OutboxRow, run: Run, err: OpenHandsError) -> None:
         """Nothing was done, or a look failed: try again, slower and slower, and say so on the card after a while.

@@ -4,8 +4,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bot import effects
 from bot.clock import Clock
 from bot.effects import Site
+from bot.lifecycle import Changed
+from bot.model import Run
 from bot.openhands import OpenHands
 from bot.pacing import Patience
 from bot.slack.gateway import Gateway
@@ -40,3 +45,7 @@ class Worker:
         self._patience = means.patience
         self._wake_sender = means.wake_sender.set
         self._wake_poller = means.wake_poller.set
+
+    async def _save(self, tx: AsyncConnection, before: Run, changed: Changed) -> Run | None:
+        """Write a run's change and all it causes; None when somebody else changed it first."""
+        return await effects.take_over(tx, before, changed, self._site, self._clock.now())

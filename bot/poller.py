@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from bot import effects, lifecycle
+from bot import lifecycle
 from bot.errors import OpenHandsError, TooFast, Unauthorised, Unreadable
 from bot.means import Means, Worker
 from bot.model import Phase, Run, RunId, RunState, Seen
@@ -136,7 +136,7 @@ class Poller(Worker):
                 after, effect = (
                     lifecycle.advance(fresh, seen) if seen is not None and fresh.attempt == run.attempt else (fresh, ())
                 )
-                saved = await effects.take_over(tx, fresh, (self._timed(after, now), effect), self._site, now)
+                saved = await self._save(tx, fresh, (self._timed(after, now), effect))
                 news = news or (saved is not None and saved.version > fresh.version)
                 if after.state not in POLLED:
                     self._progress_at.pop(run.id, None)

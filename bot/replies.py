@@ -7,7 +7,6 @@ from dataclasses import replace
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot import commands, effects, lifecycle, words
-from bot.lifecycle import Changed
 from bot.means import Worker
 from bot.model import (
     ConversationId,
@@ -130,9 +129,6 @@ class Replies(Worker):
         if waiting:
             await outbox.release(tx, effects.send_lane(run), now)
             await effects.owe_reply(tx, incoming, words.withdrawn(len(waiting)), now)
-
-    async def _save(self, tx: AsyncConnection, before: Run, changed: Changed) -> None:
-        await effects.take_over(tx, before, changed, self._site, self._clock.now())
 
 
 def new_conversation() -> ConversationId:

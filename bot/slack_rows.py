@@ -246,7 +246,7 @@ class SlackRows(Worker):
 
     async def _nowhere(self, tx: Any, row: OutboxRow, run: Run, err: SlackRefused, now: datetime) -> None:
         """End a run that never had a card: nothing starts where the bot can't post."""
-        await effects.take_over(tx, run, lifecycle.nowhere(run, now), self._site, now)
+        await self._save(tx, run, lifecycle.nowhere(run, now))
         text = words.invite() if err.code in NOT_THERE else words.place_closed()
         if err.code == GIVEN_UP:
             text = words.broken()
