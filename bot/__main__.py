@@ -1,9 +1,11 @@
-"""`python -m bot run` and `python -m bot demo`: the command line and nothing else."""
+"""`python -m bot`: the command line and nothing else."""
 
 import asyncio
 import signal
 import sys
-from typing import NoReturn
+from collections.abc import Coroutine
+from datetime import UTC, datetime
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -12,11 +14,18 @@ from bot import settings as settings_of
 from bot.app import Bot
 from bot.errors import SettingsWrong, StoreInUse, StoreUnavailable
 from bot.settings import Settings
+from bot.store.address import read_address
+from bot.store.database import reason
 
 WRONG = 2
 """Exit code: settings or tokens are wrong, starting again changes nothing."""
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+dead = typer.Typer(invoke_without_command=True)
+cli.add_typer(dead, name="dead")
+
+Ids = Annotated[list[int] | None, typer.Argument(help="As `python -m bot dead` lists them.", show_default=False)]
+All = Annotated[bool, typer.Option("--all", help="All that are listed.")]
 
 
 @cli.callback()
@@ -27,20 +36,16 @@ def main() -> None:
 @cli.command()
 def run() -> None:
     """Run the bot until it is told to stop."""
-    try:
-        settings = settings_of.load()
-    except SettingsWrong as err:
-        wrong(err)
+    settings = loaded()
     logs.configure(settings)
     try:
         asyncio.run(serve(settings))
     except SettingsWrong as err:
         wrong(err)
     except StoreInUse as err:
-        fail(f"Another process works on {err}: one bot per database file. Stop it, or set another DATABASE_URL.", WRONG)
+        fail(f"Another process works on {err}: one bot per database. Stop it, or set another DATABASE_URL.", WRONG)
     except StoreUnavailable as err:
-        said = getattr(err.__cause__, "orig", err.__cause__)  # the driver's own words, without SQL and links
-        fail(f"The database can't be opened: {said}. Check DATABASE_URL, the folder's rights and the disk.", 1)
+        out_of_order(err)
 
 
 @cli.command()
@@ -51,12 +56,84 @@ def demo() -> None:
     raise typer.Exit(play())
 
 
+@cli.command()
+def doctor() -> None:
+    """Look at everything the bot needs, and say how to mend what is wrong."""
+    from bot.doctor import examine  # noqa: PLC0415 - for this command alone
+
+    settings = loaded()
+    logs.configure(settings.model_copy(update={"log_level": "ERROR"}))
+    findings = asyncio.run(examine(settings))
+    typer.echo("\n".join(map(str, findings)))
+    raise typer.Exit(any(finding.ok is False for finding in findings))
+
+
+@dead.callback()
+def list_dead(context: typer.Context) -> None:
+    """List what could never be posted or done."""
+    from bot.dead import listed  # noqa: PLC0415 - for this command alone
+
+    if context.invoked_subcommand is None:
+        beside_the_bot(listed(loaded().database_url))
+
+
+@dead.command("retry")
+def retry_dead(ids: Ids = None, *, every: All = False) -> None:
+    """Post it again, now that the reason is gone."""
+    from bot.dead import retried  # noqa: PLC0415 - for this command alone
+
+    beside_the_bot(retried(loaded().database_url, meant(ids, every=every), datetime.now(UTC)))
+
+
+@dead.command("drop")
+def drop_dead(ids: Ids = None, *, every: All = False) -> None:
+    """Forget it."""
+    from bot.dead import dropped  # noqa: PLC0415 - for this command alone
+
+    beside_the_bot(dropped(loaded().database_url, meant(ids, every=every)))
+
+
+def meant(ids: list[int] | None, *, every: bool) -> list[int] | None:
+    """Give the ids that were named; None for all of them."""
+    if bool(ids) is every:
+        fail("Name the ids that `python -m bot dead` lists, or say --all.", WRONG)
+    return ids or None
+
+
+def beside_the_bot(work: Coroutine[Any, Any, str]) -> None:
+    """Work on the database for a moment, and print what came of it."""
+    from bot.dead import Unknown  # noqa: PLC0415 - for this command alone
+    from bot.store.beside import NoDatabase  # noqa: PLC0415 - as above
+
+    try:
+        typer.echo(asyncio.run(work))
+    except SettingsWrong as err:
+        wrong(err)
+    except Unknown as err:
+        fail(f"Not dead, or dropped already: {err}. Nothing was changed.", WRONG)
+    except NoDatabase as err:
+        fail(f"There is no database at {err}: the bot makes it at its first start. Else correct DATABASE_URL.", WRONG)
+    except StoreUnavailable as err:
+        out_of_order(err)
+
+
+def loaded() -> Settings:
+    try:
+        return settings_of.load()
+    except SettingsWrong as err:
+        wrong(err)
+
+
 async def serve(settings: Settings) -> None:
     bot = Bot(settings)
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, bot.stop)
     await bot.run()
+
+
+def out_of_order(err: StoreUnavailable) -> NoReturn:
+    fail(f"The database can't be opened: {reason(err)}. {read_address(loaded().database_url).advice}", 1)
 
 
 def wrong(err: SettingsWrong) -> NoReturn:

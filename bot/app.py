@@ -3,15 +3,17 @@
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, TypeVar
 
 import aiohttp
 import structlog
 from slack_bolt.app.async_app import AsyncApp
 from slack_bolt.authorization import AuthorizeResult
+from slack_bolt.response import BoltResponse
 
-from bot import intake
+from bot import health, intake
+from bot.catch_up import CatchUp
 from bot.clock import Clock, WallClock
 from bot.dispatcher import Dispatcher
 from bot.effects import Site
@@ -25,10 +27,11 @@ from bot.errors import (
     Unauthorised,
 )
 from bot.means import Means
+from bot.metrics import Metrics
 from bot.model import Incoming
 from bot.openhands import OpenHands
 from bot.openhands.connect import connect
-from bot.openhands.http import Http
+from bot.openhands.http import Called, Http, nobody_counts
 from bot.pacing import Patience
 from bot.poller import Poller
 from bot.sender import Sender
@@ -37,9 +40,11 @@ from bot.slack.gateway import Gateway
 from bot.slack.recognise import Identity, recognise
 from bot.slack.socket import Socket
 from bot.store import inbox
-from bot.store.database import Database, open_database, sqlite_url
+from bot.store.database import Database, open_database
 
 log = structlog.get_logger("app")
+
+Known = TypeVar("Known")
 
 SCOPES = frozenset(
     {
@@ -67,10 +72,14 @@ OAUTH_VARIABLES = ("SLACK_CLIENT_ID", "SLACK_CLIENT_SECRET")
 class LateOpenHands:
     """OpenHands, found out about when it first answers: an outage at start is no reason to stop."""
 
-    def __init__(self, settings: Settings, clock: Clock, patience: Patience) -> None:
+    def __init__(self, settings: Settings, clock: Clock, patience: Patience, *, called: Called = nobody_counts) -> None:
         self._api = settings.openhands_api
         self.http = Http(
-            settings.openhands_base_url, settings.openhands_api_key.get_secret_value(), clock=clock, patience=patience
+            settings.openhands_base_url,
+            settings.openhands_api_key.get_secret_value(),
+            clock=clock,
+            patience=patience,
+            called=called,
         )
         self._found: OpenHands | None = None
         self._lock = asyncio.Lock()
@@ -90,9 +99,11 @@ class Bot:
     def __init__(self, settings: Settings, clock: Clock | None = None, patience: Patience | None = None) -> None:
         self._settings = settings
         self._clock = clock or WallClock()
-        self._patience = patience or Patience(poll_s=settings.poll_interval_s)
+        self._patience = patience or Patience(poll_s=settings.poll_interval_s, stale_s=settings.stale_after_h * 3600)
+        self._metrics = Metrics()
+        self._parts = health.Parts()
         self._stop = asyncio.Event()
-        self._draining = False
+        self._saying: set[asyncio.Task[None]] = set()
         self.dispatcher: Dispatcher | None = None
         self.sender: Sender | None = None
         self.poller: Poller | None = None
@@ -107,15 +118,21 @@ class Bot:
     async def run(self) -> None:
         """Work until `stop`.
 
-        Raises `SettingsWrong` where a token or the key is refused, `StoreInUse`, and `StoreUnavailable` when the
-        database can't be opened. Outages of Slack and OpenHands are waited out.
+        Raises `SettingsWrong` where a token or the key is refused or the port can't be had, `StoreInUse`, and
+        `StoreUnavailable` when the database can't be opened. Outages of Slack and OpenHands are waited out.
         """
         if all(os.environ.get(name) for name in OAUTH_VARIABLES):
             raise SettingsWrong(
                 [f"{' and '.join(OAUTH_VARIABLES)} must not be set: they would replace SLACK_BOT_TOKEN."]
             )
-        database = await open_database(sqlite_url(self._settings.database_url))
-        openhands = LateOpenHands(self._settings, self._clock, self._patience)
+        async with health.answering(self._settings.http_port, self._parts, self._metrics, self._clock):
+            await self._run()
+
+    async def _run(self) -> None:
+        if (database := await self._unless_stopped(open_database(self._settings.database_url))) is None:
+            return
+        openhands = LateOpenHands(self._settings, self._clock, self._patience, called=self._metrics.openhands_called)
+        self._parts.database, self._parts.openhands = database, openhands.http
         timeout = aiohttp.ClientTimeout(total=self._patience.slack_timeout_s)
         try:
             async with aiohttp.ClientSession(timeout=timeout, trust_env=True) as session:
@@ -128,11 +145,17 @@ class Bot:
 
     def _gateway(self, session: aiohttp.ClientSession) -> Gateway:
         settings = self._settings
-        return Gateway(
-            settings.slack_bot_token.get_secret_value(), settings.slack_api_url, session, self._clock, self._patience
+        self._parts.gateway = gateway = Gateway(
+            settings.slack_bot_token.get_secret_value(),
+            settings.slack_api_url,
+            session,
+            self._clock,
+            self._patience,
+            called=self._metrics.slack_called,
         )
+        return gateway
 
-    async def _unless_stopped(self, knowing: Coroutine[Any, Any, Identity]) -> Identity | None:
+    async def _unless_stopped(self, knowing: Coroutine[Any, Any, Known]) -> Known | None:
         """Give what it comes to; None when asked to stop before, however long a call is under way."""
         known, stopping = asyncio.create_task(knowing), asyncio.create_task(self._stop.wait())
         try:
@@ -183,7 +206,13 @@ class Bot:
 
     async def _work(self, database: Database, gateway: Gateway, openhands: LateOpenHands, us: Identity) -> None:
         settings = self._settings
-        site = Site(us, settings.openhands_base_url, notifies=settings.notify_channel is not None)
+        site = Site(
+            us,
+            settings.openhands_base_url,
+            notifies=settings.notify_channel is not None,
+            slots=settings.max_concurrent_runs,
+            full_s=self._patience.full_s,
+        )
         means = Means(
             database=database,
             gateway=gateway,
@@ -193,64 +222,111 @@ class Bot:
             patience=self._patience,
             wake_sender=asyncio.Event(),
             wake_poller=asyncio.Event(),
+            metrics=self._metrics,
         )
         self.poller = poller = Poller(means)
         self.sender = sender = Sender(means, notify_channel=settings.notify_channel)
-        self.dispatcher = dispatcher = Dispatcher(means, default_repository=settings.default_repository)
+        self.dispatcher = dispatcher = Dispatcher(
+            means,
+            default_repository=settings.default_repository,
+            is_ahead=lambda incoming: catch_up.is_ahead(incoming),  # noqa: PLW0108 - made below, the two need each other
+        )
+        catch_up = CatchUp(means, self._remember(database, dispatcher.lanes.wake.set))
         bolt = AsyncApp(authorize=authorize(settings, us), logger=bolt_log())
         bolt.use(
-            intake.middleware(
-                lambda body: recognise(body, us), self._remember(database, dispatcher.lanes.wake.set), us.user
+            self._measured(
+                intake.middleware(
+                    self._recognise(us),
+                    catch_up.hear,
+                    self._answer(gateway),
+                    sender.hear,
+                    us.user,
+                )
             )
         )
-        self.socket = socket = Socket(bolt, settings.slack_app_token.get_secret_value(), gateway, self._patience)
+        self.socket = self._parts.socket = socket = Socket(
+            bolt, settings.slack_app_token.get_secret_value(), gateway, self._clock, self._patience
+        )
         try:
             await self._loops(
-                socket, dispatcher.lanes.run(), sender.lanes.run(), poller.run(), self._team_channel(sender)
+                self._connected(socket, catch_up),
+                catch_up.run(lambda: socket.heard_until),
+                dispatcher.lanes.run(),
+                sender.lanes.run(),
+                poller.run(),
+                self._team_channel(sender),
+                database.kept(),
             )
         finally:
             await socket.close()
+            for saying in self._saying:
+                saying.cancel()
+            await asyncio.gather(*self._saying, return_exceptions=True)
 
     async def _team_channel(self, sender: Sender) -> None:
         """Look the team's channel up beside the loops: nobody waits for it, and it ends as they do."""
         await sender.team_channel_known()
         await self._stop.wait()
 
-    async def _loops(self, socket: Socket, *loops: Any) -> None:
+    async def _loops(self, *loops: Any) -> None:
         """Run until asked to stop or until one of them ends with an error."""
         tasks = [asyncio.ensure_future(loop) for loop in loops]
-        connecting = asyncio.ensure_future(self._connected(socket))
         stopping = asyncio.ensure_future(self._stop.wait())
         try:
-            done, _ = await asyncio.wait([*tasks, connecting, stopping], return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self._draining = True
-            for task in (connecting, stopping, *tasks):
+            self._parts.stopping = True
+            for task in (stopping, *tasks):
                 task.cancel()
-            results = await asyncio.gather(connecting, stopping, *tasks, return_exceptions=True)
+            results = await asyncio.gather(stopping, *tasks, return_exceptions=True)
         for result in results:
             if isinstance(result, Exception):
                 raise result
         log.info("app.stopped", asked=stopping in done)
 
-    async def _connected(self, socket: Socket) -> None:
+    async def _connected(self, socket: Socket, catch_up: CatchUp) -> None:
         try:
-            await socket.keep(self.ready.set)
+            await socket.keep(self.ready.set, catch_up.missed)
         except (SlackLocked, SlackRefused) as err:
             raise SettingsWrong(
                 [f"SLACK_APP_TOKEN is refused by Slack ({err.code}). How to get it: {how_to('slack_app_token')}."]
             ) from None
 
+    def _measured(self, write_down: intake.Middleware) -> intake.Middleware:
+        async def measured(body: dict[str, Any]) -> BoltResponse:
+            with self._metrics.acknowledging():
+                return await write_down(body)
+
+        return measured
+
+    def _recognise(self, us: Identity) -> intake.Recognise:
+        def counted(body: Mapping[str, Any]) -> Incoming | None:
+            incoming = recognise(body, us)
+            if incoming is None:
+                self._metrics.ignored(body)
+            return incoming
+
+        return counted
+
+    def _answer(self, gateway: Gateway) -> intake.Answer:
+        def answer(incoming: Incoming, text: str) -> None:
+            saying = asyncio.create_task(said(gateway, incoming, text))
+            self._saying.add(saying)
+            saying.add_done_callback(self._saying.discard)
+
+        return answer
+
     def _remember(self, database: Database, wake: Callable[[], None]) -> Callable[[Incoming], Awaitable[None]]:
         async def remember(incoming: Incoming) -> None:
             """Commit a request, if it is for us and new."""
-            if self._draining:
+            if self._parts.stopping:
                 raise StoreUnavailable(perhaps_saved=False)
             if inbox.may_be_talk(incoming):
                 async with database.reading() as tx:
                     if not await inbox.is_for_us(tx, incoming):
                         return
             if await inbox.add(database, incoming, self._clock.now()):
+                self._metrics.requested(incoming.kind)
                 wake()
 
         return remember
@@ -261,6 +337,15 @@ def bolt_log() -> logging.Logger:
     logger = logging.getLogger("slack.bolt")
     logger.setLevel(logging.ERROR)
     return logger
+
+
+async def said(gateway: Gateway, incoming: Incoming, text: str) -> None:
+    """Say something to one person, when the database can't keep it; nobody can try that again."""
+    try:
+        if incoming.response_url is not None:
+            await gateway.respond(incoming.response_url, text)
+    except SlackError as err:
+        log.warning("intake.not_answered", code=err.code)
 
 
 def how_to(name: str) -> str:

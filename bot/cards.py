@@ -10,8 +10,8 @@ from datetime import datetime
 from typing import Any
 
 from bot import markdown, words
-from bot.lifecycle import ENDED
-from bot.model import Run, RunState
+from bot.lifecycle import ENDED, offers
+from bot.model import Action, Run, RunId, RunState, Waiting
 from bot.mrkdwn import escape, link, outside, shorten
 
 Block = dict[str, Any]
@@ -23,6 +23,7 @@ ANSWER_ON_CARD = 600
 ANSWER_IN_TEXT = 3000
 LINKS_SHOWN = 10
 LONG_WORD = 500  # characters; most of one link's address
+STYLES = {Action.APPROVE: "primary", Action.REJECT: "danger", Action.GO: "primary"}
 HALF = re.compile(r"(?:<[^<>]*|&\w{0,3})\Z")  # the beginning of a link or an escape, at the end of a cut
 
 
@@ -44,13 +45,53 @@ def context(text: str) -> Block:
 
 def open_button(address: str) -> Block:
     """Make a button that is a link; it sends a click too, which is acknowledged and nothing else."""
-    button = {
+    return {
         "type": "button",
         "action_id": "open",
         "text": {"type": "plain_text", "text": "Open in OpenHands"},
         "url": address,
     }
-    return {"type": "actions", "elements": [button]}
+
+
+def button(run: Run, action: Action) -> Block:
+    """Make a button that does something to the run, as long as it is what it was when drawn."""
+    thing = {
+        Action.APPROVE: run.action,
+        Action.REJECT: run.action,
+        Action.AGAIN: run.undecided,
+        Action.LEAVE: run.undecided,
+    }.get(action)
+    made = {
+        "type": "button",
+        "action_id": action.value,
+        "text": {"type": "plain_text", "text": words.button(action)},
+        "value": f"{run.id}:{run.turn}:{thing or ''}",
+    }
+    return made | ({"style": STYLES[action]} if action in STYLES else {})
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """How a run was when a button was drawn."""
+
+    run: RunId
+    turn: int
+    thing: str
+    """The action or the message the button is about."""
+
+
+def drawn(value: str) -> Drawn | None:
+    """Read what a button carries; None for anything else."""
+    run, _, rest = value.partition(":")
+    turn, found, thing = rest.partition(":")
+    return Drawn(RunId(run), int(turn), thing) if found and turn.isdecimal() else None
+
+
+def buttons(run: Run, address: str | None) -> list[Block]:
+    """Make the row of buttons that fit the state; none, where nothing can be done."""
+    row = [open_button(address)] if address else []
+    row += [button(run, action) for action in offers(run)]
+    return [{"type": "actions", "elements": row}] if row else []
 
 
 def cut(text: str, limit: int) -> str:
@@ -69,12 +110,16 @@ def card(run: Run, address: str | None) -> Message:
     lines = [f"*{words.state(run)}*\n{task}"]
     if explanation := words.explanation(run):
         lines.append(explanation)
+    if run.detail and run.waiting is Waiting.APPROVAL:
+        lines.append(words.wish(run.detail))
     if run.detail and run.state is RunState.FAILED:
         lines.append(f"> {escape(shorten(words.one_line(run.detail), words.DETAIL_SHOWN))}")
     if run.answer and run.state in (RunState.DONE, RunState.WAITING):
         lines.append(escape(markdown.plain(run.answer, limit=ANSWER_ON_CARD)))
     if run.progress:
         lines.append(f"_{escape(run.progress).replace('_', ' ')}_")
+    if run.stale_at:
+        lines.append(words.quiet_since(run.heard_at or run.news_at))
     if run.unreachable_since:
         lines.append(words.unreachable(run.unreachable_since, key_refused=run.key_refused))
     blocks = [section(lines[0]), *(section(line) for line in lines[1:])]
@@ -82,8 +127,7 @@ def card(run: Run, address: str | None) -> Message:
         blocks.append(section(pull_requests(run)))
     facts = " · ".join(describe(run))
     blocks.append(context(facts))
-    if address:
-        blocks.append(open_button(address))
+    blocks.extend(buttons(run, address))
     text = "\n".join([*lines, *([pull_requests(run)] if run.pull_requests else []), facts])
     return Message(cut(text, TEXT_MAX), blocks)
 
@@ -128,6 +172,8 @@ def name_of(url: str) -> str:
 def news(run: Run, address: str | None) -> Message:
     """Tell the thread, mentioning the requester, what became of the run, in the agent's own words where it has some."""
     head = [words.news(run)]
+    if run.detail and run.waiting is Waiting.APPROVAL:
+        head.append(words.wish(run.detail))
     if run.detail and run.state is RunState.FAILED:
         head.append(f"> {escape(shorten(words.one_line(run.detail), words.DETAIL_SHOWN))}")
     blocks = [section("\n".join(head))]
@@ -145,6 +191,12 @@ def news(run: Run, address: str | None) -> Message:
         blocks.append(context(" · ".join(tail)))
     said = [escape(markdown.plain(run.answer, limit=ANSWER_IN_TEXT))] if spoke else []
     return Message(cut("\n".join([*head, *said, *tail[: 1 if run.pull_requests else 0]]), TEXT_MAX), blocks)
+
+
+def stale(run: Run, address: str | None) -> Message:
+    """Tell that nothing has been heard of a run for long, with a button to stop it."""
+    text = words.stale(run)
+    return Message(cut(text, TEXT_MAX), [section(text), *buttons(run, address)])
 
 
 def sentence(text: str) -> Message:

@@ -30,4 +30,5 @@ class WallClock:
     async def wait(self, event: asyncio.Event | None, until: datetime | None) -> None:
         seconds = None if until is None else max(0.0, (until - self.now()).total_seconds())
         with suppress(TimeoutError):
-            await asyncio.wait_for((event or asyncio.Event()).wait(), seconds)
+            async with asyncio.timeout(seconds):  # Python 3.11's wait_for loses a cancellation that meets the event
+                await (event or asyncio.Event()).wait()

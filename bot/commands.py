@@ -18,22 +18,28 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from urllib.parse import unquote
 
-from bot.model import Command, Decision, Help, ListRuns, Start, Status, Stop, Unclear, UnclearReason
+from bot.model import Action, Command, Do, Help, ListRuns, Start, Status, Unclear, UnclearReason
 
 _WORDS: dict[str, Command] = {
-    "stop": Stop(),
-    "cancel": Stop(),
+    "stop": Do(Action.STOP),
+    "cancel": Do(Action.CANCEL),
+    "resume": Do(Action.RESUME),
+    "retry": Do(Action.RETRY),
     "status": Status(),
     "list": ListRuns(),
     "help": Help(),
 }
-_DECISIONS = {
-    "again": Decision.AGAIN,
-    "try again": Decision.AGAIN,
-    "retry": Decision.AGAIN,
-    "leave it": Decision.LEAVE,
-    "leave": Decision.LEAVE,
+_ANSWERS: dict[str, Command] = {
+    "again": Do(Action.AGAIN),
+    "try again": Do(Action.AGAIN),
+    "leave it": Do(Action.LEAVE),
+    "leave": Do(Action.LEAVE),
+    "start": Do(Action.GO),
+    "approve": Do(Action.APPROVE),
+    "reject": Do(Action.REJECT),
 }
+"""Answers to the bot where it asks, to the agent elsewhere: so nothing is taken for a slip of the fingers."""
+_NEW = re.compile(r"\s*new\b[\s:,]+(?=\S)", re.IGNORECASE)
 _NO_REPOSITORY = frozenset({"none", "no repository", "no repo"})
 
 _AROUND_WORDS = " \t\n.,;:!?…'\"`*_~-–—/"
@@ -52,7 +58,7 @@ def parse(text: str) -> Command:
     """Read one request: plain text, our own mention and Slack's escaping already removed.
 
     Any string gives a command, `Unclear` included; nothing is raised. A word such as "stop" is a command only
-    when it stands alone: "stop the flaky test in org/repo" is a task for the agent. What `decision` reads is no task.
+    when it stands alone: "stop the flaky test in org/repo" is a task for the agent.
 
     >>> parse("fix README in org/repo@dev")
     Start(task='fix README', repository='org/repo', branch='dev', model=None, candidates=(), linked=False)
@@ -75,9 +81,10 @@ def repository_answer(text: str) -> Answer | None:
     return Answer(named.repository, branch)
 
 
-def decision(text: str) -> Decision | None:
-    """Read a reply to "try again or leave it?"; None where it is no answer to that."""
-    return _DECISIONS.get(_bare(text))
+def anew(text: str) -> str | None:
+    """Read `new …`: what to do in another run; None where the text does not begin so."""
+    found = _NEW.match(text)
+    return text[found.end() :] if found else None
 
 
 def is_aside(text: str) -> bool:
@@ -121,10 +128,8 @@ def _lone_word(text: str) -> Command | None:
     word = _bare(text)
     if text == "?":
         return Help()
-    if command := _WORDS.get(word):
+    if command := _WORDS.get(word) or _ANSWERS.get(word):
         return command
-    if word in _DECISIONS:
-        return Unclear(UnclearReason.EMPTY, word)
     for meant in _WORDS:
         if _is_slip(word, meant):
             return Unclear(UnclearReason.MISSPELT, word, meant)

@@ -1,21 +1,21 @@
 """Inbox row → parse → facts → policy → one transaction: the run, what it owes, and the row done."""
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bot import commands, effects, policy, words
+from bot import cards, commands, effects, lifecycle, policy, queue, words
 from bot.errors import OpenHandsError, SlackBusy, SlackError, SlackRefused
 from bot.lanes import Lanes
-from bot.lifecycle import restartable
 from bot.means import Means, Worker
 from bot.model import (
+    Action,
     Command,
-    Decision,
+    Do,
     Help,
     Incoming,
     IncomingKind,
@@ -28,12 +28,11 @@ from bot.model import (
     RunState,
     Start,
     Status,
-    Stop,
     Unclear,
 )
 from bot.mrkdwn import shorten, unescape_request
 from bot.pacing import later, retry_at
-from bot.replies import LISTED, Replies, new_conversation
+from bot.replies import LISTED, Replies
 from bot.slack.gateway import Spoken
 from bot.store import inbox, runs
 from bot.store.inbox import InboxRow
@@ -41,15 +40,18 @@ from bot.store.inbox import InboxRow
 log = structlog.get_logger("dispatcher")
 
 WIDTH = 16
+MOVABLE = timedelta(days=1)
+"""What ended longer ago is not what `retry` or `resume` mean outside of its thread."""
 CONTEXT_MAX = 8_000  # characters of a thread that go along with a task
 
 
 class Dispatcher(Worker):
     """Turns requests into runs, follow-ups, commands and answers."""
 
-    def __init__(self, means: Means, *, default_repository: str | None) -> None:
-        """default_repository: for requests that name none."""
+    def __init__(self, means: Means, *, default_repository: str | None, is_ahead: Callable[[Incoming], bool]) -> None:
+        """default_repository: for requests that name none. is_ahead: tells that older replies may still be unread."""
         super().__init__(means)
+        self._is_ahead = is_ahead
         self._default_repository = default_repository
         self._replies = Replies(means)
         self.lanes = Lanes[InboxRow](
@@ -83,6 +85,8 @@ class Dispatcher(Worker):
 
     async def _work(self, row: InboxRow) -> datetime | None:
         incoming = row.incoming
+        if self._is_ahead(incoming):
+            return later(self._clock.now(), self._patience.retry_first_s)
         text = unescape_request(incoming.text, self._site.us.user)
         if await self._is_talk(incoming, text):
             await self._finish(row)
@@ -97,13 +101,16 @@ class Dispatcher(Worker):
             log.info("request.refused", verdict=verdict, user=incoming.user, channel=incoming.channel)
             await self._finish(row, words.refused(verdict))
             return None
+        if incoming.action is not None:
+            await self._click(row, incoming.action)
+            return None
         if incoming.kind is IncomingKind.COMMAND:
             return await self._command(row, text, person, place)
         return await self._message(row, text, person, place)
 
     async def _is_talk(self, incoming: Incoming, text: str) -> bool:
         """Tell whether people talk in a thread: by their own word, or as it turned out not to be ours."""
-        if incoming.thread_ts is None:
+        if incoming.thread_ts is None or incoming.kind is not IncomingKind.MESSAGE:
             return False
         if commands.is_aside(text):
             return True
@@ -141,9 +148,6 @@ class Dispatcher(Worker):
     # --- what was asked -----------------------------------------------------------------------------------------
 
     async def _command(self, row: InboxRow, text: str, person: Person, place: Place) -> datetime | None:
-        if decision := commands.decision(text):
-            await self._decide(row, decision, text)
-            return None
         command = await self._certain(commands.parse(text), row.incoming)
         if isinstance(command, Start):
             await self._start(row, command, person, place, context=[])
@@ -152,21 +156,20 @@ class Dispatcher(Worker):
         return None
 
     async def _message(self, row: InboxRow, text: str, person: Person, place: Place) -> datetime | None:
-        incoming, decision = row.incoming, commands.decision(text)
+        incoming = row.incoming
         async with self._database.reading() as tx:
             found = incoming.thread and await runs.of_thread(tx, incoming.team, incoming.channel, incoming.thread)
             mine = await runs.live_of(tx, incoming.channel, incoming.user) if incoming.direct else ()
-            undecided = await self._undecided(tx, incoming) if decision else []
         if found:
             return await self._reply(row, found[0], text, person, place)
         if incoming.thread_ts is not None and not incoming.mentions_us and not incoming.direct:
             return later(self._clock.now(), self._patience.retry_first_s)  # a card on its way may be this thread's root
         only = mine[0] if len(mine) == 1 and incoming.thread_ts is None else None
-        if decision and (undecided or only is None):
-            await self._decide(row, decision, text)
-            return None
+        anew = commands.anew(text)
+        if anew is not None and (mine or incoming.thread_ts is not None):
+            only, text = None, anew
         command = await self._certain(commands.parse(text), incoming)
-        if only is not None and is_meant_for(only, command, text):
+        if only is not None and is_meant_for(only, command, text) and not await self._movable(incoming, command):
             return await self._reply(row, only, text, person, place)
         if not isinstance(command, Start):
             await self._here(row, command)
@@ -187,13 +190,15 @@ class Dispatcher(Worker):
         await self._start(row, command, person, place, context=context)
         return None
 
-    async def _here(self, row: InboxRow, command: Stop | Status | ListRuns | Help | Unclear) -> None:
+    async def _here(self, row: InboxRow, command: Do | Status | ListRuns | Help | Unclear) -> None:
         """Answer a command that was given outside of a run's thread, only to the person."""
         incoming, now = row.incoming, self._clock.now()
         async with self._database.transaction() as tx:
             match command:
-                case Stop():
+                case Do(Action.STOP | Action.CANCEL):
                     answer = await self._stop_only(tx, incoming)
+                case Do(action):
+                    answer = await self._move_only(tx, incoming, action)
                 case Status():
                     mine = await runs.live_of(tx, incoming.channel, incoming.user)
                     answer = "\n".join(map(words.status, mine)) if mine else words.no_run_of_yours()
@@ -203,7 +208,8 @@ class Dispatcher(Worker):
                     answer = words.help_text()
                 case Unclear():
                     answer = words.unclear(command)
-            await effects.owe_answer(tx, incoming, answer, now)
+            if answer:
+                await effects.owe_answer(tx, incoming, answer, now)
             await inbox.done(tx, row.seq, now)
         self._wake_sender()
 
@@ -214,36 +220,53 @@ class Dispatcher(Worker):
             case []:
                 return words.no_run_of_yours()
             case [run]:
-                await self._replies.stop(tx, run, incoming)
+                await self._replies.moves.take(tx, run, Action.STOP, incoming)
                 return words.stopping()
             case several:
                 return f"{words.which_run()}\n{self._replies.listed(several)}"
 
-    async def _decide(self, row: InboxRow, decision: Decision, text: str) -> None:
-        """Apply `again` or `leave it` outside of a run's thread, which is no task for an agent.
+    async def _move_only(self, tx: AsyncConnection, incoming: Incoming, action: Action) -> str:
+        """Do to the person's only run here that can take it what a word says, or ask which.
 
-        As a direct message it is for the person's only run there that has something to decide. Elsewhere the thread says
-        which run is meant, so the answer links it.
+        Some words mean different things to different runs; then the thread must say which one is meant.
         """
+        match await self._moves(tx, incoming, action):
+            case []:
+                return words.none_to(action)
+            case [(run, Action.APPROVE | Action.REJECT)]:
+                return f"{words.use_the_buttons()}\n{self._replies.listed([run])}"
+            case [(run, move)]:
+                await self._replies.moves.take(tx, run, move, incoming)
+                return "" if move is Action.LEAVE else words.taken()
+            case several:
+                return f"{words.which_to(action)}\n{self._replies.listed([run for run, _ in several][:LISTED])}"
+
+    async def _moves(self, tx: AsyncConnection, incoming: Incoming, action: Action) -> list[tuple[Run, Action]]:
+        """Give the person's runs here that can take what a word says, each with what that is, newest first."""
+        recent = await runs.recent_of(tx, incoming.channel, incoming.user, self._clock.now() - MOVABLE)
+        return [(run, move) for run in recent if (move := lifecycle.meant(run, action)) is not None]
+
+    async def _movable(self, incoming: Incoming, command: Command) -> bool:
+        """Tell whether a lone word is for the bot."""
+        if not isinstance(command, Do):
+            return False
+        async with self._database.reading() as tx:
+            return bool(await self._moves(tx, incoming, command.action))
+
+    async def _click(self, row: InboxRow, action: Action) -> None:
+        """Do what a button stands for, if it still stands for that: the run may have moved on since it was drawn."""
         incoming, now = row.incoming, self._clock.now()
         async with self._database.transaction() as tx:
-            match await self._undecided(tx, incoming):
-                case []:
-                    answer = words.nothing_to_decide()
-                case [run] if incoming.direct:
-                    await self._replies.take(tx, run, incoming, text)  # which has its own words for `leave it`
-                    answer = words.again() if decision is Decision.AGAIN else ""
-                case several:
-                    answer = f"{words.which_to_decide()}\n{self._replies.listed(several[:LISTED])}"
-            if answer:
-                await effects.owe_answer(tx, incoming, answer, now)
+            drawn = cards.drawn(incoming.value)
+            run = None if drawn is None else await runs.find(tx, drawn.run)
+            if run is None or drawn is None or run.channel != incoming.channel:
+                await effects.owe_answer(tx, incoming, words.unknown_button(), now)
+            elif (move := lifecycle.fits(run, action, drawn.turn, drawn.thing)) is None:
+                await effects.owe_answer(tx, incoming, words.not_now(run, action, incoming.user), now)
+            else:
+                await self._replies.moves.take(tx, run, move, incoming)
             await inbox.done(tx, row.seq, now)
         self._wake_sender()
-
-    async def _undecided(self, tx: AsyncConnection, incoming: Incoming) -> list[Run]:
-        """Give the person's runs in this place that wait for `again` or `leave it`, newest first."""
-        found = await runs.perhaps_undecided(tx, incoming.channel, incoming.user)
-        return [run for run, asked in found if asked or restartable(run)]
 
     # --- new runs -----------------------------------------------------------------------------------------------
 
@@ -266,19 +289,24 @@ class Dispatcher(Worker):
                 context=transcript(context, said),
                 branch=command.branch,
                 model=command.model,
-                state=RunState.STARTING,
-                conversation_id=new_conversation(),
+                state=RunState.QUEUED,
+                conversation_id=effects.new_conversation(),
+                queued_at=now,
                 seen_at=now,
                 turn_at=now,
                 created_at=now,
                 news_at=now,
             )
             run = self._placed(run, command, before[0].repository if before else None, said)
+            if run.state is RunState.QUEUED and incoming.age_s(now) >= self._patience.stale_request_s:
+                run = replace(run, state=RunState.NEEDS_GO, asked_at=written_at(incoming, now))
             await runs.add(tx, run)
             if incoming.thread is not None:
                 every_reply = incoming.thread_ts is None or incoming.direct or bool(before and before[1])
                 await runs.own_thread(tx, run, incoming.thread, every_reply=every_reply)
             await effects.owe_card(tx, run, incoming, now)
+            await queue.let_in(tx, self._site, now)
+            run = await runs.get(tx, run.id)
             if incoming.ts is not None:
                 await effects.owe_reaction(tx, run, incoming.ts, effects.RECEIVED, now)
             await inbox.done(tx, row.seq, now)
@@ -321,8 +349,9 @@ class Dispatcher(Worker):
 
     async def _reply(self, row: InboxRow, run: Run, text: str, person: Person, place: Place) -> datetime | None:
         incoming, now = row.incoming, self._clock.now()
-        if run.state is RunState.CANCELLED and incoming.mentions_us:
-            command = await self._certain(commands.parse(text), incoming)
+        anew = commands.anew(text)
+        if anew is not None or (run.state is RunState.CANCELLED and incoming.mentions_us):
+            command = await self._certain(commands.parse(text if anew is None else anew), incoming)
             if isinstance(command, Start):
                 return await self._begin(row, command, person, place)
         async with self._database.transaction() as tx:
@@ -336,12 +365,12 @@ class Dispatcher(Worker):
 def is_meant_for(run: Run, command: Command, text: str) -> bool:
     """Tell whether a direct message outside of any thread is for the person's only live run there.
 
-    It is if it names no repository, or nothing else when the run asks for one. `again` and `leave it`, where nothing
-    waits for them, are words for the agent like any other.
+    It is if it names no repository, or nothing else when the run asks for one. Words such as `again` are for it too:
+    where it can't take them, they are words for the agent like any other.
     """
     if run.state is RunState.NEEDS_REPOSITORY and commands.repository_answer(text) is not None:
         return True
-    if commands.decision(text) is not None:
+    if isinstance(command, Do) and command.action not in (Action.STOP, Action.CANCEL):
         return True
     return isinstance(command, Start) and command.repository is None and not command.candidates
 
@@ -357,3 +386,8 @@ def transcript(spoken: Sequence[Spoken], said: Sequence[str]) -> str:
         lines.append(line)
         room -= len(line) + 1
     return "\n".join(reversed(lines))
+
+
+def written_at(incoming: Incoming, now: datetime) -> datetime:
+    """Tell when a person wrote a request, by Slack's clock."""
+    return now - timedelta(seconds=incoming.age_s(now))

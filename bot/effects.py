@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot import cards
 from bot.lifecycle import Changed, restartable
-from bot.model import Effect, FollowUp, Incoming, MessageTs, RowId, Run, RunState
+from bot.model import ConversationId, Effect, FollowUp, Incoming, MessageTs, RowId, Run, RunState, UserId
 from bot.slack.recognise import Identity
 from bot.store import outbox, runs
 from bot.store.outbox import Owed
@@ -24,11 +24,15 @@ RECEIVED, DELIVERED, FAILED = "eyes", "white_check_mark", "x"
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where things are: our workspace, OpenHands' pages, and whether the team has a channel for news."""
+    """Where things are: our workspace, OpenHands' pages and slots, and whether the team has a channel for news."""
 
     us: Identity
     base_url: str
     notifies: bool
+    slots: int
+    """How many runs may be starting or working at once."""
+    full_s: float
+    """Seconds until OpenHands is asked again after it said that it is full."""
 
     def page(self, run: Run) -> str | None:
         """Address a run's conversation for people; None before there is one."""
@@ -44,6 +48,10 @@ class Site:
 
 def new_id() -> RowId:
     return RowId(str(uuid.uuid4()))
+
+
+def new_conversation() -> ConversationId:
+    return ConversationId(str(uuid.uuid4()))
 
 
 def start_lane(run: Run) -> str:
@@ -114,10 +122,23 @@ async def owe_card(tx: AsyncConnection, run: Run, asked: Incoming | None, now: d
     await outbox.add(tx, Owed.CARD, id=new_id(), lane=card_lane(run), now=now, run=run.id, payload=about)
 
 
-async def owe_message(tx: AsyncConnection, run: Run, message: cards.Message, now: datetime) -> None:
-    """Owe a new message in the run's thread, after its card."""
-    about = {"channel": run.channel, **payload(message)}
-    await outbox.add(tx, Owed.MESSAGE, id=new_id(), lane=card_lane(run), now=now, run=run.id, payload=about)
+async def owe_message(
+    tx: AsyncConnection,
+    run: Run,
+    message: cards.Message,
+    now: datetime,
+    *,
+    to: UserId | None = None,
+    once: str | None = None,
+) -> None:
+    """Owe a new message in the run's thread, after its card.
+
+    to: who gets it directly where that thread is lost; the requester if nobody is named. once: names what is said no
+    second time.
+    """
+    about = {"channel": run.channel, "user": to or run.requester, **payload(message)}
+    row = new_id() if once is None else RowId(str(uuid.uuid5(uuid.UUID(run.id), once)))
+    await outbox.add(tx, Owed.MESSAGE, id=row, lane=card_lane(run), now=now, run=run.id, payload=about)
 
 
 async def owe_reply(tx: AsyncConnection, incoming: Incoming, text: str, now: datetime) -> None:
@@ -133,7 +154,7 @@ async def owe_reply(tx: AsyncConnection, incoming: Incoming, text: str, now: dat
 
 async def owe_answer(tx: AsyncConnection, incoming: Incoming, text: str, now: datetime) -> None:
     """Owe an answer for the person alone; in direct messages an ordinary one, which stays."""
-    if incoming.direct:
+    if incoming.direct and incoming.action is None:  # a click is answered where only its maker sees it, there too
         await owe_reply(tx, incoming, text, now)
         return
     about = {
@@ -146,16 +167,25 @@ async def owe_answer(tx: AsyncConnection, incoming: Incoming, text: str, now: da
     await outbox.add(tx, Owed.ANSWER, id=new_id(), lane=f"answer:{incoming.key}"[:96], now=now, payload=about)
 
 
-async def owe_direct(tx: AsyncConnection, run: Run | None, user: str, message: cards.Message, now: datetime) -> None:
-    """Owe a direct message."""
-    row = new_id()
+async def owe_direct(
+    tx: AsyncConnection,
+    run: Run | None,
+    user: str,
+    message: cards.Message,
+    now: datetime,
+    *,
+    instead_of: RowId | None = None,
+) -> None:
+    """Owe a direct message. instead_of: a row that failed; however often it fails, the person is told once."""
+    row = new_id() if instead_of is None else RowId(str(uuid.uuid5(uuid.UUID(instead_of), "direct")))
     about = {"user": user, **payload(message)}
     await outbox.add(tx, Owed.DIRECT, id=row, lane=f"direct:{row}", now=now, run=run.id if run else None, payload=about)
 
 
 async def owe_reaction(tx: AsyncConnection, run: Run, ts: MessageTs, name: str, now: datetime) -> None:
     about = {"channel": run.channel, "ts": ts, "name": name}
-    await outbox.add(tx, Owed.REACT, id=new_id(), lane=f"reaction:{run.channel}:{ts}", now=now, payload=about)
+    lane = f"reaction:{run.channel}:{ts}"
+    await outbox.add(tx, Owed.REACT, id=new_id(), lane=lane, now=now, run=run.id, payload=about)
 
 
 async def owe_start(tx: AsyncConnection, run: Run, now: datetime) -> None:
@@ -169,6 +199,17 @@ async def owe_start(tx: AsyncConnection, run: Run, now: datetime) -> None:
 async def owe_send(tx: AsyncConnection, run: Run, follow_up: FollowUp, now: datetime) -> None:
     """Owe a follow-up to the agent; the row has the follow-up's own id."""
     await outbox.add(tx, Owed.SEND, id=RowId(follow_up.id), lane=send_lane(run), now=now, run=run.id)
+
+
+async def owe_resume(tx: AsyncConnection, run: Run, now: datetime) -> None:
+    """Owe the agent that it goes on, after the messages that were written before."""
+    await outbox.add(tx, Owed.RESUME, id=new_id(), lane=send_lane(run), now=now, run=run.id)
+
+
+async def owe_decision(tx: AsyncConnection, run: Run, now: datetime) -> None:
+    """Owe the agent what was decided on the action it waits with."""
+    about = {"action": run.action, "accept": run.approved, "by": run.decided_by}
+    await outbox.add(tx, Owed.DECIDE, id=new_id(), lane=f"decide:{run.id}", now=now, run=run.id, payload=about)
 
 
 async def owe_stop(tx: AsyncConnection, run: Run, now: datetime) -> None:

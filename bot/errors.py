@@ -4,7 +4,7 @@ BotError
 ├── SettingsWrong            name every problem, exit with code 2
 ├── StoreError
 │   ├── StoreUnavailable     not saved, or not known to be: no ack, or a sentence to the person
-│   └── StoreInUse           another process has the file: exit with code 2
+│   └── StoreInUse           another process has the database: exit with code 2
 ├── SlackError               what a Web API call came to
 │   ├── SlackRefused         never succeeds for this place or message: close the row, tell a person
 │   ├── SlackLocked          the token or a scope is refused: nothing works until an operator acts
@@ -56,7 +56,7 @@ class StoreUnavailable(StoreError):
 
 
 class StoreInUse(StoreError):
-    """Another process works on the same SQLite file."""
+    """Another process works on the same database; the message names it."""
 
 
 class SlackError(BotError):

@@ -40,6 +40,9 @@ class FollowUps(Handler):
         if follow_up.state in (FollowUpState.WITHDRAWN, FollowUpState.DELIVERED, FollowUpState.FAILED):
             await self._done(row, follow_up.state)
             return
+        if follow_up.state is FollowUpState.HELD:
+            await self._ask_whether(row, run, follow_up)
+            return
         if run.state is RunState.CANCELLED:
             await self._undeliverable(row, run, follow_up, words.follow_up_cancelled())
             return
@@ -81,7 +84,14 @@ class FollowUps(Handler):
         if run.reason is Reason.ASLEEP:
             raise Asleep
         anchor = await openhands.last_event(run)
-        follow_up = replace(follow_up, state=FollowUpState.SENDING, last_event=anchor, quiet_since=None, asked_at=None)
+        follow_up = replace(
+            follow_up,
+            state=FollowUpState.SENDING,
+            last_event=anchor,
+            quiet_since=None,
+            asked_at=None,
+            sends=follow_up.sends + 1,
+        )
         went_out = self._clock.now()
 
         async def going_out() -> None:
@@ -113,7 +123,7 @@ class FollowUps(Handler):
             fresh = await runs.get(tx, run.id)
             overtaken = fresh.stop_at is not None and fresh.stop_at >= went_out
             state = FollowUpState.WITHDRAWN if overtaken else FollowUpState.WAITING
-            await runs.save_follow_up(tx, replace(follow_up, state=state))
+            await runs.save_follow_up(tx, replace(follow_up, state=state, sends=follow_up.sends - 1))
             await outbox.not_sent(tx, row.seq, row.attempts)
             if overtaken:
                 await self._tell(tx, run, words.withdrawn(1), self._clock.now())
@@ -122,7 +132,9 @@ class FollowUps(Handler):
         now = self._clock.now()
         async with self._database.transaction() as tx:
             fresh = await runs.get(tx, run.id)
-            after, effect = lifecycle.sent(fresh, follow_up.last_event, went_out, now)
+            after, effect = lifecycle.sent(
+                lifecycle.asks_no_more(fresh, follow_up.id), follow_up.last_event, went_out, now
+            )
             await self._save(tx, fresh, (after, effect))
             await runs.save_follow_up(tx, replace(follow_up, state=FollowUpState.DELIVERED))
             await effects.owe_reaction(tx, run, follow_up.source_ts, effects.DELIVERED, now)
@@ -145,9 +157,11 @@ class FollowUps(Handler):
         now = self._clock.now()
         try:
             heard = await openhands.heard(run, follow_up.text, follow_up.last_event)
-        except CannotTell:
-            await self._ask(row, run, follow_up, now)
-            return
+        except OpenHandsError as err:
+            if isinstance(err, CannotTell) or (now - tried_at).total_seconds() >= self._patience.unsure_person_s:
+                await self._ask(row, run, follow_up, now)
+                return
+            raise
         if heard:
             await self._delivered(row, run, follow_up, tried_at)
             return
@@ -157,7 +171,7 @@ class FollowUps(Handler):
             if run.stop_at is not None and run.stop_at >= tried_at:
                 await self._withdraw(row, run, follow_up)
                 return
-            if row.attempts >= SENDS:
+            if follow_up.sends >= SENDS:
                 await self._ask(row, run, follow_up, now)
                 return
             after = replace(after, state=FollowUpState.WAITING)  # it surely did not arrive: send it again
@@ -183,6 +197,8 @@ class FollowUps(Handler):
         now = self._clock.now()
         async with self._database.transaction() as tx:
             await runs.save_follow_up(tx, replace(follow_up, state=FollowUpState.WITHDRAWN))
+            fresh = await runs.get(tx, run.id)
+            await runs.save(tx, fresh, lifecycle.asks_no_more(fresh, follow_up.id))
             await self._tell(tx, run, words.withdrawn(1), now)
             await outbox.done(tx, row.seq, now, "withdrawn")
 
@@ -196,7 +212,19 @@ class FollowUps(Handler):
                 await self._tell(tx, run, words.follow_up_unsure(follow_up.text), now)
             asked = replace(follow_up, state=FollowUpState.UNSURE, asked_at=follow_up.asked_at or now)
             await runs.save_follow_up(tx, asked)
+            asking = await runs.get(tx, run.id)
+            await self._save(tx, asking, (lifecycle.not_resumed(lifecycle.asks(asking, follow_up.id)), ()))
             await outbox.again(tx, row.seq, later(now, self._patience.retry_slowest_s), sent=True)
+
+    async def _ask_whether(self, row: OutboxRow, run: Run, follow_up: FollowUp) -> None:
+        """Ask about an old message whose turn has come, unless the card does already."""
+        now = self._clock.now()
+        async with self._database.transaction() as tx:
+            asking = await runs.get(tx, run.id)
+            if asking.undecided is None and (await runs.get_follow_up(tx, row.id)).state is FollowUpState.HELD:
+                await self._tell(tx, run, words.follow_up_old(follow_up.text), now)
+                await self._save(tx, asking, (lifecycle.asks(asking, follow_up.id), ()))
+            await outbox.again(tx, row.seq, later(now, self._patience.poll_person_s), sent=True)
 
     async def _wake_up(self, row: OutboxRow, run: Run) -> None:
         """Wake a sleeping conversation, then try again."""
@@ -209,7 +237,7 @@ class FollowUps(Handler):
             await self._gone(row, run, follow_up)
             return
         except AtCapacity:
-            await self._undeliverable(row, run, follow_up, words.no_room_to_wake())
+            await self._no_room(row, run, follow_up)
             return
         except OpenHandsError as err:
             await self._out_of_reach(row, run, err)
@@ -220,6 +248,14 @@ class FollowUps(Handler):
             await outbox.trying(tx, row.seq, now)  # only what OpenHands took counts: an outage is waited out
             await outbox.again(tx, row.seq, retry_at(row.attempts + 1, now, self._patience), sent=False)
         self._wake_poller()
+
+    async def _no_room(self, row: OutboxRow, run: Run, follow_up: FollowUp) -> None:
+        """Keep a message until the account has room to wake its conversation, and say so once."""
+        now = self._clock.now()
+        async with self._database.transaction() as tx:
+            message = cards.sentence(f"{words.mention(follow_up.author)} {words.no_room_to_wake()}")
+            await effects.owe_message(tx, run, message, now, to=follow_up.author, once=f"no room {follow_up.id}")
+            await outbox.again(tx, row.seq, later(now, self._patience.full_s), sent=False)
 
     async def _gone(self, row: OutboxRow, run: Run, follow_up: FollowUp) -> None:
         """Give a follow-up back whose conversation is there no more; the run is lost with it."""
@@ -234,9 +270,10 @@ class FollowUps(Handler):
         now = self._clock.now()
         async with self._database.transaction() as tx:
             fresh = await runs.get(tx, run.id)
-            await runs.save(tx, fresh, lifecycle.within_reach(fresh))
+            await runs.save(tx, fresh, lifecycle.asks_no_more(lifecycle.within_reach(fresh), follow_up.id))
             await runs.save_follow_up(tx, replace(follow_up, state=FollowUpState.FAILED))
-            await effects.owe_message(tx, run, cards.sentence(f"{words.mention(follow_up.author)} {text}"), now)
+            message = cards.sentence(f"{words.mention(follow_up.author)} {text}")
+            await effects.owe_message(tx, run, message, now, to=follow_up.author)
             await effects.owe_reaction(tx, run, follow_up.source_ts, effects.FAILED, now)
             await outbox.failed(tx, row.seq, now, "undeliverable")
 

@@ -15,19 +15,24 @@ log = structlog.get_logger("intake")
 
 Recognise = Callable[[Mapping[str, Any]], Incoming | None]
 Remember = Callable[[Incoming], Awaitable[None]]
+Hear = Callable[[Mapping[str, Any]], Awaitable[None]]
+Answer = Callable[[Incoming, str], None]
 Middleware = Callable[..., Awaitable[BoltResponse]]
 
 
-def middleware(recognise: Recognise, remember: Remember, us: UserId) -> Middleware:
+def middleware(recognise: Recognise, remember: Remember, answer: Answer, hear: Hear, us: UserId) -> Middleware:
     """Build Bolt's global middleware. It never calls `next`: no listener answers, the inbox does.
 
-    remember: commits the request if it is for us; raises `StoreUnavailable`. us: our own user.
+    remember: commits the request if it is for us; raises `StoreUnavailable`. answer: says something to one person, in a
+    while, since what acknowledges a click is shown to nobody. hear: takes in what is no request, and commits what comes
+    of it; raises `StoreUnavailable`, so that Slack sends it again. us: our own user.
     """
 
     async def write_down(body: dict[str, Any]) -> BoltResponse:
         """Once Slack has its ack it never sends this again, so the row comes first."""
         incoming = recognise(body)
         if incoming is None:
+            await hear(body)
             return BoltResponse(status=200, body="")
         try:
             await remember(incoming)
@@ -35,7 +40,11 @@ def middleware(recognise: Recognise, remember: Remember, us: UserId) -> Middlewa
             log.exception("intake.not_saved", kind=incoming.kind)
             if incoming.redelivered_by_slack:
                 raise  # no ack: Slack sends it again
-            return BoltResponse(status=200, body=words.not_saved(perhaps=down.perhaps_saved))
+            said = words.not_saved(perhaps=down.perhaps_saved)
+            if incoming.kind is IncomingKind.CLICK:
+                answer(incoming, words.click_not_saved())
+                said = ""
+            return BoltResponse(status=200, body=said)
         return BoltResponse(status=200, body=receipt(incoming, us))
 
     return write_down
@@ -43,6 +52,6 @@ def middleware(recognise: Recognise, remember: Remember, us: UserId) -> Middlewa
 
 def receipt(incoming: Incoming, us: UserId) -> str:
     """Give what only the person sees at once: a command is answered in words, an event with nothing."""
-    if incoming.kind is IncomingKind.MESSAGE:
+    if incoming.kind is not IncomingKind.COMMAND:
         return ""
     return words.receipt(commands.parse(unescape_request(incoming.text, us)))

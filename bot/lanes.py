@@ -67,6 +67,8 @@ class Lanes(Generic[AJob]):
         self._admit = admit
         self._width = width
         self._later: dict[str, datetime] = {}
+        self.unfunded: dict[str, datetime] = {}
+        """Lanes whose job had no budget when it was looked at last, and when there may be some."""
         self._failures: dict[str, tuple[object, int]] = {}
         self._unsaved_lanes: set[str] = set()
         self._store_down = False
@@ -86,9 +88,10 @@ class Lanes(Generic[AJob]):
         """Start what can start; give the time of the next look."""
         now = self._clock.now()
         self._later = {lane: at for lane, at in self._later.items() if at > now}
+        self.unfunded = {lane: at for lane, at in self.unfunded.items() if at > now}
         look_at = later(now, self._patience.look_around_s)
         try:
-            jobs, next_at = await self._due(now, [*self.under_way, *self._later])
+            jobs, next_at = await self._due(now, [*self.under_way, *self._later, *self.unfunded])
         except StoreUnavailable:
             if not self._store_down:
                 log.exception("store.unavailable", loop=self._name)
@@ -101,10 +104,11 @@ class Lanes(Generic[AJob]):
             if len(self.under_way) >= self._width:
                 break  # the end of one wakes the loop
             if not_before := self._admit(job, now):
-                self._later[job.lane] = not_before
+                self.unfunded[job.lane] = not_before
                 continue
+            self.unfunded.pop(job.lane, None)
             self.under_way[job.lane] = asyncio.create_task(self._do(job))
-        return min([look_at, *self._later.values(), *([next_at] if next_at else [])])
+        return min([look_at, *self._later.values(), *self.unfunded.values(), *([next_at] if next_at else [])])
 
     async def _do(self, job: AJob) -> None:
         try:

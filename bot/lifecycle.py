@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 from typing import assert_never
 
 from bot.model import (
+    LIVE,
+    Action,
     Api,
     ConversationId,
     Effect,
@@ -45,6 +47,11 @@ NOTIFIED = frozenset({RunState.WAITING, RunState.DONE, RunState.FAILED, RunState
 """States the team hears of."""
 SETTLED = frozenset({RunState.DONE, RunState.FAILED, RunState.LOST})
 """Ends that are shown on the request itself."""
+OCCUPIES = frozenset({RunState.STARTING, RunState.WORKING})
+"""States that take a slot of the account."""
+RESUMABLE = frozenset({RunState.PAUSED, RunState.FAILED, RunState.STOPPED})
+NOT_BEGUN = frozenset({RunState.NEEDS_REPOSITORY, RunState.NEEDS_GO, RunState.QUEUED})
+"""States in which nothing has gone out for this attempt: a stop cancels it at once."""
 
 EXISTS = frozenset(Phase) - {Phase.STARTING, Phase.START_FAILED, Phase.GONE, Phase.MISSING, Phase.UNKNOWN}
 """Phases of a conversation that people can open."""
@@ -73,12 +80,22 @@ def advance(run: Run, seen: Seen) -> Changed:
         key_refused=False,
         unsettled_since=(run.unsettled_since or seen.asked_at) if unsettled(seen) else None,
     )
+    if figures(looked) != figures(run):
+        looked = replace(looked, heard_at=seen.asked_at, stale_at=None)
     if run.state in ENDED and seen.phase is not Phase.WORKING:
         return looked, ()
+    told_before = seen.ending is not None and seen.ending == run.ending
+    if told_before and seen.asked_at - run.turn_at < FRESH:  # the status of before it was told to go on
+        return looked, ()
     after, effects = changed(run, judge(looked, seen), seen.asked_at)
-    if seen.ending is not None and seen.ending == run.ending:
-        return after, tuple(effect for effect in effects if effect is Effect.RELEASE)  # this end was told before
+    if told_before:
+        return after, tuple(effect for effect in effects if effect is Effect.RELEASE)
     return replace(after, ending=seen.ending or run.ending), effects
+
+
+def figures(run: Run) -> tuple[object, ...]:
+    """Give what changes while an agent works, beside the state: it was heard of."""
+    return run.phase, run.cost, run.pull_requests, run.progress
 
 
 def unsettled(seen: Seen) -> bool:
@@ -98,7 +115,7 @@ def judge(run: Run, seen: Seen) -> Run:
     unsettled_for = seen.asked_at - (run.unsettled_since or seen.asked_at)
     match seen.phase, seen.last:
         case Phase.WORKING, _:
-            return at(run, RunState.WORKING, answer=run.answer if run.state is RunState.WORKING else "")
+            return at(awake(run), RunState.WORKING, answer=run.answer if run.state is RunState.WORKING else "")
         case ((Phase.ENDED | Phase.WANTS_APPROVAL | Phase.ERROR), Finish() | Said() | Wants() | Failed() as last):
             return spoken(run, last)
         case (Phase.ASLEEP, Finish() | Said() | Failed() as last) | (Phase.GONE | Phase.MISSING, Finish() as last):
@@ -130,6 +147,14 @@ def judge(run: Run, seen: Seen) -> Run:
             return run
 
 
+def awake(run: Run) -> Run:
+    """Take in that an agent works: a stop is over by which its run had ended, or after which it was resumed."""
+    if run.resume_by is not None:
+        return replace(run, turn=run.turn + 1, stop_by=None, stop_at=None)
+    ended_by_it = run.stop_at is not None and run.ended_at is not None and run.stop_at <= run.ended_at
+    return replace(run, stop_by=None, stop_at=None) if ended_by_it else run
+
+
 def spoken(run: Run, last: Last) -> Run:
     """Read the agent's last words of this turn."""
     match last:
@@ -138,9 +163,10 @@ def spoken(run: Run, last: Last) -> Run:
         case Said(words):
             kind = Waiting.QUESTION if words.rstrip(" *_\n)").endswith("?") else Waiting.ANSWER
             return at(run, RunState.WAITING, waiting=kind, answer=words)
-        case Wants(tool=tool, command=command, risk=risk):
-            wish = " · ".join(part for part in (tool, command, f"risk {risk.lower()}" if risk else "") if part)
-            return at(run, RunState.WAITING, waiting=Waiting.APPROVAL, detail=wish)
+        case Wants(action_id=action_id, tool=tool, command=command, risk=risk):
+            head = " · ".join(part for part in (tool, f"risk {risk.lower()}" if risk else "") if part)
+            wish = "\n".join(part for part in (head, command) if part)
+            return at(run, RunState.WAITING, waiting=Waiting.APPROVAL, detail=wish, action=action_id)
         case Failed():
             return failed(run, last)
         case _:
@@ -152,9 +178,11 @@ def failed(run: Run, why: Failed) -> Run:
 
 
 def halted(run: Run, reason: Reason | None) -> Run:
-    """Nobody works: as asked, or somebody else's doing."""
+    """Nobody works: as asked, since what the agent wanted was rejected, or it is somebody else's doing."""
     if run.stop_by is not None:
         return at(run, RunState.STOPPED)
+    if run.phase is Phase.IDLE and (run.approved is False or run.reason is Reason.REJECTED):
+        return at(run, RunState.PAUSED, reason=Reason.REJECTED)
     return at(run, RunState.PAUSED, reason=reason)
 
 
@@ -165,13 +193,20 @@ def at(
     waiting: Waiting | None = None,
     reason: Reason | None = None,
     detail: str = "",
+    action: str | None = None,
     answer: str | None = None,
 ) -> Run:
+    """Put a run in a state. What was decided holds only for the very action it was decided on, and so on."""
+    same_action = action is not None and action == run.action
     return replace(
         run,
         state=state,
         waiting=waiting,
         reason=reason,
+        action=action,
+        resume_by=run.resume_by if state in RESUMABLE else None,
+        approved=run.approved if same_action else None,
+        decided_by=run.decided_by if same_action else None,
         detail=detail,
         answer=run.answer if answer is None else answer,
     )
@@ -185,7 +220,7 @@ def changed(before: Run, after: Run, now: datetime) -> Changed:
     """Add what a change of state brings: times, and who is told."""
     if before.turn == after.turn and shown(before) == shown(after):
         return after, ()
-    after = replace(after, news_at=now, ended_at=now if after.state in ENDED else None)
+    after = replace(after, news_at=now, heard_at=now, stale_at=None, ended_at=now if after.state in ENDED else None)
     if after.state is not RunState.WORKING:
         after = replace(after, progress="")
     effects: list[Effect] = []
@@ -202,13 +237,83 @@ def changed(before: Run, after: Run, now: datetime) -> Changed:
 
 def shown(run: Run) -> tuple[object, ...]:
     """Give what must differ for a look to be news: where a run waits, also what it said or wants."""
-    said = (run.answer, run.detail) if run.state is RunState.WAITING else ()
+    said = (run.answer, run.detail, run.action) if run.state is RunState.WAITING else ()
     return (run.state, run.waiting, run.reason, *said)
 
 
 def holds(run: Run) -> bool:
     """Tell whether follow-ups wait: before the conversation is ready, or when a message would count as approval."""
-    return run.state in (RunState.NEEDS_REPOSITORY, RunState.STARTING) or run.waiting is Waiting.APPROVAL
+    return run.state in NOT_BEGUN or run.state is RunState.STARTING or run.waiting is Waiting.APPROVAL
+
+
+def offers(run: Run) -> tuple[Action, ...]:
+    """Name what a person can do now, in the order the buttons stand."""
+    match run.state:
+        case RunState.NEEDS_GO:
+            fit: tuple[Action, ...] = (Action.GO, Action.CANCEL)
+        case RunState.NEEDS_REPOSITORY | RunState.QUEUED:
+            fit = (Action.CANCEL,)
+        case RunState.STARTING | RunState.WORKING:
+            fit = ()
+        case RunState.WAITING if run.waiting is Waiting.APPROVAL:
+            undecided = run.action is not None and run.approved is None and run.stop_by is None
+            fit = (Action.APPROVE, Action.REJECT) if undecided else ()
+        case RunState.WAITING | RunState.DONE | RunState.CANCELLED:
+            fit = ()
+        case RunState.PAUSED:
+            fit = (Action.RESUME,)
+        case RunState.FAILED:
+            fit = (Action.RETRY,) if restartable(run) or run.reason is Reason.STUCK else (Action.RESUME, Action.RETRY)
+        case RunState.STOPPED:
+            fit = (Action.RESUME, Action.RETRY)
+        case RunState.LOST:
+            fit = (Action.RETRY,)
+        case _:
+            assert_never(run.state)
+    if run.resume_by is not None:
+        fit = tuple(action for action in fit if action not in (Action.RESUME, Action.RETRY))
+    if run.undecided is not None:  # that message is to go out before, if at all
+        fit = tuple(action for action in fit if action is not Action.RESUME)
+    if run.state in LIVE - NOT_BEGUN and run.stop_by is None:
+        fit = (*fit, Action.STOP)
+    return (*fit, Action.AGAIN, Action.LEAVE) if run.undecided is not None else fit
+
+
+def meant(run: Run, action: Action) -> Action | None:
+    """Read a word for a run: what it does there; None where it does nothing, and is a word like any other.
+
+    `again` begins anew where nothing waits to be sent again, `retry` sends again where nothing can be begun anew.
+    """
+    if action in (Action.STOP, Action.CANCEL):
+        return Action.STOP
+    others = {Action.AGAIN: Action.RETRY, Action.RETRY: Action.AGAIN}
+    return next((one for one in (action, others.get(action)) if one is not None and one in offers(run)), None)
+
+
+def fits(run: Run, action: Action, turn: int, thing: str) -> Action | None:
+    """Read a click for a run: what it does now; None where the button no longer stands for what it did when drawn.
+
+    turn: the run's when the button was drawn. thing: the action or the message the button was about. Who wants a run
+    stopped wants it stopped in each of its turns.
+    """
+    offered = offers(run)
+    if action in (Action.STOP, Action.CANCEL):
+        return Action.STOP if {Action.STOP, Action.CANCEL} & {*offered} else None
+    if action not in offered:
+        return None
+    match action:
+        case Action.APPROVE | Action.REJECT:
+            same = thing == run.action
+        case Action.AGAIN | Action.LEAVE:
+            same = thing == run.undecided
+        case _:
+            same = turn == run.turn
+    return action if same else None
+
+
+def moved(run: Run, action: Action, by: UserId) -> Run:
+    """Remember who did something, for the one who comes second."""
+    return replace(run, moved=action, moved_by=by)
 
 
 # --- what people do, and what becomes of our own calls -----------------------------------------------------------
@@ -217,7 +322,7 @@ def holds(run: Run) -> bool:
 def choose(
     run: Run, repository: str | None, branch: str | None, conversation: ConversationId, now: datetime
 ) -> Changed:
-    """Answer the run's question for a repository; None: it needs none."""
+    """Answer the run's question for a repository; None: it needs none. It waits for its turn then."""
     after = replace(
         run,
         repository=repository,
@@ -226,24 +331,55 @@ def choose(
         candidates=(),
         conversation_id=conversation,
         turn_at=now,
+        queued_at=now,
     )
-    return changed(run, at(after, RunState.STARTING), now)
+    return changed(run, at(after, RunState.QUEUED), now)
+
+
+def go(run: Run, by: UserId, now: datetime) -> Changed:
+    """Start what a person still wants, when its turn comes."""
+    return changed(run, at(replace(moved(run, Action.GO, by), queued_at=now), RunState.QUEUED), now)
+
+
+def let_in(run: Run, now: datetime) -> Changed:
+    """Give a queued run a slot."""
+    return changed(run, at(replace(run, queue_place=None, turn_at=now), RunState.STARTING), now)
+
+
+def placed(run: Run, place: int) -> Run:
+    """Show the run's place in the queue."""
+    return replace(run, queue_place=place)
+
+
+def full(run: Run, conversation: ConversationId, now: datetime) -> Changed:
+    """Take in that the account has no free slot: the run waits, and is then asked for under a new conversation's id.
+
+    Its place is that of its first request, before all that asked later.
+    """
+    after = replace(
+        within_reach(run),
+        attempt=run.attempt + 1,
+        conversation_id=conversation,
+        start_task_id=None,
+        queued_at=run.queued_at or run.created_at,
+    )
+    return changed(run, at(after, RunState.QUEUED), now)
 
 
 def stop(run: Run, by: UserId, now: datetime) -> Changed:
     """Stop as a person asked: at once where nothing runs, else as soon as OpenHands shows it. The first to ask is named."""
-    asked = replace(run, stop_by=run.stop_by or by, stop_at=now)
+    asked = moved(replace(run, stop_by=run.stop_by or by, stop_at=now, resume_by=None), Action.STOP, run.stop_by or by)
     match run.state:
-        case RunState.NEEDS_REPOSITORY:
+        case RunState.NEEDS_REPOSITORY | RunState.NEEDS_GO | RunState.QUEUED:
             return changed(run, at(asked, RunState.CANCELLED), now)
         case RunState.PAUSED:
             return changed(run, at(asked, RunState.STOPPED), now)
         case RunState.WAITING if run.waiting is not Waiting.APPROVAL:
             return changed(run, at(asked, RunState.STOPPED), now)
         case RunState.STARTING | RunState.WORKING | RunState.WAITING:
-            return asked, ()
+            return replace(asked, approved=None, decided_by=None), ()  # to stop is to reject what waits
         case RunState.DONE | RunState.FAILED | RunState.STOPPED | RunState.LOST | RunState.CANCELLED:
-            return run, ()
+            return (asked if run.resume_by else run), ()
         case _:
             assert_never(run.state)
 
@@ -255,13 +391,14 @@ def stop_later(run: Run, by: UserId, now: datetime) -> Run:
 
 def cancel(run: Run, by: UserId, now: datetime) -> Changed:
     """End a run whose start has not gone out."""
-    return changed(run, at(replace(run, stop_by=by, stop_at=now), RunState.CANCELLED), now)
+    asked = moved(replace(run, stop_by=by, stop_at=now), Action.CANCEL, by)
+    return changed(run, at(asked, RunState.CANCELLED), now)
 
 
-def again(run: Run, conversation: ConversationId, now: datetime) -> Changed:
-    """Try the start once more, in a new conversation."""
+def again(run: Run, by: UserId, conversation: ConversationId, now: datetime) -> Changed:
+    """Begin anew, in a new conversation, when a slot is free."""
     after = replace(
-        run,
+        moved(run, Action.RETRY, by),
         attempt=run.attempt + 1,
         turn=run.turn + 1,
         turn_at=now,
@@ -272,10 +409,47 @@ def again(run: Run, conversation: ConversationId, now: datetime) -> Changed:
         phase=None,
         stop_by=None,
         stop_at=None,
+        resume_by=None,
         unsettled_since=None,
         seen_at=now,
+        queued_at=now,
     )
-    return changed(run, at(after, RunState.STARTING, answer=""), now)
+    return changed(run, at(after, RunState.QUEUED, answer=""), now)
+
+
+def resume(run: Run, by: UserId) -> Run:
+    """Take in that a person wants the run to go on; it does once OpenHands was told."""
+    return moved(replace(run, resume_by=by), Action.RESUME, by)
+
+
+def not_resumed(run: Run) -> Run:
+    """Take in that it can't be resumed."""
+    return replace(run, resume_by=None)
+
+
+def decide(run: Run, by: UserId, *, approve: bool) -> Run:
+    """Take in what a person decided on the action that waits; it holds once OpenHands was told."""
+    return moved(replace(run, approved=approve, decided_by=by), Action.APPROVE if approve else Action.REJECT, by)
+
+
+def undecide(run: Run) -> Run:
+    """Take in that a decision does not count. What waits is read anew: it may be something else by now."""
+    return replace(run, approved=None, decided_by=None, phase=None)
+
+
+def asks(run: Run, follow_up: str) -> Run:
+    """Show that a person must say what becomes of a message; the first one, where there are several."""
+    return replace(run, undecided=run.undecided or follow_up)
+
+
+def asks_no_more(run: Run, follow_up: str | None = None) -> Run:
+    """Show that nothing is to be decided; follow_up: about this message, another one stays as it is."""
+    return replace(run, undecided=None) if follow_up in (None, run.undecided) else run
+
+
+def stale(run: Run, now: datetime) -> Run:
+    """Show that nothing has been heard of the run for long."""
+    return replace(run, stale_at=now)
 
 
 def nowhere(run: Run, now: datetime) -> Changed:
@@ -311,6 +485,7 @@ def started(run: Run, api: Api, it: Started, now: datetime) -> Changed:
         api=api,
         conversation_id=it.conversation_id,
         start_task_id=it.start_task_id,
+        queued_at=None,
         unreachable_since=None,
         key_refused=False,
         next_poll_at=now,
@@ -329,20 +504,26 @@ def within_reach(run: Run) -> Run:
 
 
 def sent(run: Run, anchor: str | None, went_out: datetime, now: datetime) -> Changed:
-    """Take in that a follow-up reached the agent: a new turn, of which everything so far is old news.
+    """Take in that the agent got a message: a new turn, of which everything so far is old news."""
+    return goes_on(replace(run, turn_after=anchor), went_out, now)
 
-    A stop asked for while the message was on its way still holds; an older one is over.
+
+def goes_on(run: Run, went_out: datetime, now: datetime) -> Changed:
+    """Take in that the agent goes on, or did before it was told to, and perhaps has ended again: the next look tells.
+
+    Everything since the last message is still to be told, unless it was. A stop asked for while the call was on its way
+    still holds; an older one is over.
     """
     overtaken = run.stop_at is not None and run.stop_at >= went_out
     after = replace(
         run,
         turn=run.turn + 1,
         turn_at=now,
-        turn_after=anchor,
         seen_at=now,
         phase=None,
         stop_by=run.stop_by if overtaken else None,
         stop_at=run.stop_at if overtaken else None,
+        resume_by=None,
         unsettled_since=None,
         unreachable_since=None,
         key_refused=False,

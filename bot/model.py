@@ -24,6 +24,25 @@ ConversationId = NewType("ConversationId", str)
 class IncomingKind(StrEnum):
     COMMAND = "command"
     MESSAGE = "message"
+    CLICK = "click"
+
+
+class Action(StrEnum):
+    """What a person can do to a run: the buttons of a card, and the same as words."""
+
+    STOP = "stop"
+    CANCEL = "cancel"
+    RESUME = "resume"
+    RETRY = "retry"
+    """A new conversation for the same run."""
+    APPROVE = "approve"
+    REJECT = "reject"
+    AGAIN = "again"
+    """Send a message once more that the agent perhaps never got."""
+    LEAVE = "leave"
+    """Let that message be."""
+    GO = "go"
+    """Start what was asked for long ago, or before the bot could read it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,12 +58,18 @@ class Incoming:
     text: str
     """As Slack sends it: mentions as ids, `&`, `<`, `>` escaped."""
     ts: MessageTs | None = None
-    """The message itself; None for a command, which is no message."""
+    """The message itself, or the one whose button was clicked; None for a command, which is no message."""
     thread_ts: MessageTs | None = None
     """The root of the thread it was written in; None at the top level."""
     mentions_us: bool = False
     direct: bool = False
     """Written in the one-to-one conversation with the bot."""
+    action: Action | None = None
+    """The button that was clicked; `ts` is the message it is on."""
+    value: str = ""
+    """What that button carries: which run it was drawn for, and how the run was then."""
+    clicked_at: MessageTs | None = None
+    """Slack's time of the click."""
     actor_team: TeamId | None = None
     """The person's own team where the event names another than ours."""
     external: bool = False
@@ -56,6 +81,11 @@ class Incoming:
     def redelivered_by_slack(self) -> bool:
         """Slack sends events again that were not acknowledged; commands it does not."""
         return self.kind is IncomingKind.MESSAGE
+
+    def age_s(self, now: datetime) -> float:
+        """Seconds since a person wrote it, by Slack's clock; 0 for what Slack never delivers late."""
+        late = self.kind is IncomingKind.MESSAGE and self.ts is not None
+        return max(0.0, now.timestamp() - float(self.ts or 0)) if late else 0.0
 
     @property
     def thread(self) -> MessageTs | None:
@@ -87,6 +117,13 @@ class Place:
     external: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class PlaceGone:
+    """Slack tells that a conversation was archived, or the bot removed from it: nothing can be written there."""
+
+    channel: ChannelId
+
+
 class UnclearReason(StrEnum):
     EMPTY = "empty"
     MISSPELT = "misspelt"
@@ -109,8 +146,10 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
-class Stop:
-    """Stop the run."""
+class Do:
+    """Do to the run what a button does."""
+
+    action: Action
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,14 +176,7 @@ class Unclear:
     suggestion: str | None = None
 
 
-Command = Start | Stop | Status | ListRuns | Help | Unclear
-
-
-class Decision(StrEnum):
-    """A reply that answers the bot, not the agent."""
-
-    AGAIN = "again"
-    LEAVE = "leave it"
+Command = Start | Do | Status | ListRuns | Help | Unclear
 
 
 # --- runs -------------------------------------------------------------------------------------------------------
@@ -157,6 +189,10 @@ class Api(StrEnum):
 
 class RunState(StrEnum):
     NEEDS_REPOSITORY = "needs_repository"
+    NEEDS_GO = "needs_go"
+    """Asked for so long ago that a person must say whether it is still wanted."""
+    QUEUED = "queued"
+    """Waits for a free slot of the account."""
     STARTING = "starting"
     WORKING = "working"
     WAITING = "waiting"
@@ -168,7 +204,17 @@ class RunState(StrEnum):
     CANCELLED = "cancelled"
 
 
-LIVE = frozenset({RunState.NEEDS_REPOSITORY, RunState.STARTING, RunState.WORKING, RunState.WAITING, RunState.PAUSED})
+LIVE = frozenset(
+    {
+        RunState.NEEDS_REPOSITORY,
+        RunState.NEEDS_GO,
+        RunState.QUEUED,
+        RunState.STARTING,
+        RunState.WORKING,
+        RunState.WAITING,
+        RunState.PAUSED,
+    }
+)
 """Not ended: listed as live, and what `stop` and `status` can mean."""
 
 
@@ -224,6 +270,10 @@ class Reason(StrEnum):
     """The conversation was deleted or belongs to another key."""
     SILENT = "silent"
     """The sandbox runs, the agent in it does not answer."""
+    REJECTED = "rejected"
+    """A person rejected what the agent wanted to do, and it waits for other words."""
+    OUT_OF_BUDGET = "out_of_budget"
+    """The language model's budget is used up."""
     NO_WORDS = "no_words"
     """It ended, and what the agent said could not be read."""
 
@@ -256,6 +306,8 @@ class Run:
     model: str | None = None
     state: RunState
     waiting: Waiting | None = None
+    action: str | None = None
+    """Names what waits for approval, so that nobody approves anything but what was shown."""
     reason: Reason | None = None
     detail: str = ""
     """Words of OpenHands that explain the reason or the approval it wants; redacted."""
@@ -287,6 +339,20 @@ class Run:
     stop_by: UserId | None = None
     """Who asked to stop this turn."""
     stop_at: datetime | None = None
+    resume_by: UserId | None = None
+    """Who asked to resume it; None once that took effect."""
+    approved: bool | None = None
+    """What was decided on `action`; None: nothing yet."""
+    decided_by: UserId | None = None
+    moved: Action | None = None
+    """What a person did last, so that who comes second can be told who was first."""
+    moved_by: UserId | None = None
+    undecided: str | None = None
+    """The follow-up a person is asked about."""
+    queued_at: datetime | None = None
+    """Since when it waits for a slot; the oldest goes first."""
+    queue_place: int | None = None
+    """Its place in the queue as the card shows it; 1 is next."""
     unreachable_since: datetime | None = None
     """OpenHands could not be asked about this run since then; None while it answers."""
     key_refused: bool = False
@@ -303,8 +369,14 @@ class Run:
     created_at: datetime
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    asked_at: datetime | None = None
+    """When a person asked for it, where that was long before the bot could read it."""
     news_at: datetime
     """When its state last changed, for the pace of polling."""
+    heard_at: datetime | None = None
+    """When OpenHands last showed anything new of it."""
+    stale_at: datetime | None = None
+    """When people were told that nothing had been heard of it for long; None: they were not."""
     next_poll_at: datetime | None = None
 
 
@@ -315,6 +387,8 @@ class FollowUpState(StrEnum):
     DELIVERED = "delivered"
     WITHDRAWN = "withdrawn"
     FAILED = "failed"
+    HELD = "held"
+    """Written so long ago that a person is asked before it is sent at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -333,6 +407,8 @@ class FollowUp:
     """Unsure, and the run has not been running since then."""
     asked_at: datetime | None = None
     """When a person was asked what to do with it."""
+    sends: int = 0
+    """How often it went out."""
 
 
 # --- what OpenHands shows ---------------------------------------------------------------------------------------
@@ -380,9 +456,10 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Wants:
-    """An action that waits for approval."""
+    """An action that waits for approval, or several that would all be approved together."""
 
     action_id: str
+    """Another one where anything else waits."""
     tool: str
     command: str
     risk: str
@@ -415,6 +492,25 @@ class Started:
 
     conversation_id: ConversationId
     start_task_id: str | None = None
+
+
+class Deciding(StrEnum):
+    """What became of a person's decision on an action."""
+
+    POSTED = "posted"
+    """The server took it; whether it took effect shows at the next look."""
+    OVER = "over"
+    """Nothing waits for approval any more."""
+    OTHER = "other"
+    """Something else waits than what the person was shown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slots:
+    """How full the account is."""
+
+    running: int
+    """Sandboxes that run now, other people's too."""
 
 
 class Effect(StrEnum):

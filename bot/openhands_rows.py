@@ -1,10 +1,11 @@
-"""What is owed to OpenHands, done: starts, follow-ups and stops."""
+"""What is owed to OpenHands, done: starts, follow-ups, stops, and what people decide by a button."""
 
 from dataclasses import replace
 
 from bot import cards, effects, lifecycle, words
 from bot.errors import Archived, NotFound, OpenHandsError, Rejected, Unsupported, Unsure
 from bot.follow_ups import FollowUps
+from bot.going_on import Decisions, Resumes
 from bot.handler import Handler
 from bot.means import Means
 from bot.model import Run, RunId, RunState
@@ -13,15 +14,20 @@ from bot.starts import Starts
 from bot.store import outbox, runs
 from bot.store.outbox import OutboxRow, Owed
 
+KINDS = frozenset({Owed.START, Owed.SEND, Owed.RESUME, Owed.DECIDE, Owed.STOP})
+"""What is owed to OpenHands; all else is owed to Slack."""
+
 
 class OpenHandsRows:
     """Finds the one that does a row."""
 
     def __init__(self, means: Means) -> None:
         self._database = means.database
-        self._kinds: dict[Owed, Starts | FollowUps | Stops] = {
+        self._kinds: dict[Owed, Starts | FollowUps | Resumes | Decisions | Stops] = {
             Owed.START: Starts(means),
             Owed.SEND: FollowUps(means),
+            Owed.RESUME: Resumes(means),
+            Owed.DECIDE: Decisions(means),
             Owed.STOP: Stops(means),
         }
 

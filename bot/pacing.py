@@ -35,6 +35,14 @@ class Patience:
     """A start task without news for so long has failed: a restarted server leaves it as it was."""
     heard_settled_s: float = 35.0
     """A message not among the events while the run has not been running for so long did not arrive."""
+    full_s: float = 30.0
+    """Between two tries to start while the account has no free slot."""
+    stale_request_s: float = 3600.0
+    """What was written longer ago is asked about, not done."""
+    decision_settled_s: float = 3.0
+    """A decision on an action shows by then; what still waits never got it."""
+    stale_s: float = 12 * 3600.0
+    """A run at work that shows nothing new for so long is told about once."""
     unsure_person_s: float = 600.0
     """After so long without knowing, a person is asked."""
     unreachable_shown_s: float = 60.0
@@ -43,6 +51,8 @@ class Patience:
     """A message whose answer was lost is searched for again after this, before it is posted again."""
     card_gap_s: float = 3.0
     """Between two edits of one card."""
+    final_gap_s: float = 1.0
+    """The same before an edit that shows a final state, or one in which a person must look."""
     facts_person_s: float = 600.0
     """How long a request waits to find out who made it."""
     facts_cache_s: float = 300.0
@@ -52,11 +62,27 @@ class Patience:
     """An answer only one person sees; Slack takes it for 30 minutes."""
     drain_s: float = 10.0
     ping_s: float = 10.0
-    """Between two pings of the socket; four of them without an answer, and it is given up."""
-    socket_down_s: float = 60.0
-    """A socket that has been down for so long gets a new address."""
+    """A socket that was silent for so long is pinged, and given up after half of that again."""
     keep_keys_s: float = 7 * 86400.0
     """How long the key of a finished request is kept against late repeats."""
+    socket_again_s: float = 1.0
+    """First pause before a socket that did not last, or was refused, is opened again; doubling, up to the slowest."""
+    socket_proven_s: float = 5.0
+    """A socket that is open for so long was no false start."""
+    handover_s: float = 30.0
+    """A socket that has a successor stays open for so long, should Slack still send something on it."""
+    heard_mark_s: float = 30.0
+    """How often it is written down until when everything arrived."""
+    heard_settle_s: float = 3.0
+    """A gap is read back so long after its end: a connection that comes and goes, or a process that does, costs no calls."""
+    heard_margin_s: float = 120.0
+    """What is read back begins so much earlier: clocks differ by up to a minute, and Slack takes a moment to deliver."""
+    heard_back_s: float = 6 * 86400.0
+    """Nothing older is read back: once keys are forgotten, a repeat could not be told."""
+    heard_calls: int = 100
+    """Most pages of threads, of places, and of the list of places, that are read after one gap."""
+    heard_pace: int = 20
+    """Calls of one method in a minute for reading back; Slack allows 50, and others need some too."""
 
 
 def later(now: datetime, seconds: float) -> datetime:

@@ -1,19 +1,23 @@
 """Runs that are due, in batches → what OpenHands shows of them → advance → one transaction each."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bot import lifecycle
-from bot.errors import OpenHandsError, TooFast, Unauthorised, Unreadable
+from bot import cards, effects, lifecycle, queue
+from bot.errors import OpenHandsError, StoreUnavailable, TooFast, Unauthorised, Unreadable
+from bot.lifecycle import OCCUPIES, Changed
 from bot.means import Means, Worker
 from bot.model import Phase, Run, RunId, RunState, Seen
 from bot.openhands import OpenHands
 from bot.pacing import later, poll_at, retry_at
-from bot.store import inbox, outbox, runs
+from bot.store import inbox, marks, outbox, runs
+from bot.store.marks import Mark
 
 log = structlog.get_logger("poller")
 
@@ -24,6 +28,12 @@ WORDS_DECIDE = frozenset(
 POLLED = frozenset({RunState.STARTING, RunState.WORKING, RunState.WAITING, RunState.PAUSED})
 PROGRESS_GAP_S = 1.5
 """Seconds between two readings of progress over all runs: cards of live runs share 40 edits a minute."""
+PROGRESS_AT_ONCE = 8
+"""Readings that may follow each other at once, where none was made for a while."""
+ROUND = 990
+"""Runs asked about in one round, in about ten full requests. If more are due, the next round follows at once."""
+SLICE = 99
+"""Looks taken in by one transaction, so that others who want to write need not wait for a whole round."""
 HELP: dict[type[OpenHandsError], str] = {
     Unauthorised: "OPENHANDS_API_KEY is refused: set a new one and start the bot again",
     Unreadable: "if OPENHANDS_BASE_URL is an old server, OPENHANDS_API=v0 says so",
@@ -39,7 +49,9 @@ class Poller(Worker):
         self._down_since: datetime | None = None
         self._failures = 0
         self._failed = False
+        self._store_down = False
         self._progress_at: dict[str, datetime] = {}
+        self._progress_used = datetime.min.replace(tzinfo=UTC)  # readings so far use up all time until then
         self._tidied_at: datetime | None = None
         self.wake = means.wake_poller
         self.reading: dict[RunId, asyncio.Task[None]] = {}
@@ -50,8 +62,17 @@ class Poller(Worker):
             while True:
                 self.wake.clear()
                 try:
-                    until = await self._round()
+                    with self._metrics.looking():
+                        until = await self._round()
                     self._failed = False
+                    if self._store_down:
+                        log.info("store.available", loop="poller")
+                    self._store_down = False
+                except StoreUnavailable:
+                    if not self._store_down:  # once in a row
+                        log.exception("store.unavailable", loop="poller")
+                    self._store_down = True
+                    until = later(self._clock.now(), self._patience.look_around_s)
                 except Exception:  # the loop itself must go on, whatever one round met
                     if not self._failed:  # once in a row
                         log.exception("round.failed")
@@ -67,20 +88,31 @@ class Poller(Worker):
         now = self._clock.now()
         await self._tidy(now)
         async with self._database.reading() as tx:
-            due = [run for run in await runs.due(tx, now) if run.id not in self.reading]
+            due = await runs.due(tx, now, ROUND)
         if due:
             try:
                 await self._look(due)
             except OpenHandsError as err:
                 return await self._out_of_reach(due, err)
+        queue_at = await self._let_in(now)
         async with self._database.reading() as tx:
             next_at = await runs.next_poll_at(tx)
-        around = later(now, self._patience.look_around_s)
-        return min(next_at, around) if next_at else around
+        return min(at for at in (later(now, self._patience.look_around_s), next_at, queue_at) if at)
+
+    async def _let_in(self, now: datetime) -> datetime | None:
+        """Start who waits for a slot, if there is one; give when the next try is due while OpenHands is full."""
+        async with self._database.reading() as tx:
+            if not await runs.any_queued(tx):
+                return None
+        async with self._database.transaction() as tx:
+            await queue.let_in(tx, self._site, now)
+            full_until = await marks.get(tx, Mark.FULL)
+        self._wake_sender()
+        return full_until
 
     async def _look(self, due: Sequence[Run]) -> None:
         openhands = await self._openhands()
-        seen = await openhands.look(due)
+        seen = await openhands.look([run for run in due if run.id not in self.reading])
         if self._down_since is not None:
             log.info("openhands.reached", down_s=(self._clock.now() - self._down_since).total_seconds())
         self._down_since, self._failures = None, 0
@@ -91,10 +123,12 @@ class Poller(Worker):
                 self.reading[run.id] = asyncio.create_task(self._read(openhands, run, it))
                 it = None
             told.append((run, it))
-        await self._apply(told)
+        for start in range(0, len(told), SLICE):
+            await self._apply(told[start : start + SLICE])
 
     async def _read(self, openhands: OpenHands, run: Run, seen: Seen) -> None:
         """Read one run's events, beside the rounds: a slow conversation holds up nobody else's news."""
+        structlog.contextvars.bind_contextvars(run=run.id)  # a task of its own
         try:
             try:
                 seen = await openhands.read(run, seen)
@@ -108,7 +142,10 @@ class Poller(Worker):
             del self.reading[run.id]
 
     def _words_wanted(self, run: Run, seen: Seen, live: int) -> bool:
-        """Tell whether the events decide, or whether it is time for the last line of progress."""
+        """Tell whether the events decide, or whether it is time for the last line of progress.
+
+        live: so many runs share the readings of progress.
+        """
         if seen.phase in WORDS_DECIDE and seen.last is None:
             fresh = (seen.asked_at - run.news_at).total_seconds() < self._patience.poll_eager_s
             return not (seen.phase is run.phase and run.state is RunState.WAITING and fresh)
@@ -120,6 +157,10 @@ class Poller(Worker):
         last = self._progress_at.get(run.id)
         if last is not None and (now - last).total_seconds() < gap_s:
             return False
+        used = max(self._progress_used, later(now, -PROGRESS_AT_ONCE * PROGRESS_GAP_S))
+        if later(used, PROGRESS_GAP_S) > now:
+            return False
+        self._progress_used = later(used, PROGRESS_GAP_S)
         self._progress_at[run.id] = now
         return True
 
@@ -129,20 +170,44 @@ class Poller(Worker):
         None in place of a look: not seen this time, so only look again later.
         """
         now = self._clock.now()
-        news = False
+        changed: list[tuple[Run, Changed]] = []
+        unchanged: dict[tuple[datetime, datetime | None], list[RunId]] = defaultdict(list)
         async with self._database.transaction() as tx:
+            now_there = await runs.get_all(tx, [run.id for run, _ in looks])
             for run, seen in looks:
-                fresh = await runs.get(tx, run.id)
-                after, effect = (
-                    lifecycle.advance(fresh, seen) if seen is not None and fresh.attempt == run.attempt else (fresh, ())
-                )
-                saved = await self._save(tx, fresh, (self._timed(after, now), effect))
-                news = news or (saved is not None and saved.version > fresh.version)
-                if after.state not in POLLED:
-                    self._progress_at.pop(run.id, None)
-        if news:
+                fresh = now_there[run.id]
+                after, owed = self._judged(fresh, seen if fresh.attempt == run.attempt else None, now)
+                if owed or after != replace(fresh, seen_at=after.seen_at, next_poll_at=after.next_poll_at):
+                    changed.append((fresh, (after, owed)))
+                else:
+                    unchanged[after.seen_at, after.next_poll_at].append(run.id)
+            for (seen_at, next_poll_at), ids in unchanged.items():
+                await runs.looked_at(tx, ids, seen_at, next_poll_at)
+            saved = [await self._write(tx, fresh, change, now) for fresh, change in changed]
+        if any(saved):
             self._wake_sender()
-        return news
+        return any(saved)
+
+    def _judged(self, fresh: Run, seen: Seen | None, now: datetime) -> Changed:
+        """Decide what a look changes, and when the next one is due."""
+        after, owed = (fresh, ()) if seen is None else lifecycle.advance(fresh, seen)
+        return self._timed(lifecycle.stale(after, now) if self._is_silent(after, now) else after, now), owed
+
+    async def _write(self, tx: AsyncConnection, fresh: Run, change: Changed, now: datetime) -> bool:
+        """Write one run's change, and tell whether the card shows it."""
+        saved = await self._save(tx, fresh, change)
+        if saved is None:
+            return False
+        if saved.stale_at is not None and fresh.stale_at is None:
+            await effects.owe_message(tx, saved, cards.stale(saved, self._site.page(saved)), now)
+        if saved.state not in POLLED:
+            self._progress_at.pop(saved.id, None)
+        return saved.version > fresh.version
+
+    def _is_silent(self, run: Run, now: datetime) -> bool:
+        """Tell whether a run at work has shown nothing new for so long that a person should look; only once."""
+        quiet_s = (now - (run.heard_at or run.news_at)).total_seconds()
+        return run.state in OCCUPIES and run.stale_at is None and quiet_s >= self._patience.stale_s
 
     def _timed(self, run: Run, now: datetime) -> Run:
         """Say when the run is looked at next; an ended one is not."""

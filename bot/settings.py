@@ -8,7 +8,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bot.commands import is_repository
 from bot.errors import SettingsWrong
-from bot.store.database import sqlite_url
+from bot.store.address import read_address
 
 
 class LogFormat(StrEnum):
@@ -39,7 +39,7 @@ def app_token(value: SecretStr) -> SecretStr:
 
 
 def database(value: str) -> str:
-    sqlite_url(value)
+    read_address(value)
     return value
 
 
@@ -75,13 +75,19 @@ class Settings(BaseSettings):
         "auto", description="auto finds out what your server speaks; v1 or v0 says it"
     )
     database_url: Annotated[str, AfterValidator(database)] = Field(
-        "sqlite:///openhands.db", description="sqlite:///file.db; four slashes begin an absolute path"
+        "sqlite:///openhands.db",
+        description="sqlite:///file.db, where four slashes begin an absolute path, or postgresql://user:password@host/database",
     )
     poll_interval_s: float = Field(2.0, ge=0.05, le=60, description="seconds from 0.05 to 60")
     notify_channel: str | None = Field(None, description="name or id of a channel the bot is in")
     default_repository: Annotated[str, AfterValidator(repository)] | None = Field(None, description="org/repo")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
     log_format: LogFormat = Field(LogFormat.CONSOLE, description="console or json")
+    http_port: int | None = Field(
+        None, ge=1, le=65535, description="a free port, from 1 to 65535; without it no server"
+    )
+    stale_after_h: float = Field(12.0, gt=0, le=1000, description="hours, fractions allowed, above 0 and up to 1000")
+    max_concurrent_runs: int = Field(10, ge=1, le=1000, description="a whole number from 1 to 1000")
 
 
 def load(**given: Any) -> Settings:

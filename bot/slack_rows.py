@@ -11,7 +11,7 @@ from bot import cards, effects, lifecycle, words
 from bot.cards import Message
 from bot.errors import SlackBusy, SlackError, SlackLocked, SlackRefused, SlackUnavailable, SlackUnsure
 from bot.means import Means, Worker
-from bot.model import ChannelId, MessageTs, Run, RunId, RunState, UserId
+from bot.model import ChannelId, MessageTs, PlaceGone, Run, RunId, RunState, UserId
 from bot.pacing import later, retry_at
 from bot.slack.gateway import Posted
 from bot.store import outbox, runs
@@ -66,15 +66,24 @@ class SlackRows(Worker):
         except SlackUnavailable:
             await self._again(row, retry_at(row.attempts + 1, now, self._patience))
         except SlackUnsure:
-            await self._again(row, later(now, self._patience.post_settled_s))
+            await self._again(row, self._unsure_until(row, now))
         except SlackLocked as err:
-            if err.code not in self._locked:
-                self._locked.add(err.code)
-                log.error("slack.locked", code=err.code, kind=row.kind)  # noqa: TRY400 - the code says it all
+            self._say_locked(err)
             await self._again(row, later(now, self._patience.retry_slowest_s))
         except SlackRefused as err:
             log.warning("slack.refused", code=err.code, kind=row.kind, run=row.run)
             await self._refused(row, err)
+
+    def _unsure_until(self, row: OutboxRow, now: datetime) -> datetime:
+        """Say when to look again: soon at first, more and more slowly while Slack stays in trouble."""
+        unsure_s = (now - row.tried_at).total_seconds() if row.tried_at is not None else 0.0
+        pause_s = max(self._patience.post_settled_s, min(self._patience.retry_slowest_s, unsure_s / 2))
+        return max(later(now, pause_s), retry_at(row.attempts + 1, now, self._patience))
+
+    def _say_locked(self, err: SlackLocked) -> None:
+        if err.code not in self._locked:
+            self._locked.add(err.code)
+            log.error("slack.locked", code=err.code, help="nothing is lost, it waits until the token is mended")
 
     async def _again(self, row: OutboxRow, at: datetime) -> None:
         """Come back later; whether an earlier call may have had its effect stays as the row has it."""
@@ -108,7 +117,7 @@ class SlackRows(Worker):
         """
         now = self._clock.now()
         if row.tried_at is not None:
-            found = await self._gateway.find(channel, row.id, self._site.us.bot, thread=thread, since=row.tried_at)
+            found = await self._gateway.find(channel, row.id, self._site.us, thread=thread, since=row.tried_at)
             if found is not None:
                 return found
             settled = later(row.tried_at, self._patience.post_settled_s)
@@ -151,9 +160,15 @@ class SlackRows(Worker):
             await outbox.done(tx, row.seq, now)
 
     async def _message(self, row: OutboxRow) -> None:
+        """Tell the thread. Each time anew, wherever it was refused before: nothing else says that it is back."""
         run = await self._run(row)
+        perhaps_gone = run.thread_ts if run.card_gone and row.tried_at is None else None
+        if perhaps_gone is not None and await self._gateway.is_gone(run.channel, perhaps_gone):
+            raise SlackRefused("thread_not_found")  # Slack itself would put it in the channel
         if await self._posted(row, run.channel, message_of(row), run.thread_ts):
-            await self._done(row)
+            async with self._database.transaction() as tx:
+                await outbox.done(tx, row.seq, self._clock.now())
+                await runs.try_card_again(tx, run.id)
 
     async def _reply(self, row: OutboxRow) -> None:
         about = row.payload
@@ -176,9 +191,7 @@ class SlackRows(Worker):
     async def team_channel(self) -> ChannelId | None:
         """Look NOTIFY_CHANNEL up, once; None, with a warning, where there is none the bot can see."""
         if self._notify_id is None and self._notify_channel is not None:
-            name = self._notify_channel.removeprefix("#")
-            is_id = name[:1] in ("C", "G") and name.isalnum() and name.isupper()
-            self._notify_id = ChannelId(name) if is_id else await self._gateway.channel_named(name)
+            self._notify_id = await self._gateway.channel_called(self._notify_channel)
             if self._notify_id is None:
                 log.warning(
                     "notify.channel_not_found",
@@ -234,9 +247,12 @@ class SlackRows(Worker):
                 case Owed.CARD if run is not None:
                     await runs.save(tx, run, replace(run, card_gone=True))
                 case Owed.MESSAGE if run is not None:
-                    await effects.owe_direct(tx, run, run.requester, elsewhere(message_of(row)), now)
+                    told = elsewhere(words.not_posted(run), message_of(row))
+                    person = about.get("user") or run.requester
+                    await effects.owe_direct(tx, run, person, told, now, instead_of=row.id)
                 case Owed.REPLY:
-                    await effects.owe_direct(tx, None, about["user"], message_of(row), now)
+                    told = elsewhere(words.not_answered(), message_of(row))
+                    await effects.owe_direct(tx, None, about["user"], told, now, instead_of=row.id)
                 case Owed.ANSWER if about.get("user"):
                     await effects.owe_direct(tx, None, about["user"], cards.sentence(about["text"]), now)
                 case Owed.NOTIFY:
@@ -248,7 +264,7 @@ class SlackRows(Worker):
         """End a run that never had a card: nothing starts where the bot can't post."""
         await self._save(tx, run, lifecycle.nowhere(run, now))
         text = words.invite() if err.code in NOT_THERE else words.place_closed()
-        if err.code == GIVEN_UP:
+        if err.code == GIVEN_UP or err.code in TOO_MUCH:
             text = words.broken()
         url = row.payload.get("response_url")
         if url is None:
@@ -257,12 +273,24 @@ class SlackRows(Worker):
         about = {"response_url": url, "channel": run.channel, "user": run.requester, "text": text}
         await outbox.add(tx, Owed.ANSWER, id=effects.new_id(), lane=f"answer:{run.id}", now=now, payload=about)
 
+    async def place_lost(self, gone: PlaceGone) -> None:
+        """Edit no card there any more; who has runs there is told why, once and directly. Safe to repeat."""
+        now = self._clock.now()
+        async with self._database.transaction() as tx:
+            people = sorted(set(await runs.lose_cards(tx, gone.channel)))
+            for person in people:
+                told = cards.sentence(words.place_lost(gone.channel))
+                await effects.owe_direct(tx, None, person, told, now)
+        if people:
+            log.warning("place.lost", channel=gone.channel, people=len(people))
+            self._wake_sender()
+
     # --- edits --------------------------------------------------------------------------------------------------
 
-    async def edit(self, run: Run) -> datetime | None:
+    async def edit(self, id: RunId) -> datetime | None:  # noqa: A002 - a run's own word
         """Show the newest state on the card; a time: not before then."""
         async with self._database.reading() as tx:
-            run = await runs.get(tx, run.id)
+            run = await runs.get(tx, id)
         if run.card_ts is None:
             return None
         now = self._clock.now()
@@ -273,7 +301,8 @@ class SlackRows(Worker):
             return later(now, err.retry_after_s)
         except (SlackUnavailable, SlackUnsure):
             return later(now, self._patience.card_gap_s)
-        except SlackLocked:
+        except SlackLocked as err:
+            self._say_locked(err)
             return later(now, self._patience.retry_slowest_s)
         except SlackRefused as err:
             await self._card_gone(run.id, err, now)
@@ -315,7 +344,6 @@ def plain(message: Message) -> Message:
     return Message(cards.cut(message.text, cards.TEXT_MAX))
 
 
-def elsewhere(message: Message) -> Message:
+def elsewhere(head: str, message: Message) -> Message:
     """Head a message that should have stood in a thread."""
-    head = words.not_posted()
     return Message(cards.cut(f"{head}\n{message.text}", cards.TEXT_MAX), [cards.section(head), *message.blocks])

@@ -1,8 +1,9 @@
 """Starts: a conversation for a run, looked up before it is asked for again."""
 
 from datetime import datetime
+from itertools import accumulate
 
-from bot import lifecycle, words
+from bot import effects, lifecycle, queue, words
 from bot.errors import (
     AtCapacity,
     CannotTell,
@@ -18,7 +19,7 @@ from bot.errors import (
     Unsure,
 )
 from bot.handler import Handler, Withdrawn
-from bot.model import Api, Failed, Reason, Run, RunState, Started
+from bot.model import Api, Failed, FollowUpState, Reason, Run, RunState, Started
 from bot.openhands import OpenHands
 from bot.pacing import later, retry_at
 from bot.store import outbox, runs
@@ -37,28 +38,28 @@ class Starts(Handler):
         """Start the run's attempt, or look whether it has started."""
         if run.state is not RunState.STARTING or row.payload.get("attempt") != run.attempt:
             await self._done(row, "withdrawn")
-            return
+        elif row.tried_at is None:
+            await self._start(row, run)
+        else:
+            await self._find(row, run, row.tried_at)
+
+    async def _start(self, row: OutboxRow, run: Run) -> None:
+        """Ask for the conversation. What is refused surely did not start; a lost answer is looked up."""
         try:
             openhands = await self._openhands()
             if openhands.api is Api.V0 and run.model:
                 await self._not_started(row, run, Failed(Reason.MODEL_UNSUPPORTED))
-                return
-            message = words.task_for_agent(run, with_branch=openhands.api is Api.V0)
-            if row.tried_at is None:
-                await self._post_start(row, run, openhands, message)
             else:
-                await self._find_start(row, run, openhands, message, row.tried_at)
+                await self._post_start(row, run, openhands)
         except Withdrawn:
             await self._done(row, "withdrawn")
         except Unsure:
             await self._again(row, later(self._clock.now(), self._patience.start_lookups_s[0]))
-        except CannotTell:
-            await self._not_started(row, run, Failed(Reason.START_UNSURE))
         except AtCapacity:
-            await self._not_started(row, run, Failed(Reason.AT_CAPACITY))
+            await self._full(row, run)
         except TooFast as err:
             if row.attempts >= REFUSALS:
-                await self._not_started(row, run, Failed(Reason.AT_CAPACITY))
+                await self._full(row, run)
             else:
                 now = self._clock.now()
                 await self._again(
@@ -70,15 +71,62 @@ class Starts(Handler):
             await self._not_started(row, run, Failed(Reason.KEY_REFUSED))
         except Rejected as err:
             await self._not_started(row, run, Failed(Reason.START_REJECTED, err.words))
-        except (Unreadable, NotFound, Unsupported) as err:
-            if row.tried_at is None:
-                await self._not_started(row, run, Failed(Reason.START_UNREADABLE))
-            else:
-                await self._out_of_reach(row, run, err)
+        except (Unreadable, NotFound, Unsupported):
+            await self._not_started(row, run, Failed(Reason.START_UNREADABLE))
         except OpenHandsError as err:
             await self._out_of_reach(row, run, err)
 
-    async def _post_start(self, row: OutboxRow, run: Run, openhands: OpenHands, message: str) -> None:
+    async def _find(self, row: OutboxRow, run: Run, tried_at: datetime) -> None:
+        """Look for a start whose answer was lost; only when it is surely nowhere, ask for it once more.
+
+        A look that fails, for whatever reason, is no answer: it may run, so nothing is posted and nothing given up.
+        """
+        try:
+            openhands = await self._openhands()
+            it = await openhands.find_start(run, await self._message(run, openhands), tried_at)
+        except CannotTell:
+            await self._not_started(row, run, Failed(Reason.START_UNSURE))
+        except NotFound:  # what may be it does not tell yet
+            await self._again(row, self._next_look(tried_at))
+        except OpenHandsError as err:
+            await self._out_of_reach(row, run, err)
+        else:
+            await self._found(row, run, openhands.api, it, tried_at)
+
+    async def _found(self, row: OutboxRow, run: Run, api: Api, it: Started | None, tried_at: datetime) -> None:
+        """Take in what a look shows; a start that has failed counts as started, and the next look tells of it."""
+        settled_at = later(tried_at, self._patience.start_settled_s)
+        if it is not None and not await self._is_of_another(run, it):
+            await self._started(row, run, api, it)
+        elif it is None and self._clock.now() < settled_at:
+            await self._again(row, min(self._next_look(tried_at), settled_at))
+        elif it is None and api is Api.V1 and row.attempts < STARTS:  # V0 takes no id that would show a second one
+            await self._start(row, run)
+        else:
+            await self._not_started(row, run, Failed(Reason.START_UNSURE))
+
+    def _next_look(self, tried_at: datetime) -> datetime:
+        """Tell when a start is looked for again: soon after it went out, then more and more rarely."""
+        age_s, pauses_s = (self._clock.now() - tried_at).total_seconds(), self._patience.start_lookups_s
+        return later(tried_at, next((at_s for at_s in accumulate(pauses_s) if at_s > age_s), age_s + pauses_s[-1]))
+
+    async def _is_of_another(self, run: Run, it: Started) -> bool:
+        async with self._database.reading() as tx:
+            return await runs.is_of_another(tx, run.id, it.conversation_id)
+
+    async def _message(self, run: Run, openhands: OpenHands) -> str:
+        return words.task_for_agent(run, await self._said(run), with_branch=openhands.api is Api.V0)
+
+    async def _said(self, run: Run) -> list[str]:
+        """Give what people said to the conversations before this one, which a new attempt carries over."""
+        if run.turn == 1:
+            return []
+        async with self._database.reading() as tx:
+            found = await runs.follow_ups_of(tx, run.id, [FollowUpState.DELIVERED, FollowUpState.FAILED])
+        return [one.text for one in found]
+
+    async def _post_start(self, row: OutboxRow, run: Run, openhands: OpenHands) -> None:
+        message = await self._message(run, openhands)
         about = words.about_for_agent(await self._name(run), None if run.private else self._site.thread(run))
         try:
             it = await openhands.start(run, message, about, before=lambda: self._going_out(row, run))
@@ -109,36 +157,24 @@ class Starts(Handler):
         except SlackError:
             return run.requester
 
-    async def _find_start(
-        self, row: OutboxRow, run: Run, openhands: OpenHands, message: str, tried_at: datetime
-    ) -> None:
-        """Look for a start whose answer was lost; only when it is surely nowhere, post it once more."""
-        it = await openhands.find_start(run, message, tried_at)
-        if it is not None:
-            async with self._database.reading() as tx:
-                if await runs.is_of_another(tx, run.id, it.conversation_id):
-                    raise CannotTell
-            await self._started(row, run, openhands.api, it)
-            return
-        age_s = (self._clock.now() - tried_at).total_seconds()
-        if age_s < self._patience.start_settled_s:
-            elapsed = 0.0
-            for pause in self._patience.start_lookups_s:
-                elapsed += pause
-                if elapsed > age_s:
-                    break
-            await self._again(row, later(tried_at, min(max(elapsed, age_s + 1), self._patience.start_settled_s)))
-        elif openhands.api is Api.V1 and row.attempts < STARTS:  # V0 takes no id that would show a second one
-            await self._post_start(row, run, openhands, message)
-        else:
-            await self._not_started(row, run, Failed(Reason.START_UNSURE))
-
     async def _started(self, row: OutboxRow, run: Run, api: Api, it: Started) -> None:
         now = self._clock.now()
         async with self._database.transaction() as tx:
             fresh = await runs.get(tx, run.id)
             await self._save(tx, fresh, lifecycle.started(fresh, api, it, now))
             await outbox.done(tx, row.seq, now)
+            await queue.has_room(tx)
+            await queue.let_in(tx, self._site, now)
+        self._wake_poller()
+
+    async def _full(self, row: OutboxRow, run: Run) -> None:
+        """Let the run wait for a slot; it will be asked for under another id, as nobody knows what became of this one."""
+        now = self._clock.now()
+        async with self._database.transaction() as tx:
+            fresh = await runs.get(tx, run.id)
+            await queue.is_full(tx, self._site, now)
+            await self._save(tx, fresh, lifecycle.full(fresh, effects.new_conversation(), now))
+            await outbox.done(tx, row.seq, now, "no free slot")
         self._wake_poller()
 
     async def _not_started(self, row: OutboxRow, run: Run, why: Failed) -> None:

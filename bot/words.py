@@ -10,7 +10,10 @@ from typing import assert_never
 
 from bot.lifecycle import restartable
 from bot.model import (
+    Action,
+    ChannelId,
     Command,
+    Do,
     Help,
     ListRuns,
     Origin,
@@ -19,7 +22,6 @@ from bot.model import (
     RunState,
     Start,
     Status,
-    Stop,
     Unclear,
     UnclearReason,
     UserId,
@@ -31,6 +33,7 @@ from bot.policy import Verdict
 TASK_SHOWN = 600  # characters of a task on its card
 LINE_SHOWN = 120  # characters of a task in a list
 DETAIL_SHOWN = 300
+WISH_SHOWN = 2_800  # characters of what waits for approval, escaped; a section takes 3,000
 
 
 def mention(user: UserId) -> str:
@@ -45,7 +48,7 @@ def receipt(command: Command) -> str:
     match command:
         case Start():
             return "On it. A card for this run appears in the channel in a moment."
-        case Stop() | Status() | ListRuns() | Help() | Unclear():
+        case Do() | Status() | ListRuns() | Help() | Unclear():
             return ""
         case _:
             assert_never(command)
@@ -58,6 +61,10 @@ def not_saved(*, perhaps: bool) -> str:
             "please ask again."
         )
     return "I could not save your request, so nothing was started. Please ask again in a minute."
+
+
+def click_not_saved() -> str:
+    return "I could not save your click, so perhaps nothing was done about it. Look at the card in a minute, and click again if it still fits."
 
 
 def refused(verdict: Verdict) -> str:
@@ -88,7 +95,8 @@ def help_text() -> str:
         "*OpenHands works on your code from here.* Tell it what to do and where:\n"
         "• `/openhands fix README in org/repo`, or mention me with the same words; `… in org/repo@branch` for a branch\n"
         "• in the thread of a run every reply goes to the agent; begin with `aside` to talk among yourselves\n"
-        "• alone in a reply: `status` (how is it?), `stop` (stop the run), `help`\n"
+        "• alone in a reply: `status` (how is it?), `stop`, `resume`, `retry` (in a new conversation), `help`\n"
+        "• `new …` in a run's thread starts another run there\n"
         "• `/openhands status` and `/openhands list` show the runs here, only to you"
     )
 
@@ -126,9 +134,26 @@ def place_closed() -> str:
     return "I am not allowed to post here any more (archived, or for some people only), so nothing was started. Ask again in another channel."
 
 
-def not_posted() -> str:
+def not_posted(run: Run) -> str:
     """Say in a direct message that a run's thread can't be written to any more."""
-    return "I can't write to the thread of one of your runs any more (archived, or I was removed). This is what it would have said:"
+    task = escape(outside(one_line(run.task), LINE_SHOWN))
+    return (
+        f"I can't write to the thread of “{task}” any more (archived, deleted, or I was removed). "
+        "This is what it would have said:"
+    )
+
+
+def not_answered() -> str:
+    """Say in a direct message that a place can't be written to any more in which somebody asked."""
+    return "I can't answer where you asked (archived, deleted, or I was removed). This is what I would have said:"
+
+
+def place_lost(channel: ChannelId) -> str:
+    return (
+        f"I can't write in <#{channel}> any more: it was archived, or I was removed. Nothing is lost: your runs there go "
+        "on, and I tell you here what comes of them. To steer them from there again, unarchive it and type "
+        "`/invite @OpenHands` in it."
+    )
 
 
 # --- a run: state, reason, next step ----------------------------------------------------------------------------
@@ -139,6 +164,10 @@ def state(run: Run) -> str:
     match run.state:
         case RunState.NEEDS_REPOSITORY:
             return "❔ Which repository?"
+        case RunState.NEEDS_GO:
+            return "❔ Still wanted?"
+        case RunState.QUEUED:
+            return "🕒 Queued"
         case RunState.STARTING:
             return "⏳ Starting"
         case RunState.WORKING:
@@ -178,17 +207,28 @@ def explanation(run: Run) -> str:
     match run.state:
         case RunState.NEEDS_REPOSITORY:
             return which_repository(run)
+        case RunState.NEEDS_GO:
+            return (
+                f"This was asked for at {clock_time(run.asked_at or run.created_at)}, while I could not read it, so I did not start it. "
+                "Press Start if it is still wanted, or Cancel."
+            )
+        case RunState.QUEUED:
+            return queued(run)
         case RunState.STARTING | RunState.WORKING:
             return f"Stop requested by {mention(run.stop_by)}." if run.stop_by else ""
         case RunState.WAITING:
             return what_it_waits_for(run)
         case RunState.PAUSED:
-            return paused(run.reason)
+            if run.resume_by:
+                return f"{mention(run.resume_by)} asked to resume it; it goes on in a moment."
+            return paused(run)
         case RunState.DONE:
             return done(run)
         case RunState.FAILED | RunState.LOST:
             return " ".join(part for part in (why(run), next_step(run)) if part)
         case RunState.STOPPED:
+            if run.resume_by:
+                return f"{mention(run.resume_by)} asked to resume it; it goes on in a moment."
             by = f"Stopped by {mention(run.stop_by)}." if run.stop_by else "Stopped."
             return f"{by} Reply here to go on."
         case RunState.CANCELLED:
@@ -220,14 +260,40 @@ def not_a_repository() -> str:
 def what_it_waits_for(run: Run) -> str:
     match run.waiting:
         case Waiting.APPROVAL:
-            wish = f" for `{code(run.detail)}`" if run.detail else ""
-            return f"The agent wants approval{wish}. Approve or reject it in OpenHands; replies here wait until then."
+            return approval(run)
         case Waiting.ANSWER:
             return "Reply here to go on."
         case Waiting.QUESTION | None:
             return "Reply here to answer."
         case _:
             assert_never(run.waiting)
+
+
+def approval(run: Run) -> str:
+    """Say what waits for approval, and what was decided on it."""
+    if run.approved is not None:
+        verb = "approved" if run.approved else "rejected"
+        return f"{mention(run.decided_by or run.requester)} {verb} this; the agent is being told."
+    what = " for what is shown here" if run.detail else ""
+    if run.action is None:
+        return f"The agent wants approval{what}. Approve or reject it in OpenHands; replies here wait until then."
+    cut = " It is shortened here: look at the whole in OpenHands first." if "…" in wish(run.detail) else ""
+    return f"The agent wants approval{what}. Press Approve or Reject; replies here wait until then.{cut}"
+
+
+def wish(detail: str) -> str:
+    """Show what waits for approval, as it would be typed: no mark in it may end the block, nor does it end too late."""
+    shown = detail.replace("`", "'")
+    while len(escape(shown)) > WISH_SHOWN:
+        shown = shorten(shown, len(shown) * 3 // 4)
+    return f"```{escape(shown)}```"
+
+
+def queued(run: Run) -> str:
+    """Say where a run stands in the queue."""
+    place = "it is next" if run.queue_place == 1 else f"it is number {run.queue_place} in the queue"
+    where = place if run.queue_place is not None else "it waits"
+    return f"Every slot is busy: {where}, and starts by itself when one is free."
 
 
 def code(text: str) -> str:
@@ -243,12 +309,16 @@ def done(run: Run) -> str:
     return ""
 
 
-def paused(reason: Reason | None) -> str:
-    if reason is Reason.ASLEEP:
+def paused(run: Run) -> str:
+    if run.reason is Reason.ASLEEP:
         return (
-            "OpenHands put the conversation to sleep before the end. Nothing is lost: reply here to wake it and go on."
+            "OpenHands put the conversation to sleep before the end: it keeps only so many awake, and none for ever. "
+            "Nothing is lost: press Resume, or reply here, to wake it and go on."
         )
-    return "Somebody paused it in OpenHands. Nothing is lost: reply here to go on."
+    if run.reason is Reason.REJECTED:
+        by = f" by {mention(run.moved_by)}" if run.moved is Action.REJECT and run.moved_by else ""
+        return f"What the agent wanted to do was rejected{by}, and not done. Reply here with what it should do instead."
+    return "Somebody paused it in OpenHands. Nothing is lost: press Resume, or reply here, to go on."
 
 
 def only_there() -> str:
@@ -262,7 +332,9 @@ def why(run: Run) -> str:
         case Reason.MODEL_KEY:
             return "The language model refuses its key: somebody has to mend it in OpenHands' settings."
         case Reason.MODEL_LIMIT:
-            return "The language model has reached its rate limit or budget."
+            return "The language model takes no more calls for now: its rate limit is reached. Wait a few minutes."
+        case Reason.OUT_OF_BUDGET:
+            return "The language model's budget is used up: somebody has to raise it, where the model's key comes from."
         case Reason.MODEL_DOWN:
             return "The language model could not be reached."
         case Reason.MODEL_REFUSED:
@@ -298,24 +370,30 @@ def why(run: Run) -> str:
             return "The conversation is gone from OpenHands: deleted, or its sandbox with it."
         case Reason.SILENT:
             return "The agent has not answered for two minutes, though its sandbox runs."
-        case Reason.AGENT_ERROR | Reason.ASLEEP | Reason.NO_WORDS | None:
+        case Reason.AGENT_ERROR | Reason.ASLEEP | Reason.REJECTED | Reason.NO_WORDS | None:
             return "The agent stopped with an error."
         case _:
             assert_never(run.reason)
 
 
 def next_step(run: Run) -> str:
+    if run.resume_by:
+        return f"{mention(run.resume_by)} asked to resume it; it goes on in a moment."
     match run.reason:
         case Reason.START_UNSURE:
-            return "Reply `again` to start it anew, or `leave it`."
+            return "If it did not start, press Retry."
         case Reason.AT_CAPACITY:
-            return "Reply `again` when one is free."
+            return "Press Retry when one is free."
         case Reason.MODEL_UNSUPPORTED:
             return ""
+        case Reason.STUCK:
+            return "Reply here with a hint to get it on, or press Retry to begin anew."
+        case Reason.GONE:
+            return "Press Retry: a new conversation gets the task and what was said here."
         case _ if restartable(run):
-            return "Reply `again` to start anew."
+            return "Press Retry to begin anew."
         case _:
-            return "Reply here to let it go on."
+            return "Press Resume, or reply here, to let it go on."
 
 
 def origin(run: Run) -> str:
@@ -344,6 +422,10 @@ def unreachable(since: datetime, *, key_refused: bool) -> str:
     return f"⚠️ I can't reach OpenHands since {clock_time(since)}; I go on trying, nothing is lost."
 
 
+def quiet_since(since: datetime) -> str:
+    return f"⚠️ OpenHands shows nothing new of this run since {clock_time(since)}."
+
+
 def clock_time(at: datetime) -> str:
     """Give a time of day in everybody's own zone, in UTC where Slack can't."""
     return f"<!date^{int(at.timestamp())}^{{time}}|{at:%H:%M} UTC>"
@@ -367,12 +449,16 @@ def news(run: Run) -> str:
     """
     if run.state is RunState.STOPPED and run.stop_by == run.requester:
         return f"{state(run)}\nReply here to go on."
+    if run.reason is Reason.REJECTED and run.moved_by == run.requester:
+        return f"{state(run)}\n{explanation(run)}"
     return "\n".join(part for part in (f"{mention(run.requester)} {state(run)}", explanation(run)) if part)
 
 
 def status(run: Run) -> str:
     """Answer `status`: one line, the reason if there is one, and the last progress."""
     parts = [f"*{state(run)}*: {in_brief(run.task)}", explanation(run)]
+    if run.waiting is Waiting.APPROVAL and run.detail:
+        parts.append(wish(run.detail))
     if run.progress:
         parts.append(f"Last: {escape(run.progress)}")
     if run.unreachable_since:
@@ -402,19 +488,125 @@ def which_run() -> str:
     return "You have several live runs here. Reply `stop` in the thread of the one you mean:"
 
 
-def which_to_decide() -> str:
-    return "Reply `again` or `leave it` in the thread of the run you mean:"
+def which_to(action: Action) -> str:
+    return f"Several of your runs here can take that. Reply `{word(action)}` in the thread of the one you mean:"
 
 
-def nothing_to_decide() -> str:
+def none_to(action: Action) -> str:
     return (
-        "None of your runs here waits for `again` or `leave it`, so nothing was done. `/openhands list` shows the latest "
-        "runs of this place; for a new one, say what to do, as in `fix README in org/repo`."
+        f"None of your runs here can take `{word(action)}`, so nothing was done. `/openhands list` shows the latest runs "
+        "of this place; for a new one, say what to do, as in `fix README in org/repo`."
     )
 
 
-def again() -> str:
-    return "All right, once more; its card shows how it goes."
+def word(action: Action) -> str:
+    """Give the word that does the same as a button."""
+    return "leave it" if action is Action.LEAVE else action.value
+
+
+def button(action: Action) -> str:
+    """Label a button."""
+    match action:
+        case Action.GO:
+            return "Start"
+        case Action.AGAIN:
+            return "Send again"
+        case Action.LEAVE:
+            return "Leave it"
+        case Action.STOP | Action.CANCEL | Action.RESUME | Action.RETRY | Action.APPROVE | Action.REJECT:
+            return action.value.capitalize()
+        case _:
+            assert_never(action)
+
+
+ALIKE = (
+    {Action.STOP, Action.CANCEL},
+    {Action.RESUME, Action.RETRY},
+    {Action.APPROVE, Action.REJECT},
+    {Action.AGAIN, Action.LEAVE},
+    {Action.GO, Action.CANCEL},
+)
+"""What excludes each other: who does one of them second came too late."""
+
+
+def not_now(run: Run, action: Action, by: UserId) -> str:
+    """Tell who comes second, or too late, what happened instead."""
+    if run.moved is not None and run.moved_by is not None and any({action, run.moved} <= pair for pair in ALIKE):
+        first = "You did that already" if run.moved_by == by else f"{mention(run.moved_by)} was first"
+        return f"{first}: {was_done(run.moved)}. Nothing more was done; the run's state is {state(run)}."
+    return f"`{word(action)}` does not fit any more, so nothing was done; the run's state is {state(run)}."
+
+
+def unknown_button() -> str:
+    return "I don't know the run of that button any more, so nothing was done. `/openhands list` shows the runs of this place."
+
+
+def was_done(action: Action) -> str:
+    match action:
+        case Action.STOP:
+            return "it was asked to stop"
+        case Action.CANCEL:
+            return "it was cancelled"
+        case Action.RESUME:
+            return "it was asked to go on"
+        case Action.RETRY:
+            return "it was begun anew"
+        case Action.APPROVE:
+            return "the action was approved"
+        case Action.REJECT:
+            return "the action was rejected"
+        case Action.AGAIN:
+            return "the message is sent again"
+        case Action.LEAVE:
+            return "the message was left as it is"
+        case Action.GO:
+            return "it was started"
+        case _:
+            assert_never(action)
+
+
+def use_the_buttons() -> str:
+    return "Please use the buttons of the card or of the question: they stand for what they show. Nothing was done."
+
+
+def other_action() -> str:
+    return (
+        "The agent wants something else by now than what you decided on, so your decision was not passed on. "
+        "The card shows what it wants."
+    )
+
+
+def decision_lost(address: str | None) -> str:
+    there = link(address, "in OpenHands") if address else "in OpenHands"
+    return f"OpenHands did not take your decision, and the agent still waits. Decide {there}, or try the buttons again."
+
+
+def cannot_decide(address: str | None) -> str:
+    there = link(address, "in OpenHands") if address else "in OpenHands"
+    return f"This OpenHands server takes no decisions from here; the agent still waits. Decide {there}."
+
+
+def cannot_resume(run: Run) -> str:
+    return f"It could not be resumed: it is still {state(run)}. Reply here with a few words to wake the agent, or press Retry."
+
+
+def no_resume_here() -> str:
+    return (
+        "This OpenHands server can't be told to go on from here. Reply with a few words instead: they wake the agent."
+    )
+
+
+def stale(run: Run) -> str:
+    """Tell, once, that nothing has been heard of a run for long."""
+    since = clock_time(run.heard_at or run.news_at)
+    return (
+        f"{mention(run.requester)} OpenHands has shown nothing new of this run since {since}. I go on looking, and nothing "
+        "is lost; look in OpenHands whether it still works, or stop it."
+    )
+
+
+def taken() -> str:
+    return "All right; its card shows how it goes."
 
 
 def stopping() -> str:
@@ -459,7 +651,16 @@ def follow_up_unsupported(address: str | None) -> str:
 
 
 def no_room_to_wake() -> str:
-    return "Every slot of the OpenHands account is busy, so the agent did not get your message. Reply again when one is free."
+    return (
+        "Every slot of the OpenHands account is busy, so the agent can't be woken just now. It gets your message, and goes "
+        "on, as soon as one is free."
+    )
+
+
+def no_room_to_resume() -> str:
+    return (
+        "Every slot of the OpenHands account is busy, so it can't be woken just now. It goes on as soon as one is free."
+    )
 
 
 def cannot_wake() -> str:
@@ -469,7 +670,14 @@ def cannot_wake() -> str:
 def follow_up_unsure(text: str) -> str:
     return (
         f"I can't find out whether the agent got this message: “{in_brief(text)}” "
-        "Later ones wait. Reply `again` to send it once more, or `leave it`."
+        "Later ones wait. Press Send again or Leave it on the card, or reply `again` or `leave it`."
+    )
+
+
+def follow_up_old(text: str) -> str:
+    return (
+        f"I could not read this message when it was written, more than an hour ago: “{in_brief(text)}” It was not sent, "
+        "and later ones wait. Press Send again or Leave it on the card, or reply `again` or `leave it`."
     )
 
 
@@ -492,8 +700,10 @@ def notification(run: Run, address: str | None, now: datetime) -> str:
 # --- to the agent -----------------------------------------------------------------------------------------------
 
 
-def task_for_agent(run: Run, *, with_branch: bool) -> str:
+def task_for_agent(run: Run, said: Sequence[str] = (), *, with_branch: bool) -> str:
     """Write the first message of a conversation: the task, and what people said before in their thread.
+
+    said: to an earlier conversation of this run, which came to nothing.
 
     with_branch: the server has no field for a branch, so the message says it.
     """
@@ -502,6 +712,8 @@ def task_for_agent(run: Run, *, with_branch: bool) -> str:
         parts.append(f"Work on the branch {run.branch}.")
     if run.context:
         parts.append(f"The task came up in this conversation:\n{run.context}")
+    if said:
+        parts.append("\n\n".join(["An earlier attempt came to nothing. Since then people added:", *said]))
     return "\n\n".join(parts)
 
 
@@ -511,6 +723,12 @@ def about_for_agent(requester: str, address: str | None) -> str:
     return (
         f"This task was given by {requester}{thread}. When you open a pull request, say so in its description. "
         "Your last message is shown to people in Slack: keep it short."
+    )
+
+
+def rejected_for_agent() -> str:
+    return (
+        "A person rejected this action. Do not do it another way; say what you would have done, and wait for an answer."
     )
 
 

@@ -20,7 +20,7 @@ from bot.simulator.slack.records import Message
 from bot.simulator.world import Person, Said, World
 
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
-HURRY = Patience(ping_s=0.2, drain_s=5.0, look_around_s=30.0)
+HURRY = Patience(ping_s=1.0, socket_again_s=0.05, drain_s=5.0, look_around_s=30.0)
 """Production's patience in the story's time. The socket, which lives in real time, is quicker; the loops look around by
 themselves more rarely, since every look costs real time."""
 REAL_S = 20.0
@@ -132,7 +132,7 @@ class Story(World):
         bot = self._bot
         if bot is None or bot.dispatcher is None or bot.sender is None or bot.poller is None:
             return self.slack.idle and self.openhands.idle
-        ours = 3 + len(bot.dispatcher.lanes.under_way) + len(bot.sender.lanes.under_way) + len(bot.poller.reading)
+        ours = 4 + len(bot.dispatcher.lanes.under_way) + len(bot.sender.lanes.under_way) + len(bot.poller.reading)
         resting = (
             self.clock.resting() + self.openhands.timers.parked
         )  # a call may wait for the agent, and thus for time

@@ -5,14 +5,18 @@ import re
 import subprocess
 import tomllib
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
 from bot import commands, errors, words
-from bot.model import RunState, Start
+from bot.__main__ import cli
+from bot.metrics import Metrics, Moment, gauges
+from bot.model import Action, Do, RunState, Start
 from bot.settings import Settings
+from bot.store.standing import Standing
 from bot.store.tables import metadata
 
 ROOT = Path(__file__).parents[1]
@@ -70,6 +74,46 @@ def test_the_example_file_holds_every_setting_once_with_its_default() -> None:
     assert lines == [(name.upper(), default_of(name)) for name in Settings.model_fields]
 
 
+# --- what operators type and see --------------------------------------------------------------------------------
+
+
+def test_every_command_is_in_the_readme() -> None:
+    """And no other."""
+    groups = [("", cli), *((f"{group.name} ", group.typer_instance) for group in cli.registered_groups)]
+    commands = {
+        f"{prefix}{command.name or command.callback.__name__}"
+        for prefix, group in groups
+        if group
+        for command in group.registered_commands
+        if command.callback
+    } | {str(group.name) for group in cli.registered_groups}
+    listed = [spans(cells[0])[0].removeprefix("python -m bot ") for cells in rows(text("README.md"), "command line")]
+    assert sorted(listed) == sorted(commands)
+
+
+def test_operators_read_of_every_metric() -> None:
+    """Each has a row that says when to look into it, and nothing else has."""
+    standing = Standing(runs={}, waiting=0, owed={}, oldest={}, dead={})
+    now = gauges(Moment(now=datetime.now(UTC), connected=True, ended={}, standing=standing))
+    families = [*Metrics().registry.collect(), *now.collect()]
+    listed = [spans(cells[0])[0] for cells in rows(text("docs/operations.md"), "metric")]
+    assert sorted(listed) == sorted(one.name + ("_total" if one.type == "counter" else "") for one in families)
+
+
+def test_operators_read_of_every_warning_and_error() -> None:
+    """What a log says unasked is explained."""
+    logged = {
+        str(node.args[0].value)
+        for file in (ROOT / "bot").glob("**/*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) in ("log.warning", "log.error", "log.exception")
+        and isinstance(node.args[0], ast.Constant)
+    }
+    listed = {event for cells in rows(text("docs/operations.md"), "event") for event in spans(cells[0])}
+    assert logged - listed == set()
+
+
 # --- what people type -------------------------------------------------------------------------------------------
 
 
@@ -79,7 +123,7 @@ def words_in_the_readme() -> list[str]:
 
 def test_every_word_the_bot_understands_is_in_the_readme() -> None:
     """A command nobody can find out about is none."""
-    understood = {*commands._WORDS, *commands._DECISIONS, *commands._NO_REPOSITORY}
+    understood = {*commands._WORDS, *commands._ANSWERS, *commands._NO_REPOSITORY}
     assert understood - set(words_in_the_readme()) == set()
 
 
@@ -88,7 +132,7 @@ def test_the_bot_understands_every_word_in_the_readme(word: str) -> None:
     """No word goes to the agent that the README says is for the bot."""
     assert (
         not isinstance(commands.parse(word), Start)
-        or commands.decision(word) is not None
+        or commands.anew(word.replace("…", "fix README")) is not None
         or commands.repository_answer(word) is not None
         or commands.is_aside(word)
     )
@@ -97,8 +141,14 @@ def test_the_bot_understands_every_word_in_the_readme(word: str) -> None:
 def test_the_help_text_names_every_command() -> None:
     """One word for each; second words for the same thing need not be there."""
     told = " ".join(spans(words.help_text())).split()
-    named = {type(command) for word, command in commands._WORDS.items() if word in told}
-    assert named == {type(command) for command in commands._WORDS.values()}
+    named = {command for word, command in commands._WORDS.items() if word in told}
+    assert named | {Do(Action.CANCEL)} == set(commands._WORDS.values())  # `cancel` is a second word for `stop`
+
+
+def test_every_button_is_in_the_readme() -> None:
+    """By the label it has on the card."""
+    labels = {label.strip() for cells in rows(text("README.md"), "button") for label in cells[0].split(",")}
+    assert labels == {words.button(action) for action in Action} | {"Open in OpenHands"}
 
 
 def test_the_picture_in_the_readme_shows_the_bots_own_sentence() -> None:
@@ -139,9 +189,9 @@ def test_every_table_is_described() -> None:
 
 def test_every_target_that_is_named_exists() -> None:
     """Each `make …` in the documents is a target of the Makefile."""
-    targets = set(re.findall(r"^([a-z]+):", text("Makefile"), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", text("Makefile"), re.MULTILINE))
     documents = "\n".join(text(name) for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/operations.md"))
-    named = set(re.findall(r"(?:`|^)make ([a-z]+)", documents, re.MULTILINE))
+    named = set(re.findall(r"(?:`|^)make ([a-z-]+)", documents, re.MULTILINE))
     assert named - targets == set()
     assert {"demo", "test", "run"} <= named
 

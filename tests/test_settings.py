@@ -11,6 +11,8 @@ from bot.errors import SettingsWrong
 from bot.settings import LogFormat, Settings
 
 TOKENS = {"SLACK_BOT_TOKEN": "xoxb-1-secret", "SLACK_APP_TOKEN": "xapp-1-secret"}
+EITHER = "write sqlite:///openhands.db or postgresql://user:password@host/database"
+ODD = "it can't be read: special characters in user and password are written with %, such as %23 for #"
 NO_FILE = "it names no file, and what the bot knows must survive it: write sqlite:///openhands.db"
 HOW = {
     "SLACK_BOT_TOKEN": "Slack app settings > OAuth & Permissions > Bot User OAuth Token (xoxb-…)",
@@ -18,11 +20,14 @@ HOW = {
     "SLACK_API_URL": "leave it out, unless you test against a local Slack",
     "OPENHANDS_BASE_URL": "where people open your OpenHands in the browser",
     "OPENHANDS_API": "auto finds out what your server speaks; v1 or v0 says it",
-    "DATABASE_URL": "sqlite:///file.db; four slashes begin an absolute path",
+    "DATABASE_URL": "sqlite:///file.db, where four slashes begin an absolute path, or postgresql://user:password@host/database",
     "POLL_INTERVAL_S": "seconds from 0.05 to 60",
     "DEFAULT_REPOSITORY": "org/repo",
     "LOG_LEVEL": "DEBUG, INFO, WARNING or ERROR",
     "LOG_FORMAT": "console or json",
+    "HTTP_PORT": "a free port, from 1 to 65535; without it no server",
+    "STALE_AFTER_H": "hours, fractions allowed, above 0 and up to 1000",
+    "MAX_CONCURRENT_RUNS": "a whole number from 1 to 1000",
 }
 
 
@@ -62,6 +67,9 @@ def test_two_tokens_are_all_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
         "default_repository": None,
         "log_level": "INFO",
         "log_format": LogFormat.CONSOLE,
+        "http_port": None,
+        "stale_after_h": 12.0,
+        "max_concurrent_runs": 10,
     }
 
 
@@ -89,8 +97,9 @@ def test_missing_and_wrong_values_are_named_together(monkeypatch: pytest.MonkeyP
         ("SLACK_API_URL", "localhost", "it must begin with https:// (or http:// for a server of your own)"),
         ("OPENHANDS_BASE_URL", "all-hands.dev", "it must begin with https:// (or http:// for a server of your own)"),
         ("OPENHANDS_API", "v2", "it must be 'auto', 'v1' or 'v0'"),
-        ("DATABASE_URL", "mysql://bot:hunter2@db/bot", "mysql is not supported: write sqlite:///openhands.db"),
-        ("DATABASE_URL", "openhands.db", "it is no database address: write sqlite:///openhands.db"),
+        ("DATABASE_URL", "mysql://bot:hunter2@db/bot", f"mysql is not supported: {EITHER}"),
+        ("DATABASE_URL", "openhands.db", f"it is no database address: {EITHER}"),
+        ("DATABASE_URL", "postgresql://bot:hunter#2@db/bot", ODD),
         ("DATABASE_URL", "sqlite:///:memory:", NO_FILE),
         ("DATABASE_URL", "sqlite://", NO_FILE),
         ("POLL_INTERVAL_S", "0", "it must be greater than or equal to 0.05"),
@@ -99,6 +108,10 @@ def test_missing_and_wrong_values_are_named_together(monkeypatch: pytest.MonkeyP
         ("DEFAULT_REPOSITORY", "repo", "write it as org/repo"),
         ("LOG_LEVEL", "LOUD", "it must be 'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
         ("LOG_FORMAT", "xml", "it must be 'console' or 'json'"),
+        ("HTTP_PORT", "65536", "it must be less than or equal to 65535"),
+        ("HTTP_PORT", "http", "it must be a valid integer, unable to parse string as an integer"),
+        ("STALE_AFTER_H", "0", "it must be greater than 0"),
+        ("MAX_CONCURRENT_RUNS", "0", "it must be greater than or equal to 1"),
     ],
 )
 def test_a_wrong_value_is_told_with_how_to_get_it_right(
@@ -162,6 +175,8 @@ def test_an_empty_value_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> No
         ("openhands_base_url", "http://localhost:3000", "http://localhost:3000"),
         ("default_repository", "group/sub/repo", "group/sub/repo"),
         ("poll_interval_s", "0.5", 0.5),
+        ("http_port", "8080", 8080),
+        ("stale_after_h", "1.5", 1.5),
         ("database_url", "sqlite+aiosqlite:////data/bot.db", "sqlite+aiosqlite:////data/bot.db"),
     ],
 )

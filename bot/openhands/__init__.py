@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from bot.model import Api, ConversationId, Run, RunId, Seen, Started
+from bot.model import Api, ConversationId, Deciding, Run, RunId, Seen, Slots, Started
 
 Before = Callable[[], Awaitable[None]]
 """Awaited when a call's turn has come, just before it goes out. What it raises ends the call unsent."""
@@ -12,6 +12,10 @@ Before = Callable[[], Awaitable[None]]
 
 async def nothing() -> None:
     """Have nothing to do before a call."""
+
+
+GO_ON = "Please go on."
+"""What an agent is told that continues only with a message."""
 
 
 class OpenHands(Protocol):
@@ -43,7 +47,8 @@ class OpenHands(Protocol):
         """Look whether a start whose answer was lost arrived; None: not (yet) there.
 
         since: our clock just before the first try. Raises `CannotTell` where this server can't show it, or shows
-        several that could be it; any other error is no answer, and nothing may be started on it.
+        several that could be it, and `NotFound` while one that could be it does not show its message yet; any other
+        error is no answer either, and nothing may be started on it.
         """
         ...
 
@@ -90,7 +95,30 @@ class OpenHands(Protocol):
         ...
 
     async def resume(self, run: Run) -> None:
-        """Wake a sleeping sandbox. Safe to repeat. Raises `NotFound`, `Archived`, `Unsupported`."""
+        """Wake a sleeping sandbox. Safe to repeat. Raises `AtCapacity`, `NotFound`, `Archived`, `Unsupported`."""
+        ...
+
+    async def go_on(self, run: Run, before: Before = nothing) -> bool:
+        """Let a paused, stopped, failed or sleeping conversation continue without a new message. Safe to repeat.
+
+        False: it was not told to, since it works already, has ended, or waits for a decision; the next look tells which.
+        Raises `Asleep` while it is being woken (ask again in a moment), `AtCapacity`, `NotFound`, `Archived`, `Rejected`,
+        `Unsupported`.
+        """
+        ...
+
+    async def decide(
+        self, run: Run, action_id: str, *, accept: bool, reason: str, before: Before = nothing
+    ) -> Deciding:
+        """Approve or reject what waits for approval, if that is still what `action_id` names. Safe to repeat.
+
+        reason: what the agent is told of a rejection. At the instant something begins to wait the server may take a
+        decision and drop it, so look a moment later and repeat. Raises `NotFound`, `Archived`, `Asleep`, `Unsupported`.
+        """
+        ...
+
+    async def slots(self) -> Slots | None:
+        """Count what runs in this account now; None where the server can't tell."""
         ...
 
     async def lists(self, repository: str) -> bool:

@@ -8,10 +8,10 @@ from bot.errors import NotFound, Rejected, Unreadable, Unsupported
 from bot.model import Api
 from bot.openhands import OpenHands
 from bot.openhands.http import Http
-from bot.openhands.v0 import CONVERSATIONS as V0_CONVERSATIONS
 from bot.openhands.v0 import V0
-from bot.openhands.v1 import CONVERSATIONS as V1_CONVERSATIONS
+from bot.openhands.v0_calls import CONVERSATIONS as V0_CONVERSATIONS
 from bot.openhands.v1 import V1
+from bot.openhands.v1_agent import CONVERSATIONS as V1_CONVERSATIONS
 
 log = structlog.get_logger("openhands")
 

@@ -11,6 +11,9 @@ from bot.mrkdwn import clean, outside, redact, shorten
 ANSWER_LENGTH = 30_000  # characters of the agent's last words that are kept
 DETAIL_LENGTH = 300  # characters
 LINE_LENGTH = 150  # characters of progress
+WANTED_SHOWN = 10  # actions that wait together and are shown one by one
+WANTED_LENGTH = 2_000  # characters of all the commands that wait for approval; who approves has to see them
+NAME_LENGTH = 200  # characters of an event's id, within what the database and a button hold
 
 
 class Kind(StrEnum):
@@ -39,7 +42,11 @@ class Event:
     code: str = ""
     """The server's name for an error."""
     answers: str = ""
-    """The id of the action an answer is to."""
+    """The id of the action an answer is to, or, where an error names none, of the tool call."""
+    call: str = ""
+    """The id of an action's tool call."""
+    batch: str = ""
+    """Names the model's answer an action came with: those of one answer wait for approval together."""
     tool: str = ""
     command: str = ""
     risk: str = ""
@@ -81,14 +88,14 @@ def words_of(events: Sequence[Event], phase: Phase, turn_after: str | None) -> W
     elif phase is Phase.STUCK:
         last = Failed(Reason.STUCK)
     elif phase is Phase.WANTS_APPROVAL:
-        last = _wanted(events)
-        whole = False
+        last, whole = _wanted(events)
+    told = last is not None and phase is not Phase.WANTS_APPROVAL  # more may wait than was found so far
     wordless = phase not in _ENDINGS | {Phase.ERROR, Phase.WANTS_APPROVAL}
     return Words(
         last=last,
         ending=end.id if end is not None else None,
         progress=progress,
-        settled=whole or last is not None or (wordless and bool(progress)),
+        settled=whole or told or (wordless and bool(progress)),
     )
 
 
@@ -120,16 +127,46 @@ def _ending(turn: Iterable[Event]) -> Event | None:
     return None
 
 
-def _wanted(events: Iterable[Event]) -> Wants | None:
-    """Give the newest action nobody has carried out or refused."""
+def _wanted(events: Iterable[Event]) -> tuple[Wants | None, bool]:
+    """Give the newest action nobody has carried out or refused, with all that came in the same answer of the model.
+
+    One approval runs them all, so they are shown and named as one. Also tell whether older events can add none.
+    """
     answered = set[str]()
+    waiting: list[Event] = []
     for event in events:
         if event.kind is Kind.ANSWER:
             answered.add(event.answers)
-        elif event.kind is Kind.ACTION and event.id not in answered:
-            command = outside(event.command, DETAIL_LENGTH) or one_line(event.text)
-            return Wants(event.id, outside(event.tool, LINE_LENGTH), command, one_line(event.risk))
-    return None
+        elif waiting and event.batch != waiting[0].batch:
+            if event.kind in _BEFORE_A_BATCH:
+                return _all_wanted(waiting[::-1]), True
+        elif event.kind is Kind.ACTION and not answered & {event.id, event.call or event.id}:
+            waiting.append(event)
+    return (_all_wanted(waiting[::-1]) if waiting else None), False
+
+
+_BEFORE_A_BATCH = frozenset({Kind.ACTION, Kind.MESSAGE, Kind.SAID, Kind.FINISH})
+
+
+def _all_wanted(waiting: Sequence[Event]) -> Wants:
+    """Describe actions that wait together, in the order in which they would run."""
+    newest, more = waiting[-1], len(waiting) - 1
+    shown = waiting[:WANTED_SHOWN]
+    lines = [outside(one.command, WANTED_LENGTH // len(shown)) or one_line(one.text) for one in shown]
+    if len(waiting) > WANTED_SHOWN:
+        lines.append(f"… (+{len(waiting) - WANTED_SHOWN})")
+    tools = dict.fromkeys(outside(one.tool, LINE_LENGTH) for one in waiting)
+    return Wants(
+        newest.id[:NAME_LENGTH] + (f"+{more}" if more else ""),
+        ", ".join(filter(None, tools)),
+        "\n".join(lines),
+        one_line(max((one.risk for one in waiting), key=_danger)),
+    )
+
+
+def _danger(risk: str) -> int:
+    """Order risks; what is not known counts for more than what is low."""
+    return {"HIGH": 4, "MEDIUM": 3, "LOW": 1, "": 0}.get(risk.upper(), 2)
 
 
 # --- errors -----------------------------------------------------------------------------------------------------
@@ -139,13 +176,16 @@ _REASONS = (
     (re.compile(r"max_?iterations|maximum iteration", re.IGNORECASE), Reason.MAX_STEPS),
     (re.compile(r"stuck", re.IGNORECASE), Reason.STUCK),
     (re.compile(r"LLM_?Authentication|litellm\.AuthenticationError", re.IGNORECASE), Reason.MODEL_KEY),
-    (re.compile(r"rate_?limit|budget|out_of_credits|quota", re.IGNORECASE), Reason.MODEL_LIMIT),
+    (re.compile(r"budget|out_of_credits|quota", re.IGNORECASE), Reason.OUT_OF_BUDGET),
+    (re.compile(r"rate_?limit", re.IGNORECASE), Reason.MODEL_LIMIT),
     (
         re.compile(r"service_?unavailable|internal_?server_?error|llm_?timeout|APIConnection", re.IGNORECASE),
         Reason.MODEL_DOWN,
     ),
     (re.compile(r"^LLM|_LLM_|litellm\.", re.IGNORECASE), Reason.MODEL_REFUSED),
 )
+_SPENT = re.compile(r"insufficient_quota|exceeded your current quota|credit balance|budget", re.IGNORECASE)
+"""Providers answer an empty account as they answer too many calls; only their words tell."""
 _LITELLM = re.compile(r"^(?:\w+: )?litellm\.\w+: .{0,120}? - ")  # the library's own words before the provider's
 
 
@@ -156,6 +196,8 @@ def failed(code: str, detail: str) -> Failed:
     """
     named = code or detail
     reason = next((reason for pattern, reason in _REASONS if pattern.search(named)), Reason.AGENT_ERROR)
+    if reason is Reason.MODEL_LIMIT and _SPENT.search(detail):
+        reason = Reason.OUT_OF_BUDGET
     words = "" if detail.startswith("STATUS$") else _LITELLM.sub("", detail)
     return Failed(reason, outside(words, DETAIL_LENGTH))
 

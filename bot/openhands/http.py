@@ -8,7 +8,7 @@ import asyncio
 import json
 import logging
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -48,6 +48,11 @@ _NOTHING_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, ht
 _NO_PROXY_TO = ("all://localhost", "all://127.0.0.1", "all://[::1]")  # a proxy could not reach ours
 
 Model = TypeVar("Model", bound=BaseModel)
+Called = Callable[[int | None], None]
+
+
+def nobody_counts(_status: int | None) -> None:
+    """Let calls go uncounted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,21 +171,26 @@ class Http:
         clock: Clock,
         patience: Patience,
         transport: httpx.AsyncBaseTransport | None = None,
+        called: Called = nobody_counts,
     ) -> None:
         """Make ready; nothing is sent yet.
 
         base_url: of the app server, without `/api`.
         key: empty where the server needs none; then no header is sent.
         transport: replaces the network, for tests.
+        called: hears of each call's status; None where no answer came.
         """
         self.base_url = base_url.rstrip("/")
         self.clock = clock
         self.patience = patience
         self.key_works = False
         """A call with this key, in the header now used, has been answered well."""
+        self.key_refused = False
+        """The last answer that tells was a refusal of the key."""
         # The cloud takes the key as a bearer, a self-hosted server with SESSION_API_KEY in its own header.
         self._forms = ({BEARER: f"Bearer {key}"}, {SESSION_HEADER: key}) if key else ({}, {})
         self._form = 0
+        self._called = called
         self._limiters: dict[str, Limiter] = {}
         for name in ("httpx", "httpcore"):  # they log addresses with their queries, and headers
             logging.getLogger(name).setLevel(logging.WARNING)
@@ -248,15 +258,25 @@ class Http:
             if not _key_refused(answer):
                 self._form = 1 - form
         if ours and 200 <= answer.status < 300 and answer.readable:
-            self.key_works = True
+            self.key_works, self.key_refused = True, False
         elif ours and method == "GET" and _key_refused(answer):
-            self.key_works = False  # it did before; a refused read is about the key and nothing else
+            # It may have worked before; a refused read is about the key and nothing else.
+            self.key_works, self.key_refused = False, True
         return answer
 
     async def _once(self, call: _Call, headers: Mapping[str, str] | None, before: Before) -> Answer:
-        changes = call.method != "GET"
         await self._limiter(call.url).turn()
         await before()
+        status = None
+        try:
+            answer = await self._answered(call, headers)
+            status = answer.status
+        finally:
+            self._called(status)
+        return answer
+
+    async def _answered(self, call: _Call, headers: Mapping[str, str] | None) -> Answer:
+        changes = call.method != "GET"
         asked_at = self.clock.now()
         try:
             async with (

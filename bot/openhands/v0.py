@@ -4,17 +4,15 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
-from urllib.parse import quote
 
 from bot.errors import (
     Archived,
     Asleep,
-    AtCapacity,
     CannotTell,
     NoAccess,
     NotFound,
     OpenHandsError,
+    Rejected,
     TooFast,
     Unauthorised,
     Unavailable,
@@ -22,28 +20,44 @@ from bot.errors import (
     Unsupported,
     Unsure,
 )
-from bot.model import Api, ConversationId, Failed, Finish, Phase, Reason, Run, RunId, RunState, Said, Seen, Started
-from bot.openhands import Before, nothing
+from bot.model import (
+    Api,
+    ConversationId,
+    Deciding,
+    Failed,
+    Finish,
+    Phase,
+    Reason,
+    Run,
+    RunId,
+    RunState,
+    Said,
+    Seen,
+    Slots,
+    Started,
+    Wants,
+)
+from bot.openhands import GO_ON, Before, nothing
 from bot.openhands.events import Kind, numbered_pull_requests, pull_requests, words_of
-from bot.openhands.http import SESSION_HEADER, Answer, Http, read_as
+from bot.openhands.http import Http, read_as
 from bot.openhands.recent import Recent
 from bot.openhands.v0_answers import (
     Conversation0,
-    ConversationPage,
     EventPage0,
     Started0,
     Story,
+    check_taken,
+    no_such_call,
     phase_of,
+    refusal,
     told,
+    too_many,
 )
-
-CONVERSATIONS = "/api/conversations"
+from bot.openhands.v0_calls import CONVERSATIONS, Calls0
 
 AT_ONCE = 4  # conversations asked at the same time: this API has no batches
 EVENTS = 100  # of one page; more are refused
 EVENT_PAGES = 20  # in one go
-LIST_PAGES = 20  # of 100 conversations
-CLOCKS_DIFFER = timedelta(minutes=5)  # between the server's and ours, at most
 CLOCKS_AGREE = timedelta(seconds=2)  # what was created earlier than this before we asked may be an older request's
 
 _WORDLESS = frozenset({Phase.STARTING, Phase.START_FAILED})
@@ -54,6 +68,7 @@ class V0:
 
     def __init__(self, http: Http) -> None:
         self._http = http
+        self._calls = Calls0(http)
         self._stories = Recent[ConversationId, Story]()
         self._starting = Recent[RunId, datetime]()
         self._has_events: bool | None = None
@@ -96,51 +111,37 @@ class V0:
         if run.repository is None:
             return False
         try:
-            return not await self._created(run, asked_at)
+            return not await self._calls.created(run, asked_at)
         except OpenHandsError:
             return False
 
     async def find_start(self, run: Run, message: str, since: datetime) -> Started | None:
         """See `OpenHands.find_start`. By time, repository and first message: the API takes no id from us.
 
-        Raises `Unavailable` while a conversation that could be it shows no message yet.
+        A conversation that shows no message for ten minutes counts as one that never will.
         """
-        same: list[Conversation0] = []
-        for conversation in await self._created(run, since):
-            first = await self._first_message(conversation)
-            if first is None:
-                raise Unavailable("a conversation without its message yet")
-            if first.strip() == message.strip():
-                same.append(conversation)
+        said = [(one, await self._first_message(one)) for one in await self._calls.created(run, since)]
+        silent = any(first is None for _, first in said)
+        if silent and not self._out_of_time(since):
+            raise NotFound("a conversation without its message yet")
+        same = [one for one, first in said if first is not None and first.strip() == message.strip()]
         ours = [one for one in same if one.created is not None and one.created >= since - CLOCKS_AGREE]
-        if not same:
+        if not same and not silent:
             return None
         if len(ours) != 1:
-            raise CannotTell("several, or one that may be an older request's")
+            raise CannotTell("several, one that may be an older request's, or one that never shows a message")
         return Started(conversation_id=ConversationId(ours[0].conversation_id))
 
-    async def _created(self, run: Run, since: datetime) -> list[Conversation0]:
-        """List conversations with the run's repository that may have been created since; the list is newest first."""
-        found: list[Conversation0] = []
-        params: dict[str, Any] = {"limit": 100}
-        for _ in range(LIST_PAGES):
-            answer = await self._http.get(CONVERSATIONS, params)
-            if _no_such_call(answer):
-                raise CannotTell("no list of conversations")
-            page = read_as(ConversationPage, answer.value())
-            young = [one for one in page.results if one.created and one.created >= since - CLOCKS_DIFFER]
-            found += [one for one in young if (one.selected_repository or None) == run.repository]
-            if page.next_page_id is None or len(young) < len(page.results):
-                return found
-            params["page_id"] = page.next_page_id
-        raise Unreadable("a list of conversations without an end")
+    def _out_of_time(self, since: datetime) -> bool:
+        """Tell whether a start at that time would be through, or have failed."""
+        return (self._http.clock.now() - since).total_seconds() >= self._http.patience.start_stuck_s
 
     async def _first_message(self, conversation: Conversation0) -> str | None:
         """Give what a person said first; None: nothing yet."""
         if self._has_events is False:
             raise CannotTell("no events")
-        answer = await self._ask("GET", conversation, "/events", params={"start_id": 0, "limit": EVENTS})
-        if _no_such_call(answer):
+        answer = await self._calls.ask("GET", conversation, "/events", params={"start_id": 0, "limit": EVENTS})
+        if no_such_call(answer):
             raise CannotTell("no events")
         events = map(told, read_as(EventPage0, answer.value()).events)
         return next((one.event.text for one in events if one and one.event.kind is Kind.MESSAGE), None)
@@ -170,7 +171,7 @@ class V0:
         return seen
 
     async def _look(self, run: Run, name: ConversationId) -> Seen:
-        conversation, asked_at = await self._conversation(name)
+        conversation, asked_at = await self._calls.conversation(name)
         if conversation is None:
             return Seen(asked_at=asked_at, phase=Phase.GONE)
         has_words = conversation.runtime in {"RUNNING", "STOPPED"}
@@ -202,15 +203,6 @@ class V0:
             return False
         return (asked_at - since).total_seconds() >= self._http.patience.start_stuck_s
 
-    async def _conversation(self, name: ConversationId) -> tuple[Conversation0 | None, datetime]:
-        """Look at one conversation; None: unknown or deleted. Also tell when it was asked about."""
-        answer = await self._http.get(_path(name))
-        try:
-            value = answer.value()
-        except NotFound:
-            value = None
-        return (None if value is None else read_as(Conversation0, value)), answer.asked_at
-
     async def _story(self, conversation: Conversation0) -> Story | None:
         """Read on in the events; None where the server has none.
 
@@ -221,10 +213,10 @@ class V0:
         name = ConversationId(conversation.conversation_id)
         story = self._stories.get(name) or Story()
         for _ in range(EVENT_PAGES):
-            answer = await self._ask(
+            answer = await self._calls.ask(
                 "GET", conversation, "/events", params={"start_id": story.next_id, "limit": EVENTS}
             )
-            if self._has_events is None and _no_such_call(answer):
+            if self._has_events is None and no_such_call(answer):
                 self._has_events = False
                 return None
             if answer.status == 404 and answer.readable:
@@ -255,15 +247,17 @@ class V0:
         )
 
     async def last_event(self, run: Run) -> str | None:
-        story = await self._story(await self._existing(run))
+        story = await self._story(await self._calls.existing(run))
         return str(story.next_id - 1) if story and story.next_id else None
 
     async def heard(self, run: Run, text: str, after: str | None) -> bool:
-        conversation = await self._existing(run)
+        conversation = await self._calls.existing(run)
         start_id = int(after) + 1 if after and after.isdigit() else 0
         for _ in range(EVENT_PAGES):
-            answer = await self._ask("GET", conversation, "/events", params={"start_id": start_id, "limit": EVENTS})
-            if _no_such_call(answer):
+            answer = await self._calls.ask(
+                "GET", conversation, "/events", params={"start_id": start_id, "limit": EVENTS}
+            )
+            if no_such_call(answer):
                 raise CannotTell("no events")
             page = read_as(EventPage0, answer.value())
             events = [one for one in map(told, page.events) if one]
@@ -281,20 +275,20 @@ class V0:
 
         Where only the older call exists, `Unsure` even if it was accepted: some servers accept and lose it.
         """
-        conversation = await self._existing(run)
+        conversation = await self._calls.existing(run)
         await self._listening(conversation)
         if self._has_message is not False:
-            answer = await self._ask("POST", conversation, "/message", body={"message": text}, before=before)
+            answer = await self._calls.ask("POST", conversation, "/message", body={"message": text}, before=before)
             before = nothing
-            self._has_message = not _no_such_call(answer)
+            self._has_message = not no_such_call(answer)
             if self._has_message:
-                _taken(answer)
+                check_taken(answer)
                 return
         body = {"action": "message", "args": {"content": text}}
-        answer = await self._ask("POST", conversation, "/events", body=body, before=before)
-        if _no_such_call(answer):
+        answer = await self._calls.ask("POST", conversation, "/events", body=body, before=before)
+        if no_such_call(answer):
             raise Unsupported("no call for messages")
-        _taken(answer)
+        check_taken(answer)
         raise Unsure("accepted by a call that may lose it")
 
     async def _listening(self, conversation: Conversation0) -> None:
@@ -312,102 +306,98 @@ class V0:
 
     async def stop(self, run: Run) -> None:
         """See `OpenHands.stop`. It may wait for the running command, as long as a message does."""
-        conversation = await self._existing(run)
+        conversation = await self._calls.existing(run)
         if conversation.runtime in {"STOPPED", "ERROR", "ARCHIVED"}:
             return  # nobody works there
-        answer = await self._ask("POST", conversation, "/stop")
-        if _no_such_call(answer):
+        answer = await self._calls.ask("POST", conversation, "/stop")
+        if no_such_call(answer):
             raise Unsupported("no stop")
         answer.value()
 
     async def resume(self, run: Run) -> None:
-        conversation = await self._existing(run)
+        await self._wake(await self._calls.existing(run), nothing)
+
+    async def _wake(self, conversation: Conversation0, before: Before) -> None:
         if conversation.runtime == "ARCHIVED":
             raise Archived("no runtime")
         if conversation.runtime in {"RUNNING", "STARTING"}:
             return
-        answer = await self._ask("POST", conversation, "/start", body={})
-        if _no_such_call(answer):
+        answer = await self._calls.ask("POST", conversation, "/start", body={}, before=before)
+        if no_such_call(answer):
             raise Unsupported("no start")
+        if answer.status == 429:
+            raise too_many(answer)
         answer.value()
+
+    async def go_on(self, run: Run, before: Before = nothing) -> bool:
+        """See `OpenHands.go_on`. After a failure, or once awake again, only a message gets the agent on."""
+        conversation = await self._calls.existing(run)
+        await self._wake(conversation, before)
+        if conversation.runtime != "RUNNING":
+            raise Asleep("waking up")
+        story = await self._story(conversation)
+        if story is None:
+            return False  # this server tells only that it runs
+        match phase_of(conversation.runtime, story, run.turn_after):
+            case Phase.PAUSED:
+                await self._ask_for_state(conversation, "running", before)
+            case Phase.STARTING | Phase.ASLEEP:
+                raise Asleep("waking up")
+            case Phase.UNKNOWN:
+                raise Unavailable("what it does can't be told")
+            case Phase.ERROR:
+                await self.send(run, GO_ON, before)
+            case Phase.ENDED if words_of(story.events, Phase.ENDED, run.turn_after).last is None:
+                await self.send(run, GO_ON, before)  # it was stopped in its work, or rejected, and awaits words
+            case _:
+                return False
+        return True
+
+    async def decide(
+        self,
+        run: Run,
+        action_id: str,
+        *,
+        accept: bool,
+        reason: str,  # noqa: ARG002 (there is no place for it)
+        before: Before = nothing,
+    ) -> Deciding:
+        """See `OpenHands.decide`. A rejection carries no reason: the agent waits for words after it."""
+        conversation = await self._calls.existing(run)
+        match conversation.runtime:
+            case "ARCHIVED":
+                raise Archived("no runtime")
+            case "STOPPED" | "ERROR" | "STARTING":
+                raise Asleep("nothing waits while it does not run")
+            case _:
+                story = await self._story(conversation)
+        if story is None:
+            raise Unsupported("no events, so nothing to decide by")
+        phase = phase_of(conversation.runtime, story, run.turn_after)
+        if phase is Phase.UNKNOWN:
+            raise Unavailable("what it does can't be told")
+        if phase is not Phase.WANTS_APPROVAL:
+            return Deciding.OVER
+        waits = words_of(story.events, Phase.WANTS_APPROVAL, None).last
+        if not isinstance(waits, Wants):
+            raise Unavailable("what waits can't be read yet")
+        if waits.action_id != action_id:
+            return Deciding.OTHER
+        await self._ask_for_state(conversation, "user_confirmed" if accept else "user_rejected", before)
+        return Deciding.POSTED
+
+    async def _ask_for_state(self, conversation: Conversation0, word: str, before: Before) -> None:
+        body = {"action": "change_agent_state", "args": {"agent_state": word}}
+        answer = await self._calls.ask("POST", conversation, "/events", body=body, before=before)
+        if no_such_call(answer):
+            raise Unsupported("no call for the agent's state")
+        check_taken(answer)
+
+    async def slots(self) -> Slots | None:
+        try:
+            return Slots(running=sum([one.takes_a_slot async for page in self._calls.pages() for one in page.results]))
+        except (CannotTell, Rejected, Unreadable):
+            return None
 
     async def lists(self, repository: str) -> bool:  # noqa: ARG002 (this API has no search that is documented)
         return False
-
-    async def _existing(self, run: Run) -> Conversation0:
-        if run.conversation_id is None:
-            raise NotFound("no conversation yet")
-        conversation, _ = await self._conversation(run.conversation_id)
-        if conversation is None:
-            raise NotFound("no such conversation")
-        return conversation
-
-    async def _ask(
-        self,
-        method: str,
-        conversation: Conversation0,
-        call: str,
-        *,
-        params: Mapping[str, Any] | None = None,
-        body: Mapping[str, Any] | None = None,
-        before: Before = nothing,
-    ) -> Answer:
-        """Make one of the conversation's own calls, where it lives: in the cloud that is another host and key."""
-        url, key = conversation.url or "", conversation.session_api_key
-        elsewhere = key is not None and url.startswith(("https://", "http://"))
-        return await self._http.ask(
-            method,
-            (url if elsewhere else _path(conversation.conversation_id)) + call,
-            params=params,
-            body=body,
-            headers={SESSION_HEADER: key.get_secret_value()} if key is not None and elsewhere else None,
-            timeout_s=None if method == "GET" else self._http.patience.send_timeout_s,
-            before=before,
-        )
-
-
-# --- what an answer means ---------------------------------------------------------------------------------------
-
-
-def refusal(answer: Answer, *, repository: str | None, key_works: bool) -> OpenHandsError:
-    """Name what a refused start means.
-
-    The guide has one AuthenticationError for a wrong key and for a repository out of reach; a key that has worked
-    before is not wrong.
-    """
-    body = answer.body
-    if answer.status == 429:
-        error = answer.error()
-        slots = answer.retry_after_s is None and isinstance(error, TooFast)
-        return AtCapacity("no free slot") if slots else error
-    if answer.status == 401 and isinstance(body, str):
-        return NoAccess("401")  # "Unable to access repo …"
-    if answer.status in {400, 401, 403} and isinstance(body, dict):
-        if "GIT_PROVIDER" in str(body.get("msg_id")):
-            return NoAccess(str(answer.status))
-        if "AuthenticationError" in str(body):
-            return NoAccess(str(answer.status)) if repository and key_works else Unauthorised(str(answer.status))
-    error = answer.error()
-    if isinstance(error, NotFound | Unsupported | Asleep | Archived):
-        return Unreadable(f"{answer.status} to a start")
-    return error
-
-
-def _path(name: str) -> str:
-    """Give a conversation's path; the id is the server's, so nothing is taken for granted."""
-    return f"{CONVERSATIONS}/{quote(name, safe='')}"
-
-
-def _no_such_call(answer: Answer) -> bool:
-    """Tell that the server has no such call: not found without naming the conversation, or its web page."""
-    if answer.status == 404:
-        words = str(answer.body).lower()
-        return not answer.readable or not ("conversation" in words or "session" in words)
-    return answer.status == 405 or (not answer.changes and not answer.readable and 200 <= answer.status < 300)
-
-
-def _taken(answer: Answer) -> None:
-    """Pass a message that was taken, else raise why not."""
-    if answer.status == 500 and "no_conversation" in str(answer.body):
-        raise Asleep("stopped meanwhile")
-    answer.value()

@@ -7,8 +7,21 @@ from typing import Any
 
 from pydantic import BaseModel, SecretStr, ValidationError
 
+from bot.errors import (
+    Archived,
+    Asleep,
+    AtCapacity,
+    NoAccess,
+    NotFound,
+    OpenHandsError,
+    TooFast,
+    Unauthorised,
+    Unreadable,
+    Unsupported,
+)
 from bot.model import Phase
 from bot.openhands.events import Event, Kind, words_of
+from bot.openhands.http import Answer
 
 STORY_LENGTH = 200  # events that are kept; what a turn ended with is among its newest
 
@@ -32,6 +45,10 @@ class Conversation0(BaseModel):
     def runtime(self) -> str:
         """The state of the runtime, not of the agent, in capitals."""
         return (self.status or "").upper()
+
+    @property
+    def takes_a_slot(self) -> bool:
+        return self.runtime in {"RUNNING", "STARTING"}
 
     @property
     def created(self) -> datetime | None:
@@ -123,6 +140,7 @@ def _event(raw: _RawEvent, state: str | None) -> Event:
                 id=name,
                 kind=Kind.ACTION,
                 text=raw.message or "",
+                batch=name,
                 tool=action,
                 command=raw.args.command or "",
                 risk=risk if isinstance(risk, str) else _RISKS.get(risk or 0, "UNKNOWN"),
@@ -208,3 +226,50 @@ def phase_of(runtime: str, story: Story | None, turn_after: str | None) -> Phase
             return next(ends, Phase.ASLEEP)
         case _:
             return Phase.UNKNOWN
+
+
+# --- what an answer means ---------------------------------------------------------------------------------------
+
+
+def refusal(answer: Answer, *, repository: str | None, key_works: bool) -> OpenHandsError:
+    """Name what a refused start means.
+
+    The guide has one AuthenticationError for a wrong key and for a repository out of reach; a key that has worked
+    before is not wrong.
+    """
+    body = answer.body
+    if answer.status == 429:
+        return too_many(answer)
+    if answer.status == 401 and isinstance(body, str):
+        return NoAccess("401")  # "Unable to access repo …"
+    if answer.status in {400, 401, 403} and isinstance(body, dict):
+        if "GIT_PROVIDER" in str(body.get("msg_id")):
+            return NoAccess(str(answer.status))
+        if "AuthenticationError" in str(body):
+            return NoAccess(str(answer.status)) if repository and key_works else Unauthorised(str(answer.status))
+    error = answer.error()
+    if isinstance(error, NotFound | Unsupported | Asleep | Archived):
+        return Unreadable(f"{answer.status} to a start")
+    return error
+
+
+def too_many(answer: Answer) -> OpenHandsError:
+    """Tell the account's limit from one on calls, which names a time to wait."""
+    error = answer.error()
+    slots = answer.retry_after_s is None and isinstance(error, TooFast)
+    return AtCapacity("no free slot") if slots else error
+
+
+def no_such_call(answer: Answer) -> bool:
+    """Tell that the server has no such call: not found without naming the conversation, or its web page."""
+    if answer.status == 404:
+        words = str(answer.body).lower()
+        return not answer.readable or not ("conversation" in words or "session" in words)
+    return answer.status == 405 or (not answer.changes and not answer.readable and 200 <= answer.status < 300)
+
+
+def check_taken(answer: Answer) -> None:
+    """Pass a message that was taken, else raise why not."""
+    if answer.status == 500 and "no_conversation" in str(answer.body):
+        raise Asleep("stopped meanwhile")
+    answer.value()

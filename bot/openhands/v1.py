@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Generic, TypeVar
-from urllib.parse import quote
 from uuid import UUID
 
 from pydantic import BaseModel
@@ -23,15 +22,31 @@ from bot.errors import (
     Unsupported,
     Unsure,
 )
-from bot.model import Api, ConversationId, Failed, Finish, Phase, Reason, Run, RunId, RunState, Said, Seen, Started
+from bot.model import (
+    Api,
+    ConversationId,
+    Deciding,
+    Failed,
+    Finish,
+    Phase,
+    Reason,
+    Run,
+    RunId,
+    RunState,
+    Said,
+    Seen,
+    Slots,
+    Started,
+    Wants,
+)
 from bot.openhands import Before, nothing
 from bot.openhands.events import Kind, pull_requests, words_of
 from bot.openhands.http import Answer, Http, read_as
 from bot.openhands.recent import Recent
-from bot.openhands.v1_answers import Conversation, RepositoryPage, StartTask, TaskPage, seen_of
-from bot.openhands.v1_events import AGENT_TIMEOUT_S, EventReader, agent_headers
+from bot.openhands.v1_agent import CONVERSATIONS, AgentCalls
+from bot.openhands.v1_answers import Conversation, ConversationPage, RepositoryPage, StartTask, TaskPage, seen_of
+from bot.openhands.v1_events import EventReader
 
-CONVERSATIONS = "/api/v1/app-conversations"
 TASKS = f"{CONVERSATIONS}/start-tasks"
 
 BATCH = 99  # ids in one look; 100 are refused
@@ -40,9 +55,9 @@ TASK_PAGES = 100  # of 100 start tasks since then; more is no answer
 
 WORDS_LIMIT, WORDS_PAGES = 20, 10  # events a page; a turn with more steps since its last words has not ended
 HEARD_LIMIT, HEARD_PAGES = 100, 20
+SLOT_PAGES = 10  # of 100 conversations; an account with more is not counted
 
 PROVIDERS = ("github", "gitlab", "bitbucket")  # those the search for a repository is tried with
-REJECTION = "Stopped by a person."  # what the agent is told of an action it must not carry out
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -61,6 +76,7 @@ class V1:
     def __init__(self, http: Http) -> None:
         self._http = http
         self._reader = EventReader(http)
+        self._calls = AgentCalls(http)
         self._known = Recent[ConversationId, Conversation]()
         self._task_news = Recent[RunId, tuple[str | None, datetime]]()
 
@@ -99,6 +115,12 @@ class V1:
 
     async def find_start(self, run: Run, message: str, since: datetime) -> Started | None:  # noqa: ARG002 (V0 goes by the text)
         """See `OpenHands.find_start`; by the conversation's id, so nothing else can be taken for it."""
+        try:
+            return await self._find_start(run, since)
+        except NotFound:  # of one of the lists, which says nothing of the start
+            raise Unreadable("no such list") from None
+
+    async def _find_start(self, run: Run, since: datetime) -> Started | None:
         ours = _uuid(_id_of(run))
         if ours is None:
             raise CannotTell("not an id of V1")
@@ -260,66 +282,77 @@ class V1:
     # --- act ----------------------------------------------------------------------------------------------------
 
     async def send(self, run: Run, text: str, before: Before = nothing) -> None:
-        answer = await self._http.post(
-            f"{CONVERSATIONS}/{_id_of(run)}/send-message",
-            {"role": "user", "content": [{"type": "text", "text": text}], "run": True},
-            timeout_s=self._http.patience.send_timeout_s,
-            before=before,
-        )
-        if answer.status == 502 and answer.words.startswith("Agent server error: 404"):
-            raise Archived("the agent server does not know the conversation")
-        if answer.status == 404 and answer.words.startswith("Sandbox"):
-            raise Archived("no sandbox")
-        answer.value()
+        await self._calls.send(_id_of(run), text, before)
 
     async def stop(self, run: Run) -> None:
-        """See `OpenHands.stop`. While it waits for approval an interrupt does nothing: the action is rejected."""
-        conversation = await self._conversation(run)
-        if conversation is None:
-            raise NotFound("no such conversation")
-        if conversation.phase in {Phase.MISSING, Phase.BROKEN} or conversation.sandbox_status == "PAUSED":
-            return  # nobody works there
-        try:
-            if conversation.phase is Phase.WANTS_APPROVAL:
-                answer = await self._tell_agent(
-                    conversation, "events/respond_to_confirmation", {"accept": False, "reason": REJECTION}
-                )
-            else:
-                answer = await self._tell_agent(conversation, "interrupt")
-            if answer.status in {400, 404} and answer.readable:
-                raise NotFound("the agent server does not know the conversation")
-            answer.value()
-        except (Unavailable, Unsure, Unreadable, Unauthorised):
-            await self._sandbox(conversation, "pause")
+        await self._calls.stop(await self._existing(run))
 
     async def resume(self, run: Run) -> None:
-        conversation = await self._conversation(run)
-        if conversation is None:
-            raise NotFound("no such conversation")
+        conversation = await self._existing(run)
         if conversation.phase is Phase.MISSING:
             raise Archived("no sandbox")  # a call would answer 200 and do nothing
         if conversation.phase is Phase.ASLEEP:
-            await self._sandbox(conversation, "resume")
+            await self._calls.sandbox(conversation, "resume")
 
-    async def _tell_agent(
-        self, conversation: Conversation, call: str, body: Mapping[str, object] | None = None
-    ) -> Answer:
-        if not conversation.conversation_url:
-            raise Unavailable("no agent server")
-        return await self._http.post(
-            f"{conversation.conversation_url}/{call}",
-            body,
-            headers=agent_headers(conversation),
-            timeout_s=min(AGENT_TIMEOUT_S, self._http.patience.openhands_timeout_s),
+    async def go_on(self, run: Run, before: Before = nothing) -> bool:
+        return await self._calls.go_on(await self._existing(run), _id_of(run), before)
+
+    async def decide(
+        self, run: Run, action_id: str, *, accept: bool, reason: str, before: Before = nothing
+    ) -> Deciding:
+        """See `OpenHands.decide`. What waits is read from the agent server itself: all of it is decided at once."""
+        conversation = await self._existing(run)
+        match conversation.phase:
+            case Phase.MISSING | Phase.BROKEN:
+                raise Archived("no sandbox")
+            case Phase.ASLEEP:
+                raise Asleep("it waits in a sleeping sandbox")
+            case Phase.UNCLEAR | Phase.UNKNOWN:
+                raise Unavailable("what it does can't be told")
+            case Phase.WANTS_APPROVAL:
+                waits = await self._waits(conversation)
+                if waits.action_id != action_id:
+                    return Deciding.OTHER
+                await self._calls.decide(conversation, accept=accept, reason=reason, before=before)
+                return Deciding.POSTED
+            case _:
+                return Deciding.OVER
+
+    async def _waits(self, conversation: Conversation) -> Wants:
+        """Read what waits for approval now."""
+        reading = await self._reader.read_now(
+            conversation,
+            limit=WORDS_LIMIT,
+            pages=WORDS_PAGES,
+            enough=lambda events: words_of(events, Phase.WANTS_APPROVAL, None).settled,
         )
+        last = words_of(reading.events, Phase.WANTS_APPROVAL, None).last
+        if not isinstance(last, Wants):
+            raise Unavailable("what waits can't be read yet")
+        return last
 
-    async def _sandbox(self, conversation: Conversation, call: str) -> None:
-        if conversation.sandbox_id is None:
-            raise NotFound("no sandbox")
-        answer = await self._http.post(f"/api/v1/sandboxes/{quote(conversation.sandbox_id, safe='')}/{call}")
-        if answer.status == 404:
-            raise Archived("no sandbox")
-        answer.value()
+    async def slots(self) -> Slots | None:
+        """See `OpenHands.slots`. Conversations may share a sandbox, so the sandboxes are counted."""
+        running = set[str]()
+        page_id: str | None = None
+        for _ in range(SLOT_PAGES):
+            params = {"limit": 100} if page_id is None else {"limit": 100, "page_id": page_id}
+            try:
+                answer = await self._http.get(f"{CONVERSATIONS}/search", params)
+                page = read_as(ConversationPage, answer.value())
+            except (NotFound, Rejected, Unreadable, Unsupported):
+                return None
+            running |= {one.sandbox_id or str(one.id) for one in page.items if one.takes_a_slot}
+            page_id = page.next_page_id
+            if page_id is None:
+                return Slots(running=len(running))
+        return None
+
+    async def _existing(self, run: Run) -> Conversation:
+        conversation = await self._conversation(run)
+        if conversation is None:
+            raise NotFound("no such conversation")
+        return conversation
 
     # --- repositories -------------------------------------------------------------------------------------------
 

@@ -45,6 +45,10 @@ class Conversation(BaseModel):
             case _:
                 return Phase.UNKNOWN
 
+    @property
+    def takes_a_slot(self) -> bool:
+        return (self.sandbox_status or "").upper() in {"RUNNING", "STARTING"}
+
 
 _EXECUTION = {
     "running": Phase.WORKING,
@@ -89,6 +93,11 @@ class StartTask(BaseModel):
 
 class TaskPage(BaseModel):
     items: list[StartTask]
+    next_page_id: str | None = None
+
+
+class ConversationPage(BaseModel):
+    items: list[Conversation]
     next_page_id: str | None = None
 
 
@@ -141,6 +150,8 @@ class _RawEvent(BaseModel):
     llm_message: _Message = _Message()
     action: _Action | None = None
     action_id: str | None = None
+    tool_call_id: str | None = None
+    llm_response_id: str | None = None
     summary: str | None = None
     tool_name: str | None = None
     security_risk: str | None = None
@@ -169,12 +180,14 @@ def event_of(value: Any) -> Event | None:
                 id=raw.id,
                 kind=Kind.ACTION,
                 text=raw.summary or "",
+                call=raw.tool_call_id or "",
+                batch=raw.llm_response_id or raw.id,
                 tool=raw.tool_name or "",
                 command=(raw.action and raw.action.command) or "",
                 risk=raw.security_risk or "",
             )
         case "ObservationEvent" | "UserRejectObservation" | "AgentErrorEvent":
-            return Event(id=raw.id, kind=Kind.ANSWER, answers=raw.action_id or "")
+            return Event(id=raw.id, kind=Kind.ANSWER, answers=raw.action_id or raw.tool_call_id or "")
         case "ConversationErrorEvent":
             return Event(id=raw.id, kind=Kind.ERROR, text=raw.detail or "", code=raw.code or "")
         case _:

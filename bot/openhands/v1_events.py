@@ -1,11 +1,12 @@
 """Read the events of a V1 conversation, newest first, from whichever of its two servers has them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
-from bot.errors import OpenHandsError, Unavailable
+from bot.errors import NotFound, OpenHandsError, Unauthorised, Unavailable, Unreadable
 from bot.model import ConversationId
 from bot.openhands.events import Event
 from bot.openhands.http import SESSION_HEADER, Http, origin, read_as
@@ -46,21 +47,25 @@ class EventReader:
         known: the latest look at the conversation; None where it is gone, and only the copy is left.
         """
         page = await self._from_agent(known, limit)
-        from_agent = page is not None
-        if page is None:
-            page = await self._from_app(conversation, limit)
-        events: dict[str, Event] = {}
-        while True:
-            for event in map(event_of, page.items):
-                if event is not None:
-                    events.setdefault(event.id, event)  # pages shift when events arrive meanwhile
-            pages -= 1
-            if page.next_page_id is None or not pages or enough(list(events.values())):
-                return Reading(list(events.values()), complete=page.next_page_id is None)
-            if from_agent and known is not None:
-                page = await self._agent_page(known, limit, page.next_page_id)
-            else:
-                page = await self._from_app(conversation, limit, page.next_page_id)
+        if page is not None and known is not None:
+            return await _collect(page, partial(self._agent_page, known, limit), pages, enough)
+        page = await self._from_app(conversation, limit)
+        return await _collect(page, partial(self._from_app, conversation, limit), pages, enough)
+
+    async def read_now(
+        self, known: Conversation, *, limit: int, pages: int, enough: Callable[[Sequence[Event]], bool]
+    ) -> Reading:
+        """Collect events as `read` does, from the agent server alone, so that none of them is still on its way.
+
+        Raises `Unavailable` where that server can't be asked.
+        """
+        if not known.conversation_url:
+            raise Unavailable("no agent server")
+        fetch = partial(self._agent_page, known, limit)
+        try:
+            return await _collect(await fetch(), fetch, pages, enough)
+        except (NotFound, Unauthorised, Unreadable):  # its key has changed since, or another server is in its place
+            raise Unavailable("not our agent server") from None
 
     async def _from_agent(self, known: Conversation | None, limit: int) -> EventPage | None:
         """Try the first page at the agent server; None where it sleeps, is out of reach or does not know us."""
@@ -92,6 +97,23 @@ class EventReader:
         path = f"/api/v1/conversation/{conversation}/events/search"  # singular, unlike all its neighbours
         answer = await self._http.get(path, _newest_first(limit, page_id))
         return read_as(EventPage, answer.value())
+
+
+async def _collect(
+    page: EventPage,
+    more: Callable[[str], Awaitable[EventPage]],
+    pages: int,
+    enough: Callable[[Sequence[Event]], bool],
+) -> Reading:
+    events: dict[str, Event] = {}
+    while True:
+        for event in map(event_of, page.items):
+            if event is not None:
+                events.setdefault(event.id, event)  # pages shift when events arrive meanwhile
+        pages -= 1
+        if page.next_page_id is None or not pages or enough(list(events.values())):
+            return Reading(list(events.values()), complete=page.next_page_id is None)
+        page = await more(page.next_page_id)
 
 
 def agent_headers(known: Conversation) -> dict[str, str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from bot.simulator.openhands import LocalOpenHands
 from bot.simulator.slack import LocalSlack
-from bot.simulator.slack.records import Command, Message
+from bot.simulator.slack.records import Command, Delivery, Message
 
 
 async def at_once() -> None:
@@ -50,6 +50,12 @@ class Person:
         ts = await self._world.slack.say(self.id, channel, self._world.slack.wire(text), thread_ts=root)
         await self._world.settle()
         return Said(channel, ts, root)
+
+    async def clicks(self, action_id: str, message: Message) -> Delivery:
+        """Click a button as this person still has it on the screen, however old."""
+        click = await self._world.slack.click(self.id, message.channel, message.ts, action_id, shown=message)
+        await self._world.settle()
+        return click
 
     def sees(self) -> list[str]:
         """Give the sentences only this person was shown, in order."""

@@ -1,11 +1,12 @@
 """The only caller of Slack's Web API: one session, our time-outs, no retries inside, one error for each next step."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import aiohttp
+import structlog
 from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
@@ -13,9 +14,12 @@ from bot.cards import Message
 from bot.clock import Clock
 from bot.errors import SlackBusy, SlackError, SlackLocked, SlackRefused, SlackUnavailable, SlackUnsure
 from bot.model import ChannelId, MessageTs, Person, Place, RowId, TeamId, UserId
-from bot.pacing import Patience
+from bot.pacing import Patience, later
 from bot.slack.budget import Budget
+from bot.slack.history import ROOTS_BACK, Page, next_cursor, place_page, slack_time, thread_page
 from bot.slack.recognise import SAID_BY_PEOPLE, Identity
+
+log = structlog.get_logger("slack")
 
 LOCKED = frozenset(
     {
@@ -28,10 +32,13 @@ LOCKED = frozenset(
         "token_revoked",
     }
 )
-BUSY = frozenset({"message_limit_exceeded", "rate_limited", "ratelimited"})
+BUSY = frozenset({"ratelimited"})
 UNKNOWN_OUTCOME = frozenset({"fatal_error", "internal_error", "request_timeout", "service_unavailable"})
 BUSY_S = 30.0
 """How long to wait where Slack names no time."""
+FLOODED = frozenset({"message_limit_exceeded", "rate_limited"})
+"""The workspace or the app has posted too much as a whole, which takes longer to pass."""
+FLOODED_S = 120.0
 CARD_EVENT = "openhands_card"
 PAGE = 200  # items; Slack advises no more
 SEARCH_BACK = timedelta(seconds=60)
@@ -40,6 +47,12 @@ CONTEXT_MESSAGES = 30
 
 
 Fact = TypeVar("Fact", Person, Place)
+Called = Callable[[str, str], None]
+"""(method, outcome): ok, or what the error is called without `Slack`."""
+
+
+def nobody_counts(_method: str, _outcome: str) -> None:
+    """Let calls go uncounted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,23 +77,54 @@ class Gateway:
     """Slack's Web API as the bot uses it. Raises only `SlackError`s."""
 
     def __init__(
-        self, token: str, api_url: str, session: aiohttp.ClientSession, clock: Clock, patience: Patience
+        self,
+        token: str,
+        api_url: str,
+        session: aiohttp.ClientSession,
+        clock: Clock,
+        patience: Patience,
+        *,
+        called: Called = nobody_counts,
     ) -> None:
-        """session: shared and closed by the caller, its time-out rules; it honours proxies and NO_PROXY itself."""
+        """session: shared and closed by the caller, its time-out rules; it honours proxies and NO_PROXY itself.
+
+        called: hears of each call's method and outcome.
+        """
         self.client = AsyncWebClient(token=token, base_url=api_url, session=session, retry_handlers=[])
         self.client.proxy = None
         self.budget = Budget()
+        self.locked: set[str] = set()
+        """Methods for which Slack refused the token, or a scope, when they were called last."""
+        self._called = called
         self._session = session
         self._clock = clock
         self._patience = patience
+        self._flooded: set[str] = set()
         self._people: dict[UserId, tuple[datetime, Person]] = {}
         self._places: dict[ChannelId, tuple[datetime, Place]] = {}
 
-    async def _call(self, method: str, answer: Awaitable[Any]) -> Any:
+    async def _call(self, method: str, call: Callable[..., Awaitable[Any]], **arguments: Any) -> Any:
+        """Call Slack once; while it wants no such call it is not made. Raises only `SlackError`s."""
+        channel, now = str(arguments.get("channel") or ""), self._clock.now()
+        if closed := self.budget.closed(method, channel, now):
+            raise SlackBusy("ratelimited", retry_after_s=(closed - now).total_seconds())
+        try:
+            answer = await self._answered(method, channel, call(**arguments))
+        except SlackError as err:
+            if isinstance(err, SlackLocked):
+                self.locked.add(method)
+            self._called(method, type(err).__name__.removeprefix("Slack").lower())
+            raise
+        self._called(method, "ok")
+        self.locked.discard(method)
+        self._flooded.discard(method)
+        return answer
+
+    async def _answered(self, method: str, channel: str, answer: Awaitable[Any]) -> Any:
         try:
             return await answer
         except SlackApiError as err:
-            raise self._error(method, err) from None
+            raise self._error(method, channel, err) from None
         except aiohttp.ClientConnectorError:
             raise SlackUnavailable("no_connection") from None
         except (aiohttp.ClientError, TimeoutError):
@@ -88,18 +132,30 @@ class Gateway:
         except (AttributeError, ValueError):  # from the SDK, on a body that is no JSON object
             raise SlackUnsure("answer_unreadable") from None
 
-    def _error(self, method: str, err: SlackApiError) -> SlackError:
+    def _error(self, method: str, channel: str, err: SlackApiError) -> SlackError:
         response = err.response  # the SDK's, or aiohttp's own where the body was broken JSON
         status = getattr(response, "status_code", None) or response.status
         data = getattr(response, "data", None)
         code = str(data.get("error") or "") if isinstance(data, Mapping) else ""
         if status == 429 or code in BUSY:
-            wait_s = retry_after(response.headers)
-            self.budget.close(method, self._clock.now() + timedelta(seconds=wait_s))
-            return SlackBusy(code or "ratelimited", retry_after_s=wait_s)
+            return self._busy(method, channel, code or "ratelimited", retry_after(response.headers))
+        if code in FLOODED:
+            return self._flood(method, code)
         if not code or status >= 500 or code in UNKNOWN_OUTCOME:
             return SlackUnsure(code or f"http_{status}")
         return SlackLocked(code) if code in LOCKED else SlackRefused(code)
+
+    def _busy(self, method: str, channel: str, code: str, wait_s: float) -> SlackBusy:
+        now = self._clock.now()
+        self.budget.close(method, channel, later(now, wait_s), now)
+        return SlackBusy(code, retry_after_s=wait_s)
+
+    def _flood(self, method: str, code: str) -> SlackBusy:
+        """Wait for long, in the whole workspace, and tell the operator once in a row."""
+        if method not in self._flooded:
+            self._flooded.add(method)
+            log.error("slack.flooded", method=method, code=code, again_in_s=FLOODED_S, help="nothing is lost, it waits")
+        return self._busy(method, "", code, FLOODED_S)
 
     async def _pages(
         self, method: str, call: Callable[..., Awaitable[Any]], items: str, **arguments: Any
@@ -107,21 +163,21 @@ class Gateway:
         """Give the items of all pages, in Slack's order."""
         cursor: str | None = None
         while cursor != "":
-            answer = await self._call(method, call(**arguments, limit=PAGE, cursor=cursor))
+            answer = await self._call(method, call, **arguments, limit=PAGE, cursor=cursor)
             for item in answer.get(items) or []:
                 yield item
             cursor = (answer.get("response_metadata") or {}).get("next_cursor") or ""
 
     async def identity(self) -> tuple[Identity, frozenset[str]]:
         """Ask who we are, and which scopes the token has."""
-        answer = await self._call("auth.test", self.client.auth_test())
+        answer = await self._call("auth.test", self.client.auth_test)
         scopes = answer.headers.get("x-oauth-scopes", "")
         us = Identity(TeamId(answer["team_id"]), UserId(answer["user_id"]), answer.get("bot_id", ""), answer["url"])
         return us, frozenset(scope.strip() for scope in scopes.split(",") if scope.strip())
 
     async def socket_url(self, app_token: str) -> str:
         """Get a ticket for one Socket Mode connection."""
-        answer = await self._call("apps.connections.open", self.client.apps_connections_open(app_token=app_token))
+        answer = await self._call("apps.connections.open", self.client.apps_connections_open, app_token=app_token)
         return str(answer["url"])
 
     # --- messages -----------------------------------------------------------------------------------------------
@@ -132,50 +188,49 @@ class Gateway:
         """Post a message that carries its outbox row's id. After `SlackUnsure`, look with `find` before repeating."""
         answer = await self._call(
             "chat.postMessage",
-            self.client.chat_postMessage(
-                channel=channel,
-                text=message.text,
-                blocks=message.blocks,
-                thread_ts=thread,
-                metadata={"event_type": CARD_EVENT, "event_payload": {"id": row}},
-                parse="none",
-                link_names=False,
-                unfurl_links=False,
-                unfurl_media=False,
-            ),
+            self.client.chat_postMessage,
+            channel=channel,
+            text=message.text,
+            blocks=message.blocks,
+            thread_ts=thread,
+            metadata={"event_type": CARD_EVENT, "event_payload": {"id": row}},
+            parse="none",
+            link_names=False,
+            unfurl_links=False,
+            unfurl_media=False,
         )
         stored = answer.get("message")
         unnamed = isinstance(stored, Mapping) and "thread_ts" not in stored
-        if thread is not None and unnamed and await self._is_gone(channel, thread):
+        if thread is not None and unnamed and await self.is_gone(channel, thread):
             thread = None
         return Posted(MessageTs(answer["ts"]), thread)
 
-    async def _is_gone(self, channel: ChannelId, thread: MessageTs) -> bool:
-        """Tell whether a thread's root was deleted; asked only after an answer that names no thread."""
+    async def is_gone(self, channel: ChannelId, thread: MessageTs) -> bool:
+        """Tell whether a thread was surely deleted, root and all; False as well where Slack does not say."""
         try:
             await self._call(
-                "conversations.replies", self.client.conversations_replies(channel=channel, ts=thread, limit=1)
+                "conversations.replies", self.client.conversations_replies, channel=channel, ts=thread, limit=1
             )
         except SlackError as err:
             return err.code == "thread_not_found"
         return False
 
     async def find(
-        self, channel: ChannelId, row: RowId, bot: str, *, thread: MessageTs | None, since: datetime
+        self, channel: ChannelId, row: RowId, us: Identity, *, thread: MessageTs | None, since: datetime
     ) -> Posted | None:
         """Look for a message of ours by its row's id, among those since a moment before it was sent.
 
         thread: where it was meant to go. Where that is gone, it stands in the channel itself.
         """
         try:
-            return await self._found(channel, row, bot, thread=thread, since=since)
+            return await self._found(channel, row, us, thread=thread, since=since)
         except SlackRefused as err:
             if err.code != "thread_not_found":
                 raise
-        return await self._found(channel, row, bot, thread=None, since=since)
+        return await self._found(channel, row, us, thread=None, since=since)
 
     async def _found(
-        self, channel: ChannelId, row: RowId, bot: str, *, thread: MessageTs | None, since: datetime
+        self, channel: ChannelId, row: RowId, us: Identity, *, thread: MessageTs | None, since: datetime
     ) -> Posted | None:
         oldest = f"{(since - SEARCH_BACK).timestamp():.6f}"
         where = {"channel": channel, "oldest": oldest, "include_all_metadata": True}
@@ -186,7 +241,7 @@ class Gateway:
         )
         async for message in messages:
             payload = (message.get("metadata") or {}).get("event_payload") or {}
-            if payload.get("id") == row and message.get("bot_id") == bot:
+            if payload.get("id") == row and us.wrote(message):
                 ts, root = MessageTs(message["ts"]), message.get("thread_ts")
                 return Posted(ts, None if root == ts else root)  # a root with replies names itself
         return None
@@ -195,31 +250,39 @@ class Gateway:
         """Edit a message; equal edits may be repeated."""
         await self._call(
             "chat.update",
-            self.client.chat_update(
-                channel=channel, ts=ts, text=message.text, blocks=message.blocks, parse="none", link_names=False
-            ),
+            self.client.chat_update,
+            channel=channel,
+            ts=ts,
+            text=message.text,
+            blocks=message.blocks,
+            parse="none",
+            link_names=False,
         )
 
     async def whisper(self, channel: ChannelId, user: UserId, text: str, *, thread: MessageTs | None) -> None:
         """Say something only one person sees."""
         await self._call(
             "chat.postEphemeral",
-            self.client.chat_postEphemeral(
-                channel=channel, user=user, text=text, thread_ts=thread, parse="none", link_names=False
-            ),
+            self.client.chat_postEphemeral,
+            channel=channel,
+            user=user,
+            text=text,
+            thread_ts=thread,
+            parse="none",
+            link_names=False,
         )
 
     async def respond(self, response_url: str, text: str) -> None:
         """Answer a command where only its author sees it."""
         try:
             async with self._session.post(response_url, json={"response_type": "ephemeral", "text": text}) as answer:
-                status = answer.status
+                status, wait_s = answer.status, retry_after(answer.headers)
         except aiohttp.ClientConnectorError:
             raise SlackUnavailable("no_connection") from None
         except (aiohttp.ClientError, TimeoutError):
             raise SlackUnsure("answer_lost") from None
         if status == 429:
-            raise SlackBusy("ratelimited", retry_after_s=BUSY_S)
+            raise SlackBusy("ratelimited", retry_after_s=wait_s)
         if status >= 500:
             raise SlackUnsure(f"http_{status}")
         if status >= 400:
@@ -228,14 +291,14 @@ class Gateway:
     async def react(self, channel: ChannelId, ts: MessageTs, name: str) -> None:
         """Put an emoji on a message; one that is there already is fine."""
         try:
-            await self._call("reactions.add", self.client.reactions_add(channel=channel, timestamp=ts, name=name))
+            await self._call("reactions.add", self.client.reactions_add, channel=channel, timestamp=ts, name=name)
         except SlackRefused as err:
             if err.code != "already_reacted":
                 raise
 
     async def direct(self, user: UserId) -> ChannelId:
         """Open the one-to-one conversation with a person; it is the same one every time."""
-        answer = await self._call("conversations.open", self.client.conversations_open(users=user))
+        answer = await self._call("conversations.open", self.client.conversations_open, users=user)
         return ChannelId(part(answer, "channel")["id"])
 
     # --- facts --------------------------------------------------------------------------------------------------
@@ -244,7 +307,7 @@ class Gateway:
         """Ask who somebody is; remembered for a few minutes."""
         if known := self._remembered(self._people.get(user)):
             return known
-        answer = part(await self._call("users.info", self.client.users_info(user=user)), "user")
+        answer = part(await self._call("users.info", self.client.users_info, user=user), "user")
         profile = answer.get("profile") or {}
         person = Person(
             id=user,
@@ -263,7 +326,7 @@ class Gateway:
         if known := self._remembered(self._places.get(channel)):
             return known
         answer = part(
-            await self._call("conversations.info", self.client.conversations_info(channel=channel)), "channel"
+            await self._call("conversations.info", self.client.conversations_info, channel=channel), "channel"
         )
         private = any(answer.get(kind) for kind in ("is_private", "is_im", "is_mpim"))
         place = Place(id=channel, private=private, external=bool(answer.get("is_ext_shared")))
@@ -288,6 +351,17 @@ class Gateway:
                 said[ts] = Spoken(UserId(message["user"]), str(message.get("text") or ""), ts)
         return list(said.values())[-CONTEXT_MESSAGES:]
 
+    async def is_in(self, channel: ChannelId) -> bool:
+        """Tell whether the bot is a member of a channel."""
+        answer = await self._call("conversations.info", self.client.conversations_info, channel=channel)
+        return bool(part(answer, "channel").get("is_member"))
+
+    async def channel_called(self, written: str) -> ChannelId | None:
+        """Give the channel an operator wrote as a name, with or without `#`, or as an id; None: no such name."""
+        name = written.removeprefix("#")
+        is_id = name[:1] in ("C", "G") and name.isalnum() and name.isupper()
+        return ChannelId(name) if is_id else await self.channel_named(name)
+
     async def channel_named(self, name: str) -> ChannelId | None:
         """Look a channel up by its name."""
         where = {"types": "public_channel,private_channel", "exclude_archived": True}
@@ -295,6 +369,55 @@ class Gateway:
             if channel["name"] == name:
                 return ChannelId(channel["id"])
         return None
+
+    # --- reading back, a page a call, since only the caller knows how many calls there may be -------------------
+
+    async def places(self, cursor: str) -> tuple[Sequence[ChannelId], str]:
+        """Give channels and direct messages the bot is in, and where the list goes on; empty at its end."""
+        answer = await self._call(
+            "users.conversations",
+            self.client.users_conversations,
+            types="public_channel,private_channel,mpim,im",
+            exclude_archived=True,
+            limit=PAGE,
+            cursor=cursor or None,
+        )
+        return [ChannelId(one["id"]) for one in answer.get("channels") or []], next_cursor(answer)
+
+    async def replies_since(
+        self, channel: ChannelId, thread: MessageTs, since: datetime, us: Identity, cursor: str
+    ) -> Page:
+        """Read what people said to us in a thread since a moment."""
+        answer = await self._call(
+            "conversations.replies",
+            self.client.conversations_replies,
+            channel=channel,
+            ts=thread,
+            oldest=slack_time(since),
+            limit=PAGE,
+            cursor=cursor or None,
+        )
+        return thread_page(answer, channel, since, us)
+
+    async def said_since(self, channel: ChannelId, since: datetime, us: Identity, cursor: str) -> Page:
+        """Read what people said to us at the top level of a place since a moment, the newest page first.
+
+        Replies are not among it, only the threads that have some, as far as their roots are on the pages read.
+        """
+        answer = await self._call(
+            "conversations.history",
+            self.client.conversations_history,
+            channel=channel,
+            oldest=slack_time(since - ROOTS_BACK),
+            limit=PAGE,
+            cursor=cursor or None,
+        )
+        return place_page(answer, channel, since, us)
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        """Connections to Slack of any kind go through it."""
+        return self._session
 
 
 def part(answer: Any, name: str) -> Mapping[str, Any]:

@@ -1,7 +1,7 @@
 """Payload → Incoming: what Slack sends, read once, at the edge. Pure.
 
-Commands and messages are requests. Everything else (joins, edits, clicks on a link button, our own echo, other bots)
-is nothing the bot acts on: it is acknowledged and forgotten.
+Commands, messages and clicks are requests. Everything else (joins, edits, clicks on a link button, our own echo,
+other bots) is nothing the bot acts on: it is acknowledged and forgotten.
 """
 
 import re
@@ -9,14 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
-from bot.model import ChannelId, Incoming, IncomingKind, MessageTs, TeamId, UserId
+from bot.model import Action, ChannelId, Incoming, IncomingKind, MessageTs, PlaceGone, TeamId, UserId
 
 USER = re.compile(r"[UW][A-Za-z0-9_-]{1,31}")
 CHANNEL = re.compile(r"[CDG][A-Za-z0-9_-]{1,31}")
 TS = re.compile(r"[0-9]{1,16}\.[0-9]{1,6}")
+ACTIONS = frozenset(action.value for action in Action)
 SLACKBOT = "USLACKBOT"
 SAID_BY_PEOPLE = (None, "file_share", "thread_broadcast")
 """Subtypes of messages that a person wrote."""
+ARCHIVED = ("channel_archive", "group_archive")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,7 @@ class Identity:
     team: TeamId
     user: UserId
     bot: str
+    """Empty where the answer names none."""
     workspace_url: str
     """Ends with a slash; the base of permalinks."""
 
@@ -33,6 +36,10 @@ class Identity:
         """Address a message as Slack does, without asking it."""
         address = f"{self.workspace_url}archives/{channel}/p{ts.replace('.', '')}"
         return address if thread_ts in (None, ts) else f"{address}?thread_ts={thread_ts}&cid={channel}"
+
+    def wrote(self, message: Mapping[str, Any]) -> bool:
+        """Tell whether a message is our own: Slack names our bot on it, or our user, or both."""
+        return message.get("user") == self.user or (self.bot != "" and message.get("bot_id") == self.bot)
 
 
 def recognise(body: Mapping[str, Any], us: Identity) -> Incoming | None:
@@ -44,6 +51,8 @@ def recognise(body: Mapping[str, Any], us: Identity) -> Incoming | None:
         return message(body, us)
     if "command" in body and "trigger_id" in body:
         return command(body, us)
+    if body.get("type") == "block_actions":
+        return click(body, us)
     return None
 
 
@@ -59,6 +68,37 @@ def command(body: Mapping[str, Any], us: Identity) -> Incoming | None:
         channel=ChannelId(channel),
         user=UserId(user),
         text=str(body.get("text") or ""),
+        actor_team=TeamId(team) if isinstance(team, str) else None,
+        response_url=response_url if isinstance(response_url, str) else None,
+    )
+
+
+def click(body: Mapping[str, Any], us: Identity) -> Incoming | None:
+    """Read a click on a button of ours; one that is only a link is no request."""
+    actions, container = body.get("actions"), body.get("container")
+    if not (isinstance(actions, list) and actions and isinstance(actions[0], dict) and isinstance(container, dict)):
+        return None
+    action, name, at = actions[0], actions[0].get("action_id"), actions[0].get("action_ts")
+    channel, ts, user = (body.get("channel") or {}).get("id"), container.get("message_ts"), body.get("user") or {}
+    if not (known(channel, CHANNEL) and known(ts, TS) and known(user.get("id"), USER) and known(at, TS)):
+        return None
+    if name not in ACTIONS:
+        return None
+    thread = container.get("thread_ts") or (body.get("message") or {}).get("thread_ts")
+    team, response_url = user.get("team_id"), body.get("response_url")
+    return Incoming(
+        key=f"act:{channel}:{ts}:{name}:{user['id']}:{at}",
+        kind=IncomingKind.CLICK,
+        team=us.team,
+        channel=ChannelId(channel),
+        user=UserId(user["id"]),
+        text="",
+        ts=MessageTs(ts),
+        thread_ts=MessageTs(thread) if known(thread, TS) and thread != ts else None,
+        direct=channel.startswith("D"),
+        action=Action(name),
+        value=str(action.get("value") or ""),
+        clicked_at=MessageTs(at),
         actor_team=TeamId(team) if isinstance(team, str) else None,
         response_url=response_url if isinstance(response_url, str) else None,
     )
@@ -91,6 +131,18 @@ def message(body: Mapping[str, Any], us: Identity) -> Incoming | None:
         actor_team=TeamId(team) if isinstance(team, str) else None,
         external=bool(body.get("is_ext_shared_channel")),
     )
+
+
+def place_gone(body: Mapping[str, Any], us: Identity) -> PlaceGone | None:
+    """Read the event that tells that the bot can't write somewhere any more; None for everything else."""
+    event = body.get("event")
+    if body.get("type") != "event_callback" or not isinstance(event, dict):
+        return None
+    channel, kind = event.get("channel"), event.get("type")
+    left = kind == "member_left_channel" and event.get("user") == us.user
+    if not (left or kind in ARCHIVED) or not known(channel, CHANNEL):
+        return None
+    return PlaceGone(ChannelId(channel))
 
 
 def known(value: Any, pattern: re.Pattern[str]) -> TypeGuard[str]:

@@ -1,177 +1,194 @@
-"""Socket Mode: connect, stay connected, drain."""
+"""Socket Mode: connected for as long as the process lives."""
 
 import asyncio
-import logging
-import re
-from collections.abc import Awaitable, Callable
-from functools import partial
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
 
+import aiohttp
 import structlog
-from slack_bolt.adapter.socket_mode.aiohttp import AsyncSocketModeHandler
+from slack_bolt.adapter.socket_mode.async_internals import run_async_bolt_app, send_async_response
 from slack_bolt.app.async_app import AsyncApp
-from slack_sdk.socket_mode.aiohttp import SocketModeClient
 from slack_sdk.socket_mode.request import SocketModeRequest
-from slack_sdk.web.async_client import AsyncWebClient
 
-from bot.errors import SlackError, SlackLocked, SlackUnavailable
+from bot.clock import Clock
+from bot.errors import SlackBusy, SlackError, SlackLocked, SlackUnavailable
 from bot.pacing import Patience
+from bot.slack.envelopes import Envelopes
 from bot.slack.gateway import Gateway
+from bot.slack.line import LOST, Line, open_line
 
 log = structlog.get_logger("slack")
 
 NOT_OURS = "forbidden_team"
 """What Slack says of an app-level token of another workspace's app, beside the codes for tokens of any kind."""
-TICKET = re.compile(r"ticket=[^&\s'\"]+")
+REFRESH = "refresh_requested"
+"""Slack's word for the ordinary end of a connection, after some hours."""
+HELP = {
+    "link_disabled": "Socket Mode is switched off: switch it on in the app's settings",
+    "too_many_websockets": "other copies of the bot hold all ten connections of the app: stop them",
+}
+NOTHING_TO_DO = "nothing: it tries on by itself"
 
 
 class Socket:
-    """One Socket Mode connection, kept up for as long as the process lives.
+    """One Socket Mode connection at a time, two while one takes over from the other.
 
-    It waits in the event loop's own time, as the SDK's pings do that it watches.
+    It waits in the event loop's own time, as the pings do that show whether a connection lives.
     """
 
-    def __init__(self, app: AsyncApp, app_token: str, gateway: Gateway, patience: Patience) -> None:
+    def __init__(self, app: AsyncApp, app_token: str, gateway: Gateway, clock: Clock, patience: Patience) -> None:
         """app: Bolt, whose middleware answers every envelope."""
         self._app = app
         self._token = app_token
         self._gateway = gateway
+        self._clock = clock
         self._patience = patience
-        self._client: SocketModeClient | None = None
-        self._envelopes: Envelopes | None = None
-        self._down_since: float | None = None
+        self._envelopes: Envelopes[Line] = Envelopes(self._answer)
+        self._line: Line | None = None
+        self._lines: set[Line] = set()  # all that are not closed yet
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._tries = 0  # since the last connection that lasted
+        self._trouble = ""
+        self.ended: Counter[str] = Counter()
+        """How often a connection ended, by Slack's reason, or ours where it gave none."""
 
-    async def connect(self) -> None:
-        """Connect for the first time.
+    @property
+    def live(self) -> bool:
+        """Whether what people do arrives now: Slack greeted the connection, uses it and answers its pings."""
+        return self._line is not None and not self._line.gone.is_set()
 
-        The ticket is asked for here, since the SDK's own loop would go on for ever with a refused token, and given up
-        after a while, since that loop would go on for ever with an old ticket too. Raises a `SlackError`.
+    @property
+    def heard_until(self) -> datetime | None:
+        """When the latest connection last gave a sign of life; None before the first one."""
+        return None if self._line is None else self._line.heard_at
+
+    async def keep(self, connected: Callable[[], None], missed: Callable[[], None]) -> None:
+        """Stay connected until cancelled.
+
+        connected: called once. missed: called whenever something may have gone by unheard, the time before the first
+        connection included. Raises `SlackLocked` or `SlackRefused` where Slack refuses the token at first; everything
+        else is waited out.
+        """
+        while True:
+            line = await self._opened()
+            before, self._line = self._line, line
+            seamless = before is not None and not before.gone.is_set()
+            if before is None:
+                connected()
+            else:
+                self._retire(before, missed)
+            if not seamless:
+                missed()
+            if not self._trouble:
+                log.info("slack.renewed" if before else "slack.connected", seamless=seamless)
+            await self._leaving(line, reconnected=before is not None)
+
+    async def _leaving(self, line: Line, *, reconnected: bool) -> None:
+        """Wait until a line is to be replaced. What lasted for a while was no false start."""
+        try:
+            async with asyncio.timeout(self._patience.socket_proven_s):
+                await line.leaving.wait()
+        except TimeoutError:
+            if self._trouble:
+                log.info("slack.reconnected" if reconnected else "slack.connected", tries=self._tries)
+            self._tries, self._trouble = 0, ""
+            await line.leaving.wait()
+        if line.why:
+            self.ended[line.why] += 1
+        if line.why not in ("", REFRESH):
+            self._told("slack.disconnected", line.why)
+
+    def _told(self, event: str, code: str) -> None:
+        """Log that there is no connection, and why: once for each reason in a row."""
+        if code != self._trouble:
+            log.warning(event, code=code, help=HELP.get(code, NOTHING_TO_DO))
+        self._trouble = code
+
+    # --- the next connection ------------------------------------------------------------------------------------
+
+    async def _opened(self) -> Line:
+        """Open a line, however long that takes. One that did not last makes the next one wait."""
+        while True:
+            await asyncio.sleep(self._pause_s())
+            self._tries += 1
+            try:
+                return await self._open()
+            except SlackError as err:
+                if self._line is None and (isinstance(err, SlackLocked) or err.code == NOT_OURS):
+                    raise
+                self._told("slack.unreachable", err.code)
+                if isinstance(err, SlackBusy):
+                    await asyncio.sleep(err.retry_after_s)
+            if self._line is not None and self._line.gone.is_set():
+                await self._close(self._line)  # it may be its place that is lacking
+
+    def _pause_s(self) -> float:
+        if self._tries == 0:
+            return 0.0
+        doubled = self._patience.socket_again_s * 2.0 ** min(self._tries - 1, 16)
+        return min(doubled, self._patience.retry_slowest_s)
+
+    async def _open(self) -> Line:
+        """Open a line and wait for Slack's greeting. Raises a `SlackError`.
+
+        Each try has an address of its own: one that is used or too old stays refused.
         """
         url = await self._gateway.socket_url(self._token)
-        client = self._gateway.client
-        handler = AsyncSocketModeHandler(
-            self._app,
-            self._token,
-            logger=sdk_log(),
-            web_client=AsyncWebClient(base_url=client.base_url, session=client.session, retry_handlers=[]),
-            ping_interval=self._patience.ping_s,
-        )
-        handler.client.web_client.proxy = None
-        handler.client.proxy = None
-        handler.client.wss_uri = url
-        self._envelopes = Envelopes(partial(handler.handle, handler.client))
-        handler.client.socket_mode_request_listeners = [self._envelopes.take]
         try:
-            async with asyncio.timeout(self._patience.socket_down_s):
-                await handler.client.connect()  # type: ignore[no-untyped-call]  # the SDK's
-        except TimeoutError:
+            async with asyncio.timeout(self._patience.slack_timeout_s):
+                line = await open_line(
+                    self._gateway.session, url, self._envelopes.take, self._clock.now, ping_s=self._patience.ping_s
+                )
+        except (aiohttp.ClientError, TimeoutError):
             raise SlackUnavailable("no_socket") from None
-        else:
-            self._client = handler.client
-        finally:
-            if self._client is None:
-                await handler.client.close()  # type: ignore[no-untyped-call]  # the SDK's
-        log.info("slack.connected")
+        self._lines.add(line)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._patience.slack_timeout_s):
+                await line.begun.wait()
+        if line.greeted:
+            return line
+        why = line.why or "no_greeting"
+        self.ended[why] += 1
+        await self._close(line)
+        raise SlackUnavailable(why)
 
-    async def keep(self, connected: Callable[[], None]) -> None:
-        """Connect, call `connected`, and watch the connection until cancelled.
+    async def _answer(self, line: Line, request: SocketModeRequest) -> None:
+        """Let Bolt answer, on the line that brought the envelope: whether Slack takes it on another is not known."""
+        began = time.time()
+        response = await run_async_bolt_app(self._app, request)
+        await send_async_response(line, request, response, began)
 
-        Raises `SlackLocked` or `SlackRefused` where Slack refuses the token; everything else is waited out.
-        """
-        pause_s = self._patience.retry_first_s
-        while self._client is None:
-            try:
-                await self.connect()
-            except SlackError as err:
-                if isinstance(err, SlackLocked) or err.code == NOT_OURS:
-                    raise
-                log.warning("slack.unreachable", code=err.code, again_in_s=pause_s)
-                await asyncio.sleep(pause_s)
-                pause_s = min(pause_s * 2, self._patience.retry_slowest_s)
-        connected()
-        while True:
-            await asyncio.sleep(self._patience.ping_s)
-            await self._watch(self._client)
+    # --- the end of one -----------------------------------------------------------------------------------------
 
-    async def _watch(self, client: SocketModeClient) -> None:
-        """Give the SDK a new address when it has been down for long: by itself it tries the old one for ever."""
-        if await client.is_connected():
-            if self._down_since is not None:
-                log.info("slack.reconnected")
-            self._down_since = None
-            return
-        now = asyncio.get_running_loop().time()
-        if self._down_since is None:
-            self._down_since = now
-            log.warning("slack.disconnected")
-        elif now - self._down_since > self._patience.socket_down_s:
-            client.wss_uri = None
-            self._down_since = now
+    def _retire(self, line: Line, missed: Callable[[], None]) -> None:
+        retiring = asyncio.create_task(self._retired(line, missed))
+        self._retiring.add(retiring)
+        retiring.add_done_callback(self._retiring.discard)
+
+    async def _retired(self, line: Line, missed: Callable[[], None]) -> None:
+        """Close a line that has a successor when Slack uses it no more; with a mere warning that may take a while."""
+        if not line.gone.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._patience.handover_s):
+                    await line.gone.wait()
+            if line.why == LOST:
+                missed()
+        await self._close(line)
+
+    async def _close(self, line: Line) -> None:
+        """Let what a line brought be answered on it, then close it."""
+        await self._envelopes.settled(line, self._patience.drain_s)
+        await line.disconnect()
+        self._lines.discard(line)
 
     async def close(self) -> None:
         """Let the answers under way go out, then close; envelopes not acknowledged are Slack's to send again."""
-        if self._envelopes is not None:
-            await self._envelopes.end(self._patience.drain_s)
-        if self._client is not None:
-            await self._client.close()  # type: ignore[no-untyped-call]  # the SDK's
-
-
-class Envelopes:
-    """Answers envelopes side by side, those of events in one channel in the order they came.
-
-    The SDK by itself begins with one when the one before is answered: under load, each would wait for all before it.
-    """
-
-    def __init__(self, answer: Callable[[SocketModeRequest], Awaitable[None]]) -> None:
-        self._answer = answer
-        self._under_way: set[asyncio.Task[None]] = set()
-        self._latest: dict[str, asyncio.Task[None]] = {}
-
-    async def take(self, _client: object, request: SocketModeRequest) -> None:
-        """Begin to answer one."""
-        event = request.payload.get("event") or {}
-        channel = str(event.get("channel", ""))
-        earlier = self._latest.get(channel) if channel else None
-        answering = asyncio.create_task(self._answer_after(earlier, request))
-        self._under_way.add(answering)
-        if channel:
-            self._latest[channel] = answering
-        answering.add_done_callback(partial(self._answered, channel))
-
-    async def _answer_after(self, earlier: asyncio.Task[None] | None, request: SocketModeRequest) -> None:
-        if earlier is not None:
-            await asyncio.wait([earlier])
-        await self._answer(request)
-
-    def _answered(self, channel: str, answering: asyncio.Task[None]) -> None:
-        self._under_way.discard(answering)
-        if self._latest.get(channel) is answering:
-            del self._latest[channel]
-        if not answering.cancelled() and (err := answering.exception()) is not None:
-            log.warning("slack.not_answered", error=type(err).__name__)
-
-    async def end(self, within_s: float) -> None:
-        """Let what is under way end; cut off what takes longer than so many seconds."""
-        if not self._under_way:
-            return
-        _, late = await asyncio.wait([*self._under_way], timeout=within_s)
-        for answering in late:
-            answering.cancel()
-        await asyncio.gather(*late, return_exceptions=True)
-
-
-class NoTickets(logging.Filter):
-    """Keeps tickets out of the SDK's log, whose errors name addresses: each opens a connection."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = TICKET.sub("ticket=…", record.getMessage()), ()
-        record.exc_info = None  # it says the same again, address and all
-        return True
-
-
-NO_TICKETS = NoTickets()
-
-
-def sdk_log() -> logging.Logger:
-    sdk = logging.getLogger("slack.sdk")
-    sdk.addFilter(NO_TICKETS)
-    return sdk
+        await self._envelopes.end(self._patience.drain_s)
+        for retiring in self._retiring:
+            retiring.cancel()
+        await asyncio.gather(*self._retiring, return_exceptions=True)
+        for line in [*self._lines]:
+            await self._close(line)

@@ -1,44 +1,58 @@
 """The database: opened, migrated, and every write in one short transaction after the other."""
 
 import asyncio
-import fcntl
-import os
 from collections import deque
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import NoReturn, Protocol
 
-from alembic import command
-from alembic.config import Config
-from alembic.util import CommandError
-from sqlalchemy import Connection, Engine, Executable, create_engine, event
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy import Connection, Dialect, Executable, inspect, text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from bot.errors import StoreInUse, StoreUnavailable
+from bot.store.address import PostgresServer, SqliteFile, read_address
+from bot.store.sqlite import Sqlite, locked, there
 
-BUSY_MS = 1000
-"""How long SQLite itself waits for somebody else's lock; with it a write fails well within Slack's 3 s."""
-READERS = 4
+MIGRATIONS = Path(__file__).parent / "migrations"
+TURN_S = 1.0
+"""How long a request waits for its turn to be written down; Slack waits no longer than 3 s for all of it."""
+WAIT_S = 30.0
+"""How long a bot that starts waits for a server that does not answer yet."""
 
 
-def sqlite_url(url: str) -> URL:
-    """Read `sqlite:///file.db` or `sqlite+aiosqlite:///file.db`.
+class Backend(Protocol):
+    """What differs between SQLite and PostgreSQL."""
 
-    Raises ValueError, with what to write instead, for anything else.
-    """
-    try:
-        parsed = make_url(url)
-    except ArgumentError as err:
-        raise ValueError("it is no database address: write sqlite:///openhands.db") from err
-    if parsed.get_backend_name() != "sqlite":
-        raise ValueError(f"{parsed.get_backend_name()} is not supported: write sqlite:///openhands.db")
-    if not parsed.database or parsed.database == ":memory:":
-        raise ValueError("it names no file, and what the bot knows must survive it: write sqlite:///openhands.db")
-    return parsed.set(drivername="sqlite+aiosqlite")
+    faults: tuple[type[Exception], ...]
+    """What the driver raises when the database, or the way there, fails."""
+    readers: AsyncEngine
+
+    async def connect(self) -> AsyncConnection:
+        """Give a connection that may write. Raises `faults`, and `StoreInUse` where another process may."""
+        ...
+
+    def is_lost(self, connection: AsyncConnection) -> bool:
+        """Tell whether it is known that the other end has closed it."""
+        ...
+
+    async def let_go(self, connection: AsyncConnection) -> None:
+        """Undo what was not committed and close, whatever state it is in."""
+        ...
+
+    def is_trusted_after(self, err: Exception) -> bool:
+        """Tell whether the connection is as good as before one of `faults`."""
+        ...
+
+    def surely_refused(self, err: Exception) -> bool:
+        """Tell whether a commit that failed so surely saved nothing."""
+        ...
+
+    def in_one_step(self, statement: Executable) -> asyncio.Future[int] | None:
+        """Commit a statement by a shorter way than a transaction's, if there is one; give how many rows it changed."""
+        ...
+
+    async def close(self) -> None: ...
 
 
 class Turns:
@@ -75,16 +89,19 @@ class Turns:
 class Database:
     """An open database. `open_database` makes one; `close` ends it."""
 
-    def __init__(self, writer: AsyncEngine, quick: Engine, readers: AsyncEngine, lock: int) -> None:
-        self._writer = writer
-        self._quick = quick
-        self._thread = ThreadPoolExecutor(1, "write-down")
-        self._readers = readers
-        self._lock = lock
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
         self._turns = Turns()
         self._calm = asyncio.Event()
         self._calm.set()
         self._connection: AsyncConnection | None = None
+        self._step: asyncio.Future[int] | None = None
+        self._taken_over = asyncio.Event()
+        self._name = ""
+
+    @property
+    def dialect(self) -> Dialect:
+        return self._backend.readers.dialect
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
@@ -100,22 +117,25 @@ class Database:
     async def write_down(self, statement: Executable) -> int:
         """Commit one statement, before all others that wait for their turn; give how many rows it changed.
 
-        It is one step in a thread. In a `transaction` begin, statement and commit cross over to the driver's thread
-        eight times, which takes longer than the disk. While it is done nothing else begins here: the work behind the
-        loops is what keeps the process busy, and Slack waits for this one. A caller that is cancelled does not take it
-        back. Raises `StoreUnavailable`.
+        While it is done nothing else begins here: the work behind the loops is what keeps the process busy, and Slack
+        waits for this one. A caller that is cancelled does not take it back. Raises `StoreUnavailable`.
         """
         try:
-            async with asyncio.timeout(BUSY_MS / 1000):
+            async with asyncio.timeout(TURN_S):
                 await self._turns.take(urgent=True)
-        except TimeoutError:  # nothing was begun, and Slack waits no longer than 3 s for all of it
+        except TimeoutError:  # nothing was begun
             raise StoreUnavailable(perhaps_saved=False) from None
         self._calm.clear()
-        step = asyncio.get_running_loop().run_in_executor(self._thread, committed, self._quick, statement)
-        step.add_done_callback(self._written_down)
-        return await asyncio.shield(step)
+        self._step = self._backend.in_one_step(statement) or asyncio.ensure_future(self._alone(statement))
+        self._step.add_done_callback(self._written_down)
+        return await asyncio.shield(self._step)
+
+    async def _alone(self, statement: Executable) -> int:
+        async with self._committed() as connection:
+            return (await connection.execute(statement)).rowcount
 
     def _written_down(self, _step: object) -> None:
+        self._step = None
         self._calm.set()
         self._turns.give()
 
@@ -123,89 +143,101 @@ class Database:
     async def _committed(self) -> AsyncIterator[AsyncConnection]:
         committing = False
         try:
-            if self._connection is None:
-                self._connection = await self._writer.connect()
-            await self._connection.begin()
-            yield self._connection
+            connection = await self._writing()
+            await connection.begin()
+            yield connection
             committing = True
-            await self._connection.commit()
-        except DBAPIError as err:
-            await self._drop()
-            raise StoreUnavailable(perhaps_saved=committing and not refused(err)) from err
-        except BaseException:
-            await self._drop()
+            await connection.commit()
+        except self._backend.faults as err:
+            await self._undo(keep=self._backend.is_trusted_after(err))
+            raise StoreUnavailable(perhaps_saved=committing and not self._backend.surely_refused(err)) from err
+        except Exception:
+            await self._undo(keep=True)
+            raise
+        except BaseException:  # cancelled in the middle of whatever
+            await self._undo(keep=False)
             raise
 
-    async def _drop(self) -> None:
-        """End a transaction that did not succeed, and the connection with it: the next one starts clean."""
+    async def _writing(self) -> AsyncConnection:
+        """Give the one connection that writes. Raises what the driver raises, and `StoreUnavailable`."""
+        if self._connection is not None and self._backend.is_lost(self._connection):
+            await self._undo(keep=False)
+        if self._connection is None:
+            try:
+                self._connection = await self._backend.connect()
+            except StoreInUse as err:
+                self._name = str(err)
+                self._taken_over.set()
+                raise StoreUnavailable(perhaps_saved=False) from err
+        return self._connection
+
+    async def _undo(self, *, keep: bool) -> None:
+        """End a transaction that did not succeed; a connection that can't even do that goes, and the next is clean."""
         connection, self._connection = self._connection, None
-        if connection is not None:
-            with suppress(DBAPIError):
+        if connection is None:
+            return
+        try:
+            if keep:
                 await connection.rollback()
-            with suppress(DBAPIError):
-                await connection.close()
+                self._connection = connection
+        except self._backend.faults:
+            pass  # the reason why it ended is told already
+        finally:
+            if self._connection is None:
+                await self._backend.let_go(connection)
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         """Read one consistent state, beside the writer. Raises `StoreUnavailable`."""
         await self._calm.wait()
         try:
-            async with self._readers.connect() as connection:
-                yield connection
-        except DBAPIError as err:
+            async with self._backend.readers.connect() as connection:
+                try:
+                    yield connection
+                except self._backend.faults as err:
+                    if not self._backend.is_trusted_after(err):
+                        await self._backend.let_go(connection)
+                    raise
+        except self._backend.faults as err:
             raise StoreUnavailable(perhaps_saved=False) from err
 
+    async def connect(self) -> None:
+        """Have the connection that writes now, rather than with the first write. Raises what the driver raises."""
+        self._connection = await self._backend.connect()
+
+    async def kept(self) -> NoReturn:
+        """Wait for ever; raises `StoreInUse` when another process has taken over after a connection was lost."""
+        await self._taken_over.wait()
+        raise StoreInUse(self._name)
+
     async def close(self) -> None:
-        """Close every connection and let another process have the file."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.close()
-        self._thread.shutdown()
-        self._quick.dispose()
-        await self._writer.dispose()
-        await self._readers.dispose()
-        os.close(self._lock)
+        """Close every connection and let another process have the database."""
+        if self._step is not None:
+            await asyncio.wait([self._step])
+        await self._undo(keep=False)
+        await self._backend.close()
 
 
-def committed(engine: Engine, statement: Executable) -> int:
-    """Do one statement as a transaction; give how many rows it changed. Raises `StoreUnavailable`."""
-    try:
-        opened = engine.connect()
-    except DBAPIError as err:
-        raise StoreUnavailable(perhaps_saved=False) from err
-    committing = False
-    with opened as connection:
-        try:
-            changed = connection.execute(statement).rowcount
-            committing = True
-            connection.commit()
-        except DBAPIError as err:
-            connection.invalidate()  # and with it what is left of the transaction: the next one starts clean
-            raise StoreUnavailable(perhaps_saved=committing and not refused(err)) from err
-        return changed
+async def open_database(url: str, *, tool: bool = False, wait_s: float = WAIT_S) -> Database:
+    """Open a database, create or migrate its tables, and keep every other process off it.
 
-
-def refused(err: DBAPIError) -> bool:
-    """Tell whether SQLite surely did not commit: it had no lock, or no room."""
-    said = str(err.orig)
-    return isinstance(err, OperationalError) and ("locked" in said or "full" in said)
-
-
-async def open_database(url: URL) -> Database:
-    """Open the file, create or migrate its tables, and keep every other process off it.
-
-    Raises `StoreInUse` when another process has it, `StoreUnavailable` when it can't be read or written, or was
-    written by a newer version.
+    tool: work beside the bot for a moment: keep nobody off, migrate nothing, make no file. wait_s: how long a server
+    that does not answer is waited for. Raises ValueError for an address that is none, `StoreInUse` when another process
+    has it, `StoreUnavailable` when it can't be read or written, or was written by a newer version, and `SettingsWrong`
+    when a server refuses the address.
     """
-    lock = locked(Path(url.database or ""))
-    # hide_parameters: an error of the database goes to the log, and what people wrote must not.
-    writer = create_async_engine(url, pool_size=1, max_overflow=0, hide_parameters=True)
-    quick = create_engine(url.set(drivername="sqlite"), pool_size=1, max_overflow=0, hide_parameters=True)
-    readers = create_async_engine(url, pool_size=READERS, max_overflow=0, hide_parameters=True)
-    prepare(writer.sync_engine, "BEGIN IMMEDIATE")
-    prepare(quick, "BEGIN IMMEDIATE")
-    prepare(readers.sync_engine, "BEGIN")
-    database = Database(writer, quick, readers, lock)
+    match read_address(url):
+        case SqliteFile(file):
+            return await opened_file(file, tool=tool)
+        case PostgresServer() as server:
+            return await opened_server(server, tool=tool, wait_s=wait_s)
+
+
+async def opened_file(file: Path, *, tool: bool) -> Database:
+    if tool:
+        there(file)
+        return Database(Sqlite(file, None))
+    database = Database(Sqlite(file, locked(file)))
     try:
         async with database.transaction() as connection:
             await connection.run_sync(migrate)
@@ -215,38 +247,22 @@ async def open_database(url: URL) -> Database:
     return database
 
 
-def locked(file: Path) -> int:
-    """Take the lock file beside the database; it is free again when the descriptor closes, or the process dies."""
+async def opened_server(server: PostgresServer, *, tool: bool, wait_s: float) -> Database:
+    from bot.store.postgres import Postgres, reached  # noqa: PLC0415 - its driver is for those who use it
+
+    backend = Postgres(server, tool=tool)
+    database = Database(backend)
     try:
-        lock = os.open(f"{file}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    except OSError as err:
+        await reached(database.connect, wait_s)
+        if not tool:
+            await backend.migrate(migrate)
+    except backend.faults as err:
+        await database.close()
         raise StoreUnavailable(perhaps_saved=False) from err
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as err:
-        os.close(lock)
-        raise StoreInUse(str(file.absolute())) from err
-    return lock
-
-
-def prepare(engine: Engine, begin: str) -> None:
-    """Set every new connection up, and start its transactions ourselves: the driver would start them too late."""
-
-    @event.listens_for(engine, "connect")
-    def connected(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout={BUSY_MS}")
-        cursor.execute("PRAGMA journal_mode=WAL")
-        cursor.execute("PRAGMA synchronous=FULL")
-        cursor.execute("PRAGMA synchronous")
-        if tuple(cursor.fetchone()) != (2,):
-            raise RuntimeError("SQLite does not take synchronous=FULL: what is acknowledged could be lost")
-        cursor.close()
-
-    @event.listens_for(engine, "begin")
-    def begun(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
+    except BaseException:
+        await database.close()
+        raise
+    return database
 
 
 def migrate(connection: Connection) -> None:
@@ -254,10 +270,33 @@ def migrate(connection: Connection) -> None:
 
     Raises `StoreUnavailable` for tables of a version that is not known here.
     """
+    if is_newest(connection):
+        return
+    from alembic import command  # noqa: PLC0415 - importing it takes a tenth of a start, which seldom needs it
+    from alembic.config import Config  # noqa: PLC0415 - as above
+    from alembic.util import CommandError  # noqa: PLC0415 - as above
+
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(MIGRATIONS))
     config.attributes["connection"] = connection
     try:
         command.upgrade(config, "head")
     except CommandError as err:
         raise StoreUnavailable(perhaps_saved=False) from err
+
+
+def is_newest(connection: Connection) -> bool:
+    """Tell whether the tables are those of this version; the name of each migration's file begins with its version."""
+    newest = max(file.stem for file in (MIGRATIONS / "versions").glob("[0-9]*.py"))
+    if not inspect(connection).has_table("alembic_version"):
+        return False
+    version: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return version == newest.partition("_")[0]
+
+
+def reason(err: StoreUnavailable) -> str:
+    """Give the driver's own words for what went wrong, without SQL and links; for operators."""
+    said = err.__cause__ or err
+    said = getattr(said, "orig", None) or said
+    said = said.__cause__ or said
+    return str(said).partition("\n")[0] or "no answer in time"

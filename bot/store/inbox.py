@@ -1,15 +1,15 @@
 """Requests, each written down once, before Slack is told that they arrived."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, exists, func, literal, select, update
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import case, delete, exists, func, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.model import Incoming, IncomingKind
+from bot.store import upserts
 from bot.store.database import Database
 from bot.store.rows import from_row, to_row
 from bot.store.tables import inbox, outbox, threads
@@ -47,7 +47,7 @@ def lane(incoming: Incoming) -> str:
 
 def may_be_talk(incoming: Incoming) -> bool:
     """Tell what only `is_for_us` can decide: a message between people that does not mention us."""
-    return not (incoming.kind is IncomingKind.COMMAND or incoming.mentions_us or incoming.direct)
+    return not (incoming.kind is not IncomingKind.MESSAGE or incoming.mentions_us or incoming.direct)
 
 
 async def is_for_us(connection: AsyncConnection, incoming: Incoming) -> bool:
@@ -87,18 +87,15 @@ async def card_owed(connection: AsyncConnection, channel: str) -> bool:
 
 async def add(database: Database, incoming: Incoming, now: datetime) -> bool:
     """Write a request down, before everything else that waits; False when it was there already."""
-    added = await database.write_down(
-        insert(inbox)
-        .values(
-            key=incoming.key,
-            lane=lane(incoming),
-            position=incoming.ts or "",
-            payload=to_row(incoming),
-            received_at=now,
-            next_at=now,
-        )
-        .on_conflict_do_nothing(index_elements=["key"])
-    )
+    values = {
+        "key": incoming.key,
+        "lane": lane(incoming),
+        "position": incoming.clicked_at or incoming.ts or "",
+        "payload": to_row(incoming),
+        "received_at": now,
+        "next_at": now,
+    }
+    added = await database.write_down(upserts.add_once(database, inbox, ["key"], values))
     return added == 1
 
 
@@ -137,6 +134,19 @@ async def done(connection: AsyncConnection, seq: int, now: datetime) -> None:
 
 async def again(connection: AsyncConnection, seq: int, at: datetime) -> None:
     await connection.execute(update(inbox).where(inbox.c.seq == seq).values(next_at=at, attempts=inbox.c.attempts + 1))
+
+
+async def last_received(connection: AsyncConnection) -> Mapping[str, datetime]:
+    """When each sort of request was last written down; nothing is known of what was forgotten since."""
+    key = inbox.c.key
+    sort = case(
+        (key.like("cmd:%"), "command"),
+        (key.like("act:%"), "click"),
+        (key.like("msg:%:D%"), "direct message"),
+        else_="message in a channel",
+    )
+    found = await connection.execute(select(sort, func.max(inbox.c.received_at)).group_by(sort))
+    return dict(found.all())
 
 
 async def forget(connection: AsyncConnection, now: datetime, keep_s: float) -> None:

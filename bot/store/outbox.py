@@ -6,11 +6,11 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import delete, exists, func, select, update
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import bindparam, delete, exists, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.model import RowId, RunId
+from bot.store import upserts
 from bot.store.tables import outbox
 
 
@@ -31,6 +31,9 @@ class Owed(StrEnum):
     REACT = "react"
     START = "start"
     SEND = "send"
+    RESUME = "resume"
+    DECIDE = "decide"
+    """Approve or reject what the agent waits with."""
     STOP = "stop"
 
 
@@ -40,6 +43,8 @@ RANKS = {
     Owed.ANSWER: 0,
     Owed.REPLY: 1,
     Owed.STOP: 1,
+    Owed.DECIDE: 1,
+    Owed.RESUME: 2,
     Owed.CARD: 2,
     Owed.SEND: 2,
     Owed.START: 3,
@@ -47,6 +52,22 @@ RANKS = {
     Owed.REACT: 4,
 }
 """Who goes first when there is not enough for all: the lower. A person must look > new card > the rest."""
+
+
+POSTED = frozenset({Owed.MESSAGE, Owed.REPLY, Owed.NOTIFY, Owed.DIRECT})
+"""What can be posted once more after it failed: nothing but the post itself hangs on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadRow:
+    """Something owed that could never succeed."""
+
+    seq: int
+    kind: Owed
+    run: RunId | None
+    failed_at: datetime
+    result: str
+    """Slack's or OpenHands' own word for why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,41 +97,48 @@ async def add(
     payload: Mapping[str, Any] | None = None,
 ) -> None:
     """Owe something; an id that is there already changes nothing."""
-    await connection.execute(
-        insert(outbox)
-        .values(
-            id=id,
-            run=run,
-            kind=kind.value,
-            lane=lane,
-            rank=RANKS[kind],
-            payload=dict(payload or {}),
-            created_at=now,
-            next_at=now,
-        )
-        .on_conflict_do_nothing(index_elements=["id"])
-    )
+    values = {
+        "id": id,
+        "run": run,
+        "kind": kind.value,
+        "lane": lane,
+        "rank": RANKS[kind],
+        "payload": dict(payload or {}),
+        "created_at": now,
+        "next_at": now,
+    }
+    await connection.execute(upserts.add_once(connection, outbox, ["id"], values))
 
 
 def open_() -> Any:
     return outbox.c.done_at.is_(None) & outbox.c.failed_at.is_(None)
 
 
+EARLIER = outbox.alias()
+WAITS = exists().where(
+    EARLIER.c.lane == outbox.c.lane,
+    EARLIER.c.done_at.is_(None),
+    EARLIER.c.failed_at.is_(None),
+    EARLIER.c.seq < outbox.c.seq,
+)
+# The questions of each wake-up are built once: building one takes longer than SQLite needs to answer it.
+DUE = (
+    select(outbox)
+    .where(
+        open_(),
+        outbox.c.next_at <= bindparam("now"),
+        outbox.c.lane.not_in(bindparam("busy", expanding=True)),
+        ~WAITS,
+    )
+    .order_by(outbox.c.rank, outbox.c.seq)
+    .limit(bindparam("most"))
+)
+NEXT_AT = select(func.min(outbox.c.next_at)).where(open_(), outbox.c.next_at > bindparam("now"))
+
+
 async def due(connection: AsyncConnection, now: datetime, busy: Collection[str], limit: int) -> Sequence[OutboxRow]:
     """Give the first open row of each lane that is not busy and may be tried now, by rank and age."""
-    earlier = outbox.alias()
-    waits = exists().where(
-        earlier.c.lane == outbox.c.lane,
-        earlier.c.done_at.is_(None),
-        earlier.c.failed_at.is_(None),
-        earlier.c.seq < outbox.c.seq,
-    )
-    found = await connection.execute(
-        select(outbox)
-        .where(open_(), outbox.c.next_at <= now, outbox.c.lane.not_in(busy), ~waits)
-        .order_by(outbox.c.rank, outbox.c.seq)
-        .limit(limit)
-    )
+    found = await connection.execute(DUE, {"now": now, "busy": list(busy), "most": limit})
     return [
         OutboxRow(
             seq=row["seq"],
@@ -130,7 +158,7 @@ async def due(connection: AsyncConnection, now: datetime, busy: Collection[str],
 
 async def next_at(connection: AsyncConnection, now: datetime) -> datetime | None:
     """When the next row becomes due that is not yet."""
-    found = await connection.execute(select(func.min(outbox.c.next_at)).where(open_(), outbox.c.next_at > now))
+    found = await connection.execute(NEXT_AT, {"now": now})
     at: datetime | None = found.scalar()
     return at
 
@@ -163,10 +191,10 @@ async def done(connection: AsyncConnection, seq: int, now: datetime, result: str
 
 
 async def failed(connection: AsyncConnection, seq: int, now: datetime, result: str) -> None:
-    """Close a row that can never succeed; its lane goes on."""
-    await connection.execute(
-        update(outbox).where(outbox.c.seq == seq).values(failed_at=now, payload=None, result=result[:255])
-    )
+    """Close a row that can never succeed; its lane goes on. Its words go, unless it may be posted later all the same."""
+    row = update(outbox).where(outbox.c.seq == seq)
+    await connection.execute(row.values(failed_at=now, result=result[:255]))
+    await connection.execute(row.where(outbox.c.kind.not_in([kind.value for kind in POSTED])).values(payload=None))
 
 
 async def release(connection: AsyncConnection, lane: str, now: datetime) -> None:
@@ -184,6 +212,33 @@ async def never_sent(connection: AsyncConnection, run: RunId, kind: Owed, now: d
         .values(done_at=now, payload=None, result="withdrawn")
     )
     return closed.rowcount > 0
+
+
+async def dead(connection: AsyncConnection) -> Sequence[DeadRow]:
+    """Give every row that was closed as failed, oldest first."""
+    columns = (outbox.c.seq, outbox.c.kind, outbox.c.run, outbox.c.failed_at, outbox.c.result)
+    found = await connection.execute(
+        select(*columns).where(outbox.c.failed_at.is_not(None)).order_by(outbox.c.failed_at, outbox.c.seq)
+    )
+    return [
+        DeadRow(seq, Owed(kind), None if run is None else RunId(run), failed_at, result or "")
+        for seq, kind, run, failed_at, result in found
+    ]
+
+
+async def revive(connection: AsyncConnection, seqs: Collection[int], now: datetime) -> None:
+    """Owe failed posts again, from now on. Each is looked for before it is posted: an earlier try may have arrived."""
+    await connection.execute(
+        update(outbox)
+        .where(outbox.c.seq.in_(seqs), outbox.c.failed_at.is_not(None))
+        .where(outbox.c.kind.in_([kind.value for kind in POSTED]))
+        .values(failed_at=None, result=None, attempts=0, next_at=now)
+    )
+
+
+async def drop(connection: AsyncConnection, seqs: Collection[int]) -> None:
+    """Delete failed rows, with their words."""
+    await connection.execute(delete(outbox).where(outbox.c.seq.in_(seqs), outbox.c.failed_at.is_not(None)))
 
 
 async def forget(connection: AsyncConnection, now: datetime, keep_s: float) -> None:

@@ -1,13 +1,13 @@
 """Runs, their threads and their follow-ups."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import func, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy import bindparam, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from bot.lifecycle import OCCUPIES
 from bot.model import (
     LIVE,
     ChannelId,
@@ -21,6 +21,7 @@ from bot.model import (
     TeamId,
     UserId,
 )
+from bot.store import upserts
 from bot.store.rows import column_value, from_row, to_row
 from bot.store.tables import follow_ups, runs, threads
 
@@ -39,6 +40,9 @@ UNSEEN = frozenset(
         "seen_at",
         "unsettled_since",
         "stop_at",
+        "moved",
+        "queued_at",
+        "heard_at",
         "version",
         "card_version",
         "card_at",
@@ -59,6 +63,18 @@ async def get(connection: AsyncConnection, run: RunId) -> Run:
     """Give a run by id; runs are never deleted, so it is there."""
     found = await connection.execute(select(runs).where(runs.c.id == run))
     return from_row(Run, found.mappings().one())
+
+
+async def get_all(connection: AsyncConnection, ids: Collection[RunId]) -> Mapping[RunId, Run]:
+    """Give runs by their ids, a few hundred at most."""
+    found = await connection.execute(select(runs).where(runs.c.id.in_(ids)))
+    return {run.id: run for run in (from_row(Run, row) for row in found.mappings())}
+
+
+async def find(connection: AsyncConnection, run: str) -> Run | None:
+    """Give a run by an id from outside, which may be nobody's."""
+    found = (await connection.execute(select(runs).where(runs.c.id == run))).mappings().one_or_none()
+    return None if found is None else from_row(Run, found)
 
 
 async def save(connection: AsyncConnection, before: Run, after: Run) -> Run | None:
@@ -96,40 +112,66 @@ async def card_shown(connection: AsyncConnection, run: RunId, version: int, now:
     await connection.execute(update(runs).where(runs.c.id == run).values(card_at=now))
 
 
-async def behind(connection: AsyncConnection, edited_before: datetime, busy: Collection[RunId]) -> Sequence[Run]:
-    """Give the runs whose card shows an older version and was last edited before then, ended ones first."""
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """A card that shows an older version than its run has."""
+
+    run: RunId
+    version: int
+    final: bool
+    """It has one of the states that were asked for first."""
+    edited_at: datetime
+
+
+IS_FINAL = runs.c.state.in_(bindparam("final", expanding=True)).label("final")
+BEHIND = (
+    select(runs.c.id, runs.c.version, IS_FINAL, runs.c.card_at)
+    .where(
+        runs.c.version > runs.c.card_version,
+        runs.c.card_ts.is_not(None),
+        runs.c.card_gone.is_(False),
+        runs.c.id.not_in(bindparam("busy", expanding=True)),
+    )
+    .order_by(IS_FINAL.desc(), runs.c.news_at)
+    .limit(bindparam("most"))
+)
+
+
+async def behind(
+    connection: AsyncConnection, final: Collection[RunState], busy: Collection[RunId], limit: int
+) -> Sequence[Behind]:
+    """Give the cards that are behind, also those edited just now: those in a final state first, then the oldest news."""
+    asked = {"final": [state.value for state in final], "busy": list(busy), "most": limit}
+    found = await connection.execute(BEHIND, asked)
+    return [Behind(RunId(run), version, bool(is_final), at) for run, version, is_final, at in found]
+
+
+async def lose_cards(connection: AsyncConnection, channel: ChannelId) -> Sequence[UserId]:
+    """Edit no card of a live run in this place any more; give those runs' requesters, nobody the second time."""
     found = await connection.execute(
-        select(runs)
+        update(runs)
         .where(
-            runs.c.version > runs.c.card_version,
-            runs.c.card_ts.is_not(None),
+            runs.c.channel == channel,
+            runs.c.state.in_([state.value for state in LIVE]),
+            runs.c.cards > 0,
             runs.c.card_gone.is_(False),
-            runs.c.card_at <= edited_before,
-            runs.c.id.not_in(busy),
         )
-        .order_by(runs.c.state.in_([column_value(state) for state in LIVE]), runs.c.news_at)
-        .limit(100)
+        .values(card_gone=True)
+        .returning(runs.c.requester)
     )
-    return [from_row(Run, row) for row in found.mappings()]
+    return [UserId(requester) for (requester,) in found]
 
 
-async def next_edit_base(connection: AsyncConnection, edited_after: datetime) -> datetime | None:
-    """When the next card that is behind, but was edited too recently, was edited."""
+async def try_card_again(connection: AsyncConnection, run: RunId) -> None:
+    """Edit a run's card again, if it has one: where a message can be written, perhaps it can be edited as well."""
+    await connection.execute(update(runs).where(runs.c.id == run).values(card_gone=False))
+
+
+async def due(connection: AsyncConnection, now: datetime, limit: int) -> Sequence[Run]:
+    """Give the runs to look at now, those that wait longest first."""
     found = await connection.execute(
-        select(func.min(runs.c.card_at)).where(
-            runs.c.version > runs.c.card_version,
-            runs.c.card_ts.is_not(None),
-            runs.c.card_gone.is_(False),
-            runs.c.card_at > edited_after,
-        )
+        select(runs).where(runs.c.next_poll_at <= now).order_by(runs.c.next_poll_at).limit(limit)
     )
-    at: datetime | None = found.scalar()
-    return at
-
-
-async def due(connection: AsyncConnection, now: datetime) -> Sequence[Run]:
-    """Give the runs to look at now."""
-    found = await connection.execute(select(runs).where(runs.c.next_poll_at <= now).order_by(runs.c.next_poll_at))
     return [from_row(Run, row) for row in found.mappings()]
 
 
@@ -137,6 +179,13 @@ async def next_poll_at(connection: AsyncConnection) -> datetime | None:
     found = await connection.execute(select(func.min(runs.c.next_poll_at)))
     at: datetime | None = found.scalar()
     return at
+
+
+async def looked_at(
+    connection: AsyncConnection, ids: Collection[RunId], seen_at: datetime, next_poll_at: datetime | None
+) -> None:
+    """Write down a look that changed nothing, in the transaction in which these runs were read."""
+    await connection.execute(update(runs).where(runs.c.id.in_(ids)).values(seen_at=seen_at, next_poll_at=next_poll_at))
 
 
 async def poll_again(connection: AsyncConnection, ids: Collection[RunId], at: datetime) -> None:
@@ -158,12 +207,8 @@ async def of_thread(
 
 async def own_thread(connection: AsyncConnection, run: Run, thread: MessageTs, *, every_reply: bool) -> None:
     """Make a thread this run's."""
-    values: dict[str, Any] = {"run": run.id, "every_reply": every_reply}
-    await connection.execute(
-        upsert(threads)
-        .values(team=run.team, channel=run.channel, thread_ts=thread, **values)
-        .on_conflict_do_update(index_elements=["team", "channel", "thread_ts"], set_=values)
-    )
+    place = {"team": run.team, "channel": run.channel, "thread_ts": thread}
+    await connection.execute(upserts.put(connection, threads, place, {"run": run.id, "every_reply": every_reply}))
 
 
 async def live_of(connection: AsyncConnection, channel: ChannelId, requester: UserId) -> Sequence[Run]:
@@ -194,6 +239,27 @@ async def is_of_another(connection: AsyncConnection, run: RunId, conversation: C
         select(runs.c.id).where(runs.c.conversation_id == conversation, runs.c.id != run).limit(1)
     )
     return found.first() is not None
+
+
+async def queued(connection: AsyncConnection) -> Sequence[Run]:
+    """Give the runs that wait for a slot, the one that goes next first."""
+    found = await connection.execute(
+        select(runs).where(runs.c.state == RunState.QUEUED.value).order_by(runs.c.queued_at, runs.c.created_at)
+    )
+    return [from_row(Run, row) for row in found.mappings()]
+
+
+async def any_queued(connection: AsyncConnection) -> bool:
+    found = await connection.execute(select(runs.c.id).where(runs.c.state == RunState.QUEUED.value).limit(1))
+    return found.first() is not None
+
+
+OCCUPYING = select(func.count()).where(runs.c.state.in_([column_value(state) for state in OCCUPIES]))
+
+
+async def occupying(connection: AsyncConnection) -> int:
+    """Count the runs that take a slot of the account."""
+    return int((await connection.execute(OCCUPYING)).scalar_one())
 
 
 async def used_in(connection: AsyncConnection, channel: ChannelId, repository: str) -> bool:
@@ -234,22 +300,19 @@ async def follow_ups_of(
     return [from_row(FollowUp, row) for row in found.mappings()]
 
 
-async def perhaps_undecided(
-    connection: AsyncConnection, channel: ChannelId, requester: UserId
-) -> Sequence[tuple[Run, bool]]:
-    """Give a person's runs in a place that failed, were lost, or have a follow-up the person was asked about.
-
-    Newest first, each with whether there is such a follow-up.
-    """
-    asked = runs.c.id.in_(
-        select(follow_ups.c.run).where(
-            follow_ups.c.state == FollowUpState.UNSURE.value, follow_ups.c.asked_at.is_not(None)
-        )
-    )
-    ended_badly = runs.c.state.in_([RunState.FAILED.value, RunState.LOST.value])
+async def recent_of(
+    connection: AsyncConnection, channel: ChannelId, requester: UserId, since: datetime
+) -> Sequence[Run]:
+    """Give a person's runs in a place that are live, wait for a decision or had news since then, newest first."""
     found = await connection.execute(
-        select(runs, asked.label("asked"))
-        .where(runs.c.channel == channel, runs.c.requester == requester, ended_badly | asked)
+        select(runs)
+        .where(
+            runs.c.channel == channel,
+            runs.c.requester == requester,
+            runs.c.state.in_([state.value for state in LIVE])
+            | runs.c.undecided.is_not(None)
+            | (runs.c.news_at >= since),
+        )
         .order_by(runs.c.created_at.desc())
     )
-    return [(from_row(Run, row), bool(row["asked"])) for row in found.mappings()]
+    return [from_row(Run, row) for row in found.mappings()]

@@ -1,6 +1,9 @@
 """Every table, in one definition for each database."""
 
+import re
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import (
     JSON,
@@ -18,7 +21,8 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy.sql.operators import OperatorType
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -38,74 +42,142 @@ class UtcTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+HALVES = re.compile("[\ud800-\udfff]")
+"""Halves of surrogate pairs, which JSON can carry and no database stores; nor does PostgreSQL a null character."""
+
+
+def storable(value: Any) -> Any:
+    """Give a text, or JSON with texts in it, as every database takes it."""
+    if isinstance(value, str):
+        return HALVES.sub("\ufffd", value.replace("\x00", ""))
+    if isinstance(value, Mapping):
+        return {storable(name): storable(one) for name, one in value.items()}
+    if isinstance(value, Sequence):
+        return [storable(one) for one in value]
+    return value
+
+
+class Line(TypeDecorator[str]):
+    """A short text, compared byte by byte. Its length is for the reader: no database cuts it or refuses a longer one."""
+
+    impl = String
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[str]:
+        return Text(collation="C") if dialect.name == "postgresql" else self.impl_instance
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002 - SQLAlchemy's signature
+        return None if value is None else storable(value)
+
+
+class Words(TypeDecorator[str]):
+    """A text of any length."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002 - SQLAlchemy's signature
+        return None if value is None else storable(value)
+
+
+class Document(TypeDecorator[Any]):
+    """JSON."""
+
+    impl = JSON
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002 - SQLAlchemy's signature
+        return storable(value)
+
+    def coerce_compared_value(self, op: OperatorType | None, value: Any) -> TypeEngine[Any]:
+        """Let a path into it be a path."""
+        return self.impl_instance.coerce_compared_value(op, value)
+
+
+def partial(name: str, *columns: Any, where: str) -> Index:
+    """Index only the rows that are asked for."""
+    return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
+
+
 metadata = MetaData()
 
 inbox = Table(
     "inbox",
     metadata,
     Column("seq", Integer, primary_key=True, autoincrement=True),
-    Column("key", String(255), nullable=False, unique=True),
-    Column("lane", String(255), nullable=False),  # the thread it belongs to: its rows go in order
-    Column("position", String(32), nullable=False),  # the message's ts: order within the lane, however it arrived
-    Column("payload", JSON),  # an Incoming; null once done
+    Column("key", Line(255), nullable=False, unique=True),
+    Column("lane", Line(255), nullable=False),  # the thread it belongs to: its rows go in order
+    Column(
+        "position", Line(32), nullable=False
+    ),  # Slack's time of the message or click: order within the lane, however it arrived
+    Column("payload", Document),  # an Incoming; null once done
     Column("received_at", UtcTime, nullable=False),
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("next_at", UtcTime, nullable=False),
     Column("done_at", UtcTime),
 )
-Index("inbox_open", inbox.c.lane, inbox.c.seq, sqlite_where=inbox.c.done_at.is_(None))
+partial("inbox_open", inbox.c.lane, inbox.c.seq, where="done_at IS NULL")
 Index("inbox_old", inbox.c.done_at)
 
 threads = Table(
     "threads",
     metadata,
-    Column("team", String(32), primary_key=True),
-    Column("channel", String(32), primary_key=True),
-    Column("thread_ts", String(32), primary_key=True),
-    Column("run", String(36), nullable=False),
+    Column("team", Line(32), primary_key=True),
+    Column("channel", Line(32), primary_key=True),
+    Column("thread_ts", Line(32), primary_key=True),
+    Column("run", Line(36), nullable=False),
     Column("every_reply", Boolean, nullable=False),  # false: people's own thread, where only mentions steer
 )
 
 runs = Table(
     "runs",
     metadata,
-    Column("id", String(36), primary_key=True),
-    Column("team", String(32), nullable=False),
-    Column("channel", String(32), nullable=False),
-    Column("thread_ts", String(32)),
-    Column("request_ts", String(32)),
-    Column("card_ts", String(32)),
+    Column("id", Line(36), primary_key=True),
+    Column("team", Line(32), nullable=False),
+    Column("channel", Line(32), nullable=False),
+    Column("thread_ts", Line(32)),
+    Column("request_ts", Line(32)),
+    Column("card_ts", Line(32)),
     Column("private", Boolean, nullable=False),
-    Column("requester", String(32), nullable=False),
-    Column("task", Text, nullable=False),
-    Column("context", Text, nullable=False),
-    Column("repository", String(255)),
-    Column("origin", String(16)),
-    Column("candidates", JSON, nullable=False),
-    Column("branch", String(255)),
-    Column("model", String(255)),
-    Column("state", String(32), nullable=False),
-    Column("waiting", String(32)),
-    Column("reason", String(32)),
-    Column("detail", Text, nullable=False),
-    Column("answer", Text, nullable=False),
-    Column("pull_requests", JSON, nullable=False),
+    Column("requester", Line(32), nullable=False),
+    Column("task", Words, nullable=False),
+    Column("context", Words, nullable=False),
+    Column("repository", Line(255)),
+    Column("origin", Line(16)),
+    Column("candidates", Document, nullable=False),
+    Column("branch", Line(255)),
+    Column("model", Line(255)),
+    Column("state", Line(32), nullable=False),
+    Column("waiting", Line(32)),
+    Column("action", Line(255)),
+    Column("reason", Line(32)),
+    Column("detail", Words, nullable=False),
+    Column("answer", Words, nullable=False),
+    Column("pull_requests", Document, nullable=False),
     Column("cost", Float, nullable=False),
-    Column("progress", Text, nullable=False),
+    Column("progress", Words, nullable=False),
     Column("blind", Boolean, nullable=False),
-    Column("api", String(8)),
-    Column("conversation_id", String(64)),
-    Column("start_task_id", String(64)),
+    Column("api", Line(8)),
+    Column("conversation_id", Line(64)),
+    Column("start_task_id", Line(64)),
     Column("attempt", Integer, nullable=False),
     Column("turn", Integer, nullable=False),
     Column("turn_at", UtcTime, nullable=False),
-    Column("turn_after", String(64)),
-    Column("ending", String(64)),
-    Column("phase", String(32)),
+    Column("turn_after", Line(64)),
+    Column("ending", Line(64)),
+    Column("phase", Line(32)),
     Column("seen_at", UtcTime, nullable=False),
     Column("unsettled_since", UtcTime),
-    Column("stop_by", String(32)),
+    Column("stop_by", Line(32)),
     Column("stop_at", UtcTime),
+    Column("resume_by", Line(32)),
+    Column("approved", Boolean),
+    Column("decided_by", Line(32)),
+    Column("moved", Line(16)),
+    Column("moved_by", Line(32)),
+    Column("undecided", Line(36)),
+    Column("queued_at", UtcTime),
+    Column("queue_place", Integer),
     Column("unreachable_since", UtcTime),
     Column("key_refused", Boolean, nullable=False),
     Column("version", Integer, nullable=False),
@@ -116,45 +188,57 @@ runs = Table(
     Column("created_at", UtcTime, nullable=False),
     Column("started_at", UtcTime),
     Column("ended_at", UtcTime),
+    Column("asked_at", UtcTime),
     Column("news_at", UtcTime, nullable=False),
+    Column("heard_at", UtcTime),
+    Column("stale_at", UtcTime),
     Column("next_poll_at", UtcTime),
 )
 Index("runs_due", runs.c.next_poll_at)
-Index("runs_behind", runs.c.card_at, sqlite_where=text("version > card_version"))
+partial("runs_behind", runs.c.card_at, where="version > card_version")
 Index("runs_place", runs.c.channel, runs.c.requester, runs.c.created_at)
+Index("runs_state", runs.c.state, runs.c.queued_at)
 
 follow_ups = Table(
     "follow_ups",
     metadata,
     Column("seq", Integer, primary_key=True, autoincrement=True),
-    Column("id", String(36), nullable=False, unique=True),
-    Column("run", String(36), nullable=False, index=True),
-    Column("author", String(32), nullable=False),
-    Column("text", Text, nullable=False),
-    Column("source_ts", String(32), nullable=False),
-    Column("state", String(16), nullable=False),
-    Column("last_event", String(64)),
+    Column("id", Line(36), nullable=False, unique=True),
+    Column("run", Line(36), nullable=False, index=True),
+    Column("author", Line(32), nullable=False),
+    Column("text", Words, nullable=False),
+    Column("source_ts", Line(32), nullable=False),
+    Column("state", Line(16), nullable=False),
+    Column("last_event", Line(64)),
     Column("quiet_since", UtcTime),
     Column("asked_at", UtcTime),
+    Column("sends", Integer, nullable=False, server_default="0"),
 )
 
 outbox = Table(
     "outbox",
     metadata,
     Column("seq", Integer, primary_key=True, autoincrement=True),
-    Column("id", String(36), nullable=False),
-    Column("run", String(36)),
-    Column("kind", String(16), nullable=False),
-    Column("lane", String(96), nullable=False),  # its rows go in order
+    Column("id", Line(36), nullable=False),
+    Column("run", Line(36)),
+    Column("kind", Line(16), nullable=False),
+    Column("lane", Line(96), nullable=False),  # its rows go in order
     Column("rank", Integer, nullable=False),  # who goes first when Slack's budget is short: the lower
-    Column("payload", JSON),  # null once done
+    Column("payload", Document),  # null once done
     Column("created_at", UtcTime, nullable=False),
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("tried_at", UtcTime),  # committed before the call: null means never sent
     Column("next_at", UtcTime, nullable=False),
     Column("done_at", UtcTime),
     Column("failed_at", UtcTime),
-    Column("result", String(255)),  # Slack's or OpenHands' own word for what became of it
+    Column("result", Line(255)),  # Slack's or OpenHands' own word for what became of it
     UniqueConstraint("id"),
 )
-Index("outbox_open", outbox.c.lane, outbox.c.seq, sqlite_where=text("done_at IS NULL AND failed_at IS NULL"))
+partial("outbox_open", outbox.c.lane, outbox.c.seq, where="done_at IS NULL AND failed_at IS NULL")
+
+marks = Table(
+    "marks",
+    metadata,
+    Column("name", Line(32), primary_key=True),  # what is remembered between two starts: see `store.marks`
+    Column("at", UtcTime, nullable=False),
+)

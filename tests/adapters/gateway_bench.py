@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from bot.model import ChannelId, UserId
+from bot.model import ChannelId, TeamId, UserId
 from bot.pacing import Patience
 from bot.simulator.slack import LocalSlack
 from bot.slack.gateway import Gateway
+from bot.slack.recognise import Identity
 from tests.conftest import HandClock
 
 
@@ -22,6 +23,11 @@ class Bench:
     gateway: Gateway
     alice: UserId
     dev: ChannelId
+
+    @property
+    def us(self) -> Identity:
+        slack = self.slack
+        return Identity(TeamId(slack.team_id), UserId(slack.bot_user_id), slack.bot_id, slack.workspace_url)
 
     def called(self) -> list[str]:
         """Name the calls Slack has seen."""

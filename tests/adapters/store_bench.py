@@ -1,13 +1,16 @@
-"""A real database file, and rows to put in it."""
+"""A real database, a program that is in its way, and rows to put in it."""
 
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import asyncpg  # type: ignore[import-untyped]  # it ships no types
+
 from bot.model import ChannelId, Incoming, IncomingKind, MessageTs, Run, RunId, RunState, TeamId, UserId
-from bot.store.database import Database, open_database, sqlite_url
+from bot.store.database import Database, open_database
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 TEAM, DEV, DIRECT, ALICE, BOB = (
@@ -25,12 +28,34 @@ def at(seconds: float) -> datetime:
 
 
 @asynccontextmanager
-async def opened(folder: Path) -> AsyncIterator[Database]:
-    database = await open_database(sqlite_url(f"sqlite:///{folder}/openhands.db"))
+async def opened(where: Path | str) -> AsyncIterator[Database]:
+    """Open a database by its address, or the file of a folder."""
+    database = await open_database(file_in(where) if isinstance(where, Path) else where)
     try:
         yield database
     finally:
         await database.close()
+
+
+def file_in(folder: Path) -> str:
+    return f"sqlite:///{folder}/openhands.db"
+
+
+@asynccontextmanager
+async def locked(url: str) -> AsyncIterator[None]:
+    """Let another program hold what a writer needs; whoever reads is not in its way."""
+    if url.startswith("sqlite"):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            yield
+        return
+    connection = await asyncpg.connect(url)
+    try:
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE inbox, runs IN EXCLUSIVE MODE")
+            yield
+    finally:
+        await connection.close()
 
 
 def a_run(name: str = "run-1", **about: Any) -> Run:

@@ -53,3 +53,16 @@ async def test_waiting_for_nothing_ends_when_it_is_cancelled() -> None:
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert done == set()
+
+
+async def test_who_is_cancelled_as_the_event_comes_does_not_go_on() -> None:
+    """An order to end is heard at every moment, or a loop that was just woken would never end."""
+    event = asyncio.Event()
+    waiting = asyncio.create_task(WallClock().wait(event, WallClock().now() + timedelta(seconds=9)))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    event.set()
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    assert waiting.cancelled()

@@ -10,9 +10,8 @@ from bot.slack.recognise import Identity
 from bot.store import outbox, runs
 from tests.adapters.store_bench import NOW, a_run, opened
 
-SITE = Site(
-    Identity(TeamId("T1"), UserId("UBOT"), "B1", "https://team.slack.com/"), "https://oh.example", notifies=True
-)
+US = Identity(TeamId("T1"), UserId("UBOT"), "B1", "https://team.slack.com/")
+SITE = Site(US, "https://oh.example", notifies=True, slots=10, full_s=30.0)
 
 
 async def test_who_comes_second_changes_and_owes_nothing(tmp_path: Path) -> None:

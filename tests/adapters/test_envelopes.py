@@ -6,7 +6,7 @@ from typing import Any
 from slack_sdk.socket_mode.request import SocketModeRequest
 from structlog.testing import capture_logs
 
-from bot.slack.socket import Envelopes
+from bot.slack.envelopes import Envelopes
 
 SOON_S = 5.0
 
@@ -17,17 +17,17 @@ class Desk:
     def __init__(self) -> None:
         self.begun: list[str] = []
         self.gates: dict[str, asyncio.Event] = {}
-        self.envelopes = Envelopes(self.answer)
+        self.envelopes: Envelopes[str] = Envelopes(self.answer)
 
-    async def answer(self, request: SocketModeRequest) -> None:
+    async def answer(self, _line: str, request: SocketModeRequest) -> None:
         self.begun.append(request.envelope_id)
         await self.gates[request.envelope_id].wait()
         if request.envelope_id == "broken":
             raise ConnectionError
 
-    async def takes(self, name: str, **payload: Any) -> None:
+    async def takes(self, name: str, *, line: str = "line", **payload: Any) -> None:
         self.gates[name] = asyncio.Event()
-        await self.envelopes.take(None, SocketModeRequest(type="any", envelope_id=name, payload=payload))
+        self.envelopes.take(line, SocketModeRequest(type="any", envelope_id=name, payload=payload))
         await turn()
 
     async def lets(self, name: str) -> None:
@@ -68,6 +68,35 @@ async def test_events_of_one_channel_keep_their_order() -> None:
     assert (before, after) == (["first", "elsewhere"], ["first", "elsewhere", "second"])
 
 
+async def test_the_order_holds_over_two_connections() -> None:
+    """While one takes over from the other, both bring what people write in one channel."""
+    desk = Desk()
+    await desk.takes("first", line="old", event={"channel": "C1"})
+    await desk.takes("second", line="new", event={"channel": "C1"})
+    before = [*desk.begun]
+    await desk.lets("first")
+    await desk.lets("second")
+    await desk.envelopes.end(SOON_S)
+    assert (before, desk.begun) == (["first"], ["first", "second"])
+
+
+async def test_a_connection_is_settled_when_its_own_envelopes_are() -> None:
+    """Those of the other one are not waited for."""
+    desk = Desk()
+    await desk.takes("ours", line="old")
+    await desk.takes("theirs", line="new")
+    settling = asyncio.create_task(desk.envelopes.settled("old", SOON_S))
+    await turn()
+    waits = not settling.done()
+    await desk.lets("ours")
+    async with asyncio.timeout(SOON_S):
+        await settling
+    await desk.envelopes.settled("old", SOON_S)
+    await desk.lets("theirs")
+    await desk.envelopes.end(SOON_S)
+    assert waits
+
+
 async def test_an_answer_that_cannot_be_sent_is_noted_and_holds_up_nobody() -> None:
     """The connection broke before the answer: Slack sends the envelope again, and the next one is taken."""
     desk = Desk()
@@ -94,4 +123,4 @@ async def test_the_end_waits_for_what_is_under_way() -> None:
     await desk.lets("ready")
     async with asyncio.timeout(SOON_S):
         await ending
-    assert (waits, desk.envelopes._under_way) == (True, set())
+    assert (waits, desk.envelopes._under_way) == (True, {})

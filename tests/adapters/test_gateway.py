@@ -1,6 +1,7 @@
 """The gateway: what it asks of Slack, and what comes back."""
 
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -155,7 +156,7 @@ async def test_a_direct_conversation_is_the_same_every_time(at: Bench) -> None:
 async def find(at: Bench, row: str = "row-1", *, thread: str | None = None, since_s: float = 0) -> Posted | None:
     root = None if thread is None else MessageTs(thread)
     since = at.clock.now() + timedelta(seconds=since_s)
-    return await at.gateway.find(at.dev, RowId(row), at.slack.bot_id, thread=root, since=since)
+    return await at.gateway.find(at.dev, RowId(row), at.us, thread=root, since=since)
 
 
 async def talk(at: Bench, messages: int, thread: str | None = None) -> list[str]:
@@ -204,6 +205,32 @@ async def test_a_message_is_found_behind_many_others(at: Bench) -> None:
     before = len(at.slack.calls)
     assert (await find(at, "top"), await find(at, "last", thread=root)) == (on_top, last)
     assert at.called()[before:] == ["conversations.history"] * 2 + ["conversations.replies"] * 2
+
+
+async def test_a_message_is_found_though_nobody_told_the_bots_id(at: Bench) -> None:
+    """`auth.test` may leave it out: our user is on the message as well."""
+    posted = await at.gateway.post(at.dev, CARD, RowId("row-1"))
+    nameless = replace(at.us, bot="")
+    since = at.clock.now()
+    assert await at.gateway.find(at.dev, RowId("row-1"), nameless, thread=None, since=since) == posted
+
+
+@pytest.mark.parametrize("in_thread", [True, False])
+async def test_a_thread_that_is_gone(at: Bench, *, in_thread: bool) -> None:
+    """Root and all; with replies left under it there is still a thread."""
+    [root] = await talk(at, 1)
+    if in_thread:
+        await talk(at, 1, root)
+    before = await at.gateway.is_gone(at.dev, MessageTs(root))
+    await at.slack.delete(at.alice, at.dev, root)
+    assert (before, await at.gateway.is_gone(at.dev, MessageTs(root))) == (False, not in_thread)
+
+
+async def test_a_thread_nobody_may_look_into_is_not_gone(at: Bench) -> None:
+    """Only Slack's own word for it counts."""
+    [root] = await talk(at, 1)
+    at.slack.leave(at.dev, at.slack.bot_user_id)
+    assert not await at.gateway.is_gone(at.dev, MessageTs(root))
 
 
 async def test_another_bots_message_is_not_ours(at: Bench) -> None:

@@ -13,8 +13,8 @@ from structlog.testing import capture_logs
 
 from bot.cards import Message
 from bot.errors import SlackBusy, SlackError, SlackLocked, SlackRefused, SlackUnavailable, SlackUnsure
-from bot.model import MessageTs, RowId, UserId
-from bot.slack.gateway import BUSY, LOCKED, UNKNOWN_OUTCOME
+from bot.model import ChannelId, MessageTs, RowId, UserId
+from bot.slack.gateway import BUSY, FLOODED, LOCKED, UNKNOWN_OUTCOME
 from tests.adapters.gateway_bench import Bench, bench, gateway
 from tests.conftest import HandClock
 
@@ -34,7 +34,7 @@ async def post(at: Bench) -> MessageTs:
 def budget(at: Bench, *methods: str) -> list[float | None]:
     """Give the seconds each method is closed for, None where it is open."""
     now = at.clock.now()
-    closed = [at.gateway.budget.admit(method, at.dev, now) for method in methods]
+    closed = [at.gateway.budget.closed(method, at.dev, now) for method in methods]
     return [None if until is None else (until - now).total_seconds() for until in closed]
 
 
@@ -46,7 +46,7 @@ def budget(at: Bench, *methods: str) -> list[float | None]:
     [
         *((code, SlackLocked) for code in sorted(LOCKED)),
         *((code, SlackUnsure) for code in sorted(UNKNOWN_OUTCOME)),
-        *((code, SlackBusy) for code in sorted(BUSY)),
+        *((code, SlackBusy) for code in sorted(BUSY | FLOODED)),
         ("channel_not_found", SlackRefused),
         ("is_archived", SlackRefused),
         ("msg_too_long", SlackRefused),
@@ -63,7 +63,8 @@ async def test_each_word_of_slack_is_one_next_step(at: Bench, code: str, kind: t
 
 def test_no_word_has_two_meanings() -> None:
     """Else the order of the code would decide."""
-    assert len(LOCKED | BUSY | UNKNOWN_OUTCOME) == len(LOCKED) + len(BUSY) + len(UNKNOWN_OUTCOME)
+    words = [LOCKED, BUSY, FLOODED, UNKNOWN_OUTCOME]
+    assert len(frozenset.union(*words)) == sum(map(len, words))
 
 
 async def test_a_limit_closes_that_method_alone(at: Bench) -> None:
@@ -79,11 +80,79 @@ async def test_a_limit_closes_that_method_alone(at: Bench) -> None:
 
 
 async def test_a_limit_without_a_time_is_half_a_minute(at: Bench) -> None:
-    """`rate_limited` comes with no Retry-After."""
-    at.slack.fail("chat.postMessage", error="rate_limited")
+    """Whatever answered, it did not say how long."""
+    at.slack.fail("chat.postMessage", error="ratelimited")
     with pytest.raises(SlackBusy) as told:
         await post(at)
     assert (told.value.retry_after_s, budget(at, "chat.postMessage")) == (30, [30])
+
+
+@pytest.mark.parametrize("code", sorted(FLOODED))
+async def test_a_flooded_workspace_is_left_alone_for_longer(at: Bench, code: str) -> None:
+    """In every channel, for two minutes; the operator reads one line until a message is taken again."""
+    at.slack.fail("chat.postMessage", error=code, times=2)
+    with capture_logs() as logs:
+        for _ in range(2):
+            with pytest.raises(SlackBusy, match=code):
+                await post(at)
+            assert at.gateway.budget.closed("chat.postMessage", "C404", at.clock.now()) is not None
+            at.clock.move(at.clock.now() + timedelta(seconds=120))
+        await post(at)
+        at.slack.fail("chat.postMessage", error=code)
+        with pytest.raises(SlackBusy):
+            await post(at)
+    assert [(line["event"], line["method"], line["code"]) for line in logs] == [
+        ("slack.flooded", "chat.postMessage", code)
+    ] * 2
+
+
+async def test_a_limit_on_posts_closes_that_channel(at: Bench) -> None:
+    """Another one's news goes on, until it is refused as well: then it is the whole workspace's limit."""
+    news = ChannelId(at.slack.add_channel("news"))
+    third = ChannelId(at.slack.add_channel("third"))
+    at.slack.fail("chat.postMessage", status=429, retry_after=30, channel=at.dev)
+    with pytest.raises(SlackBusy):
+        await post(at)
+    await at.gateway.post(news, Message("Done"), RowId("row-2"))
+
+    at.slack.fail("chat.postMessage", status=429, retry_after=20, channel=news)
+    with pytest.raises(SlackBusy):
+        await at.gateway.post(news, Message("Done"), RowId("row-3"))
+    before = at.called()
+    with pytest.raises(SlackBusy) as told:
+        await at.gateway.post(third, Message("Done"), RowId("row-4"))
+    assert (told.value.retry_after_s, at.called()) == (20, before)
+
+
+CALLS: dict[str, Callable[[Bench], Awaitable[object]]] = {
+    "auth.test": lambda at: at.gateway.identity(),
+    "apps.connections.open": lambda at: at.gateway.socket_url(at.slack.app_token),
+    "chat.postMessage": post,
+    "chat.update": lambda at: at.gateway.update(at.dev, MessageTs("1.000001"), Message("Done")),
+    "chat.postEphemeral": lambda at: at.gateway.whisper(at.dev, at.alice, "psst", thread=None),
+    "reactions.add": lambda at: at.gateway.react(at.dev, MessageTs("1.000001"), "eyes"),
+    "conversations.open": lambda at: at.gateway.direct(at.alice),
+    "conversations.info": lambda at: at.gateway.place(at.dev),
+    "conversations.list": lambda at: at.gateway.channel_named("dev"),
+    "conversations.replies": lambda at: at.gateway.spoken(at.dev, MessageTs("1.000001"), MessageTs("2.000001")),
+    "conversations.history": lambda at: at.gateway.find(
+        at.dev, RowId("row-1"), at.us, thread=None, since=at.clock.now()
+    ),
+    "users.info": lambda at: at.gateway.person(at.alice),
+}
+
+
+@pytest.mark.parametrize("method", sorted(CALLS))
+async def test_a_closed_method_is_not_called(at: Bench, method: str) -> None:
+    """Whatever the call is for, reads included: Slack named a time, and before it there is nothing to ask."""
+    at.slack.fail(method, status=429, retry_after=7)
+    waits = []
+    for seconds in (0, 5):
+        at.clock.move(at.clock.now() + timedelta(seconds=seconds))
+        with pytest.raises(SlackBusy) as told:
+            await CALLS[method](at)
+        waits.append(told.value.retry_after_s)
+    assert (waits, at.called()) == ([7, 2], [method])
 
 
 async def test_a_token_that_is_refused(at: Bench) -> None:
@@ -206,6 +275,16 @@ async def test_an_answer_to_a_command_that_goes_wrong(
         await at.gateway.respond(command.response_url, "hello")
     assert (type(told.value), told.value.code, at.called()) == (kind, code, ["response_url"])
     assert command.responses == []
+
+
+async def test_how_long_a_commands_address_asks_to_wait(at: Bench) -> None:
+    """It is no method: another command's answer does not wait."""
+    first, second = [await at.slack.command(at.alice, at.dev, "help") for _ in range(2)]
+    at.slack.fail("response_url", status=429, retry_after=9)
+    with pytest.raises(SlackBusy) as told:
+        await at.gateway.respond(first.response_url, "hello")
+    await at.gateway.respond(second.response_url, "hello")
+    assert (told.value.retry_after_s, len(second.responses)) == (9, 1)
 
 
 async def test_an_address_that_is_used_up_is_refused(at: Bench) -> None:

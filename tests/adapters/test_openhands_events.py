@@ -22,7 +22,12 @@ from bot.openhands.recent import Recent
         ("LLMNoSuchThingYet", "?", Failed(Reason.MODEL_REFUSED, "?")),
         ("MaxIterationsReached", "500 steps", Failed(Reason.MAX_STEPS, "500 steps")),
         ("SomethingNew", "rate limit, stuck", Failed(Reason.AGENT_ERROR, "rate limit, stuck")),
-        ("", "STATUS$ERROR_LLM_OUT_OF_CREDITS", Failed(Reason.MODEL_LIMIT)),
+        ("", "STATUS$ERROR_LLM_OUT_OF_CREDITS", Failed(Reason.OUT_OF_BUDGET)),
+        (
+            "LLMRateLimitError",
+            "You exceeded your current quota.",
+            Failed(Reason.OUT_OF_BUDGET, "You exceeded your current quota."),
+        ),
         ("", "STATUS$ERROR_LLM_SERVICE_UNAVAILABLE", Failed(Reason.MODEL_DOWN)),
         ("", "STATUS$ERROR_LLM_CONTENT_POLICY_VIOLATION", Failed(Reason.MODEL_REFUSED)),
         ("rate_limited", "", Failed(Reason.MODEL_LIMIT)),
@@ -30,7 +35,7 @@ from bot.openhands.recent import Recent
     ],
 )
 def test_an_error_is_sorted_by_its_code(code: str, detail: str, expected: Failed) -> None:
-    """Its words count only where it has none: they may quote anything."""
+    """Its words, which may quote anything, count only where it has none, or to tell an empty account from too many calls."""
     assert failed(code, detail) == expected
 
 

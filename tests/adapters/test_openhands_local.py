@@ -11,7 +11,7 @@ import pytest
 
 from bot import errors
 from bot.clock import WallClock
-from bot.model import Failed, Finish, Phase, Reason, Run, RunState, Said, Seen, Wants
+from bot.model import Deciding, Failed, Finish, Phase, Reason, Run, RunState, Said, Seen, Slots, Wants
 from bot.openhands import OpenHands
 from bot.openhands.connect import connect
 from bot.openhands.http import Http
@@ -160,6 +160,136 @@ async def test_a_full_account_is_told(api: Any) -> None:
         await ready(local, openhands)
         with pytest.raises(errors.AtCapacity):
             await openhands.start(a_run(str(uuid4())), "another", "")
+
+
+@pytest.mark.parametrize("api", ["v1", "v0"])
+async def test_where_the_oldest_is_put_to_sleep_for_another_that_is_seen(api: Any) -> None:
+    """Silently, when one more starts and when one wakes up."""
+    local = LocalOpenHands(api=api, limit=1, limit_answers="pauses-oldest")
+    async with connected(local) as openhands:
+        first = await ready(local, openhands)
+        second = a_run(str(uuid4()) if api == "v1" else None, state=RunState.STARTING)
+        started = await openhands.start(second, "another", "")
+        second = replace(second, conversation_id=started.conversation_id, start_task_id=started.start_task_id)
+        await local.tick()
+        phases = [(await see(openhands, run)).phase for run in (first, second)]
+        await openhands.resume(first)
+        await local.tick()
+        slots = await openhands.slots()
+        assert phases == [Phase.ASLEEP, Phase.WORKING]
+        assert ((await see(openhands, second)).phase, slots) == (Phase.ASLEEP, Slots(running=1))
+    assert local.violations == []
+
+
+@pytest.mark.parametrize("api", ["v1", "v0"])
+async def test_a_full_account_wakes_nobody(api: Any) -> None:
+    """Where the server refuses."""
+    local = LocalOpenHands(api=api, limit=1)
+    async with connected(local) as openhands:
+        sleeper = await ready(local, openhands)
+        local.fall_asleep(local.find("fix it"))
+        await openhands.start(a_run(str(uuid4()) if api == "v1" else None), "another", "")
+        await local.tick()
+        with pytest.raises(errors.AtCapacity):
+            await openhands.resume(sleeper)
+        with pytest.raises(errors.AtCapacity):
+            await openhands.go_on(sleeper)
+    assert local.violations == []
+
+
+@pytest.mark.parametrize("api", ["v1", "v0"])
+async def test_what_waits_for_approval_is_decided(api: Any) -> None:
+    """Approved, then rejected; each decision only for what it names, and none for what is over."""
+    local = LocalOpenHands(api=api)
+    async with connected(local) as openhands:
+        run = await ready(local, openhands)
+        conversation = local.find("fix it")
+        local.want_approval(conversation, "rm a", summary="Delete a")
+        first = (await see(openhands, run)).last
+        assert isinstance(first, Wants)
+        approved = await openhands.decide(run, first.action_id, accept=True, reason="")
+        over = await openhands.decide(run, first.action_id, accept=True, reason="")
+        local.want_approval(conversation, "rm b", summary="Delete b")
+        second = (await see(openhands, run)).last
+        assert isinstance(second, Wants)
+        other = await openhands.decide(run, first.action_id, accept=True, reason="")
+        rejected = await openhands.decide(run, second.action_id, accept=False, reason="No.")
+        assert (first.command, second.command) == ("rm a", "rm b")
+        assert [approved, over, other, rejected] == [
+            Deciding.POSTED,
+            Deciding.OVER,
+            Deciding.OTHER,
+            Deciding.POSTED,
+        ]
+        assert conversation.pending == []
+        await openhands.go_on(run)
+        assert (await see(openhands, run)).phase is Phase.WORKING
+    assert local.violations == []
+
+
+async def test_several_actions_are_decided_together() -> None:
+    """Under a name that is not that of the last one alone."""
+    local = LocalOpenHands()
+    async with connected(local) as openhands:
+        run = await ready(local, openhands)
+        conversation = local.find("fix it")
+        local.progress(conversation, "Reading the code", command="ls")
+        local.want_approval(conversation, "rm a", "rm b", summary="Delete")
+        wants = (await see(openhands, run)).last
+        assert isinstance(wants, Wants)
+        assert (wants.command, wants.action_id.endswith("+1")) == ("rm a\nrm b", True)
+        alone = wants.action_id.removesuffix("+1")
+        assert await openhands.decide(run, alone, accept=True, reason="") is Deciding.OTHER
+        assert await openhands.decide(run, wants.action_id, accept=True, reason="") is Deciding.POSTED
+        assert (await see(openhands, run)).phase is Phase.WORKING
+    assert local.violations == []
+
+
+async def test_a_v1_run_goes_on_from_wherever_it_is() -> None:
+    """Paused, failed, in circles, asleep, asleep with a server that restarts, and where nothing is to be done."""
+    local = LocalOpenHands()
+    async with connected(local) as openhands:
+        run = await ready(local, openhands)
+        conversation = local.find("fix it")
+        await openhands.stop(run)
+        await openhands.go_on(run)
+        local.fail(conversation)
+        await openhands.go_on(run)
+        local.get_stuck(conversation)
+        await openhands.go_on(run)
+        for restarts in (False, True):
+            local.restarts_on_resume = restarts
+            local.fall_asleep(conversation)
+            with pytest.raises(errors.Asleep):
+                await openhands.go_on(run)
+            await openhands.go_on(run)
+        assert (await see(openhands, run)).phase is Phase.WORKING
+        assert conversation.messages == ["fix it", "Please go on."]
+        assert await openhands.slots() == Slots(running=1)
+    assert local.violations == []
+
+
+async def test_a_v0_run_goes_on_from_wherever_it_is() -> None:
+    """Paused, failed, stopped."""
+    local = LocalOpenHands(api="v0")
+    async with connected(local) as openhands:
+        run = await ready(local, openhands)
+        conversation = local.find("fix it")
+        local.someone_pauses(conversation)
+        assert (await see(openhands, run)).phase is Phase.PAUSED
+        await openhands.go_on(run)
+        assert (await see(openhands, run)).phase is Phase.WORKING
+        local.fail(conversation)
+        await openhands.go_on(run)
+        await openhands.stop(run)
+        with pytest.raises(errors.Asleep):
+            await openhands.go_on(run)
+        await local.tick()
+        await openhands.go_on(run)
+        assert (await see(openhands, run)).phase is Phase.WORKING
+        assert conversation.messages == ["fix it", "Please go on.", "Please go on."]
+        assert await openhands.slots() == Slots(running=1)
+    assert local.violations == []
 
 
 @pytest.mark.parametrize("header", ["bearer", "session"])

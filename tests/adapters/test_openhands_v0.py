@@ -201,8 +201,32 @@ async def test_a_conversation_without_its_message_yet_may_be_ours() -> None:
     wire = Wire().then("GET", LIST, listed(OURS), query={"limit": 100})
     wire.then("GET", f"{LIST}/a/events", told([{"id": 0}]), query=FIRST)
     async with v0(wire) as openhands:
-        with pytest.raises(errors.Unavailable):
+        with pytest.raises(errors.NotFound):
             await openhands.find_start(a_run(None), "fix it", NOON)
+
+
+@pytest.mark.parametrize(
+    ("there", "found"),
+    [([OURS], errors.CannotTell), ([OURS, {**OURS, "conversation_id": "e"}], ConversationId("e"))],
+    ids=["alone", "beside ours"],
+)
+async def test_a_conversation_that_never_shows_a_message_is_not_waited_for_for_ever(
+    there: list[dict[str, Any]], found: Any
+) -> None:
+    """Its start has failed, ours or another's: where ours does not show, a person decides."""
+    wire = Wire().then("GET", LIST, listed(*there), query={"limit": 100})
+    wire.then("GET", f"{LIST}/a/events", told([{"id": 0}]), query=FIRST)
+    wire.then("GET", f"{LIST}/e/events", first_message("fix it"), query=FIRST)
+    clock = JumpingClock()
+    clock.time = NOON + timedelta(minutes=10)
+    outcome: Any = None
+    async with v0(wire, clock) as openhands:
+        try:
+            started = await openhands.find_start(a_run(None), "fix it", NOON)
+            outcome = started and started.conversation_id
+        except errors.CannotTell as error:
+            outcome = type(error)
+    assert outcome == found
 
 
 async def test_the_recorded_list_is_read_over_its_pages() -> None:

@@ -470,6 +470,28 @@ async def test_a_message_that_was_not_taken_says_what_to_do(name: str, error: ty
             await openhands.send(a_run(conversation), "Hello")
 
 
+FULL = {"detail": {"error": "CONCURRENCY_LIMIT_REACHED", "limit": 3, "current": 3}}
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (httpx.Response(503, json={"detail": "Sandbox is STARTING. Try again later."}), errors.Unavailable),
+        (httpx.Response(429, json={"message": "Too many requests"}), errors.TooFast),
+        (httpx.Response(429, json=FULL), errors.AtCapacity),
+        (httpx.ReadTimeout("slow"), errors.Unsure),
+        (httpx.ConnectError("refused"), errors.Unavailable),
+    ],
+    ids=["503", "too fast", "full", "lost", "refused"],
+)
+async def test_a_message_that_may_be_sent_later_says_so(answer: Any, error: type[Exception]) -> None:
+    """Only one whose answer was lost may be there."""
+    wire = Wire().then("POST", f"{CONVERSATIONS}/{FINISHED}/send-message", answer)
+    async with v1(wire) as openhands:
+        with pytest.raises(error):
+            await openhands.send(a_run(FINISHED), "Hello")
+
+
 async def test_a_message_has_longer_than_other_calls() -> None:
     """While a tool runs the answer waits for it; past our own time-out nobody knows."""
     timeouts: list[float] = []

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.model import ChannelId, Incoming, IncomingKind, MessageTs, TeamId, UserId
-from bot.slack.recognise import Identity, recognise
+from bot.model import ChannelId, Incoming, IncomingKind, MessageTs, PlaceGone, TeamId, UserId
+from bot.slack.recognise import Identity, place_gone, recognise
 
 US = Identity(TeamId("T1"), UserId("U0BOT"), "B0BOT", "https://acme.slack.com/")
 TS, ROOT = "1772442000.000200", "1772442000.000100"
@@ -244,12 +244,65 @@ EVENTS = st.builds(lambda body, inner: body | {"event": inner}, nearly(event()),
 def test_no_payload_breaks_it(payload: JSON) -> None:
     """Whatever arrives gives a request with fields of the right kinds, or None; nothing is raised."""
     found = recognise(payload, US)
+    assert place_gone(payload, US) is None
     assert found is None or (
         isinstance(found, Incoming)
         and isinstance(found.text, str)
         and len(found.key) <= 255
         and {type(value) for value in (found.thread_ts, found.actor_team, found.response_url)} <= {str, type(None)}
     )
+
+
+# --- places that are lost ---------------------------------------------------------------------------------------
+
+
+def place_event(**about: Any) -> JSON:
+    return {"type": "event_callback", "event": {"type": "channel_archive", "user": "U01", "channel": "C01"} | about}
+
+
+@pytest.mark.parametrize(
+    "about",
+    [{}, {"type": "group_archive"}, {"type": "member_left_channel", "user": "U0BOT"}],
+    ids=["archived", "a private one archived", "removed"],
+)
+def test_a_place_the_bot_has_lost(about: JSON) -> None:
+    """Archived by whomever, or left by the bot itself."""
+    assert place_gone(place_event(**about), US) == PlaceGone(ChannelId("C01"))
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        place_event(type="member_left_channel"),
+        place_event(type="channel_unarchive"),
+        place_event(channel={"id": "C01"}),
+        place_event(channel=None),
+        place_event(type=["channel_archive"]),
+        {"type": "event_callback", "event": None},
+        {"event": place_event()["event"]},
+    ],
+    ids=str,
+)
+def test_other_events_of_places_are_none_of_ours(payload: JSON) -> None:
+    """Somebody else left, it came back, or it is not readable."""
+    assert place_gone(payload, US) is None
+
+
+@pytest.mark.parametrize(
+    ("bot", "message", "ours"),
+    [
+        ("B0BOT", {"bot_id": "B0BOT"}, True),
+        ("B0BOT", {"user": "U0BOT"}, True),
+        ("", {"user": "U0BOT", "bot_id": "B0BOT"}, True),
+        ("", {"user": "U01", "bot_id": ""}, False),
+        ("B0BOT", {"user": "U01", "bot_id": "B0OTHER"}, False),
+        ("B0BOT", {}, False),
+    ],
+)
+def test_which_messages_are_our_own(bot: str, message: JSON, *, ours: bool) -> None:
+    """By the bot or by its user, whichever Slack names; a bot without a name is nobody."""
+    us = Identity(TeamId("T1"), UserId("U0BOT"), bot, "https://acme.slack.com/")
+    assert us.wrote(message) is ours
 
 
 # --- addresses --------------------------------------------------------------------------------------------------

@@ -1,7 +1,5 @@
 """The outbox: what is owed, in the order of its lane, until it is done or can never be."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,15 +10,9 @@ from bot.store import outbox
 from bot.store.database import Database
 from bot.store.outbox import OutboxRow, Owed
 from bot.store.tables import outbox as table
-from tests.adapters.store_bench import NOW, at, opened
+from tests.adapters.store_bench import NOW, at
 
 RUN = RunId("run-1")
-
-
-@pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    async with opened(tmp_path) as made:
-        yield made
 
 
 async def owe(database: Database, name: str, *, kind: Owed = Owed.MESSAGE, lane: str = "a", **about: Any) -> None:
@@ -120,7 +112,9 @@ async def test_who_goes_first(database: Database) -> None:
         (0, "direct"),
         (0, "message"),
         (1, "stop"),
+        (1, "decide"),
         (1, "reply"),
+        (2, "resume"),
         (2, "send"),
         (2, "card"),
         (3, "start"),
@@ -187,7 +181,7 @@ async def test_a_call_that_surely_did_nothing_is_taken_back(database: Database) 
 )
 async def test_a_closed_row_keeps_no_words(database: Database, close: Any, result: str, expected: object) -> None:
     """When, and in one word what became of it; the words are gone, and it is never due again."""
-    await owe(database, "one", payload={"text": "secret"})
+    await owe(database, "one", kind=Owed.ANSWER, payload={"text": "secret"})
     async with database.transaction() as tx:
         await close(tx, (await the(database, "one")).seq, at(2), result)
     assert (await columns(database, "one"), await ids(database, 60)) == (expected, [])

@@ -1,14 +1,13 @@
 """Runs, their threads and their follow-ups as rows; changes by compare-and-swap."""
 
-from collections.abc import AsyncIterator
 from dataclasses import fields, replace
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bot.model import (
+    Action,
     Api,
     ChannelId,
     ConversationId,
@@ -27,7 +26,8 @@ from bot.model import (
 )
 from bot.store import runs
 from bot.store.database import Database
-from tests.adapters.store_bench import ALICE, BOB, DEV, NOW, TEAM, a_run, at, opened
+from bot.store.runs import Behind
+from tests.adapters.store_bench import ALICE, BOB, DEV, DIRECT, NOW, TEAM, a_run, at
 
 FULL: dict[str, Any] = {
     "id": RunId("full"),
@@ -47,6 +47,7 @@ FULL: dict[str, Any] = {
     "model": "a-model",
     "state": RunState.WAITING,
     "waiting": Waiting.APPROVAL,
+    "action": "action-1",
     "reason": Reason.MODEL_LIMIT,
     "detail": "rm -rf build",
     "answer": "# Answer",
@@ -67,6 +68,14 @@ FULL: dict[str, Any] = {
     "unsettled_since": at(3),
     "stop_by": UserId("U8"),
     "stop_at": at(4),
+    "resume_by": UserId("U7"),
+    "approved": True,
+    "decided_by": UserId("U6"),
+    "moved": Action.RETRY,
+    "moved_by": UserId("U5"),
+    "undecided": "follow-up-1",
+    "queued_at": at(4.5),
+    "queue_place": 3,
     "unreachable_since": at(5),
     "key_refused": True,
     "version": 7,
@@ -77,16 +86,13 @@ FULL: dict[str, Any] = {
     "created_at": at(7),
     "started_at": at(8),
     "ended_at": at(9),
+    "asked_at": at(9.5),
     "news_at": at(10),
+    "heard_at": at(10.25),
+    "stale_at": at(10.5),
     "next_poll_at": at(11),
 }
 """A value for every field, none of them its default."""
-
-
-@pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    async with opened(tmp_path) as made:
-        yield made
 
 
 async def add(database: Database, *several: Run) -> None:
@@ -129,7 +135,7 @@ async def test_times_come_back_in_utc(database: Database) -> None:
     tokyo = datetime(2026, 3, 2, 18, 0, tzinfo=timezone(timedelta(hours=9)))
     await add(database, a_run(next_poll_at=tokyo))
     async with database.reading() as tx:
-        due = [await runs.due(tx, at(seconds)) for seconds in (-1, 0)]
+        due = [await runs.due(tx, at(seconds), 10) for seconds in (-1, 0)]
     found = await get(database, a_run())
     assert (found.next_poll_at, found.next_poll_at and found.next_poll_at.tzname()) == (NOW, "UTC")
     assert [len(some) for some in due] == [0, 1]
@@ -151,6 +157,7 @@ SHOWN = {
     "model",
     "state",
     "waiting",
+    "action",
     "reason",
     "detail",
     "answer",
@@ -161,11 +168,19 @@ SHOWN = {
     "conversation_id",
     "attempt",
     "stop_by",
+    "resume_by",
+    "approved",
+    "decided_by",
+    "moved_by",
+    "undecided",
+    "queue_place",
     "unreachable_since",
     "key_refused",
     "created_at",
     "started_at",
     "ended_at",
+    "asked_at",
+    "stale_at",
 }
 """A change of one of these is a debt to edit the card; of any other it is not."""
 
@@ -228,42 +243,59 @@ def carded(name: str, **about: Any) -> Run:
     return a_run(name, card_ts=MessageTs("1.000001"), card_at=NOW, card_version=1, **about)
 
 
-async def behind(database: Database, seconds: float, busy: tuple[RunId, ...] = ()) -> list[str]:
+FINAL = (RunState.WAITING, RunState.FAILED)
+
+
+async def behind(database: Database, busy: tuple[RunId, ...] = (), limit: int = 100) -> list[Behind]:
     async with database.reading() as tx:
-        return [run.id for run in await runs.behind(tx, at(seconds), busy)]
+        return list(await runs.behind(tx, FINAL, busy, limit))
 
 
 async def test_cards_that_are_behind(database: Database) -> None:
-    """An older version on a card that is there, left alone for long enough; ended runs first, then the oldest news."""
+    """An older version on a card that is there: final states first, then the oldest news; when it was edited last."""
     await add(
         database,
         carded("current", version=1),
         carded("live", version=2, state=RunState.WORKING, news_at=at(-5)),
-        carded("live earlier", version=2, state=RunState.WAITING, news_at=at(-9)),
-        carded("ended", version=2, state=RunState.FAILED, news_at=at(-1)),
-        replace(carded("just edited", version=9), card_at=at(2)),
+        carded("question", version=2, state=RunState.WAITING, news_at=at(-1)),
+        carded("ended", version=3, state=RunState.FAILED, news_at=at(-9)),
+        replace(carded("just edited", version=9, news_at=at(-2)), card_at=at(2)),
         replace(carded("no card", version=2), card_ts=None),
         carded("gone", version=2, card_gone=True),
     )
-    assert await behind(database, 0) == ["ended", "live earlier", "live"]
-    assert await behind(database, 0, (RunId("ended"),)) == ["live earlier", "live"]
-    assert await behind(database, -1) == []
+    assert await behind(database) == [
+        Behind(RunId("ended"), 3, final=True, edited_at=NOW),
+        Behind(RunId("question"), 2, final=True, edited_at=NOW),
+        Behind(RunId("live"), 2, final=False, edited_at=NOW),
+        Behind(RunId("just edited"), 9, final=False, edited_at=at(2)),
+    ]
+    assert [card.run for card in await behind(database, (RunId("ended"),), limit=2)] == ["question", "live"]
 
 
-async def test_when_the_next_card_may_be_edited(database: Database) -> None:
-    """The earliest edit among the cards that are behind but were edited too recently."""
+async def test_a_place_that_is_lost_loses_its_live_cards(database: Database) -> None:
+    """Each requester is named for each run; ended runs and other places are left; the second time nobody is named."""
     await add(
         database,
-        replace(carded("third", version=2), card_at=at(3)),
-        replace(carded("second", version=2), card_at=at(2)),
-        replace(carded("no card", version=2), card_at=at(1), card_ts=None),
-        replace(carded("gone", version=2), card_at=at(1), card_gone=True),
-        replace(carded("current", version=1), card_at=at(1)),
-        carded("edited long ago", version=2),
+        carded("working", state=RunState.WORKING, cards=1),
+        carded("asks", state=RunState.WAITING, cards=1, requester=BOB),
+        carded("done", state=RunState.DONE, cards=1),
+        carded("elsewhere", state=RunState.WORKING, cards=1, channel=DIRECT),
+        a_run("no card yet"),
     )
+    async with database.transaction() as tx:
+        lost = [sorted(await runs.lose_cards(tx, DEV)) for _ in range(2)]
     async with database.reading() as tx:
-        times = [await runs.next_edit_base(tx, at(seconds)) for seconds in (0, 2, 3)]
-    assert times == [at(2), at(3), None]
+        gone = [(await runs.get(tx, RunId(name))).card_gone for name in ("working", "asks", "done", "elsewhere")]
+    assert (lost, gone) == ([[ALICE, BOB], []], [True, True, False, False])
+
+
+async def test_a_card_that_is_back(database: Database) -> None:
+    """It is owed its edit again."""
+    await add(database, carded("one", version=2, card_gone=True))
+    before = await behind(database)
+    async with database.transaction() as tx:
+        await runs.try_card_again(tx, RunId("one"))
+    assert (before, [card.run for card in await behind(database)]) == ([], ["one"])
 
 
 async def test_a_card_never_goes_back(database: Database) -> None:
@@ -280,7 +312,7 @@ async def test_a_card_never_goes_back(database: Database) -> None:
 
 
 async def test_runs_that_are_due(database: Database) -> None:
-    """Those whose time has come, the longest waiting first; a run without a time is not looked at."""
+    """Those whose time has come, the longest waiting first, so many; a run without a time is not looked at."""
     await add(
         database,
         a_run("now", next_poll_at=at(10)),
@@ -289,8 +321,23 @@ async def test_runs_that_are_due(database: Database) -> None:
         a_run("never"),
     )
     async with database.reading() as tx:
-        due, next_at = await runs.due(tx, at(10)), await runs.next_poll_at(tx)
-    assert ([run.id for run in due], next_at) == (["late", "now"], at(5))
+        due, first, next_at = await runs.due(tx, at(10), 10), await runs.due(tx, at(10), 1), await runs.next_poll_at(tx)
+    assert ([run.id for run in due], [run.id for run in first], next_at) == (["late", "now"], ["late"], at(5))
+
+
+async def test_looks_that_changed_nothing_are_written_together(database: Database) -> None:
+    """When they were and when the next ones are due, for several runs in one statement; no card is behind for it."""
+    one, two, other = a_run("one"), a_run("two"), a_run("other")
+    await add(database, one, two, other)
+    async with database.transaction() as tx:
+        before = await runs.get_all(tx, [one.id, two.id])
+        await runs.looked_at(tx, [*before], at(18), at(20))
+    assert before == {one.id: one, two.id: two}
+    assert [await get(database, run) for run in (one, two, other)] == [
+        replace(one, seen_at=at(18), next_poll_at=at(20)),
+        replace(two, seen_at=at(18), next_poll_at=at(20)),
+        other,
+    ]
 
 
 async def test_runs_are_put_off_together(database: Database) -> None:
@@ -337,7 +384,7 @@ async def test_a_persons_live_runs(database: Database) -> None:
     )
     async with database.reading() as tx:
         found = [run.id for run in await runs.live_of(tx, DEV, ALICE)]
-    assert found == ["paused", "waiting", "working", "starting", "needs_repository"]
+    assert found == ["paused", "waiting", "working", "starting", "queued", "needs_go", "needs_repository"]
 
 
 async def test_the_latest_runs_of_a_place(database: Database) -> None:

@@ -1,26 +1,16 @@
 """Transactions: all or nothing, one writer at a time, readers beside it, and outages survived."""
 
 import asyncio
-import sqlite3
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
-from sqlalchemy import event, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import text
 
 from bot.errors import StoreUnavailable
 from bot.model import RunId
 from bot.store import runs
 from bot.store.database import Database, Turns
-from tests.adapters.store_bench import a_run, opened
-
-
-@pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    async with opened(tmp_path) as made:
-        yield made
+from tests.adapters.store_bench import a_run, locked
 
 
 async def stored(database: Database) -> list[str]:
@@ -74,16 +64,6 @@ async def test_a_cancelled_transaction_leaves_nothing(database: Database) -> Non
     async with database.transaction() as tx:
         await runs.add(tx, a_run("two"))
     assert await stored(database) == ["two"]
-
-
-async def test_a_transaction_holds_the_file_from_its_first_step(database: Database, tmp_path: Path) -> None:
-    """What it reads can't be changed by another program before it writes: that one is told to wait."""
-    other = sqlite3.connect(tmp_path / "openhands.db", isolation_level=None, timeout=0)
-    async with database.transaction() as tx:
-        await tx.execute(text("SELECT count(*) FROM runs"))
-        with pytest.raises(sqlite3.OperationalError, match="locked"):
-            other.execute("BEGIN IMMEDIATE")
-    other.close()
 
 
 async def test_a_reader_sees_the_last_commit_beside_the_writer(database: Database) -> None:
@@ -196,16 +176,14 @@ async def test_a_turn_nobody_waits_for_is_free() -> None:
 # --- outages ----------------------------------------------------------------------------------------------------
 
 
-async def test_a_database_locked_by_another_program_is_an_outage(database: Database, tmp_path: Path) -> None:
+async def test_a_database_locked_by_another_program_is_an_outage(database: Database, url: str) -> None:
     """Well within Slack's 3 s it is known that nothing was saved; once the lock is gone all works again."""
-    other = sqlite3.connect(tmp_path / "openhands.db", isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
     asked = time.monotonic()
-    with pytest.raises(StoreUnavailable) as outage:
-        async with database.transaction() as tx:
-            await runs.add(tx, a_run("one"))
-    took_s = time.monotonic() - asked
-    other.close()
+    async with locked(url):
+        with pytest.raises(StoreUnavailable) as outage:
+            async with database.transaction() as tx:
+                await runs.add(tx, a_run("one"))
+        took_s = time.monotonic() - asked
     async with database.transaction() as tx:
         await runs.add(tx, a_run("two"))
     assert (outage.value.perhaps_saved, took_s < 2.5, await stored(database)) == (False, True, ["two"])
@@ -222,38 +200,6 @@ async def test_a_failing_statement_saves_nothing(database: Database) -> None:
     with pytest.raises(StoreUnavailable) as outage:
         await work()
     assert (outage.value.perhaps_saved, str(outage.value), await stored(database)) == (False, "nothing was saved", [])
-
-
-@pytest.mark.parametrize(
-    ("said", "perhaps"),
-    [("disk I/O error", True), ("database is locked", False), ("database or disk is full", False)],
-)
-async def test_a_commit_that_fails_may_have_saved(database: Database, said: str, *, perhaps: bool) -> None:
-    """Only for want of a lock or of room is it sure that nothing was; the next transaction works either way."""
-
-    def breaks(_connection: object) -> None:
-        raise OperationalError("COMMIT", {}, sqlite3.OperationalError(said))
-
-    engine = database._writer.sync_engine
-    event.listen(engine, "commit", breaks)
-    with pytest.raises(StoreUnavailable) as outage:
-        async with database.transaction() as tx:
-            await runs.add(tx, a_run("one"))
-    event.remove(engine, "commit", breaks)
-    async with database.transaction() as tx:
-        await runs.add(tx, a_run("two"))
-    assert (outage.value.perhaps_saved, await stored(database)) == (perhaps, ["two"])
-
-
-async def test_a_full_disk_saves_nothing(database: Database) -> None:
-    """The database can't grow: a clear no, and small changes still work."""
-    async with database.transaction() as tx:
-        pages = (await tx.execute(text("PRAGMA page_count"))).scalar_one()
-        await tx.execute(text(f"PRAGMA max_page_count = {pages + 1}"))
-    with pytest.raises(StoreUnavailable) as outage:
-        async with database.transaction() as tx:
-            await runs.add(tx, a_run("one", answer="long " * 20_000))
-    assert (outage.value.perhaps_saved, await stored(database)) == (False, [])
 
 
 async def test_reading_what_is_not_there_is_an_outage(database: Database) -> None:

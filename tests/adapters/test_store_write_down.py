@@ -1,43 +1,20 @@
 """One statement, committed in one step before everything else that waits: how requests are written down."""
 
 import asyncio
-import sqlite3
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
-from sqlalchemy import event
-from sqlalchemy.exc import OperationalError
 
 from bot.errors import StoreUnavailable
 from bot.store import inbox
 from bot.store.database import Database
-from tests.adapters.store_bench import NOW, a_message, opened
+from tests.adapters.store_bench import NOW, a_message, locked
 
 ONE, TWO = (a_message(f"{number}.000001", mentions_us=True) for number in (1, 2))
-
-
-@pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    async with opened(tmp_path) as made:
-        yield made
 
 
 async def kept(database: Database) -> list[str]:
     async with database.reading() as tx:
         return [row.incoming.key for row in await inbox.due(tx, NOW, [], 10)]
-
-
-async def test_it_is_on_the_disk_when_it_returns(database: Database, tmp_path: Path) -> None:
-    """Another connection sees the row at once, and it was synced: a loss of power would not take it."""
-    added = await inbox.add(database, ONE, NOW)
-
-    other = sqlite3.connect(tmp_path / "openhands.db")
-    keys = [key for (key,) in other.execute("SELECT key FROM inbox")]
-    other.close()
-    with database._quick.connect() as connection:
-        synchronous = connection.exec_driver_sql("PRAGMA synchronous").scalar_one()
-    assert (added, keys, synchronous) == (True, [ONE.key], 2)
 
 
 async def test_it_waits_for_the_transaction_under_way(database: Database) -> None:
@@ -50,7 +27,7 @@ async def test_it_waits_for_the_transaction_under_way(database: Database) -> Non
     assert (early, added, await kept(database)) == ((False, []), True, [ONE.key])
 
 
-async def test_nothing_else_begins_while_it_is_done(database: Database, tmp_path: Path) -> None:
+async def test_nothing_else_begins_while_it_is_done(database: Database, url: str) -> None:
     """Slack waits for this one: the work behind the loops can wait, readings too."""
     order: list[str] = []
 
@@ -62,15 +39,12 @@ async def test_nothing_else_begins_while_it_is_done(database: Database, tmp_path
         async with database.reading():
             order.append("read")
 
-    other = sqlite3.connect(tmp_path / "openhands.db", isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    written = asyncio.create_task(write_down())
-    await asyncio.sleep(0)
-    reading = asyncio.create_task(read())
-    await asyncio.sleep(0.05)
-    early = [*order]
-    other.execute("ROLLBACK")
-    other.close()
+    async with locked(url):
+        written = asyncio.create_task(write_down())
+        await asyncio.sleep(0)
+        reading = asyncio.create_task(read())
+        await asyncio.sleep(0.05)
+        early = [*order]
     await asyncio.gather(written, reading)
     assert (early, order) == ([], ["written down", "read"])
 
@@ -86,34 +60,13 @@ async def test_a_cancelled_caller_does_not_take_it_back(database: Database) -> N
     assert await kept(database) == [ONE.key, TWO.key]
 
 
-async def test_a_locked_database_is_a_clear_no(database: Database, tmp_path: Path) -> None:
+async def test_a_locked_database_is_a_clear_no(database: Database, url: str) -> None:
     """Another program holds the lock: after the database's own time-out nothing was saved, and later it works."""
-    other = sqlite3.connect(tmp_path / "openhands.db", isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    with pytest.raises(StoreUnavailable) as outage:
-        await inbox.add(database, ONE, NOW)
-    other.execute("ROLLBACK")
-    other.close()
+    async with locked(url):
+        with pytest.raises(StoreUnavailable) as outage:
+            await inbox.add(database, ONE, NOW)
     added = await inbox.add(database, TWO, NOW)
     assert (outage.value.perhaps_saved, added, await kept(database)) == (False, True, [TWO.key])
-
-
-@pytest.mark.parametrize(
-    ("said", "perhaps"),
-    [("disk I/O error", True), ("database is locked", False), ("database or disk is full", False)],
-)
-async def test_a_commit_that_fails_may_have_saved(database: Database, said: str, *, perhaps: bool) -> None:
-    """Only for want of a lock or of room is it sure that nothing was; the next request works either way."""
-
-    def breaks(_connection: object) -> None:
-        raise OperationalError("COMMIT", {}, sqlite3.OperationalError(said))
-
-    event.listen(database._quick, "commit", breaks)
-    with pytest.raises(StoreUnavailable) as outage:
-        await inbox.add(database, ONE, NOW)
-    event.remove(database._quick, "commit", breaks)
-    added = await inbox.add(database, TWO, NOW)
-    assert (outage.value.perhaps_saved, added, await kept(database)) == (perhaps, True, [TWO.key])
 
 
 async def test_a_writer_that_gets_no_turn_in_time_is_told(database: Database) -> None:

@@ -8,7 +8,7 @@ from slack_sdk.models.blocks import Block
 from syrupy.assertion import SnapshotAssertion
 
 from bot import cards
-from bot.model import Origin, Reason, Run, RunState, Waiting
+from bot.model import Action, Origin, Reason, Run, RunId, RunState, Waiting
 from tests.core.runs import ALICE, BOB, NOW, a_run
 
 PAGE = "https://openhands.example/conversations/c"
@@ -21,6 +21,10 @@ RUNS = {
     "asks for a repository": a_run(RunState.NEEDS_REPOSITORY),
     "asks which of two": a_run(RunState.NEEDS_REPOSITORY, candidates=("org/a", "org/b")),
     "asks whether it is one": a_run(RunState.NEEDS_REPOSITORY, candidates=("org/a",)),
+    "still wanted?": a_run(RunState.NEEDS_GO, **IN_REPOSITORY, asked_at=NOW - timedelta(hours=2)),
+    "queued": a_run(RunState.QUEUED, **IN_REPOSITORY),
+    "queued, next": a_run(RunState.QUEUED, **IN_REPOSITORY, queue_place=1),
+    "queued, third": a_run(RunState.QUEUED, **IN_REPOSITORY, queue_place=3),
     "starting": a_run(RunState.STARTING, **IN_REPOSITORY, branch="dev", model="claude"),
     "starting, to be stopped": a_run(RunState.STARTING, **IN_REPOSITORY, stop_by=BOB),
     "working": a_run(RunState.WORKING, **IN_REPOSITORY, progress="Reading README_old.md", cost=0.05),
@@ -29,6 +33,8 @@ RUNS = {
     "working, the thread's repository": a_run(RunState.WORKING, repository="org/repo", origin=Origin.THREAD),
     "working, chosen repository": a_run(RunState.WORKING, repository="org/repo", origin=Origin.CHOSEN),
     "working, no repository": a_run(RunState.WORKING, origin=Origin.NONE),
+    "working, nothing new for long": a_run(RunState.WORKING, **IN_REPOSITORY, stale_at=NOW),
+    "working, a message to decide about": a_run(RunState.WORKING, **IN_REPOSITORY, undecided="message"),
     "working, out of reach": a_run(RunState.WORKING, **IN_REPOSITORY, unreachable_since=NOW),
     "working, blind": a_run(RunState.WORKING, **IN_REPOSITORY, blind=True),
     "question": a_run(RunState.WAITING, **IN_REPOSITORY, waiting=Waiting.QUESTION, answer="Which *one*?"),
@@ -36,8 +42,36 @@ RUNS = {
     "approval": a_run(
         RunState.WAITING, **IN_REPOSITORY, waiting=Waiting.APPROVAL, detail="terminal · rm `x` · risk high"
     ),
+    "approval by button": a_run(
+        RunState.WAITING, **IN_REPOSITORY, waiting=Waiting.APPROVAL, detail="terminal · rm `x`", action="e1"
+    ),
+    "approved": a_run(
+        RunState.WAITING,
+        **IN_REPOSITORY,
+        waiting=Waiting.APPROVAL,
+        detail="terminal · rm `x`",
+        action="e1",
+        approved=True,
+        decided_by=BOB,
+    ),
+    "rejected": a_run(
+        RunState.WAITING,
+        **IN_REPOSITORY,
+        waiting=Waiting.APPROVAL,
+        detail="terminal · rm `x`",
+        action="e1",
+        approved=False,
+        decided_by=BOB,
+    ),
     "approval of something": a_run(RunState.WAITING, **IN_REPOSITORY, waiting=Waiting.APPROVAL),
     "paused": a_run(RunState.PAUSED, **IN_REPOSITORY),
+    "paused, to be resumed": a_run(RunState.PAUSED, **IN_REPOSITORY, resume_by=BOB),
+    "paused after a rejection": a_run(
+        RunState.PAUSED, **IN_REPOSITORY, reason=Reason.REJECTED, moved=Action.REJECT, moved_by=BOB
+    ),
+    "paused after a rejection elsewhere": a_run(RunState.PAUSED, **IN_REPOSITORY, reason=Reason.REJECTED),
+    "failed, to be resumed": a_run(RunState.FAILED, **ENDED, reason=Reason.MODEL_KEY, resume_by=BOB),
+    "stopped, to be resumed": a_run(RunState.STOPPED, **ENDED, stop_by=BOB, resume_by=BOB),
     "asleep": a_run(RunState.PAUSED, **IN_REPOSITORY, reason=Reason.ASLEEP),
     "done": a_run(
         RunState.DONE, **ENDED, answer="Fixed **two** links.", pull_requests=("https://github.com/org/repo/pull/3",)
@@ -54,7 +88,7 @@ RUNS = {
     **{
         f"failed: {reason}": a_run(RunState.FAILED, **ENDED, reason=reason, detail="litellm: no")
         for reason in Reason
-        if reason not in (Reason.ASLEEP, Reason.GONE, Reason.SILENT, Reason.NO_WORDS)
+        if reason not in (Reason.ASLEEP, Reason.GONE, Reason.SILENT, Reason.NO_WORDS, Reason.REJECTED)
     },
     "failed without a repository": a_run(RunState.FAILED, ended_at=NOW, reason=Reason.REPOSITORY),
 }
@@ -82,6 +116,36 @@ def test_news(name: str, snapshot: SnapshotAssertion) -> None:
     message = cards.news(RUNS[name], PAGE)
     assert message == snapshot
     acceptable(message)
+
+
+def test_what_was_silent_for_long_is_told_with_a_stop(snapshot: SnapshotAssertion) -> None:
+    """And with the page, to look there."""
+    message = cards.stale(a_run(RunState.WORKING, heard_at=NOW), PAGE)
+    assert message == snapshot
+    acceptable(message)
+
+
+@pytest.mark.parametrize(
+    ("run", "action", "carries"),
+    [
+        (a_run(RunState.PAUSED, turn=3), Action.RESUME, cards.Drawn(RunId("run"), 3, "")),
+        (
+            a_run(RunState.WAITING, waiting=Waiting.APPROVAL, action="e:1"),
+            Action.REJECT,
+            cards.Drawn(RunId("run"), 1, "e:1"),
+        ),
+        (a_run(RunState.WORKING, undecided="m"), Action.LEAVE, cards.Drawn(RunId("run"), 1, "m")),
+    ],
+)
+def test_a_button_tells_how_the_run_was_when_it_was_drawn(run: Run, action: Action, carries: cards.Drawn) -> None:
+    """And nothing else: no names, no authority."""
+    assert cards.drawn(cards.button(run, action)["value"]) == carries
+
+
+@pytest.mark.parametrize("value", ["", "run", "run:1", "run:x:", "run:-1:", "::"])
+def test_another_value_is_no_button_of_ours(value: str) -> None:
+    """It may come from anywhere."""
+    assert cards.drawn(value) is None
 
 
 def test_news_without_a_page_has_no_link(snapshot: SnapshotAssertion) -> None:
@@ -129,6 +193,16 @@ def test_an_answer_of_any_size_fits(answer: str) -> None:
 def test_a_task_of_any_size_fits(size: int) -> None:
     """Escaping makes it five times as long, and it still fits."""
     acceptable(cards.card(a_run(RunState.WORKING, task="&" * size, detail="&" * size), PAGE))
+
+
+@pytest.mark.parametrize(("size", "whole"), [(560, True), (561, False), (2_000, False)])
+def test_what_wants_approval_says_when_it_is_cut(size: int, whole: bool) -> None:  # noqa: FBT001 - a table's column
+    """Nobody approves what they can't see."""
+    run = a_run(RunState.WAITING, waiting=Waiting.APPROVAL, action="e1", detail="&" * size)
+    message = cards.card(run, PAGE)
+    acceptable(message)
+    assert ("look at the whole in OpenHands" not in str(message.blocks)) is whole
+    assert [text for text in mrkdwn(message.blocks) if text.count("```") == 1] == []
 
 
 def test_many_candidates_and_links_fit() -> None:

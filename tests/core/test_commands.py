@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from bot import commands
 from bot.commands import (
     Answer,
-    decision,
+    anew,
     is_aside,
     is_branch,
     is_repository,
@@ -19,7 +19,7 @@ from bot.commands import (
     parse,
     repository_answer,
 )
-from bot.model import Command, Decision, Help, ListRuns, Start, Status, Stop, Unclear, UnclearReason
+from bot.model import Action, Command, Do, Help, ListRuns, Start, Status, Unclear, UnclearReason
 
 EMPTY = Unclear(UnclearReason.EMPTY)
 ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()))
@@ -76,11 +76,20 @@ PIECED_TEXT = st.lists(PIECES, max_size=10).map(" ".join)
 @pytest.mark.parametrize(
     ("text", "command"),
     [
-        ("stop", Stop()),
-        ("Stop!", Stop()),
-        (" STOP. ", Stop()),
-        ("`stop`", Stop()),
-        ("cancel", Stop()),
+        ("stop", Do(Action.STOP)),
+        ("Stop!", Do(Action.STOP)),
+        (" STOP. ", Do(Action.STOP)),
+        ("`stop`", Do(Action.STOP)),
+        ("cancel", Do(Action.CANCEL)),
+        ("resume", Do(Action.RESUME)),
+        ("Retry!", Do(Action.RETRY)),
+        ("again", Do(Action.AGAIN)),
+        ("Try  again!", Do(Action.AGAIN)),
+        ("leave it.", Do(Action.LEAVE)),
+        ("Leave", Do(Action.LEAVE)),
+        ("start", Do(Action.GO)),
+        ("approve", Do(Action.APPROVE)),
+        ("reject", Do(Action.REJECT)),
         ("status?", Status()),
         ("List", ListRuns()),
         ("help", Help()),
@@ -357,28 +366,27 @@ def test_a_reply_can_name_the_repository(text: str, answer: Answer | None) -> No
     assert repository_answer(text) == answer
 
 
+@pytest.mark.parametrize("text", ["leave it as it is", "try again with tests", "start with the tests", "approved"])
+def test_with_more_words_it_is_something_for_the_agent(text: str) -> None:
+    """A word decides only where it stands alone, and none of these is taken for a slip of the fingers."""
+    assert parse(text) == Start(text)
+
+
 @pytest.mark.parametrize(
-    ("text", "decided"),
+    ("text", "task"),
     [
-        ("again", Decision.AGAIN),
-        ("Try  again!", Decision.AGAIN),
-        ("retry", Decision.AGAIN),
-        ("leave it.", Decision.LEAVE),
-        ("Leave", Decision.LEAVE),
-        ("leave it as it is", None),
-        ("try again with tests", None),
+        ("new fix README in org/repo", "fix README in org/repo"),
+        (" New: tests, please", "tests, please"),
+        ("new", None),
+        ("new:  ", None),
+        ("newer docs", None),
+        ("a new one", None),
         ("", None),
     ],
 )
-def test_a_reply_can_decide(text: str, decided: Decision | None) -> None:
-    """Only the words alone; with more words it is something for the agent."""
-    assert decision(text) == decided
-
-
-@pytest.mark.parametrize("text", ["again", "Try  again!", "leave it."])
-def test_a_decision_alone_is_no_task(text: str) -> None:
-    """Whatever it is applied to, no agent is started on it."""
-    assert parse(text) == Unclear(UnclearReason.EMPTY, " ".join(text.lower().strip(".!").split()))
+def test_another_run_can_be_asked_for(text: str, task: str | None) -> None:
+    """By the first word, with something to do after it."""
+    assert anew(text) == task
 
 
 @pytest.mark.parametrize(

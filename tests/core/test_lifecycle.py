@@ -9,6 +9,7 @@ import pytest
 from bot import lifecycle
 from bot.lifecycle import advance
 from bot.model import (
+    Action,
     Api,
     ConversationId,
     Effect,
@@ -26,7 +27,7 @@ from bot.model import (
     Waiting,
     Wants,
 )
-from tests.core.runs import BOB, NOW, a_run
+from tests.core.runs import ALICE, BOB, NOW, a_run
 
 TOLD = (Effect.TELL, Effect.NOTIFY)
 
@@ -104,6 +105,16 @@ def test_the_same_look_twice_has_no_effects() -> None:
     assert replace(twice, seen_at=once.seen_at) == once
 
 
+def test_an_end_is_told_once() -> None:
+    """The same words are the same end, whichever turn they are counted to."""
+    end = look(Phase.ENDED, Finish("Done."), ending="e7")
+    done, first = advance(a_run(), end)
+    after, second = advance(
+        replace(done, state=RunState.WORKING, turn=2), replace(end, asked_at=NOW + timedelta(seconds=9))
+    )
+    assert (first, after.state, second) == ((*TOLD, Effect.REACT), RunState.DONE, ())
+
+
 def test_another_question_of_a_waiting_run_is_news() -> None:
     """Somebody answered in OpenHands, and the agent asks the next thing, between two looks."""
     waiting, _ = advance(a_run(), look(Phase.ENDED, Said("Which one?")))
@@ -116,7 +127,7 @@ def test_another_action_that_wants_approval_is_news() -> None:
     waiting, _ = advance(a_run(), look(Phase.WANTS_APPROVAL, WISH))
     other = Wants("e2", "terminal", "git push", "")
     after, effects = advance(waiting, look(Phase.WANTS_APPROVAL, other, NOW + timedelta(minutes=5)))
-    assert (after.detail, effects) == ("terminal · git push", TOLD)
+    assert (after.detail, effects) == ("terminal\ngit push", TOLD)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +148,7 @@ def test_a_plain_message_is_a_question_if_it_ends_in_one(words: str, kind: Waiti
 def test_approval_names_what_it_approves() -> None:
     """Tool, command and risk."""
     after, _ = advance(a_run(), look(Phase.WANTS_APPROVAL, WISH))
-    assert (after.waiting, after.detail) == (Waiting.APPROVAL, "terminal · rm -rf build · risk high")
+    assert (after.waiting, after.detail) == (Waiting.APPROVAL, "terminal · risk high\nrm -rf build")
 
 
 @pytest.mark.parametrize(
@@ -223,12 +234,12 @@ def test_a_finish_without_words_keeps_those_there_were() -> None:
 # --- what people do ---------------------------------------------------------------------------------------------
 
 
-def test_a_chosen_repository_starts_the_run() -> None:
+def test_a_chosen_repository_lets_the_run_wait_for_its_turn() -> None:
     """The answer to the bot's question."""
     asking = a_run(RunState.NEEDS_REPOSITORY, candidates=("a/b", "c/d"))
     after, effects = lifecycle.choose(asking, "a/b", "dev", ConversationId("new"), NOW)
     assert (after.state, after.repository, after.branch, after.origin) == (
-        RunState.STARTING,
+        RunState.QUEUED,
         "a/b",
         "dev",
         Origin.CHOSEN,
@@ -246,6 +257,8 @@ def test_none_is_a_choice_and_keeps_the_branch() -> None:
     ("run", "state", "effects"),
     [
         (a_run(RunState.NEEDS_REPOSITORY), RunState.CANCELLED, (Effect.RELEASE,)),
+        (a_run(RunState.NEEDS_GO), RunState.CANCELLED, (Effect.RELEASE,)),
+        (a_run(RunState.QUEUED), RunState.CANCELLED, (Effect.RELEASE,)),
         (a_run(RunState.PAUSED), RunState.STOPPED, (Effect.TELL,)),
         (a_run(RunState.WAITING, waiting=Waiting.QUESTION), RunState.STOPPED, (Effect.TELL,)),
         (a_run(RunState.WAITING, waiting=Waiting.APPROVAL), RunState.WAITING, ()),
@@ -265,6 +278,24 @@ def test_there_is_nothing_to_stop_after_the_end(state: RunState) -> None:
     assert lifecycle.stop(a_run(state), BOB, NOW) == (a_run(state), ())
 
 
+def test_a_stop_calls_a_resume_off() -> None:
+    """Also where the run had ended, and only the resume would have woken it."""
+    after, effects = lifecycle.stop(a_run(RunState.STOPPED, resume_by=ALICE), BOB, NOW)
+    assert (after.state, after.resume_by, after.stop_by, after.stop_at, effects) == (
+        RunState.STOPPED,
+        None,
+        BOB,
+        NOW,
+        (),
+    )
+
+
+def test_an_ended_run_that_a_message_is_about_to_wake_is_stopped_then() -> None:
+    """It stays ended until then."""
+    after = lifecycle.stop_later(a_run(RunState.DONE), BOB, NOW)
+    assert (after.state, after.stop_by, after.stop_at) == (RunState.DONE, BOB, NOW)
+
+
 def test_cancel_before_the_start_went_out() -> None:
     """Nothing ran, so nobody is told anew; the card shows it."""
     after, effects = lifecycle.cancel(a_run(RunState.STARTING), BOB, NOW)
@@ -280,8 +311,9 @@ def test_where_the_bot_cannot_speak_nothing_starts() -> None:
 def test_again_is_a_new_attempt_in_a_new_conversation() -> None:
     """Nothing of the old one counts any more."""
     run = a_run(RunState.FAILED, reason=Reason.AT_CAPACITY, answer="old", started_at=NOW, turn_after="e9", ended_at=NOW)
-    after, effects = lifecycle.again(run, ConversationId("new"), NOW)
-    assert (after.state, after.attempt, after.turn, after.conversation_id) == (RunState.STARTING, 2, 2, "new")
+    after, effects = lifecycle.again(run, BOB, ConversationId("new"), NOW)
+    assert (after.state, after.attempt, after.turn, after.conversation_id) == (RunState.QUEUED, 2, 2, "new")
+    assert (after.queued_at, after.moved, after.moved_by) == (NOW, Action.RETRY, BOB)
     assert (after.answer, after.reason, after.started_at, after.turn_after, after.ended_at) == (
         "",
         None,
@@ -357,3 +389,189 @@ def test_out_of_reach_counts_from_the_first_time() -> None:
     later = lifecycle.out_of_reach(first, NOW + timedelta(hours=1), key_refused=True)
     assert (later.unreachable_since, later.key_refused) == (NOW, True)
     assert advance(later, look(Phase.WORKING))[0].key_refused is False
+
+
+# --- the queue --------------------------------------------------------------------------------------------------
+
+
+def test_what_is_still_wanted_waits_for_its_turn() -> None:
+    """Said by whoever presses the button."""
+    after, effects = lifecycle.go(a_run(RunState.NEEDS_GO), BOB, NOW)
+    assert (after.state, after.queued_at, after.moved_by, effects) == (RunState.QUEUED, NOW, BOB, ())
+
+
+def test_who_is_let_in_starts() -> None:
+    """Messages stay held until the conversation is there."""
+    after, effects = lifecycle.let_in(lifecycle.placed(a_run(RunState.QUEUED, queued_at=NOW), 1), NOW)
+    assert (after.state, after.queue_place, after.turn_at, effects) == (RunState.STARTING, None, NOW, ())
+
+
+def test_where_the_account_is_full_the_run_waits_with_its_seniority() -> None:
+    """And is asked for under another id: nobody knows what became of the first."""
+    starting = a_run(RunState.STARTING, start_task_id="task", unreachable_since=NOW)
+    after, effects = lifecycle.full(starting, ConversationId("new"), NOW)
+    assert (after.state, after.attempt, after.conversation_id, after.start_task_id, after.queued_at) == (
+        RunState.QUEUED,
+        2,
+        "new",
+        None,
+        starting.created_at,
+    )
+    assert (after.unreachable_since, effects) == (None, ())
+
+
+# --- buttons and words ------------------------------------------------------------------------------------------
+
+ASKING = {"waiting": Waiting.APPROVAL, "action": "e1"}
+
+
+@pytest.mark.parametrize(
+    ("run", "offered"),
+    [
+        (a_run(RunState.NEEDS_REPOSITORY), "cancel"),
+        (a_run(RunState.NEEDS_GO), "go cancel"),
+        (a_run(RunState.QUEUED), "cancel"),
+        (a_run(RunState.STARTING), "stop"),
+        (a_run(RunState.WORKING), "stop"),
+        (a_run(RunState.WORKING, stop_by=BOB), ""),
+        (a_run(RunState.WORKING, undecided="m"), "stop again leave"),
+        (a_run(RunState.WAITING, waiting=Waiting.QUESTION), "stop"),
+        (a_run(RunState.WAITING, **ASKING), "approve reject stop"),
+        (a_run(RunState.WAITING, **ASKING, approved=True), "stop"),
+        (a_run(RunState.WAITING, **ASKING, stop_by=BOB), ""),
+        (a_run(RunState.WAITING, waiting=Waiting.APPROVAL), "stop"),
+        (a_run(RunState.PAUSED), "resume stop"),
+        (a_run(RunState.PAUSED, resume_by=BOB), "stop"),
+        (a_run(RunState.PAUSED, undecided="m"), "stop again leave"),
+        (a_run(RunState.DONE), ""),
+        (a_run(RunState.FAILED, reason=Reason.MODEL_KEY), "resume retry"),
+        (a_run(RunState.FAILED, reason=Reason.STUCK), "retry"),
+        (a_run(RunState.FAILED, reason=Reason.START_FAILED), "retry"),
+        (a_run(RunState.STOPPED), "resume retry"),
+        (a_run(RunState.LOST, reason=Reason.GONE), "retry"),
+        (a_run(RunState.CANCELLED), ""),
+    ],
+)
+def test_what_can_be_done(run: Run, offered: str) -> None:
+    """What fits the state and nothing else, in the order of the buttons."""
+    assert [action.value for action in lifecycle.offers(run)] == offered.split()
+
+
+@pytest.mark.parametrize(
+    ("run", "action", "move"),
+    [
+        (a_run(RunState.WORKING), Action.STOP, Action.STOP),
+        (a_run(RunState.DONE), Action.CANCEL, Action.STOP),
+        (a_run(RunState.PAUSED), Action.RESUME, Action.RESUME),
+        (a_run(RunState.WORKING), Action.RESUME, None),
+        (a_run(RunState.LOST), Action.AGAIN, Action.RETRY),
+        (a_run(RunState.LOST, undecided="m"), Action.AGAIN, Action.AGAIN),
+        (a_run(RunState.WORKING, undecided="m"), Action.RETRY, Action.AGAIN),
+        (a_run(RunState.WORKING), Action.LEAVE, None),
+        (a_run(RunState.WAITING, **ASKING), Action.APPROVE, Action.APPROVE),
+    ],
+)
+def test_what_a_word_means(run: Run, action: Action, move: Action | None) -> None:
+    """Where it can do nothing, it is a word like any other; a stop is answered even then."""
+    assert lifecycle.meant(run, action) is move
+
+
+@pytest.mark.parametrize(
+    ("run", "action", "turn", "thing", "move"),
+    [
+        (a_run(RunState.WORKING, turn=4), Action.STOP, 1, "", Action.STOP),
+        (a_run(RunState.QUEUED), Action.STOP, 1, "", Action.STOP),
+        (a_run(RunState.WORKING), Action.CANCEL, 1, "", Action.STOP),
+        (a_run(RunState.WORKING, stop_by=BOB), Action.STOP, 1, "", None),
+        (a_run(RunState.DONE), Action.STOP, 1, "", None),
+        (a_run(RunState.PAUSED, turn=2), Action.RESUME, 2, "", Action.RESUME),
+        (a_run(RunState.PAUSED, turn=2), Action.RESUME, 1, "", None),
+        (a_run(RunState.WORKING), Action.RESUME, 1, "", None),
+        (a_run(RunState.WAITING, **ASKING), Action.APPROVE, 1, "e1", Action.APPROVE),
+        (a_run(RunState.WAITING, **ASKING), Action.REJECT, 1, "e0", None),
+        (a_run(RunState.WORKING, undecided="m", turn=9), Action.LEAVE, 1, "m", Action.LEAVE),
+        (a_run(RunState.WORKING, undecided="m"), Action.AGAIN, 1, "n", None),
+    ],
+)
+def test_what_a_click_does_now(run: Run, action: Action, turn: int, thing: str, move: Action | None) -> None:
+    """What the button stood for when it was drawn, or nothing."""
+    assert lifecycle.fits(run, action, turn, thing) is move
+
+
+def test_a_decision_holds_for_the_action_it_was_made_on() -> None:
+    """Another one has to be decided anew."""
+    decided = lifecycle.decide(
+        a_run(RunState.WAITING, **ASKING, detail="terminal · risk high\nrm -rf build"), BOB, approve=True
+    )
+    same, _ = advance(decided, look(Phase.WANTS_APPROVAL, WISH))
+    other, effects = advance(decided, look(Phase.WANTS_APPROVAL, replace(WISH, action_id="e2")))
+    assert (same.approved, same.decided_by, same.moved) == (True, BOB, Action.APPROVE)
+    assert (other.approved, other.decided_by, other.action, effects) == (None, None, "e2", TOLD)
+    assert lifecycle.undecide(decided).approved is None
+
+
+def test_an_agent_whose_action_was_rejected_waits_for_other_words() -> None:
+    """It stays idle, and nobody paused it."""
+    rejected = lifecycle.decide(a_run(RunState.WAITING, **ASKING), BOB, approve=False)
+    idle, first = advance(replace(rejected, unsettled_since=NOW - timedelta(minutes=1)), look(Phase.IDLE))
+    again, second = advance(idle, look(Phase.IDLE, at=NOW + timedelta(minutes=5)))
+    assert (idle.state, idle.reason, first) == (RunState.PAUSED, Reason.REJECTED, (Effect.TELL, Effect.RELEASE))
+    assert (again.state, again.reason, second) == (RunState.PAUSED, Reason.REJECTED, ())
+
+
+def test_a_resume_is_over_once_the_agent_works() -> None:
+    """Whoever made it go on."""
+    asked = lifecycle.resume(a_run(RunState.PAUSED), BOB)
+    after, _ = advance(asked, look(Phase.WORKING))
+    assert (asked.resume_by, asked.moved, after.state, after.resume_by) == (BOB, Action.RESUME, RunState.WORKING, None)
+    assert lifecycle.not_resumed(asked).resume_by is None
+
+
+def test_a_stop_is_over_once_its_run_works_again() -> None:
+    """It was resumed, here or elsewhere; only a stop that came later, for a message on its way, still holds."""
+    stopped, _ = lifecycle.stop(a_run(RunState.PAUSED), ALICE, NOW - timedelta(minutes=2))
+    resumed, _ = advance(lifecycle.resume(stopped, BOB), look(Phase.WORKING))
+    woken, _ = advance(stopped, look(Phase.WORKING))
+    later, _ = advance(lifecycle.stop_later(stopped, ALICE, NOW), look(Phase.WORKING))
+    assert (resumed.state, resumed.stop_by, resumed.stop_at, resumed.turn) == (RunState.WORKING, None, None, 2)
+    assert (woken.state, woken.stop_by, woken.stop_at, woken.turn) == (RunState.WORKING, None, None, 1)
+    assert (later.state, later.stop_by, later.stop_at) == (RunState.WORKING, ALICE, NOW)
+
+
+def test_what_a_resumed_run_says_is_told_though_nobody_wrote_to_it() -> None:
+    """It counts from the last message on; the words told before are old news, and at first not even that."""
+    failed = a_run(RunState.FAILED, ending="e7", turn_after="e3", resume_by=BOB)
+    on, _ = lifecycle.goes_on(failed, NOW - timedelta(seconds=1), NOW - timedelta(seconds=1))
+    error = look(Phase.ERROR, Failed(Reason.MODEL_DOWN))
+    still, nothing = advance(on, replace(error, ending="e7"))
+    old, untold = advance(on, replace(error, ending="e7", asked_at=NOW + timedelta(seconds=9)))
+    new, told = advance(on, replace(error, ending="e9"))
+    assert (on.state, on.turn, on.turn_after, on.resume_by) == (RunState.WORKING, 2, "e3", None)
+    assert (still.state, nothing) == (RunState.WORKING, ())
+    assert (old.state, untold) == (RunState.FAILED, ())
+    assert (new.state, told[0]) == (RunState.FAILED, Effect.TELL)
+
+
+def test_a_stop_takes_back_what_was_decided() -> None:
+    """To stop is to reject what waits, so an approval that has not gone out does not."""
+    decided = lifecycle.decide(a_run(RunState.WAITING, **ASKING), BOB, approve=True)
+    after, _ = lifecycle.stop(decided, ALICE, NOW)
+    assert (after.approved, after.decided_by, after.stop_by) == (None, None, ALICE)
+
+
+def test_one_message_at_a_time_is_decided_about() -> None:
+    """The first; a decision on another leaves it."""
+    asked = lifecycle.asks(lifecycle.asks(a_run(), "first"), "second")
+    assert asked.undecided == "first"
+    assert lifecycle.asks_no_more(asked, "second").undecided == "first"
+    assert lifecycle.asks_no_more(asked, "first").undecided is None
+    assert lifecycle.asks_no_more(asked).undecided is None
+
+
+def test_anything_new_ends_the_silence() -> None:
+    """A step, a cost, a link, another status: it was heard of."""
+    silent = lifecycle.stale(a_run(phase=Phase.WORKING, heard_at=NOW - timedelta(hours=13)), NOW)
+    same, _ = advance(silent, look(Phase.WORKING))
+    heard, _ = advance(silent, look(Phase.WORKING, progress="Reading"))
+    assert (same.stale_at, same.heard_at) == (NOW, silent.heard_at)
+    assert (heard.stale_at, heard.heard_at) == (None, NOW)

@@ -1,6 +1,7 @@
 """The few things the words of the model decide."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from bot.model import ChannelId, Incoming, IncomingKind, MessageTs, TeamId, UserId
 
@@ -21,3 +22,13 @@ def test_an_answer_goes_into_the_thread_of_the_request() -> None:
     assert COMMAND.thread is None
     assert message.thread == "2.0"
     assert replace(message, thread_ts=MessageTs("1.0")).thread == "1.0"
+
+
+def test_the_age_of_a_request_is_that_of_its_message() -> None:
+    """By Slack's clock, which may be a little ahead; a command or a click is never late."""
+    now = datetime.fromtimestamp(1_000_060, UTC)
+    message = replace(COMMAND, kind=IncomingKind.MESSAGE, ts=MessageTs("1000000.000000"))
+    assert message.age_s(now) == 60
+    assert replace(message, ts=MessageTs("1000090.000000")).age_s(now) == 0
+    assert replace(message, kind=IncomingKind.CLICK).age_s(now) == 0
+    assert COMMAND.age_s(now) == 0

@@ -5,18 +5,20 @@ from syrupy.assertion import SnapshotAssertion
 
 from bot import words
 from bot.model import (
+    Action,
+    Do,
     Help,
     ListRuns,
     Reason,
     RunState,
     Start,
     Status,
-    Stop,
     Unclear,
     UnclearReason,
+    Waiting,
 )
 from bot.policy import Verdict
-from tests.core.runs import BOB, NOW, a_run
+from tests.core.runs import ALICE, BOB, NOW, a_run
 
 HOSTILE = "<!channel> & `x`"
 SENTENCES = {
@@ -34,11 +36,16 @@ SENTENCES = {
     "broken": words.broken(),
     "invite": words.invite(),
     "place closed": words.place_closed(),
-    "not posted": words.not_posted(),
+    "not posted": words.not_posted(a_run(task=HOSTILE)),
+    "not answered": words.not_answered(),
+    "place lost": words.place_lost(a_run().channel),
     "not a repository": words.not_a_repository(),
     "status, working": words.status(a_run(progress="Reading <x>")),
     "status, out of reach": words.status(a_run(unreachable_since=NOW)),
     "status, key refused": words.status(a_run(unreachable_since=NOW, key_refused=True)),
+    "status, wants approval": words.status(
+        a_run(RunState.WAITING, waiting=Waiting.APPROVAL, action="e1", detail="terminal\nrm -rf build")
+    ),
     "no room to wake": words.no_room_to_wake(),
     "stopped by the requester": words.news(a_run(RunState.STOPPED, stop_by=a_run().requester)),
     "stopped by somebody else": words.news(a_run(RunState.STOPPED, stop_by=BOB)),
@@ -50,9 +57,30 @@ SENTENCES = {
     "notification without a repository": words.notification(a_run(RunState.DONE, ended_at=NOW), None, NOW),
     "no run of yours": words.no_run_of_yours(),
     "which run": words.which_run(),
-    "which to decide": words.which_to_decide(),
-    "nothing to decide": words.nothing_to_decide(),
-    "again": words.again(),
+    "which to": words.which_to(Action.LEAVE),
+    "none to": words.none_to(Action.RETRY),
+    "taken": words.taken(),
+    **{f"too late for {action}": words.not_now(a_run(moved=action, moved_by=BOB), action, ALICE) for action in Action},
+    "twice": words.not_now(a_run(moved=Action.RETRY, moved_by=BOB), Action.RESUME, BOB),
+    "too late": words.not_now(a_run(RunState.DONE, moved=Action.APPROVE, moved_by=BOB), Action.RESUME, ALICE),
+    "unknown button": words.unknown_button(),
+    "click not saved": words.click_not_saved(),
+    "use the buttons": words.use_the_buttons(),
+    "other action": words.other_action(),
+    "decision lost": words.decision_lost("https://openhands.example/c"),
+    "decision lost, no page": words.decision_lost(None),
+    "cannot decide": words.cannot_decide("https://openhands.example/c"),
+    "cannot decide, no page": words.cannot_decide(None),
+    "cannot resume": words.cannot_resume(a_run(RunState.PAUSED)),
+    "no resume here": words.no_resume_here(),
+    "no room to resume": words.no_room_to_resume(),
+    "rejected for the agent": words.rejected_for_agent(),
+    "rejected by the requester": words.news(
+        a_run(RunState.PAUSED, reason=Reason.REJECTED, moved=Action.REJECT, moved_by=a_run().requester)
+    ),
+    "stale": words.stale(a_run()),
+    "stale, heard of before": words.stale(a_run(heard_at=NOW)),
+    "follow-up old": words.follow_up_old(HOSTILE),
     "stopping": words.stopping(),
     "nothing to stop": words.nothing_to_stop(a_run(RunState.DONE)),
     "cannot stop": words.cannot_stop("https://openhands.example/c"),
@@ -78,8 +106,8 @@ def test_sentence(sentence: str, snapshot: SnapshotAssertion) -> None:
     assert "<!channel>" not in sentence
 
 
-@pytest.mark.parametrize("command", [Stop(), Status(), ListRuns(), Help(), Unclear(UnclearReason.EMPTY)])
-def test_what_is_answered_at_once_needs_no_receipt(command: Stop | Status | ListRuns | Help | Unclear) -> None:
+@pytest.mark.parametrize("command", [Do(Action.STOP), Status(), ListRuns(), Help(), Unclear(UnclearReason.EMPTY)])
+def test_what_is_answered_at_once_needs_no_receipt(command: Do | Status | ListRuns | Help | Unclear) -> None:
     """The answer itself follows."""
     assert words.receipt(command) == ""
 
@@ -97,6 +125,13 @@ def test_the_agent_gets_the_task_the_branch_and_the_conversation() -> None:
         "fix README\n\nWork on the branch dev.\n\nThe task came up in this conversation:\nU1: it is broken"
     )
     assert words.task_for_agent(a_run(branch="dev"), with_branch=False) == "fix README"
+
+
+def test_another_attempt_carries_over_what_people_said() -> None:
+    """To the conversation before, which came to nothing."""
+    assert words.task_for_agent(a_run(), ["tests too", "and docs"], with_branch=False) == (
+        "fix README\n\nAn earlier attempt came to nothing. Since then people added:\n\ntests too\n\nand docs"
+    )
 
 
 @pytest.mark.parametrize("address", ["https://team.slack.com/x", None])

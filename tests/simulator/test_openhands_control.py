@@ -126,6 +126,34 @@ async def test_run_after_the_end_has_no_effect() -> None:
         assert (answer.status_code, await rig.words(c)) == (200, ("RUNNING", "finished"))
 
 
+async def test_run_does_not_get_an_agent_out_of_its_circles() -> None:
+    """200, still stuck: a message does."""
+    async with Rig() as rig:
+        c = await rig.start()
+        rig.server.get_stuck(c)
+        answer = await rig.tell(c, "run")
+        stuck = await rig.words(c)
+        await rig.send(c, "Try another way.")
+        assert (answer.status_code, stuck, await rig.words(c)) == (
+            200,
+            ("RUNNING", "stuck"),
+            ("RUNNING", "running"),
+        )
+
+
+async def test_run_tries_again_after_an_error() -> None:
+    """And after a rejection."""
+    async with Rig() as rig:
+        c = await rig.start()
+        rig.server.fail(c)
+        await rig.tell(c, "run")
+        tried = await rig.words(c)
+        rig.server.want_approval(c, "rm x", summary="Clear")
+        await rig.tell(c, "events/respond_to_confirmation", {"accept": False})
+        await rig.tell(c, "run")
+        assert [tried, await rig.words(c)] == [("RUNNING", "running")] * 2
+
+
 @pytest.mark.parametrize(("call", "status"), [("pause", 400), ("interrupt", 400), ("run", 404)])
 async def test_an_agent_server_knows_only_its_own_conversation(call: str, status: int) -> None:
     """Another's id at the right address with the right key is unknown there."""
@@ -182,6 +210,30 @@ async def test_a_rejection_leaves_it_idle() -> None:
         assert await rig.words(c) == ("RUNNING", "running")
 
 
+async def test_one_approval_carries_out_all_that_waits() -> None:
+    """Several commands of one answer of the model, in order."""
+    async with Rig() as rig:
+        c = await rig.start()
+        rig.server.want_approval(c, "rm x", "rm y", summary="Clear")
+        asked = await rig.events(c, kind__eq="ActionEvent")
+        await rig.tell(c, "events/respond_to_confirmation", {"accept": True})
+        done = await rig.events(c, kind__eq="ObservationEvent")
+        assert [event["action"]["command"] for event in asked] == ["rm x", "rm y"]
+        assert len({event["llm_response_id"] for event in asked}) == 1
+        assert [event["action_id"] for event in done] == [event["id"] for event in asked]
+
+
+async def test_one_rejection_rejects_all_that_waits() -> None:
+    """Idle, and it says so once."""
+    async with Rig() as rig:
+        c = await rig.start()
+        rig.server.want_approval(c, "rm x", "rm y", summary="Clear")
+        await rig.tell(c, "events/respond_to_confirmation", {"accept": False})
+        kinds = await rig.kinds(c, sort_order="TIMESTAMP_DESC", limit=3)
+        assert kinds == ["ConversationStateUpdateEvent", "UserRejectObservation", "UserRejectObservation"]
+        assert await rig.words(c) == ("RUNNING", "idle")
+
+
 async def test_to_approve_nothing_is_fine() -> None:
     """200 without effect; a body without a decision is not."""
     async with Rig() as rig:
@@ -222,6 +274,25 @@ async def test_a_command_does_not_end_while_its_sandbox_is_frozen() -> None:
         assert (frozen, await rig.kinds(c, kind__eq="ObservationEvent")) == ([], ["ObservationEvent"])
 
 
+async def test_an_agent_server_that_restarts_brings_a_cut_off_run_back_as_an_error() -> None:
+    """Without a word why; `/run` goes on. What had ended stays as it was."""
+    async with Rig() as rig:
+        rig.server.restarts_on_resume = True
+        c, over = await rig.start("one"), await rig.start("two")
+        rig.server.work_on(c, "sleep 10", seconds=10)
+        rig.server.finish(over, "Done.")
+        for one in (c, over):
+            await rig.client.post(f"/api/v1/sandboxes/{one.sandbox_id}/pause")
+            await rig.client.post(f"/api/v1/sandboxes/{one.sandbox_id}/resume")
+        words = [await rig.words(one) for one in (c, over)]
+        kinds = await rig.kinds(c, sort_order="TIMESTAMP_DESC", limit=2)
+        await rig.tell(c, "run")
+        await rig.later(10)
+        assert words == [("RUNNING", "error"), ("RUNNING", "finished")]
+        assert kinds == ["ConversationStateUpdateEvent", "AgentErrorEvent"]
+        assert (await rig.words(c), await rig.kinds(c, kind__eq="ObservationEvent")) == (("RUNNING", "running"), [])
+
+
 async def test_a_dead_sandbox_is_resumed_in_words_only() -> None:
     """200, still MISSING; a deleted one is 404."""
     async with Rig() as rig:
@@ -251,3 +322,23 @@ async def test_sandboxes_are_listed() -> None:
             None,
         ]
         assert {one["id"] for one in listed} == set(ids[:2])
+
+
+async def test_what_befalls_a_shared_sandbox_befalls_all_in_it() -> None:
+    """One id, one key and one place for all of them, and each its own conversation."""
+    async with Rig(shared_sandbox=True, limit=1) as rig:
+        one, two = await rig.start("one"), await rig.start("two")
+        path = f"/api/v1/sandboxes/{one.sandbox_id}"
+        listed = (await rig.client.get("/api/v1/sandboxes/search")).json()["items"]
+        await rig.client.post(f"{path}/pause")
+        asleep = [await rig.words(c) for c in (one, two)]
+        await rig.client.post(f"{path}/resume")
+        await rig.tell(one, "interrupt")
+        awake = [await rig.words(c) for c in (one, two)]
+        await rig.client.delete(f"/api/v1/app-conversations/{one.id}")
+        rig.server.delete_sandbox(two)
+        assert (one.sandbox_id, one.session_api_key) == (two.sandbox_id, two.session_api_key)
+        assert [one["id"] for one in listed] == [two.sandbox_id]
+        assert asleep == [("PAUSED", None)] * 2
+        assert awake == [("RUNNING", "paused"), ("RUNNING", "running")]
+        assert (await rig.client.post(f"{path}/resume")).status_code == 404

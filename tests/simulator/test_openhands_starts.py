@@ -202,7 +202,7 @@ async def test_a_sandbox_that_does_not_start_fails_the_start_early() -> None:
 
 
 async def test_two_starts_with_one_id_on_their_way_both_fail() -> None:
-    """Nothing runs in the end."""
+    """Nothing runs in the end but a sandbox with nothing in it."""
     async with Rig(start_seconds=13) as rig:
         identifier = str(uuid4())
         first = (await rig.post_start(conversation_id=identifier)).json()
@@ -210,9 +210,11 @@ async def test_two_starts_with_one_id_on_their_way_both_fail() -> None:
         second = (await rig.post_start(conversation_id=identifier)).json()
         await rig.later(20)
         ends = [await rig.task(first["id"]), await rig.task(second["id"])]
+        left = (await rig.client.get("/api/v1/sandboxes/search")).json()["items"]
         assert [(task["status"], task["detail"]) for task in ends] == [("ERROR", UNAUTHORISED)] * 2
         assert await rig.status(identifier) is None
         assert rig.server.conversations == {}
+        assert [(one["id"], one["status"]) for one in left] == [(UUID(identifier).hex, "RUNNING")]
 
 
 @pytest.mark.parametrize("over", [False, True], ids=["running", "finished"])
@@ -258,6 +260,38 @@ async def test_a_deleted_conversation_takes_its_task_along_and_frees_its_id() ->
         assert deleted.json() == {"success": True}
         assert gone == (None, None)
         assert (again.destroyed, again.messages, texts) == (False, ["second"], ["first", "second"])
+
+
+# The same id twice where sandboxes are shared
+
+
+async def test_in_a_shared_sandbox_two_starts_on_their_way_are_one() -> None:
+    """Two tasks READY, one conversation, one message."""
+    async with Rig(shared_sandbox=True, start_seconds=13) as rig:
+        identifier = str(uuid4())
+        posted = [(await rig.post_start(conversation_id=identifier)).json() for _ in range(2)]
+        await rig.later(13)
+        tasks = [await rig.task(one["id"]) for one in posted]
+        shown = await rig.status(identifier)
+        assert [(task["status"], task["app_conversation_id"]) for task in tasks] == [("READY", shown["id"])] * 2
+        assert {task["sandbox_id"] for task in tasks} == {shown["sandbox_id"]}
+        assert (shown["execution_status"], rig.server.find("fix README").messages) == ("running", ["fix README"])
+
+
+@pytest.mark.parametrize("over", [False, True], ids=["running", "finished"])
+async def test_in_a_shared_sandbox_a_second_start_only_loses_its_message(*, over: bool) -> None:
+    """The conversation stays as it is; its record is written anew."""
+    async with Rig(shared_sandbox=True) as rig:
+        c = await rig.start(trigger="slack")
+        if over:
+            rig.server.finish(c, "Done.")
+        before = await rig.words(c)
+        await rig.later(60)
+        second = (await rig.post_start("again", conversation_id=c.id, trigger="gui")).json()
+        task, shown = await rig.task(second["id"]), await rig.status(c)
+        assert (task["status"], await rig.words(c), c.messages) == ("READY", before, ["fix README"])
+        assert (shown["title"], shown["trigger"]) == (f"Conversation {c.id[:5]}", "gui")
+        assert shown["created_at"] == "2026-11-24T09:01:00Z"
 
 
 # Finding a start
@@ -361,6 +395,13 @@ async def test_waking_a_sandbox_counts_against_the_limit_too() -> None:
         woken = await rig.client.post(f"/api/v1/sandboxes/{asleep.sandbox_id}/resume")
         assert (refused.status_code, woken.status_code) == (429, 200)
         assert await rig.words(rig.server.find("second")) == ("PAUSED", None)
+
+
+async def test_a_shared_sandbox_takes_one_place_however_many_are_in_it() -> None:
+    """A start joins it, at the limit too; only another sandbox would need a place."""
+    async with Rig(limit=1, shared_sandbox=True) as rig:
+        first, second = await rig.start("first"), await rig.start("second")
+        assert first.sandbox_id == second.sandbox_id
 
 
 async def test_find_names_the_one_conversation_that_was_given_a_text() -> None:

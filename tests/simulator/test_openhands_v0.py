@@ -496,8 +496,55 @@ async def test_a_rejection_leaves_it_waiting_for_words() -> None:
         rig.server.want_approval(c, "rm x", summary="Clear")
         await ask_for(rig, c, "user_rejected")
         told = [event.get("action") or event["observation"] for event in (await events(rig, c))[-4:]]
-        assert told == ["agent_state_changed", "run", "user_rejected", "agent_state_changed"]
+        assert told == ["run", "agent_state_changed", "user_rejected", "agent_state_changed"]
         assert (c.agent_state, c.pending) == ("awaiting_user_input", [])
+
+
+async def test_a_decided_command_is_told_anew() -> None:
+    """What comes of it names the new event: the one that waited is never answered."""
+    async with v0() as rig:
+        c = await rig.start_v0()
+        rig.server.want_approval(c, "rm x", summary="Clear")
+        waited = (await events(rig, c))[-1]
+        await ask_for(rig, c, "user_confirmed")
+        _, told, _, result, _ = (await events(rig, c))[-5:]
+        assert (told["action"], told["args"]["confirmation_state"]) == ("run", "confirmed")
+        assert (result["cause"], told["id"] > waited["id"]) == (told["id"], True)
+
+
+async def test_a_pause_leaves_the_command_alone() -> None:
+    """It ends in its time, whoever is paused."""
+    async with v0() as rig:
+        c = await rig.start_v0()
+        rig.server.work_on(c, "sleep 12", seconds=12)
+        await ask_for(rig, c, "paused")
+        at_once = [event.get("observation") for event in (await events(rig, c))[-1:]]
+        await ask_for(rig, c, "running")
+        await rig.later(12)
+        assert at_once == ["agent_state_changed"]
+        assert ((await events(rig, c))[-1]["observation"], c.agent_state) == ("run", "running")
+
+
+async def test_a_v0_agent_wants_one_thing_at_a_time() -> None:
+    """Anything else is a mistake of the test."""
+    async with v0() as rig:
+        c = await rig.start_v0()
+        with pytest.raises(RuntimeError, match="one thing at a time"):
+            rig.server.want_approval(c, "rm x", "rm y", summary="Clear")
+
+
+async def test_waking_a_runtime_counts_against_the_limit_too() -> None:
+    """Refused, or another one is stopped for it; one that runs already takes no second place."""
+    async with v0(limit=1) as rig:
+        stopped = await rig.start_v0("first")
+        await rig.client.post(f"{BASE}/{stopped.id}/stop")
+        other = await rig.start_v0("second")
+        again = await rig.client.post(f"{BASE}/{other.id}/start", json={})
+        refused = await rig.client.post(f"{BASE}/{stopped.id}/start", json={})
+        rig.server.limit_answers = "pauses-oldest"
+        woken = await rig.client.post(f"{BASE}/{stopped.id}/start", json={})
+        assert [answer.status_code for answer in (again, refused, woken)] == [200, 429, 200]
+        assert other.sandbox_status == "STOPPED"
 
 
 # Older servers

@@ -152,6 +152,15 @@ async def test_faults_come_in_order_and_as_often_as_told() -> None:
         assert [answer.text for answer in answers[3:]] == ['{"id": "', "0"]
 
 
+async def test_what_was_to_go_wrong_may_be_taken_back() -> None:
+    """From then on all is well."""
+    async with Rig() as rig:
+        rig.server.break_next("probe", status=500, times=100)
+        broken = await rig.client.get(f"{APP}/count")
+        rig.server.recover()
+        assert (broken.status_code, (await rig.client.get(f"{APP}/count")).status_code) == (500, 200)
+
+
 async def test_a_kind_of_call_that_does_not_exist_cannot_be_broken() -> None:
     """A misspelt fault would never come."""
     async with Rig() as rig:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from slack_sdk.web.async_client import AsyncWebClient
 
-from tests.simulator.slack_wire import Bench, bench
+from tests.simulator.slack_wire import JSON, Bench, bench
 
 
 @pytest.fixture
@@ -210,6 +210,24 @@ async def test_conversations_list_pages_through_what_the_bot_may_see(at: Bench) 
     assert await at.error("conversations.list", cursor="?") == "invalid_cursor"
     assert await at.error("conversations.list", limit=1001) == "invalid_limit"
     assert await at.error("conversations.list", types="rooms") == "invalid_types"
+
+
+async def test_users_conversations_pages_through_where_the_bot_is(at: Bench) -> None:
+    """Channels of every kind it is a member of, direct messages included; each kind needs its scope to read."""
+    bob = at.slack.add_user("bob")
+    at.slack.add_channel("elsewhere", bot_member=False)
+    old = at.slack.add_channel("old", archived=True)
+    secret = at.slack.add_channel("secret", private=True)
+    direct, group = at.slack.dm(bob), at.slack.group_dm([at.alice, bob])
+    every: JSON = {"types": "public_channel,private_channel,mpim,im", "limit": 3}
+    first = await at.api("users.conversations", **every)
+    second = await at.api("users.conversations", **every, cursor=first["response_metadata"]["next_cursor"])
+    assert [one["id"] for one in first["channels"] + second["channels"]] == [at.dev, old, secret, direct, group]
+    assert second["response_metadata"]["next_cursor"] == ""
+    public = await at.api("users.conversations", exclude_archived=True)
+    assert [one["id"] for one in public["channels"]] == [at.dev]
+    at.slack.granted_scopes = at.slack.granted_scopes - {"im:read"}
+    assert await at.error("users.conversations", types="im") == "missing_scope"
 
 
 async def test_conversations_open_gives_the_one_direct_message(at: Bench) -> None:

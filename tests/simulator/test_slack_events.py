@@ -231,7 +231,7 @@ async def test_the_bot_hears_only_what_its_scopes_allow(at: Bench) -> None:
 
 
 async def test_joining_leaving_and_archiving_are_told(at: Bench) -> None:
-    """A join is an event and a message; once the bot itself has left, it hears no more."""
+    """A join is an event and a message; of its own leaving the bot hears too, and then no more."""
     bob = at.slack.add_user("bob")
     at.slack.join(at.dev, bob)
     at.slack.join(at.dev, bob)
@@ -239,11 +239,13 @@ async def test_joining_leaving_and_archiving_are_told(at: Bench) -> None:
     at.slack.leave(at.dev, bob)
     at.slack.archive(at.dev)
     at.slack.leave(at.dev, at.slack.bot_user_id)
+    at.slack.leave(at.dev, at.alice)
     assert kinds(at) == [
         ("member_joined_channel", None),
         ("message", "channel_join"),
         ("member_left_channel", None),
         ("channel_archive", None),
+        ("member_left_channel", None),
     ]
     joined = events(at)[0]
     assert (joined["user"], joined["channel"], joined["channel_type"], joined["team"]) == (

@@ -136,6 +136,15 @@ async def test_a_warned_socket_works_on(at: Bench) -> None:
         at.slack.disconnect("bored")
 
 
+async def test_the_oldest_socket_alone_is_told(at: Bench) -> None:
+    """As Slack does, whose connections each have their own age."""
+    old, fresh = await at.connect(), await at.connect()
+    at.slack.disconnect("refresh_requested", oldest=True)
+    await at.slack.say(at.alice, at.dev, "hi")
+    assert ((await old.next())["reason"], (await fresh.event())["text"]) == ("refresh_requested", "hi")
+    assert at.slack.sockets == 1
+
+
 # -- acknowledgements
 
 
@@ -247,6 +256,26 @@ async def test_events_without_a_socket_are_failed_deliveries(at: Bench) -> None:
     socket = await at.connect()
     await at.move(60)
     assert retry(await socket.next())[1:] == (2, "connection_failed")
+
+
+async def test_a_forgetful_slack_gives_up_what_met_no_connection(at: Bench) -> None:
+    """Without a socket, or on one that breaks; what a living one does not acknowledge in time comes again as ever."""
+    at.slack.forgetful = True
+    await at.slack.say(at.alice, at.dev, "nobody there")
+    taken = await at.connect()
+    await at.slack.say(at.alice, at.dev, "cut off")
+    await taken.next()
+    await taken.ws.close()
+    await at.until(lambda: at.slack.idle)
+    other = await at.connect()
+    await at.slack.say(at.alice, at.dev, "late")
+    await other.next()
+    await at.move(3)
+    await other.event()
+    await at.until(lambda: at.slack.idle)
+    await at.move(3600)
+    assert [(one.attempts, one.failed) for one in at.slack.deliveries] == [(1, True), (1, True), (2, False)]
+    assert at.slack.forgetful
 
 
 async def test_what_a_lost_socket_had_not_acknowledged_goes_to_another(at: Bench) -> None:

@@ -1,12 +1,21 @@
 """Words and acts that several stories share."""
 
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from bot.simulator.slack.records import Message
-from tests.conftest import Story
+from tests.conftest import Make, Story
 
 SINCE = "since <!date^1772442000^{time}|09:00 UTC>"
 ON_IT = "On it. A card for this run appears in the channel in a moment."
+ELSEWHERE = (
+    "I can't write to the thread of “fix README” any more (archived, deleted, or I was removed). "
+    "This is what it would have said:"
+)
 ONLY_THERE = "This OpenHands server tells only whether a run is on; what came of it is only there."
 
 
@@ -35,3 +44,29 @@ async def working(world: Story) -> Message:
     await world.alice.commands("fix README in org/repo", in_="#dev")
     await world.passes(4)
     return world.cards()[0]
+
+
+def labels(message: Message) -> list[str]:
+    """Read the buttons of a message, in the order they stand."""
+    rows = [block["elements"] for block in message.blocks if block["type"] == "actions"]
+    return [one["text"]["text"] for row in rows for one in row]
+
+
+@contextmanager
+def locked(database: Path) -> Iterator[None]:
+    """Let another process's transaction stand in the way of every write."""
+    other = sqlite3.connect(database, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        other.execute("ROLLBACK")
+        other.close()
+
+
+async def quick_to_doubt(make_world: Make) -> Story:
+    """Give a world in which a person is asked about a message after a minute, rather than ten."""
+    world = await make_world(start=False)
+    world.patience = replace(world.patience, unsure_person_s=60.0)
+    await world.starts()
+    return world

@@ -100,7 +100,7 @@ async def test_a_wrong_key_is_told_at_the_first_request(make_world: Make, bare: 
 
     refused = (
         "OpenHands refuses the bot's key: whoever runs the bot has to set a new OPENHANDS_API_KEY. "
-        "Reply `again` to start anew."
+        "Press Retry to begin anew."
     )
     assert world.news() == [f"<@{world.alice.id}> ❌ Failed\n{refused}"]
     assert bare.runs == {}
@@ -113,7 +113,7 @@ async def test_a_conversation_it_forgets_is_lost(world: Story, bare: BareOpenHan
     bare.runs.clear()
     await world.passes(6)
 
-    gone = "The conversation is gone from OpenHands: deleted, or its sandbox with it. Reply `again` to start anew."
+    gone = "The conversation is gone from OpenHands: deleted, or its sandbox with it. Press Retry: a new conversation gets the task and what was said here."
     assert world.card().lines[0] == gone
     assert world.news() == [f"<@{world.alice.id}> ⚠️ Lost\n{gone}"]
 

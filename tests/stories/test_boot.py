@@ -127,7 +127,7 @@ async def test_a_second_process_on_the_same_file_is_refused(world: Story, tmp_pa
 
     assert code == 2
     assert app.log.splitlines()[-1] == (
-        f"Another process works on {world.database}: one bot per database file. Stop it, or set another DATABASE_URL."
+        f"Another process works on {world.database}: one bot per database. Stop it, or set another DATABASE_URL."
     )
     assert "Traceback" not in app.log
     await world.alice.commands("fix README in org/repo", in_="#dev")
@@ -189,7 +189,7 @@ async def test_a_key_that_turns_out_wrong_after_an_outage_is_told_to_the_request
     assert world.news() == [
         (
             f"<@{world.alice.id}> ❌ Failed\nOpenHands refuses the bot's key: whoever runs the bot has to set a new "
-            "OPENHANDS_API_KEY. Reply `again` to start anew."
+            "OPENHANDS_API_KEY. Press Retry to begin anew."
         )
     ]
 

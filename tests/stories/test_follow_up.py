@@ -160,7 +160,7 @@ async def test_a_sleeping_run_is_woken_for_a_reply(world: Story) -> None:
     assert world.news() == [
         (
             f"<@{world.alice.id}> ⏸️ Paused\n"
-            "OpenHands put the conversation to sleep before the end. Nothing is lost: reply here to wake it and go on."
+            "OpenHands put the conversation to sleep before the end: it keeps only so many awake, and none for ever. Nothing is lost: press Resume, or reply here, to wake it and go on."
         )
     ]
 
@@ -197,7 +197,7 @@ async def test_what_somebody_paused_in_openhands_is_told_and_a_reply_goes_on(wor
     await world.passes(10)
     assert world.card().state == "Paused"
     assert world.news() == [
-        f"<@{world.alice.id}> ⏸️ Paused\nSomebody paused it in OpenHands. Nothing is lost: reply here to go on."
+        f"<@{world.alice.id}> ⏸️ Paused\nSomebody paused it in OpenHands. Nothing is lost: press Resume, or reply here, to go on."
     ]
 
     await world.alice.says("please go on", thread=asked)
@@ -212,13 +212,10 @@ async def test_replies_wait_while_an_approval_is_wanted(world: Story) -> None:
     asked = await working(world)
     world.openhands.want_approval(world.conversation, "rm -rf build", summary="Remove the build")
     await world.passes(4)
-    wish = (
-        "The agent wants approval for `terminal · rm -rf build · risk high`. Approve or reject it in OpenHands; "
-        "replies here wait until then."
-    )
+    wish = "The agent wants approval for what is shown here. Press Approve or Reject; replies here wait until then."
     assert world.card().state == "Needs approval"
     assert world.card().lines[0] == wish
-    assert world.news() == [f"<@{world.alice.id}> ✋ Needs approval\n{wish}"]
+    assert world.news() == [f"<@{world.alice.id}> ✋ Needs approval\n{wish}\n```terminal · risk high\nrm -rf build```"]
 
     reply = await world.alice.says("is that needed?", thread=asked)
     await world.passes(60)
@@ -241,7 +238,7 @@ async def test_a_reply_lets_a_failed_run_go_on(world: Story) -> None:
     await world.passes(4)
     why = (
         "The language model refuses its key: somebody has to mend it in OpenHands' settings. "
-        "Reply here to let it go on."
+        "Press Resume, or reply here, to let it go on."
     )
     assert world.card().state == "Failed"
     assert world.card().lines[:2] == (why, "> Incorrect API key provided.")
@@ -263,7 +260,7 @@ async def test_an_agent_that_goes_in_circles_is_told_so(world: Story) -> None:
     world.openhands.get_stuck(world.conversation)
     await world.passes(10)
     assert world.news() == [
-        f"<@{world.alice.id}> ❌ Failed\nThe agent was going in circles and stopped. Reply here to let it go on."
+        f"<@{world.alice.id}> ❌ Failed\nThe agent was going in circles and stopped. Reply here with a hint to get it on, or press Retry to begin anew."
     ]
 
     await world.alice.says("use make, not npm", thread=asked)
@@ -278,7 +275,7 @@ async def test_a_conversation_deleted_behind_our_back_is_lost(world: Story) -> N
     gone = world.conversation
     world.openhands.vanish(gone)
     await world.passes(10)
-    why = "The conversation is gone from OpenHands: deleted, or its sandbox with it. Reply `again` to start anew."
+    why = "The conversation is gone from OpenHands: deleted, or its sandbox with it. Press Retry: a new conversation gets the task and what was said here."
     assert world.card().state == "Lost"
     assert world.news() == [f"<@{world.alice.id}> ⚠️ Lost\n{why}"]
 
@@ -291,7 +288,9 @@ async def test_a_conversation_deleted_behind_our_back_is_lost(world: Story) -> N
     await world.passes(6)
 
     [anew] = [one for one in world.openhands.conversations.values() if one is not gone]
-    assert anew.messages == ["fix README"]
+    assert anew.messages == [
+        "fix README\n\nAn earlier attempt came to nothing. Since then people added:\n\nand the licence too"
+    ]
     assert gone.messages == ["fix README"]
     assert world.card().state == "Working"
     assert len(world.cards()) == 1
@@ -306,7 +305,7 @@ async def test_a_reply_whose_conversation_is_gone_is_given_back(world: Story) ->
     reply = await world.bob.says("and the licence too", thread=asked)
     await world.passes(60)
 
-    why = "The conversation is gone from OpenHands: deleted, or its sandbox with it. Reply `again` to start anew."
+    why = "The conversation is gone from OpenHands: deleted, or its sandbox with it. Press Retry: a new conversation gets the task and what was said here."
     assert world.card().state == "Lost"
     assert world.news()[1:] == [
         f"<@{world.alice.id}> ⚠️ Lost\n{why}",

@@ -2,8 +2,8 @@
 
 import resource
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from bot.simulator.process import app_in
 from tests.conftest import Card, Make, Story, until
-from tests.stories.shared import SINCE
+from tests.stories.shared import SINCE, locked
 
 ACK_PATIENCE = timedelta(seconds=4)
 """Longer than Slack waits for an ack."""
@@ -21,18 +21,6 @@ NOT_SURE = (
     "I could not make sure that your request was saved. Wait a minute: if no card appears in the channel, "
     "please ask again."
 )
-
-
-@contextmanager
-def locked(database: Path) -> Iterator[None]:
-    """Let another process's transaction stand in the way of every write."""
-    other = sqlite3.connect(database, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    finally:
-        other.execute("ROLLBACK")
-        other.close()
 
 
 # --- the database is locked --------------------------------------------------------------------------------------

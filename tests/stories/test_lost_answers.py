@@ -16,89 +16,6 @@ def calls(world: Story, kind: str) -> int:
     return sum(call.kind == kind for call in world.openhands.calls)
 
 
-# --- starts ------------------------------------------------------------------------------------------------------
-
-
-async def test_a_start_whose_answer_is_lost_is_found(world: Story) -> None:
-    """The task is there, so it is followed; a second start with its id would destroy it."""
-    world.openhands.break_next("start", drop=True, after=True)
-    await world.alice.commands("fix README in org/repo", in_="#dev")
-    await world.passes(10)
-
-    assert world.card() == Card("Working", "fix README", (f"{asked_by(world)} · {SINCE}",))
-    assert calls(world, "start") == 1
-    assert world.conversation.messages == ["fix README"]
-
-
-async def test_a_start_whose_answer_is_lost_is_found_while_it_still_starts(make_world: Make) -> None:
-    """Before it is ready only the list of start tasks knows it."""
-    world = await make_world(openhands={"start_seconds": 14.0})
-    world.openhands.break_next("start", drop=True, after=True)
-    await world.alice.commands("fix README in org/repo", in_="#dev")
-    await world.passes(10)
-    assert world.card().state == "Starting"
-
-    await world.passes(15)
-    assert world.card() == Card("Working", "fix README", (f"{asked_by(world)} · {SINCE}",))
-    assert calls(world, "start") == 1
-
-
-async def test_a_start_whose_answer_is_lost_is_found_after_a_restart(world: Story) -> None:
-    """What went out is written down before the call, so the next process looks as well."""
-    world.openhands.break_next("start", drop=True, after=True)
-    await world.alice.commands("fix README in org/repo", in_="#dev")
-    await world.restarts()
-    await world.passes(10)
-
-    assert world.card() == Card("Working", "fix README", (f"{asked_by(world)} · {SINCE}",))
-    assert calls(world, "start") == 1
-    assert world.conversation.messages == ["fix README"]
-
-
-async def test_a_lookup_that_fails_is_no_reason_to_start_again(world: Story) -> None:
-    """Only a look that shows nothing counts; until then the card says that OpenHands is out of reach."""
-    world.openhands.break_next("start", drop=True, after=True)
-    world.openhands.break_next("status", status=500, times=8)
-    await world.alice.commands("fix README in org/repo", in_="#dev")
-    await world.passes(200)
-
-    assert world.card() == Card("Working", "fix README", (f"{asked_by(world)} · {SINCE}",))
-    assert calls(world, "start") == 1
-    assert world.news() == []
-
-
-async def test_a_start_lost_on_v0_is_found_by_its_words(make_world: Make) -> None:
-    """V0 takes no id of ours: the list of conversations, and the first message in each, tell which it is."""
-    world = await make_world(openhands={"api": "v0"})
-    world.openhands.break_next("start", drop=True, after=True)
-    await world.alice.commands("fix README in org/repo", in_="#dev")
-    await world.passes(10)
-
-    assert world.card() == Card("Working", "fix README", (f"{asked_by(world)} · {SINCE}",))
-    assert calls(world, "start") == 1
-    assert world.conversation.messages == ["fix README"]
-
-
-async def test_a_start_lost_on_v0_without_a_list_is_left_to_a_person(make_world: Make) -> None:
-    """Where nothing can tell, the bot asks rather than start a second agent."""
-    world = await make_world(openhands={"api": "v0", "v0_list": False})
-    world.openhands.break_next("start", drop=True, after=True)
-    await world.alice.commands("fix README in org/repo", in_="#dev")
-    await world.passes(10)
-
-    unsure = (
-        "OpenHands' answer was lost and I can't find out whether the task started. Please look there first. "
-        "Reply `again` to start it anew, or `leave it`."
-    )
-    assert world.news() == [f"<@{world.alice.id}> ❌ Failed\n{unsure}"]
-    assert calls(world, "start") == 1
-
-    await world.alice.says("again", thread=world.cards()[0])
-    await world.passes(10)
-    assert world.card().state == "Working"
-    assert calls(world, "start") == 2
-
-
 # --- posts -------------------------------------------------------------------------------------------------------
 
 
@@ -227,7 +144,7 @@ async def test_a_follow_up_nobody_can_find_is_left_to_a_person(make_world: Make)
     assert world.news() == [
         (
             f"<@{world.alice.id}> I can't find out whether the agent got this message: “and the docs” Later ones wait. "
-            "Reply `again` to send it once more, or `leave it`."
+            "Press Send again or Leave it on the card, or reply `again` or `leave it`."
         )
     ]
     assert world.conversation.messages == ["fix README"]

@@ -60,7 +60,7 @@ async def test_a_start_that_is_nowhere_even_the_second_time_is_left_to_a_person(
 
     unsure = (
         "OpenHands' answer was lost and I can't find out whether the task started. Please look there first. "
-        "Reply `again` to start it anew, or `leave it`."
+        "If it did not start, press Retry."
     )
     assert world.news() == [f"<@{world.alice.id}> ❌ Failed\n{unsure}"]
     assert len(starts(world)) == 2
@@ -262,7 +262,7 @@ async def test_a_conversation_deleted_behind_our_back_is_lost_and_can_start_anew
     world.openhands.vanish(world.conversation)
     await world.passes(4)
 
-    gone = "The conversation is gone from OpenHands: deleted, or its sandbox with it. Reply `again` to start anew."
+    gone = "The conversation is gone from OpenHands: deleted, or its sandbox with it. Press Retry: a new conversation gets the task and what was said here."
     assert world.card() == Card("Lost", "fix README", (gone, f"{asked_by(world)} · took 6 s"))
     assert world.news() == [f"<@{world.alice.id}> ⚠️ Lost\n{gone}"]
     [line] = world.news("#news")
@@ -285,7 +285,7 @@ async def test_a_reply_to_a_deleted_conversation_is_told_that_it_went_nowhere(wo
     assert world.news()[1:] == [
         (
             "Your message was not sent to the agent. The conversation is gone from OpenHands: deleted, or its sandbox with "
-            "it. Reply `again` to start anew."
+            "it. Press Retry: a new conversation gets the task and what was said here."
         )
     ]
 
@@ -298,7 +298,7 @@ async def test_a_reply_at_the_moment_of_the_deletion_goes_nowhere_aloud(world: S
     said = await world.bob.says("and the docs", thread=world.cards()[0])
     await world.passes(30)
 
-    gone = "The conversation is gone from OpenHands: deleted, or its sandbox with it. Reply `again` to start anew."
+    gone = "The conversation is gone from OpenHands: deleted, or its sandbox with it. Press Retry: a new conversation gets the task and what was said here."
     assert sorted(world.news()) == sorted(
         [
             f"<@{world.alice.id}> ⚠️ Lost\n{gone}",
@@ -315,7 +315,7 @@ async def test_a_dead_sandbox_is_lost(world: Story) -> None:
     world.openhands.lose_sandbox(world.conversation)
     await world.passes(4)
 
-    gone = "The conversation is gone from OpenHands: deleted, or its sandbox with it. Reply `again` to start anew."
+    gone = "The conversation is gone from OpenHands: deleted, or its sandbox with it. Press Retry: a new conversation gets the task and what was said here."
     assert world.news() == [f"<@{world.alice.id}> ⚠️ Lost\n{gone}"]
 
 
@@ -328,5 +328,5 @@ async def test_an_agent_that_falls_silent_is_lost_after_two_minutes(world: Story
     assert world.card().state == "Working"
 
     await world.passes(30)
-    silent = "The agent has not answered for two minutes, though its sandbox runs. Reply `again` to start anew."
+    silent = "The agent has not answered for two minutes, though its sandbox runs. Press Retry to begin anew."
     assert world.news() == [f"<@{world.alice.id}> ⚠️ Lost\n{silent}"]

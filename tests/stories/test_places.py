@@ -5,8 +5,8 @@ import pytest
 from bot.simulator.slack.records import Message
 from tests.conftest import Card, Make, Story
 
-NOTHING_TO_DECIDE = (
-    "None of your runs here waits for `again` or `leave it`, so nothing was done. `/openhands list` shows the latest runs "
+NONE_TO = (
+    "None of your runs here can take `{}`, so nothing was done. `/openhands list` shows the latest runs "
     "of this place; for a new one, say what to do, as in `fix README in org/repo`."
 )
 
@@ -230,19 +230,18 @@ async def test_again_in_direct_messages_starts_the_only_failed_run_anew(world: S
     await world.passes(6)
 
     assert [read_state(card) for card in world.cards(here)] == ["*🛠️ Working*", "*🛠️ Working*"]
-    assert world.news(here)[-1] == "All right, once more; its card shows how it goes."
+    assert world.news(here)[-1] == "All right; its card shows how it goes."
     assert [one.messages for one in world.openhands.conversations.values()][-1] == ["fix README"]
 
 
-async def test_a_decision_as_a_command_is_promised_no_card(world: Story) -> None:
-    """`/openhands again` is no task called "again" either: only the person sees which thread to answer in."""
+async def test_a_decision_as_a_command_is_for_the_only_run_that_can_take_it(world: Story) -> None:
+    """`/openhands again` is no task called "again": no new card is promised, and only the person is answered."""
     here = await failed(world)
     await world.alice.commands("again", in_=here)
     await world.passes(6)
 
-    [told] = world.alice.sees()
-    assert told.startswith("Reply `again` or `leave it` in the thread of the run you mean:\n• ❌ Failed: <")
-    assert world.card(here).state == "Failed"
+    assert world.alice.sees() == ["All right; its card shows how it goes."]
+    assert world.card(here).state == "Working"
 
 
 async def test_leave_it_in_direct_messages_is_for_the_message_that_was_asked_about(world: Story) -> None:
@@ -253,7 +252,7 @@ async def test_leave_it_in_direct_messages_is_for_the_message_that_was_asked_abo
     world.openhands.break_next("events", status=500, times=1_000)
     await world.alice.says("and the docs", in_="dm")
     await world.passes(700)
-    assert "Reply `again` to send it once more, or `leave it`." in world.news(asked.channel)[-1]
+    assert "Press Send again or Leave it on the card, or reply `again` or `leave it`." in world.news(asked.channel)[-1]
     await world.alice.says("leave it", in_="dm")
     await world.passes(4)
 
@@ -269,7 +268,7 @@ async def test_again_is_not_guessed_at_with_two_failed_runs(world: Story) -> Non
     await world.passes(6)
 
     head, *listed = world.news(here)[-1].split("\n")
-    assert head == "Reply `again` or `leave it` in the thread of the run you mean:"
+    assert head == "Several of your runs here can take that. Reply `again` in the thread of the one you mean:"
     assert [line.partition("|")[2] for line in listed] == [
         "fix LICENSE> in `org/other`",
         "fix README> in `org/repo`",
@@ -277,26 +276,27 @@ async def test_again_is_not_guessed_at_with_two_failed_runs(world: Story) -> Non
     assert [read_state(card) for card in world.cards(here)] == ["*❌ Failed*", "*❌ Failed*"]
 
 
-async def test_again_in_a_channel_is_for_the_thread_of_a_run(world: Story) -> None:
-    """In company only the thread says which run is meant; others' runs are none of the person's."""
+async def test_again_in_a_channel_is_for_a_run_of_ones_own(world: Story) -> None:
+    """Outside of a thread a word means the person's only run that can take it; others' runs are not meant."""
     await failed(world, "@OpenHands fix README in org/repo", in_="#dev")
-    await world.alice.says("@OpenHands again", in_="#dev")
     await world.bob.commands("again", in_="#dev")
     await world.passes(6)
-
-    [hers] = world.alice.sees()
-    assert hers.startswith("Reply `again` or `leave it` in the thread of the run you mean:\n• ❌ Failed: <")
-    assert world.bob.sees() == [NOTHING_TO_DECIDE]
+    assert world.bob.sees() == [NONE_TO.format("again")]
     assert world.card().state == "Failed"
 
+    await world.alice.says("@OpenHands again", in_="#dev")
+    await world.passes(6)
+    assert world.alice.sees() == ["All right; its card shows how it goes."]
+    assert world.card().state == "Working"
 
-@pytest.mark.parametrize("word", ["again", "Retry!", "leave it"])
-async def test_a_decision_alone_never_becomes_a_task(world: Story, word: str) -> None:
+
+@pytest.mark.parametrize(("word", "read"), [("again", "again"), ("Retry!", "retry"), ("leave it", "leave it")])
+async def test_a_decision_alone_never_becomes_a_task(world: Story, word: str, read: str) -> None:
     """Where nothing waits for it, a sentence says so, and what to do instead."""
     asked = await world.alice.says(word, in_="dm")
     await world.passes(4)
 
-    assert [one.text for one in world.posts(asked.channel)] == [NOTHING_TO_DECIDE]
+    assert [one.text for one in world.posts(asked.channel)] == [NONE_TO.format(read)]
 
 
 async def test_with_nothing_to_decide_again_is_for_the_agent_of_the_only_live_run(world: Story) -> None:

@@ -5,7 +5,7 @@ import pytest
 from tests.conftest import Card, Make, Story
 from tests.stories.shared import SINCE, asked_by, reactions, starts, working
 
-GONE = "The conversation is gone from OpenHands: deleted, or its sandbox with it. Reply `again` to start anew."
+GONE = "The conversation is gone from OpenHands: deleted, or its sandbox with it. Press Retry: a new conversation gets the task and what was said here."
 
 
 # --- starts --------------------------------------------------------------------------------------------------
@@ -19,7 +19,7 @@ async def test_a_key_refused_later_is_told_and_mended_without_a_new_request(worl
 
     refused = (
         "OpenHands refuses the bot's key: whoever runs the bot has to set a new OPENHANDS_API_KEY. "
-        "Reply `again` to start anew."
+        "Press Retry to begin anew."
     )
     assert world.card() == Card("Failed", "fix README", (refused, f"{asked_by(world)} · took 0 s"))
     assert world.news() == [f"<@{world.alice.id}> ❌ Failed\n{refused}"]
@@ -43,7 +43,7 @@ async def test_a_repository_that_cannot_be_opened_is_named(make_world: Make, api
 
     could_not = (
         "OpenHands could not open `org/repo`: is the name right, and is a git provider with access to it connected in "
-        "OpenHands? Reply `again` to start anew."
+        "OpenHands? Press Retry to begin anew."
     )
     card = world.card()
     assert (card.state, card.task, card.lines[0], len(card.lines)) == ("Failed", "fix README", could_not, 2)
@@ -53,23 +53,21 @@ async def test_a_repository_that_cannot_be_opened_is_named(make_world: Make, api
 
 
 @pytest.mark.parametrize("api", ["v1", "v0"])
-async def test_a_full_account_is_told_and_again_starts_when_there_is_room(make_world: Make, api: str) -> None:
-    """A 429 of the account costs nobody a run: the thread keeps the task until there is room."""
+async def test_a_full_account_is_told_and_the_run_starts_when_there_is_room(make_world: Make, api: str) -> None:
+    """A 429 of the account costs nobody a run: it waits in the queue, and starts by itself."""
     world = await make_world(openhands={"api": api, "limit": 1})
     await world.bob.commands("update the docs in org/docs", in_="#dev")
     await world.passes(6)
     await world.alice.commands("fix README in org/repo", in_="#dev")
     await world.passes(6)
 
-    busy = "Every slot of the OpenHands account is busy, so nothing was started. Reply `again` when one is free."
+    busy = "Every slot is busy: it is next, and starts by itself when one is free."
     bobs, alices = world.cards()
     assert bobs.text.startswith("*🛠️ Working*\nupdate the docs\n")
-    assert alices.text == f"*❌ Failed*\nfix README\n{busy}\n{asked_by(world)} · took 0 s"
-    assert world.news() == [f"<@{world.alice.id}> ❌ Failed\n{busy}"]
+    assert alices.text.startswith(f"*🕒 Queued*\nfix README\n{busy}\n{asked_by(world)} · since ")
+    assert world.news() == []
 
     world.openhands.finish(world.conversation, "Updated.")
-    await world.passes(6)
-    await world.alice.says("again", thread=alices)
     await world.passes(6)
 
     assert [card.text.split("\n")[0] for card in world.cards()] == ["*✅ Done*", "*🛠️ Working*"]
@@ -85,7 +83,7 @@ async def test_what_openhands_says_of_a_refused_task_is_shown(world: Story) -> N
     await world.alice.commands("--model gpt-9 fix README in org/repo", in_="#dev")
     await world.passes(4)
 
-    refused = "OpenHands refused the task, so nothing was started. Reply `again` to start anew."
+    refused = "OpenHands refused the task, so nothing was started. Press Retry to begin anew."
     quoted = "> no such model, &lt;!channel&gt;"
     assert world.card() == Card(
         "Failed", "fix README", (refused, quoted, f"{asked_by(world)} · model `gpt-9` · took 0 s")
@@ -103,7 +101,7 @@ async def test_a_web_server_that_is_no_openhands_is_named(world: Story) -> None:
 
     other = (
         "What answers at OPENHANDS_BASE_URL is not an OpenHands server, so nothing was started. Whoever runs the bot has "
-        "to correct it (for an old server, OPENHANDS_API=v0). Reply `again` to start anew."
+        "to correct it (for an old server, OPENHANDS_API=v0). Press Retry to begin anew."
     )
     assert world.card() == Card("Failed", "fix README", (other, f"{asked_by(world)} · took 0 s"))
     assert world.news() == [f"<@{world.alice.id}> ❌ Failed\n{other}"]
@@ -115,7 +113,7 @@ async def test_a_start_that_fails_on_the_way_is_told_in_our_words(world: Story) 
     await world.alice.commands("fix README in org/repo", in_="#dev")
     await world.passes(6)
 
-    failed = "OpenHands took the task but could not start it. Reply `again` to start anew."
+    failed = "OpenHands took the task but could not start it. Press Retry to begin anew."
     assert world.news() == [f"<@{world.alice.id}> ❌ Failed\n{failed}"]
     await world.alice.says("again", thread=world.cards()[0])
     await world.passes(6)
@@ -211,7 +209,7 @@ async def test_a_lost_reply_on_a_server_that_cannot_show_it_is_left_to_a_person_
     assert world.news() == [
         (
             f"<@{world.alice.id}> I can't find out whether the agent got this message: “and the docs” Later ones wait. "
-            "Reply `again` to send it once more, or `leave it`."
+            "Press Send again or Leave it on the card, or reply `again` or `leave it`."
         )
     ]
 

@@ -209,7 +209,7 @@ async def test_the_question_survives_a_restart_and_does_not_expire(world: Story)
     assert world.card().state == "Which repository?"
 
     await world.alice.says("org/repo", thread=asked)
-    await world.passes(6)
+    await world.passes(10)
 
     assert (world.conversation.messages, world.conversation.repository) == (["why is the build slow?"], "org/repo")
     assert world.card().state == "Working"
@@ -256,7 +256,7 @@ async def test_a_repository_that_does_not_exist_is_said_to_be_so(make_world: Mak
 
     why = (
         "OpenHands could not open `org/nothing`: is the name right, and is a git provider with access to it connected "
-        "in OpenHands? Reply `again` to start anew."
+        "in OpenHands? Press Retry to begin anew."
     )
     assert world.card().state == "Failed"
     assert world.card().lines[0] == why

@@ -98,8 +98,9 @@ async def test_the_end_after_a_long_command_is_told_once(make_world: Make) -> No
 # --- called off -------------------------------------------------------------------------------------------------
 
 
-async def test_a_start_called_off_while_it_waits_for_its_turn_does_not_go_out(world: Story) -> None:
+async def test_a_start_called_off_while_it_waits_for_its_turn_does_not_go_out(make_world: Make) -> None:
     """Thirty at once: the last ones wait for OpenHands' pace, and one of them is stopped meanwhile."""
+    world = await make_world(max_concurrent_runs=30)
     for number in range(30):
         world.channel(f"#c{number}", world.alice)
         await world.slack.command(world.alice.id, world.place(f"#c{number}"), f"task {number} in org/repo")
@@ -163,7 +164,7 @@ async def test_a_message_that_never_arrives_is_left_to_a_person_after_the_second
     assert sends(world) == 2
     assert world.news()[-1] == (
         f"<@{world.alice.id}> I can't find out whether the agent got this message: “and more” "
-        "Later ones wait. Reply `again` to send it once more, or `leave it`."
+        "Later ones wait. Press Send again or Leave it on the card, or reply `again` or `leave it`."
     )
 
 
@@ -181,14 +182,18 @@ async def test_a_v0_server_that_loses_messages_is_found_out(make_world: Make) ->
     assert "I can't find out whether the agent got this message: “and more”" in world.news()[-1]
 
 
-async def test_a_limit_in_other_words_is_told_after_a_minute(world: Story) -> None:
-    """A 429 that names neither the limit nor a time may be either; what goes on is the limit."""
-    world.openhands.break_next("start", status=429, body={"detail": "Too many conversations"}, times=100)
+async def test_a_limit_in_other_words_is_taken_for_one_after_a_minute(world: Story) -> None:
+    """A 429 that names neither the limit nor a time may be either; what goes on is the limit, and is waited for."""
+    world.openhands.break_next("start", status=429, body={"detail": "Too many conversations"}, times=7)
     await world.alice.commands("fix README in org/repo", in_="#dev")
-    await world.passes(120)
-    assert len(starts(world)) == 7
-    told = "Every slot of the OpenHands account is busy, so nothing was started. Reply `again` when one is free."
-    assert world.news() == [f"<@{world.alice.id}> ❌ Failed\n{told}"]
+    await world.passes(60)
+    assert world.card().state == "Starting"
+    await world.passes(15)
+    assert (world.card().state, len(starts(world))) == ("Queued", 7)
+    assert world.news() == []
+
+    await world.passes(40)
+    assert (world.card().state, len(starts(world))) == ("Working", 8)
 
 
 async def test_a_start_lost_on_v0_is_never_repeated_unasked(make_world: Make) -> None:
@@ -199,7 +204,7 @@ async def test_a_start_lost_on_v0_is_never_repeated_unasked(make_world: Make) ->
     await world.passes(120)
     assert len(starts(world)) == 1
     assert world.card().state == "Failed"
-    assert "Reply `again` to start it anew, or `leave it`." in world.card()
+    assert "If it did not start, press Retry." in world.card()
 
 
 async def test_a_decision_holds_though_a_look_was_under_way(make_world: Make) -> None:

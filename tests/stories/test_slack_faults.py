@@ -1,5 +1,6 @@
 """Slack is busy, broken, or refuses the token: nothing is lost, nothing is there twice."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -36,6 +37,67 @@ async def test_a_limit_on_edits_holds_up_no_message(world: Story) -> None:
 
     await world.passes(30)
     assert world.card().state == "Done"
+
+
+@pytest.mark.parametrize("error", ["message_limit_exceeded", "rate_limited"])
+async def test_a_flooded_workspace_is_waited_out(world: Story, error: str) -> None:
+    """The whole workspace posts too much: nothing for two minutes, then everything, once."""
+    await working(world)
+    world.slack.fail("chat.postMessage", error=error)
+    world.openhands.finish(world.conversation, "Fixed two links.")
+    await world.passes(110)
+    assert (world.news(), world.news("#news"), world.card().state) == ([], [], "Done")
+
+    await world.passes(20)
+    assert (world.news(), len(world.news("#news"))) == ([f"<@{world.alice.id}> ✅ Done\nFixed two links."], 1)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"status": 429, "retry_after": 5},
+        {"status": 503},
+        {"status": 503, "after": True},
+        {"drop": True},
+        {"after": True},
+        {"hang_s": 1.0},
+        {"hang_s": 1.0, "after": True},
+    ],
+    ids=str,
+)
+async def test_messages_of_a_thread_stay_in_order(make_world: Make, fault: dict[str, Any]) -> None:
+    """The first of two is in trouble, before or after it arrived: the second waits for it, and each is there once."""
+    world = await make_world(start=False)
+    world.patience = replace(world.patience, slack_timeout_s=0.2)
+    await world.starts()
+    card = await working(world)
+    world.openhands.ask(world.conversation, "Which docs?")
+    world.slack.fail("chat.postMessage", **fault)
+    await world.passes(3)
+    await world.bob.says("all", thread=card)
+    await world.passes(1)
+    world.openhands.finish(world.conversation, "Fixed two links.")
+    await world.passes(30)
+
+    assert world.news() == [
+        f"<@{world.alice.id}> 💬 Has a question\nReply here to answer.\nWhich docs?",
+        f"<@{world.alice.id}> ✅ Done\nFixed two links.",
+    ]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [{"status": 429, "retry_after": 5}, {"status": 503}, {"drop": True}, {"html": True}, {"error": "internal_error"}],
+    ids=str,
+)
+async def test_a_search_that_fails_tells_nothing(world: Story, fault: dict[str, Any]) -> None:
+    """Only a search that was answered says that a message never arrived: it is not posted again before."""
+    await working(world)
+    world.slack.fail("chat.postMessage", after=True, channel=world.place("#dev"))
+    world.slack.fail("conversations.replies", times=3, **fault)
+    world.openhands.finish(world.conversation, "Fixed two links.")
+    await world.passes(60)
+    assert world.news() == [f"<@{world.alice.id}> ✅ Done\nFixed two links."]
 
 
 @pytest.mark.parametrize(
@@ -127,7 +189,7 @@ async def test_a_reaction_that_is_there_already_is_fine(world: Story) -> None:
 async def test_without_any_connection_to_slack_the_end_waits_for_the_next_one(make_world: Make) -> None:
     """Nothing reached Slack, so nothing has to be looked for: it is told when Slack is back."""
     world = await make_world(start=False)
-    world.patience = Patience(ping_s=0.1, drain_s=5.0, socket_down_s=0.2)
+    world.patience = Patience(ping_s=0.1, drain_s=5.0, socket_again_s=0.05)
     await world.starts()
     await working(world)
     await world.slack.stop()

@@ -87,7 +87,7 @@ async def test_a_failure_is_told_with_its_reason(make_world: Make) -> None:
 
     refused = (
         "The language model refuses its key: somebody has to mend it in OpenHands' settings. "
-        "Reply here to let it go on."
+        "Press Resume, or reply here, to let it go on."
     )
     assert world.news() == [f"<@{world.alice.id}> ❌ Failed\n{refused}"]
 
@@ -129,7 +129,7 @@ async def test_a_deleted_conversation_is_lost(make_world: Make) -> None:
     world.openhands.vanish(world.conversation)
     await world.passes(6)
 
-    gone = "The conversation is gone from OpenHands: deleted, or its sandbox with it. Reply `again` to start anew."
+    gone = "The conversation is gone from OpenHands: deleted, or its sandbox with it. Press Retry: a new conversation gets the task and what was said here."
     assert world.news() == [f"<@{world.alice.id}> ⚠️ Lost\n{gone}"]
 
 
@@ -143,7 +143,7 @@ async def test_a_key_refused_later_is_told(make_world: Make) -> None:
     assert world.news() == [
         (
             f"<@{world.alice.id}> ❌ Failed\nOpenHands refuses the bot's key: whoever runs the bot has to set a new "
-            "OPENHANDS_API_KEY. Reply `again` to start anew."
+            "OPENHANDS_API_KEY. Press Retry to begin anew."
         )
     ]
 
@@ -160,7 +160,7 @@ async def test_the_guides_authentication_error_is_about_the_repository_once_the_
     assert world.news() == [
         (
             f"<@{world.alice.id}> ❌ Failed\nOpenHands could not open `org/repo`: is the name right, and is a git provider "
-            "with access to it connected in OpenHands? Reply `again` to start anew."
+            "with access to it connected in OpenHands? Press Retry to begin anew."
         )
     ]
 

@@ -35,6 +35,7 @@ class Agents:
         self.events_lag_s = 0.0  # so long the app server's copy of a few events may lag; 30 on a real server
         self.status_lag_s = 0.0  # so long the old status is still shown after a message; 0.3 on a real server
         self.approval_deaf_s = 0.0  # so long after the question an approval does nothing; ~1 on a real server
+        self.restarts_on_resume = False  # a woken sandbox starts its agent server anew, instead of going on frozen
         self._runners: set[asyncio.Task[None]] = set()  # agents acting by themselves, those being cut off included
 
     def find(self, text: str) -> Conversation:
@@ -107,79 +108,21 @@ class Agents:
         else:
             self._rest(c, "error", "AgentStuckInLoopError: Agent got stuck in a loop")
 
-    def want_approval(self, c: Conversation, command: str, *, summary: str, risk: str = "HIGH") -> None:
-        """Stop before a command until somebody approves or rejects it."""
+    def want_approval(self, c: Conversation, *commands: str, summary: str, risk: str = "HIGH") -> None:
+        """Stop before a command until somebody approves or rejects it; V1 may stop before several at once."""
         self._at_work(c)
+        if c.api == "v0" and len(commands) != 1:
+            raise RuntimeError("a V0 agent wants one thing at a time")
         self._end_tool(c)
         c.working = False
         c.pending_since = self.timers.now()
         if c.api == "v1":
-            c.pending.append(self._add(c, events_v1.command(command, summary=summary, risk=risk)))
+            wanted = [events_v1.command(command, summary=summary, risk=risk) for command in commands]
+            c.pending += [self._add(c, action) for action in events_v1.one_answer(wanted)]
             self._become(c, "waiting_for_confirmation")
         else:
             self._become(c, "awaiting_user_confirmation")
-            c.pending.append(self._add(c, events_v0.command(command, confirmation="awaiting_confirmation")))
-
-    # What others do to it, or chance
-
-    def someone_pauses(self, c: Conversation) -> None:
-        """Let a person press pause in OpenHands' own page."""
-        self._at_work(c)
-        self._cut_off(c)
-        self._paused(c, "PauseEvent")
-
-    def fall_asleep(self, c: Conversation) -> None:
-        """Pause its sandbox, as the server does, or a person. V0 stops the runtime, and with it the work."""
-        if c.api == "v0":
-            self._stop_runtime(c)
-            return
-        self._cancel_runner(c)
-        c.sandbox_status = "PAUSED"
-
-    def vanish(self, c: Conversation) -> None:
-        """Delete it behind the caller's back. Its start tasks go along, its stored events remain."""
-        self._cancel_runner(c)
-        c.deleted = True
-        c.working = False
-        for task in c.start_tasks:
-            task.deleted = True
-
-    def lose_sandbox(self, c: Conversation) -> None:
-        """Let its sandbox die; on V0 the runtime is archived."""
-        self._cancel_runner(c)
-        c.working = False
-        c.sandbox_status = "MISSING" if c.api == "v1" else "ARCHIVED"
-
-    def delete_sandbox(self, c: Conversation) -> None:
-        """Delete its sandbox; the conversation and its events remain."""
-        self.lose_sandbox(c)
-        c.sandbox_exists = False
-
-    def wreck(self, c: Conversation) -> None:
-        """Take its agent out of reach: an empty agent server answers in its place, for good. On V0: an ERROR."""
-        self._cancel_runner(c)
-        c.working = False
-        if c.api == "v0":
-            c.sandbox_status = "ERROR"
-            return
-        c.destroyed = True
-        self._new_address(c)
-
-    def set_status(
-        self, c: Conversation, *, sandbox_status: str | None = None, execution_status: str | None = None
-    ) -> None:
-        """Show these words, whatever they mean. V0: the runtime's status and the agent's state."""
-        if sandbox_status is not None:
-            c.sandbox_status = sandbox_status
-        if execution_status is not None:
-            self._become(c, execution_status)
-
-    def figures_go_back(self, c: Conversation) -> None:
-        """Write an older record over the newer one: cost, tokens and `updated_at` fall back.
-
-        What the agent does next puts them right again.
-        """
-        c.older_figures = (0.0, max(0, c.tokens - 1000), c.updated_at - timedelta(milliseconds=180))
+            c.pending.append(self._add(c, events_v0.command(commands[0], confirmation="awaiting_confirmation")))
 
     # How it is done
 
@@ -268,18 +211,6 @@ class Agents:
         if c.tool is not None:
             tool, c.tool = c.tool, None
             self._add(c, (events_v1.cut_off if c.api == "v1" else events_v0.cut_off)(tool.action))
-
-    def _stop_runtime(self, c: Conversation) -> None:
-        """V0: the runtime goes, and with it the work."""
-        self._cut_off(c)
-        c.pending.clear()
-        if c.sandbox_status != "STOPPED":
-            self._become(c, "stopped")
-        c.sandbox_status = "STOPPED"
-
-    def _new_address(self, c: Conversation) -> None:
-        c.wakes += 1
-        c.session_api_key = f"session-{uuid4().hex}"
 
     # Messages, and the agent that acts by itself
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from bot.simulator.openhands.starts import Starts
-from bot.simulator.openhands.state import Conversation, dashed
+from bot.simulator.openhands.state import Conversation
 from bot.simulator.openhands.v1 import newest_first, since_and_until
 from bot.simulator.openhands.wire import (
     NOT_FOUND,
@@ -27,15 +27,17 @@ def _conversation(world: Starts, asked: Asked) -> Conversation | None:
     Raises NoAnswer where no agent server runs (any more), Refused(401) without the key of this one.
     """
     sandbox, wakes = asked.path["sandbox"].rsplit("-", 1)
-    there = world.conversations.get(dashed(sandbox)) if as_uuid(sandbox) else None
-    if there is None or there.deleted or there.silent or there.sandbox_status != "RUNNING" or str(there.wakes) != wakes:
+    there = [c for c in world.residents(sandbox) if _serves(c, wakes)]
+    if not there:
         raise NoAnswer
-    if asked.headers.get("x-session-api-key") != there.session_api_key:
+    if asked.headers.get("x-session-api-key") != there[0].session_api_key:
         raise Refused(401, {"detail": "Unauthorized"})
     wanted = as_uuid(asked.path["id"])
-    if there.destroyed or wanted is None or wanted.hex != there.sandbox_id:
-        return None
-    return there
+    return next((c for c in there if wanted is not None and c.id == str(wanted) and not c.destroyed), None)
+
+
+def _serves(c: Conversation, wakes: str) -> bool:
+    return not c.deleted and not c.silent and c.sandbox_status == "RUNNING" and str(c.wakes) == wakes
 
 
 def _known(world: Starts, asked: Asked, *, unknown: int = 404) -> Conversation:

@@ -3,14 +3,14 @@
 from typing import Literal
 
 from bot.simulator.openhands import events_v0, events_v1
-from bot.simulator.openhands.agent import Agents
+from bot.simulator.openhands.fates import Fates
 from bot.simulator.openhands.state import Conversation, Tool
 
 SEND_GIVES_UP_S = 30.0  # the app server's own patience with an agent server
 Outcome = Literal["done", "busy"]
 
 
-class Controls(Agents):
+class Controls(Fates):
     """The effects of the calls, without the wire."""
 
     async def send(self, c: Conversation, text: str, *, run: bool) -> bool:
@@ -43,18 +43,20 @@ class Controls(Agents):
         return False
 
     def run(self, c: Conversation) -> Outcome:
-        """Go on after a pause, a rejection or an error."""
+        """Go on after a pause, a rejection or an error. What has ended, or goes in circles, stays as it is."""
         if c.pending or (c.working and c.state != "paused"):
             return "busy"
-        if c.state != "finished":
+        if c.state not in {"finished", "stuck"}:
             self._set_to_work(c, "")
         return "done"
 
     def respond(self, c: Conversation, *, accept: bool, reason: str) -> None:
         """Carry out, or reject, all that waits. With nothing waiting, or asked too early to approve, nothing."""
         if not accept:
-            for action in self._taken(c):
+            rejected = self._taken(c)
+            for action in rejected:
                 self._add(c, events_v1.rejection(action, reason))
+            if rejected:
                 self._become(c, "idle")
             return
         if c.pending_since is not None:
@@ -64,23 +66,25 @@ class Controls(Agents):
         self._carry_out(c)
 
     def _respond_v0(self, c: Conversation, word: str) -> None:
+        """Tell the action anew, as decided: what comes of it names the new event, and the old one stays unanswered."""
+        confirmed = word == "user_confirmed"
+        [asked] = self._taken(c)
+        told = events_v0.command(asked["args"]["command"], confirmation="confirmed" if confirmed else "rejected")
+        action = self._add(c, told)
         self._become(c, word)
-        if word == "user_confirmed":
-            self._carry_out(c)
-            return
-        for action in self._taken(c):
-            command = action["args"]["command"]
-            rejected = self._add(c, events_v0.command(command, confirmation="rejected"))
-            self._add(c, events_v0.rejection(rejected))
-        self._become(c, "awaiting_user_input")
+        if confirmed:
+            self._observe(c, action)
+            self._set_to_work(c, "")
+        else:
+            self._add(c, events_v0.rejection(action))
+            self._become(c, "awaiting_user_input")
 
     def change_state_v0(self, c: Conversation, word: str) -> None:
         """Pause, go on, approve or reject; other states are noted and change nothing."""
         self._add(c, events_v0.asked_for_state(word, source="user"))
         match word:
             case "paused" if c.working:
-                self._cut_off(c)
-                self._become(c, "paused")
+                self._pause_v0(c)
             case "running" if c.state == "paused":
                 self._set_to_work(c, "")
             case "user_confirmed" | "user_rejected" if c.pending:
@@ -95,10 +99,14 @@ class Controls(Agents):
         self._stop_runtime(c)
 
     def wake(self, c: Conversation) -> None:
-        """Bring its sandbox back: a frozen agent goes on by itself."""
+        """Bring its sandbox back: a frozen agent goes on by itself, unless the agent server starts anew."""
         self._new_address(c)
-        c.sandbox_status = "RUNNING"
-        if c.tool is not None and c.tool.ends <= self.timers.now():
-            self._end_tool(c)
-        if c.working and self.agent is not None:
-            self._set_to_work(c, "")
+        for one in self._neighbours(c):
+            one.wakes, one.session_api_key = c.wakes, c.session_api_key
+            one.sandbox_status = "RUNNING"
+            if self.restarts_on_resume:
+                self.restart_agent_server(one)
+            if one.tool is not None and one.tool.ends <= self.timers.now():
+                self._end_tool(one)
+            if one.working and self.agent is not None:
+                self._set_to_work(one, "")

@@ -90,6 +90,11 @@ def _action(action: Event, *, tool: str, arguments: Event, summary: str, risk: s
     }
 
 
+def one_answer(actions: list[Event]) -> list[Event]:
+    """Have these come in one answer of the model."""
+    return [action | {"llm_response_id": actions[0]["llm_response_id"]} for action in actions]
+
+
 def command(command: str, *, summary: str, risk: str) -> Event:
     return _action(
         {"command": command, "is_input": False, "timeout": None, "reset": False, "kind": "TerminalAction"},
@@ -153,12 +158,12 @@ def rejection(action: Event, reason: str) -> Event:
     }
 
 
-def cut_off(action: Event) -> Event:
+def cut_off(action: Event, why: str = "Tool call interrupted before completion. The conversation was paused.") -> Event:
     return {
         "source": "agent",
         "tool_name": action["tool_name"],
         "tool_call_id": action["tool_call_id"],
-        "error": "Tool call interrupted before completion. The conversation was paused.",
+        "error": why,
         "kind": "AgentErrorEvent",
     }
 

@@ -32,6 +32,9 @@ class Faults:
     def add(self, fault: Fault) -> None:
         self._to_come.append(fault)
 
+    def clear(self) -> None:
+        self._to_come.clear()
+
     def next(self, kind: str) -> Fault | None:
         """Take the fault for this call, if one waits for its kind."""
         for fault in self._to_come:

@@ -30,11 +30,13 @@ class LocalOpenHands(Starts):
     until a test says what it does next.
     start_seconds: how long a start takes; with 0 it is over at the next look.
     limit: so many sandboxes may run; limit_answers: whether one more is refused, or pauses the oldest.
+    shared_sandbox: V1 conversations live in one sandbox, where an id started twice is not destroyed.
     providers: whether a git provider is connected; repositories: what can be opened there, None for everything.
 
     Most of these may be changed later, and so may these: `down`; `on_call`, called with "before" or "after" and the
     kind of each call, which may raise `NoAnswer` to lose the call, or its answer; `events_lag_s`, `status_lag_s`,
-    `approval_deaf_s`: how late the real server is in three matters, 0 here unless a test wants it.
+    `approval_deaf_s`: how late the real server is in three matters, 0 here unless a test wants it;
+    `restarts_on_resume`, which real servers may or may not do.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class LocalOpenHands(Starts):
         start_seconds: float = 0.0,
         limit: int | None = None,
         limit_answers: LimitAnswers = "429",
+        shared_sandbox: bool = False,
         providers: bool = True,
         repositories: Iterable[str] | None = None,
         rate_limit: bool = True,
@@ -61,6 +64,7 @@ class LocalOpenHands(Starts):
             start_seconds=start_seconds,
             limit=limit,
             limit_answers=limit_answers,
+            shared_sandbox=shared_sandbox,
             providers=providers,
             repositories=None if repositories is None else frozenset(repositories),
         )
@@ -149,6 +153,10 @@ class LocalOpenHands(Starts):
         if kind not in get_args(Kind):
             raise ValueError(f"no such kind of call: {kind}")
         self._faults.add(Fault(kind, status, body, html, invalid_json, drop, hang_s, after, times))
+
+    def recover(self) -> None:
+        """Take back what was to go wrong."""
+        self._faults.clear()
 
     # The wire
 

@@ -38,6 +38,7 @@ class Starts(Controls):
         start_seconds: float,
         limit: int | None,
         limit_answers: LimitAnswers,
+        shared_sandbox: bool,
         providers: bool,
         repositories: frozenset[str] | None,
     ) -> None:
@@ -45,6 +46,7 @@ class Starts(Controls):
         self.start_seconds = start_seconds
         self.limit = limit
         self.limit_answers = limit_answers
+        self.shared_sandbox = shared_sandbox
         self.providers = providers  # whether a git provider is connected
         self.repositories = repositories  # None: it has every repository
         self.tasks: dict[str, StartTask] = {}
@@ -63,9 +65,9 @@ class Starts(Controls):
     # The limit
 
     def _busy_slots(self, but: Conversation | None = None) -> list[Conversation]:
-        """List the conversations whose sandboxes run, oldest first."""
+        """List a conversation of each sandbox that runs, oldest first."""
         alive = (c for c in self.conversations.values() if c.sandbox_exists and not c.deleted and c is not but)
-        return [c for c in alive if c.sandbox_status in {"RUNNING", "STARTING"}]
+        return list({c.sandbox_id: c for c in alive if c.sandbox_status in {"RUNNING", "STARTING"}}.values())
 
     def make_room(self, waking: Conversation | None = None) -> bool:
         """Make room for one more sandbox, and tell whether there is some.
@@ -75,24 +77,30 @@ class Starts(Controls):
         if self.limit is None:
             return True
         slots = self._busy_slots(but=waking)
+        if self.shared_sandbox and slots and waking is None:
+            return True
         starting = sum(task.under_way and not task.deleted for task in self.tasks.values())
         if len(slots) + starting < self.limit:
             return True
         if self.limit_answers == "429":
-            slots = [c for c in slots if not (c.working or c.pending) and c.sandbox_status == "RUNNING"]
+            slots = [c for c in slots if c.sandbox_status == "RUNNING" and not self._anybody_works(c)]
         elif any(c.api == "v0" for c in slots):
             slots.sort(key=lambda c: c.updated_at)  # V0 takes the one updated longest ago
         if slots:
             self.fall_asleep(slots[0])
         return bool(slots) or self.limit_answers == "pauses-oldest"
 
+    def _anybody_works(self, c: Conversation) -> bool:
+        return any(one.working or one.pending for one in self._neighbours(c))
+
     # V1
 
     def start_v1(self, conversation_id: UUID | None, request: Event) -> StartTask:
-        """Begin a start. An id that has a start already destroys it: this server knows no repetition."""
+        """Begin a start. An id that has a start already destroys it, unless sandboxes are shared: see `_collide`."""
         now = self.timers.now()
         task = StartTask(conversation_id or uuid4(), request, now, now)
-        self._collide(task)
+        if not self.shared_sandbox:
+            self._collide(task)
         if self._failing:
             task.sandbox_error = self._failing.pop(0)
         self.tasks[task.id] = task
@@ -127,13 +135,24 @@ class Starts(Controls):
             return
         task.status = status
         if status == "WAITING_FOR_SANDBOX":
-            task.sandbox_id = bare(task.conversation_id)
+            task.sandbox_id = self._sandbox_of_all() if self.shared_sandbox else bare(task.conversation_id)
             if task.overwrites is not None:
                 self.wreck(task.overwrites)
         elif status == "STARTING_CONVERSATION":
             task.agent_server_url = AGENT_SERVER
         elif status == "READY":
             self._begin(task, task.updated_at)
+
+    def _sandbox_of_all(self) -> str:
+        """Name the sandbox that runs, or is being made, and takes one more; else a new one."""
+        made = (task.sandbox_id for task in self.tasks.values() if task.under_way and task.sandbox_id)
+        there = (c.sandbox_id for c in self._busy_slots())
+        return next(there, None) or next(made, None) or uuid4().hex
+
+    def leftovers(self) -> list[StartTask]:
+        """List failed starts whose sandbox stays, with nothing in it."""
+        failed = (task for task in self.tasks.values() if task.status == "ERROR" and task.sandbox_id)
+        return [task for task in failed if not self.residents(task.sandbox_id or "")]
 
     def _error_on_the_way(self, task: StartTask, status: str) -> str | None:
         """Tell why this state is never reached. Without a git provider the server says nothing: an empty text."""
@@ -150,6 +169,9 @@ class Starts(Controls):
     def _begin(self, task: StartTask, now: datetime) -> None:
         request = task.request
         key = dashed(task.conversation_id)
+        if self.shared_sandbox and (there := self.conversations.get(key)) and not there.deleted:
+            self._begin_again(there, task, now)
+            return
         before = self.conversations.pop(key, None)
         c = Conversation(
             key,
@@ -169,6 +191,10 @@ class Starts(Controls):
             sandbox_status="RUNNING",
             pull_requests=list(request["pr_number"]),
         )
+        if self.shared_sandbox and task.sandbox_id:
+            c.shares = task.sandbox_id
+            host = next(iter(self.residents(c.shares)), c)
+            c.wakes, c.session_api_key = host.wakes, host.session_api_key
         self.conversations[key] = c
         self._add(c, events_v1.system_prompt())
         self._become(c, "idle")
@@ -176,6 +202,13 @@ class Starts(Controls):
             text = "".join(part.get("text", "") for part in first["content"])
             self.take(c, text, run=True)
             self.timers.after(TITLE_AFTER_S, partial(setattr, c, "title", title_of(text)))
+
+    def _begin_again(self, c: Conversation, task: StartTask, now: datetime) -> None:
+        """Repeat a start in a shared sandbox: the conversation goes on, its record is overwritten, the message is lost."""
+        c.start_tasks.append(task)
+        c.title = f"Conversation {task.conversation_id.hex[:5]}"
+        c.trigger = task.request["trigger"]
+        c.created_at = now
 
     # V0
 

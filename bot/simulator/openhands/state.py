@@ -26,6 +26,14 @@ def bare(identifier: str | UUID) -> str:
     return UUID(str(identifier)).hex
 
 
+def is_id(text: str) -> bool:
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True
+
+
 def dashed(identifier: str | UUID) -> str:
     return str(UUID(str(identifier)))
 
@@ -68,6 +76,7 @@ class Conversation:
     start_tasks: list["StartTask"] = field(default_factory=list)
     sandbox_status: str = "STARTING"  # on V0 the runtime's status, which is the only one there
     sandbox_exists: bool = True
+    shares: str | None = None  # the sandbox it lives in with others; None: one of its own
     state: str | None = None  # the agent's own word: an execution status on V1, an agent state on V0
     working: bool = False  # the agent's loop is alive; after a pause in mid-thought it is, though `paused`
     silent: bool = False  # the agent server does not answer the app server: the status is null
@@ -104,12 +113,12 @@ class Conversation:
 
     @property
     def sandbox_id(self) -> str:
-        return bare(self.id)
+        return self.shares or bare(self.id)
 
     @property
     def path(self) -> str:
         """Where its agent server is, below this server's own address. A destroyed one points at an empty server."""
-        return f"/agent/{self.sandbox_id}-{self.wakes}/api/conversations/{self.sandbox_id}"
+        return f"/agent/{self.sandbox_id}-{self.wakes}/api/conversations/{bare(self.id)}"
 
 
 @dataclass(eq=False)

@@ -71,6 +71,10 @@ def _known(world: Starts, asked: Asked) -> Conversation:
     return c
 
 
+def _too_many(world: Starts) -> Refused:
+    return Refused(429, {"detail": f"Too many conversations at once. The limit is {world.limit}."})
+
+
 async def start(world: Starts, asked: Asked) -> object:
     body = as_object(asked.body)
     for name in START_FIELDS:
@@ -83,7 +87,7 @@ async def start(world: Starts, asked: Asked) -> object:
     if not world.can_open(repository):
         raise Refused(401, f"Unable to access repo {repository}")
     if not world.make_room():
-        raise Refused(429, {"detail": f"Too many conversations at once. The limit is {world.limit}."})
+        raise _too_many(world)
     c = world.start_v0(body.get("initial_user_msg"), repository)
     return {"status": "ok", "conversation_id": c.id, "message": None, "conversation_status": "STARTING"}
 
@@ -193,6 +197,8 @@ async def start_again(world: Starts, asked: Asked) -> object:
     c = _lookup(world, asked)
     if c is None:
         raise Refused(404, {"status": "error", "conversation_id": asked.path["id"]})
+    if c.sandbox_status == "STOPPED" and not world.make_room(waking=c):
+        raise _too_many(world)
     world.start_again_v0(c)
     return {"status": "ok", "conversation_id": c.id, "message": None, "conversation_status": c.sandbox_status}
 

@@ -1,26 +1,24 @@
 """The V1 app server: sandboxes."""
 
 from bot.simulator.openhands.starts import Starts
-from bot.simulator.openhands.state import Conversation, Event, dashed, zulu
+from bot.simulator.openhands.state import Conversation, Event, StartTask, zulu
 from bot.simulator.openhands.v1 import living
 from bot.simulator.openhands.wire import (
     NOT_FOUND,
     Asked,
     Refused,
     Route,
-    as_uuid,
     at_capacity,
     page,
     read_limit,
     read_offset,
 )
 
+SPEC = "ghcr.io/openhands/agent-server:1.34.0-python"
+
 
 def _sandbox(world: Starts, identifier: str) -> Conversation | None:
-    if as_uuid(identifier) is None:
-        return None
-    c = world.conversations.get(dashed(identifier))
-    return c if c is not None and c.sandbox_exists and not c.deleted else None
+    return next((c for c in world.residents(identifier) if c.sandbox_exists and not c.deleted), None)
 
 
 def _sandbox_info(c: Conversation, base_url: str) -> Event:
@@ -29,11 +27,24 @@ def _sandbox_info(c: Conversation, base_url: str) -> Event:
     return {
         "id": c.sandbox_id,
         "created_by_user_id": None,
-        "sandbox_spec_id": "ghcr.io/openhands/agent-server:1.34.0-python",
+        "sandbox_spec_id": SPEC,
         "status": c.sandbox_status,
         "session_api_key": c.session_api_key if running else None,
         "exposed_urls": [{"name": "AGENT_SERVER", "url": url, "port": 3200}] if running else None,
         "created_at": zulu(c.created_at),
+    }
+
+
+def _leftover_info(task: StartTask) -> Event:
+    """Describe the sandbox of a start that failed: it runs on, and no conversation names it."""
+    return {
+        "id": task.sandbox_id,
+        "created_by_user_id": None,
+        "sandbox_spec_id": SPEC,
+        "status": "RUNNING",
+        "session_api_key": f"session-{task.id}",
+        "exposed_urls": None,
+        "created_at": zulu(task.created_at),
     }
 
 
@@ -44,7 +55,9 @@ async def sandboxes(world: Starts, asked: Asked) -> object:
 
 async def sandboxes_search(world: Starts, asked: Asked) -> object:
     limit = read_limit(asked, default=100)
-    shown = [_sandbox_info(c, asked.base_url) for c in living(world) if c.sandbox_exists]
+    there = {c.sandbox_id: c for c in living(world) if c.sandbox_exists}
+    shown = [_sandbox_info(c, asked.base_url) for c in there.values()]
+    shown += [_leftover_info(task) for task in {task.sandbox_id: task for task in world.leftovers()}.values()]
     return page(shown, offset=read_offset(asked), limit=limit)
 
 

@@ -70,6 +70,7 @@ class Deliveries:
         self._order = itertools.count()
         self._cut: str | None = None  # "before_ack" or "after_ack" of the next envelope
         self.log: list[Delivery] = []
+        self.forgetful = False  # reports from the field disagree whether what met no connection comes again
 
     @property
     def idle(self) -> bool:
@@ -150,7 +151,8 @@ class Deliveries:
 
     def _fail(self, delivery: Delivery, reason: str) -> None:
         self._waiting.pop(delivery.envelope_id, None)
-        if delivery.event_id is None or delivery.retries >= len(RETRY_AFTER):
+        unheard = self.forgetful and reason == "connection_failed"
+        if delivery.event_id is None or unheard or delivery.retries >= len(RETRY_AFTER):
             delivery.failed = True
             self._settle(delivery)
             return
@@ -201,11 +203,11 @@ class Deliveries:
         for socket in [*self._sockets]:
             self._drop(socket)
 
-    def disconnect(self, reason: str) -> None:
-        """Tell every socket. After a mere `warning` it works on, after any other reason it is soon closed."""
+    def disconnect(self, reason: str, *, oldest: bool) -> None:
+        """Tell every socket, or the oldest. After a mere `warning` it works on, after another reason it is closed soon."""
         if reason not in DISCONNECTS:
             raise ValueError(f"Slack has no such reason: {reason}")
-        for socket in self.open_sockets:
+        for socket in self.open_sockets[: 1 if oldest else None]:
             socket.say(self._disconnect(reason))
             if reason != "warning":
                 socket.close_at = self._now() + GRACE

@@ -14,8 +14,10 @@ CHANNEL_BURST = 5  # "short bursts" are allowed; how short is not documented
 
 
 class Limits:
-    def __init__(self, now: Callable[[], datetime]) -> None:
+    def __init__(self, now: Callable[[], datetime], times: int = 1) -> None:
+        """Allow `times` as many calls as Slack does, where an hour is packed into minutes."""
         self._now = now
+        self._times = times
         self._calls: dict[str, deque[float]] = {}
         self._full_at: dict[str, float] = {}  # channel → when its burst is whole again
 
@@ -28,10 +30,10 @@ class Limits:
         calls = self._calls.setdefault(method, deque())
         while calls and calls[0] <= now - WINDOW_S:
             calls.popleft()
-        if len(calls) >= a_minute:
+        if len(calls) >= a_minute * self._times:
             return max(1, math.ceil(calls[0] + WINDOW_S - now))
         if channel is not None:
-            full_at = max(self._full_at.get(channel, now), now) + CHANNEL_RATE_S
+            full_at = max(self._full_at.get(channel, now), now) + CHANNEL_RATE_S / self._times
             over_s = full_at - now - CHANNEL_BURST * CHANNEL_RATE_S
             if over_s > 0:
                 return max(1, math.ceil(over_s))

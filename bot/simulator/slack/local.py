@@ -10,6 +10,7 @@ from bot.simulator.slack import shapes
 from bot.simulator.slack import text as wire_text
 from bot.simulator.slack.delivery import Deliveries
 from bot.simulator.slack.faults import Fault
+from bot.simulator.slack.limits import Limits
 from bot.simulator.slack.methods import APP_TOKEN, BOT_TOKEN
 from bot.simulator.slack.records import JSON, Call, Channel, Command, Delivery, Ephemeral, Message, Refused, User
 from bot.simulator.slack.server import OnCall, Server
@@ -24,13 +25,15 @@ class LocalSlack:
     With the wall clock it does what is due by itself; with a `now` of its own, whoever moves that clock calls `tick`.
     """
 
-    def __init__(self, *, now: Callable[[], datetime] | None = None) -> None:
+    def __init__(self, *, now: Callable[[], datetime] | None = None, limits_times: int = 1) -> None:
+        """limits_times: so many times as many calls as Slack allows, where an hour is packed into minutes."""
         self._ticks_itself = now is None
         self._now = now or utc_now
         self._events = 0
+        self._clicks = 0  # no two at the same instant
         self._workspace = Workspace(self._now, self._emit)
         self._deliveries = Deliveries(self._now, self._workspace.team.app_id, self._workspace.violations)
-        self._server = Server(self._workspace, self._deliveries)
+        self._server = Server(self._workspace, self._deliveries, Limits(self._now, limits_times))
         self._ticking: asyncio.Task[None] | None = None
         self.bot_token = BOT_TOKEN
         self.app_token = APP_TOKEN
@@ -208,22 +211,32 @@ class LocalSlack:
         )
         return command
 
-    async def click(self, user: str, channel: str, ts: str, action_id: str) -> Delivery:
-        """Click a button of a message. Sent once and never repeated; a link button sends its click as well."""
+    async def click(
+        self, user: str, channel: str, ts: str, action_id: str, *, shown: Message | None = None
+    ) -> Delivery:
+        """Click a button of a message. Sent once and never repeated; a link button sends its click as well.
+
+        shown: the message as it was, for a person whose screen has not followed its edits.
+        """
         place, person = self._place_of(user, channel)
-        message = self._stored(channel, ts)
+        message = shown or self._stored(channel, ts)
         elements = [one for block in message.blocks for one in block.get("elements", ()) if isinstance(one, dict)]
         element = next((one for one in elements if one.get("action_id") == action_id), None)
         if element is None:
             raise ValueError(f"no button {action_id} on message {ts}")
+        trigger_id = self._new_trigger_id()
+        clicked = Command(user, channel, action_id, trigger_id, response_url="")
+        self._server.new_response_url(clicked, typed=False)
+        self._clicks += 1
         payload = shapes.block_action(
             self._workspace.team,
             person,
             place,
             message,
             element,
-            trigger_id=self._new_trigger_id(),
-            action_ts=f"{self._now().timestamp():.6f}",
+            response_url=clicked.response_url,
+            trigger_id=trigger_id,
+            action_ts=f"{self._now().timestamp() + self._clicks / 1e6:.6f}",
         )
         return self._deliveries.send("interactive", payload, event_id=None)
 
@@ -318,13 +331,22 @@ class LocalSlack:
         lost = drop or (after and not (error or status or html or hang_s))
         self._server.faults.add(Fault(method, error, status, retry_after, html, lost, hang_s, after, times, channel))
 
+    @property
+    def forgetful(self) -> bool:
+        """Whether an event that met no connection, or one that then broke, is gone for good. Reports disagree on it."""
+        return self._deliveries.forgetful
+
+    @forgetful.setter
+    def forgetful(self, forgetful: bool) -> None:
+        self._deliveries.forgetful = forgetful
+
     def cut_socket(self, *, before_ack: bool = False, after_ack: bool = False) -> None:
         """Break every socket now, or the next one that acks: its ack lost, or just taken."""
         self._deliveries.cut(before_ack=before_ack, after_ack=after_ack)
 
-    def disconnect(self, reason: str) -> None:
-        """Send `disconnect`: warning, refresh_requested, link_disabled or too_many_websockets."""
-        self._deliveries.disconnect(reason)
+    def disconnect(self, reason: str, *, oldest: bool = False) -> None:
+        """Send `disconnect`: warning, refresh_requested, link_disabled or too_many_websockets; to the oldest or to all."""
+        self._deliveries.disconnect(reason, oldest=oldest)
 
     async def half_open(self) -> None:
         """Freeze the open sockets: nothing comes or goes, though they look open. New ones work."""

@@ -45,10 +45,10 @@ class Method:
 class WebApi:
     """Answers calls by name. socket_url: makes a fresh address for one socket."""
 
-    def __init__(self, workspace: Workspace, socket_url: Callable[[], str]) -> None:
+    def __init__(self, workspace: Workspace, socket_url: Callable[[], str], limits: Limits) -> None:
         self.workspace = workspace
         self._socket_url = socket_url
-        self._limits = Limits(workspace.now)
+        self._limits = limits
 
     def call(self, name: str, args: JSON, token: str | None) -> JSON:
         """Do what the method does and give the answer's fields. Raises Refused (ok: false) or TooFast (429)."""
@@ -168,6 +168,12 @@ class WebApi:
     # -- conversations
 
     def list_conversations(self, args: JSON) -> JSON:
+        return self._conversations(args, lambda place: place.kind == "channel" or self.workspace.bot_is_in(place))
+
+    def own_conversations(self, args: JSON) -> JSON:
+        return self._conversations(args, self.workspace.bot_is_in)
+
+    def _conversations(self, args: JSON, is_shown: Callable[[Channel], bool]) -> JSON:
         kinds = {
             "public_channel": "channel",
             "private_channel": "group",
@@ -183,7 +189,7 @@ class WebApi:
             place
             for place in self.workspace.channels.values()
             if place.kind in {kinds[kind] for kind in wanted}
-            and (place.kind == "channel" or self.workspace.bot_is_in(place))
+            and is_shown(place)
             and not (place.archived and flag(args, "exclude_archived"))
         ]
         start, end = page(args, len(shown), PAGE_DEFAULT)
@@ -348,6 +354,9 @@ METHODS = {
     "conversations.open": _method(WebApi.open_conversation, "channel users return_im", TIERS[3]),
     "conversations.history": _method(WebApi.history, _READ, TIERS[3]),
     "conversations.replies": _method(WebApi.replies, f"ts {_READ}", TIERS[3]),
+    "users.conversations": _method(
+        WebApi.own_conversations, f"types exclude_archived team_id {_PAGE}", TIERS[3]
+    ),
     "users.info": _method(WebApi.user_info, "user", TIERS[4]),
     "reactions.add": _method(WebApi.react, "channel name timestamp", TIERS[3]),
 }  # fmt: skip

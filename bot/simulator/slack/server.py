@@ -12,6 +12,7 @@ from aiohttp import web
 from bot.simulator.slack.arguments import read_content
 from bot.simulator.slack.delivery import Deliveries
 from bot.simulator.slack.faults import Fault, Faults
+from bot.simulator.slack.limits import Limits
 from bot.simulator.slack.methods import TooFast, WebApi
 from bot.simulator.slack.records import JSON, Call, Command, Refused
 from bot.simulator.slack.workspace import Workspace
@@ -32,6 +33,7 @@ _ERROR_PAGE = (
 @dataclass
 class _ResponseUrl:
     command: Command
+    typed: bool
     until: datetime
     uses: int = 0
 
@@ -39,7 +41,7 @@ class _ResponseUrl:
 class Server:
     """Runs on loopback. `port` stays the same over stop and start, so a client finds it again after an outage."""
 
-    def __init__(self, workspace: Workspace, deliveries: Deliveries) -> None:
+    def __init__(self, workspace: Workspace, deliveries: Deliveries, limits: Limits) -> None:
         self.port = 0
         self.calls: list[Call] = []
         self.faults = Faults()
@@ -47,7 +49,7 @@ class Server:
         self.handling = 0  # requests being handled, sockets aside
         self._workspace = workspace
         self._deliveries = deliveries
-        self._api = WebApi(workspace, self._socket_url)
+        self._api = WebApi(workspace, self._socket_url, limits)
         self._response_urls: dict[str, _ResponseUrl] = {}
         self._runner: web.AppRunner | None = None
         self._stopping = asyncio.Event()
@@ -72,10 +74,11 @@ class Server:
         await self._runner.cleanup()
         self._runner = None
 
-    def new_response_url(self, command: Command) -> None:
+    def new_response_url(self, command: Command, *, typed: bool = True) -> None:
+        """Make the address for answers to a command, or to a click: that is on a message, which may be replaced."""
         key = secrets.token_hex(12)
         command.response_url = f"http://127.0.0.1:{self.port}/commands/{key}"
-        self._response_urls[key] = _ResponseUrl(command, self._workspace.now() + RESPONSES_LIFE)
+        self._response_urls[key] = _ResponseUrl(command, typed, self._workspace.now() + RESPONSES_LIFE)
 
     def forget_expired(self) -> None:
         """Drop response URLs whose time is over; they were made, and so end, in order."""
@@ -149,7 +152,7 @@ class Server:
             raise Refused("used_url")
         for unknown in sorted(args.keys() - _RESPONSE_ARGS):
             self._workspace.violations.append(f"{RESPONSE_URL}: argument not known here: {unknown}")
-        if args.get("replace_original") or args.get("delete_original"):
+        if known.typed and (args.get("replace_original") or args.get("delete_original")):
             self._workspace.violations.append(f"{RESPONSE_URL}: a typed command cannot be replaced")
         self.show_answer(known.command, args, RESPONSE_URL)
         known.uses += 1

@@ -255,9 +255,18 @@ def callback(team: Team, event: JSON, event_id: str, event_time: int, *, ext_sha
 
 
 def block_action(
-    team: Team, person: User, place: Channel, message: Message, element: JSON, *, trigger_id: str, action_ts: str
+    team: Team,
+    person: User,
+    place: Channel,
+    message: Message,
+    element: JSON,
+    *,
+    response_url: str,
+    trigger_id: str,
+    action_ts: str,
 ) -> JSON:
     """Shape a click on a button of a message."""
+    thread = {"thread_ts": message.thread_ts} if message.thread_ts else {}
     block = next(block for block in message.blocks if element in block.get("elements", ()))
     return {
         "type": "block_actions",
@@ -270,10 +279,23 @@ def block_action(
             "team_id": person.team_id,
         },
         "api_app_id": team.app_id,
-        "container": {"type": "message", "message_ts": message.ts, "channel_id": place.id, "is_ephemeral": False},
+        "container": {
+            "type": "message",
+            "message_ts": message.ts,
+            "channel_id": place.id,
+            "is_ephemeral": False,
+            **thread,
+        },
         "trigger_id": trigger_id,
+        "response_url": response_url,
         "channel": {"id": place.id, "name": place.name or "directmessage"},
-        "message": {"type": "message", "ts": message.ts, "text": message.text, "blocks": list(message.blocks)},
+        "message": {
+            "type": "message",
+            "ts": message.ts,
+            "text": message.text,
+            "blocks": list(message.blocks),
+            **thread,
+        },
         "state": {"values": {}},
         "actions": [{**element, "block_id": block.get("block_id", ""), "action_ts": action_ts}],
     }

@@ -128,8 +128,8 @@ class Workspace:
     def leave(self, place: Channel, person: User) -> None:
         if person.id not in place.members:
             return
-        place.members.remove(person.id)
         self._tell(shapes.membership("member_left_channel", person, place, self.next_ts(place)), place)
+        place.members.remove(person.id)
 
     def archive(self, place: Channel) -> None:
         place.archived = True

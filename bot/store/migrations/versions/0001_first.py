@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from bot.store.tables import UtcTime
+from bot.store.tables import Document, Line, UtcTime, Words
 
 revision = "0001"
 down_revision = None
@@ -13,13 +13,13 @@ def upgrade() -> None:
     op.create_table(
         "follow_ups",
         sa.Column("seq", sa.Integer(), autoincrement=True, nullable=False),
-        sa.Column("id", sa.String(length=36), nullable=False),
-        sa.Column("run", sa.String(length=36), nullable=False),
-        sa.Column("author", sa.String(length=32), nullable=False),
-        sa.Column("text", sa.Text(), nullable=False),
-        sa.Column("source_ts", sa.String(length=32), nullable=False),
-        sa.Column("state", sa.String(length=16), nullable=False),
-        sa.Column("last_event", sa.String(length=64), nullable=True),
+        sa.Column("id", Line(36), nullable=False),
+        sa.Column("run", Line(36), nullable=False),
+        sa.Column("author", Line(32), nullable=False),
+        sa.Column("text", Words(), nullable=False),
+        sa.Column("source_ts", Line(32), nullable=False),
+        sa.Column("state", Line(16), nullable=False),
+        sa.Column("last_event", Line(64), nullable=True),
         sa.Column("quiet_since", UtcTime(), nullable=True),
         sa.Column("asked_at", UtcTime(), nullable=True),
         sa.PrimaryKeyConstraint("seq"),
@@ -31,10 +31,10 @@ def upgrade() -> None:
     op.create_table(
         "inbox",
         sa.Column("seq", sa.Integer(), autoincrement=True, nullable=False),
-        sa.Column("key", sa.String(length=255), nullable=False),
-        sa.Column("lane", sa.String(length=255), nullable=False),
-        sa.Column("position", sa.String(length=32), nullable=False),
-        sa.Column("payload", sa.JSON(), nullable=True),
+        sa.Column("key", Line(255), nullable=False),
+        sa.Column("lane", Line(255), nullable=False),
+        sa.Column("position", Line(32), nullable=False),
+        sa.Column("payload", Document(), nullable=True),
         sa.Column("received_at", UtcTime(), nullable=False),
         sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
         sa.Column("next_at", UtcTime(), nullable=False),
@@ -44,70 +44,80 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("inbox", schema=None) as batch_op:
         batch_op.create_index("inbox_old", ["done_at"], unique=False)
-        batch_op.create_index("inbox_open", ["lane", "seq"], unique=False, sqlite_where=sa.text("done_at IS NULL"))
+        batch_op.create_index(
+            "inbox_open",
+            ["lane", "seq"],
+            unique=False,
+            sqlite_where=sa.text("done_at IS NULL"),
+            postgresql_where=sa.text("done_at IS NULL"),
+        )
 
     op.create_table(
         "outbox",
         sa.Column("seq", sa.Integer(), autoincrement=True, nullable=False),
-        sa.Column("id", sa.String(length=36), nullable=False),
-        sa.Column("run", sa.String(length=36), nullable=True),
-        sa.Column("kind", sa.String(length=16), nullable=False),
-        sa.Column("lane", sa.String(length=96), nullable=False),
+        sa.Column("id", Line(36), nullable=False),
+        sa.Column("run", Line(36), nullable=True),
+        sa.Column("kind", Line(16), nullable=False),
+        sa.Column("lane", Line(96), nullable=False),
         sa.Column("rank", sa.Integer(), nullable=False),
-        sa.Column("payload", sa.JSON(), nullable=True),
+        sa.Column("payload", Document(), nullable=True),
         sa.Column("created_at", UtcTime(), nullable=False),
         sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
         sa.Column("tried_at", UtcTime(), nullable=True),
         sa.Column("next_at", UtcTime(), nullable=False),
         sa.Column("done_at", UtcTime(), nullable=True),
         sa.Column("failed_at", UtcTime(), nullable=True),
-        sa.Column("result", sa.String(length=255), nullable=True),
+        sa.Column("result", Line(255), nullable=True),
         sa.PrimaryKeyConstraint("seq"),
         sa.UniqueConstraint("id"),
     )
     with op.batch_alter_table("outbox", schema=None) as batch_op:
         batch_op.create_index(
-            "outbox_open", ["lane", "seq"], unique=False, sqlite_where=sa.text("done_at IS NULL AND failed_at IS NULL")
+            "outbox_open",
+            ["lane", "seq"],
+            unique=False,
+            sqlite_where=sa.text("done_at IS NULL AND failed_at IS NULL"),
+            postgresql_where=sa.text("done_at IS NULL AND failed_at IS NULL"),
         )
 
     op.create_table(
         "runs",
-        sa.Column("id", sa.String(length=36), nullable=False),
-        sa.Column("team", sa.String(length=32), nullable=False),
-        sa.Column("channel", sa.String(length=32), nullable=False),
-        sa.Column("thread_ts", sa.String(length=32), nullable=True),
-        sa.Column("request_ts", sa.String(length=32), nullable=True),
-        sa.Column("card_ts", sa.String(length=32), nullable=True),
+        sa.Column("id", Line(36), nullable=False),
+        sa.Column("team", Line(32), nullable=False),
+        sa.Column("channel", Line(32), nullable=False),
+        sa.Column("thread_ts", Line(32), nullable=True),
+        sa.Column("request_ts", Line(32), nullable=True),
+        sa.Column("card_ts", Line(32), nullable=True),
         sa.Column("private", sa.Boolean(), nullable=False),
-        sa.Column("requester", sa.String(length=32), nullable=False),
-        sa.Column("task", sa.Text(), nullable=False),
-        sa.Column("context", sa.Text(), nullable=False),
-        sa.Column("repository", sa.String(length=255), nullable=True),
-        sa.Column("origin", sa.String(length=16), nullable=True),
-        sa.Column("candidates", sa.JSON(), nullable=False),
-        sa.Column("branch", sa.String(length=255), nullable=True),
-        sa.Column("model", sa.String(length=255), nullable=True),
-        sa.Column("state", sa.String(length=32), nullable=False),
-        sa.Column("waiting", sa.String(length=32), nullable=True),
-        sa.Column("reason", sa.String(length=32), nullable=True),
-        sa.Column("detail", sa.Text(), nullable=False),
-        sa.Column("answer", sa.Text(), nullable=False),
-        sa.Column("pull_requests", sa.JSON(), nullable=False),
+        sa.Column("requester", Line(32), nullable=False),
+        sa.Column("task", Words(), nullable=False),
+        sa.Column("context", Words(), nullable=False),
+        sa.Column("repository", Line(255), nullable=True),
+        sa.Column("origin", Line(16), nullable=True),
+        sa.Column("candidates", Document(), nullable=False),
+        sa.Column("branch", Line(255), nullable=True),
+        sa.Column("model", Line(255), nullable=True),
+        sa.Column("state", Line(32), nullable=False),
+        sa.Column("waiting", Line(32), nullable=True),
+        sa.Column("reason", Line(32), nullable=True),
+        sa.Column("detail", Words(), nullable=False),
+        sa.Column("answer", Words(), nullable=False),
+        sa.Column("pull_requests", Document(), nullable=False),
         sa.Column("cost", sa.Float(), nullable=False),
-        sa.Column("progress", sa.Text(), nullable=False),
+        sa.Column("progress", Words(), nullable=False),
         sa.Column("blind", sa.Boolean(), nullable=False),
-        sa.Column("api", sa.String(length=8), nullable=True),
-        sa.Column("conversation_id", sa.String(length=64), nullable=True),
-        sa.Column("start_task_id", sa.String(length=64), nullable=True),
+        sa.Column("api", Line(8), nullable=True),
+        sa.Column("conversation_id", Line(64), nullable=True),
+        sa.Column("start_task_id", Line(64), nullable=True),
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("turn", sa.Integer(), nullable=False),
         sa.Column("turn_at", UtcTime(), nullable=False),
-        sa.Column("turn_after", sa.String(length=64), nullable=True),
-        sa.Column("ending", sa.String(length=64), nullable=True),
-        sa.Column("phase", sa.String(length=32), nullable=True),
+        sa.Column("turn_after", Line(64), nullable=True),
+        sa.Column("ending", Line(64), nullable=True),
+        sa.Column("phase", Line(32), nullable=True),
         sa.Column("seen_at", UtcTime(), nullable=False),
         sa.Column("unsettled_since", UtcTime(), nullable=True),
-        sa.Column("stop_by", sa.String(length=32), nullable=True),
+        sa.Column("stop_by", Line(32), nullable=True),
         sa.Column("stop_at", UtcTime(), nullable=True),
         sa.Column("unreachable_since", UtcTime(), nullable=True),
         sa.Column("key_refused", sa.Boolean(), nullable=False),
@@ -124,16 +134,22 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     with op.batch_alter_table("runs", schema=None) as batch_op:
-        batch_op.create_index("runs_behind", ["card_at"], unique=False, sqlite_where=sa.text("version > card_version"))
+        batch_op.create_index(
+            "runs_behind",
+            ["card_at"],
+            unique=False,
+            sqlite_where=sa.text("version > card_version"),
+            postgresql_where=sa.text("version > card_version"),
+        )
         batch_op.create_index("runs_due", ["next_poll_at"], unique=False)
         batch_op.create_index("runs_place", ["channel", "requester", "created_at"], unique=False)
 
     op.create_table(
         "threads",
-        sa.Column("team", sa.String(length=32), nullable=False),
-        sa.Column("channel", sa.String(length=32), nullable=False),
-        sa.Column("thread_ts", sa.String(length=32), nullable=False),
-        sa.Column("run", sa.String(length=36), nullable=False),
+        sa.Column("team", Line(32), nullable=False),
+        sa.Column("channel", Line(32), nullable=False),
+        sa.Column("thread_ts", Line(32), nullable=False),
+        sa.Column("run", Line(36), nullable=False),
         sa.Column("every_reply", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("team", "channel", "thread_ts"),
     )

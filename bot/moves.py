@@ -1,0 +1,81 @@
+"""What people do to a run, by a button or by a word: each within the transaction that closes its inbox row."""
+
+from dataclasses import replace
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bot import effects, lifecycle, words
+from bot.means import Worker
+from bot.model import Action, FollowUpState, Incoming, Run, RunState
+from bot.store import outbox, runs
+from bot.store.outbox import Owed
+
+
+class Moves(Worker):
+    """Does what a person asked for, if it still fits; what does not is answered in words, to that person alone."""
+
+    async def take(self, tx: AsyncConnection, run: Run, action: Action, incoming: Incoming) -> None:
+        """Do something to a run. What is offered is compared with the run as it is now, in the same transaction."""
+        now = self._clock.now()
+        if action is Action.STOP:
+            await self._stop(tx, run, incoming)
+            return
+        if action not in lifecycle.offers(run):
+            await effects.owe_answer(tx, incoming, words.not_now(run, action, incoming.user), now)
+            return
+        by = incoming.user
+        match action:
+            case Action.RESUME:
+                after = lifecycle.resume(run, by)
+                await self._save(tx, run, (after, ()))
+                await effects.owe_resume(tx, after, now)
+            case Action.RETRY:
+                await self._save(tx, run, lifecycle.again(run, by, effects.new_conversation(), now))
+            case Action.APPROVE | Action.REJECT:
+                after = lifecycle.decide(run, by, approve=action is Action.APPROVE)
+                await self._save(tx, run, (after, ()))
+                await effects.owe_decision(tx, after, now)
+            case Action.GO:
+                await self._save(tx, run, lifecycle.go(run, by, now))
+            case _:
+                await self._settle(tx, run, action, incoming)
+
+    async def _settle(self, tx: AsyncConnection, run: Run, action: Action, incoming: Incoming) -> None:
+        """Send what a person was asked about, or leave it as it is: one message, or all that are old."""
+        now = self._clock.now()
+        after = FollowUpState.WAITING if action is Action.AGAIN else FollowUpState.WITHDRAWN
+        found = await runs.follow_ups_of(tx, run.id, [FollowUpState.UNSURE, FollowUpState.HELD])
+        asked = [one.state for one in found if one.id == run.undecided]
+        for one in found:
+            if one.state in asked:  # only the first in line can be unsure
+                await runs.save_follow_up(tx, replace(one, state=after, asked_at=None))
+        await self._save(tx, run, (lifecycle.asks_no_more(lifecycle.moved(run, action, incoming.user)), ()))
+        await outbox.release(tx, effects.send_lane(run), now)
+        if action is Action.LEAVE:
+            await effects.owe_reply(tx, incoming, words.leave(), now)
+
+    async def _stop(self, tx: AsyncConnection, run: Run, incoming: Incoming) -> None:
+        """Stop the run; what was not sent to the agent yet is not sent any more."""
+        now = self._clock.now()
+        no_card_yet = run.cards == 0  # and without one no start is owed
+        if run.state is RunState.STARTING and (no_card_yet or await outbox.never_sent(tx, run.id, Owed.START, now)):
+            after, effect = lifecycle.cancel(run, incoming.user, now)
+        else:
+            after, effect = lifecycle.stop(run, incoming.user, now)
+        waiting = await runs.follow_ups_of(tx, run.id, [FollowUpState.WAITING, FollowUpState.HELD])
+        under_way = await runs.follow_ups_of(tx, run.id, [FollowUpState.SENDING, FollowUpState.UNSURE])
+        if after == run and under_way:
+            after = lifecycle.stop_later(run, incoming.user, now)
+        if after == run and not waiting:
+            await effects.owe_answer(tx, incoming, words.nothing_to_stop(run), now)
+            return
+        if any(one.id == after.undecided for one in waiting):
+            after = lifecycle.asks_no_more(after)
+        await self._save(tx, run, (after, effect))
+        if after.state not in lifecycle.ENDED:
+            await effects.owe_stop(tx, after, now)
+        for one in waiting:
+            await runs.save_follow_up(tx, replace(one, state=FollowUpState.WITHDRAWN))
+        if waiting:
+            await outbox.release(tx, effects.send_lane(run), now)
+            await effects.owe_reply(tx, incoming, words.withdrawn(len(waiting)), now)

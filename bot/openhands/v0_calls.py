@@ -1,0 +1,94 @@
+"""The calls of V0: one conversation, the list of them, and a conversation's own calls where it lives."""
+
+from collections.abc import AsyncIterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import quote
+
+from bot.errors import CannotTell, NotFound, Unreadable
+from bot.model import ConversationId, Run
+from bot.openhands import Before, nothing
+from bot.openhands.http import SESSION_HEADER, Answer, Http, read_as
+from bot.openhands.v0_answers import Conversation0, ConversationPage, no_such_call
+
+CONVERSATIONS = "/api/conversations"
+
+LIST_PAGES = 20  # of 100 conversations
+CLOCKS_DIFFER = timedelta(minutes=5)  # between the server's and ours, at most
+
+
+class Calls0:
+    """Asks, and reads the shape of the answers."""
+
+    def __init__(self, http: Http) -> None:
+        self._http = http
+
+    async def conversation(self, name: ConversationId) -> tuple[Conversation0 | None, datetime]:
+        """Look at one conversation; None: unknown or deleted. Also tell when it was asked about."""
+        answer = await self._http.get(_path(name))
+        try:
+            value = answer.value()
+        except NotFound:
+            value = None
+        return (None if value is None else read_as(Conversation0, value)), answer.asked_at
+
+    async def existing(self, run: Run) -> Conversation0:
+        """Look at a run's conversation, which must be there, else `NotFound`."""
+        if run.conversation_id is None:
+            raise NotFound("no conversation yet")
+        conversation, _ = await self.conversation(run.conversation_id)
+        if conversation is None:
+            raise NotFound("no such conversation")
+        return conversation
+
+    async def pages(self) -> AsyncIterator[ConversationPage]:
+        """List the conversations, newest first. Raises `CannotTell` on servers without a list."""
+        params: dict[str, Any] = {"limit": 100}
+        for _ in range(LIST_PAGES):
+            answer = await self._http.get(CONVERSATIONS, params)
+            if no_such_call(answer):
+                raise CannotTell("no list of conversations")
+            page = read_as(ConversationPage, answer.value())
+            yield page
+            if page.next_page_id is None:
+                return
+            params["page_id"] = page.next_page_id
+        raise Unreadable("a list of conversations without an end")
+
+    async def created(self, run: Run, since: datetime) -> list[Conversation0]:
+        """List conversations with the run's repository that may have been created since."""
+        found: list[Conversation0] = []
+        async for page in self.pages():
+            young = [one for one in page.results if one.created and one.created >= since - CLOCKS_DIFFER]
+            found += [one for one in young if (one.selected_repository or None) == run.repository]
+            if len(young) < len(page.results):
+                break
+        return found
+
+    async def ask(
+        self,
+        method: str,
+        conversation: Conversation0,
+        call: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | None = None,
+        before: Before = nothing,
+    ) -> Answer:
+        """Make one of the conversation's own calls, where it lives: in the cloud that is another host and key."""
+        url, key = conversation.url or "", conversation.session_api_key
+        elsewhere = key is not None and url.startswith(("https://", "http://"))
+        return await self._http.ask(
+            method,
+            (url if elsewhere else _path(conversation.conversation_id)) + call,
+            params=params,
+            body=body,
+            headers={SESSION_HEADER: key.get_secret_value()} if key is not None and elsewhere else None,
+            timeout_s=None if method == "GET" else self._http.patience.send_timeout_s,
+            before=before,
+        )
+
+
+def _path(name: str) -> str:
+    """Give a conversation's path; the id is the server's, so nothing is taken for granted."""
+    return f"{CONVERSATIONS}/{quote(name, safe='')}"

@@ -1,0 +1,123 @@
+"""What is done to a V1 conversation where it lives: at its agent server, and with the sandbox around it."""
+
+from collections.abc import Mapping
+from urllib.parse import quote
+
+from bot.errors import Archived, Asleep, NotFound, Unauthorised, Unavailable, Unreadable, Unsure
+from bot.model import Phase
+from bot.openhands import GO_ON, Before, nothing
+from bot.openhands.http import Answer, Http
+from bot.openhands.v1_answers import Conversation
+from bot.openhands.v1_events import AGENT_TIMEOUT_S, agent_headers
+
+CONVERSATIONS = "/api/v1/app-conversations"
+CONFIRMATION = "events/respond_to_confirmation"
+REJECTION = "Stopped by a person."  # what the agent is told of an action it must not carry out
+
+
+class AgentCalls:
+    """Acts on a conversation as the latest look shows it."""
+
+    def __init__(self, http: Http) -> None:
+        self._http = http
+
+    async def send(self, name: str, text: str, before: Before) -> None:
+        """Send a message, by way of the app server. See `OpenHands.send`."""
+        answer = await self._http.post(
+            f"{CONVERSATIONS}/{name}/send-message",
+            {"role": "user", "content": [{"type": "text", "text": text}], "run": True},
+            timeout_s=self._http.patience.send_timeout_s,
+            before=before,
+        )
+        if answer.status == 502 and answer.words.startswith("Agent server error: 404"):
+            raise Archived("the agent server does not know the conversation")
+        if answer.status == 404 and answer.words.startswith("Sandbox"):
+            raise Archived("no sandbox")
+        answer.value()
+
+    async def stop(self, conversation: Conversation) -> None:
+        """Interrupt the agent, or pause its sandbox. While it waits for approval only a rejection stops it."""
+        if conversation.phase in {Phase.MISSING, Phase.BROKEN} or conversation.sandbox_status == "PAUSED":
+            return  # nobody works there
+        try:
+            if conversation.phase is Phase.WANTS_APPROVAL:
+                answer = await self._tell(conversation, CONFIRMATION, {"accept": False, "reason": REJECTION})
+            else:
+                answer = await self._tell(conversation, "interrupt")
+            _check_known(answer)
+            answer.value()
+        except (Unavailable, Unsure, Unreadable, Unauthorised):
+            await self.sandbox(conversation, "pause")
+
+    async def go_on(self, conversation: Conversation, name: str, before: Before) -> bool:
+        """See `OpenHands.go_on`.
+
+        A frozen agent goes on by itself once its sandbox is awake. Going in circles it is told to with a message,
+        since `/run` would stop again at once.
+        """
+        match conversation.phase:
+            case Phase.MISSING | Phase.BROKEN:
+                raise Archived("no sandbox")
+            case Phase.ASLEEP:
+                if conversation.sandbox_status == "PAUSED":
+                    await self.sandbox(conversation, "resume", before)
+                raise Asleep("waking up")
+            case Phase.PAUSED | Phase.IDLE | Phase.ERROR:
+                answer = await self._tell(conversation, "run", before=before)
+                if answer.status == 409:
+                    return False  # it runs already
+                _value_of_agent(answer)
+            case Phase.STUCK:
+                await self.send(name, GO_ON, before)
+            case Phase.UNCLEAR | Phase.UNKNOWN:
+                raise Unavailable("what it does can't be told")
+            case _:
+                return False
+        return True
+
+    async def decide(self, conversation: Conversation, *, accept: bool, reason: str, before: Before) -> None:
+        """Approve or reject all that waits for approval."""
+        body: dict[str, object] = {"accept": True} if accept else {"accept": False, "reason": reason}
+        _value_of_agent(await self._tell(conversation, CONFIRMATION, body, before=before))
+
+    async def sandbox(self, conversation: Conversation, call: str, before: Before = nothing) -> None:
+        """Pause or resume the sandbox, by way of the app server."""
+        if conversation.sandbox_id is None:
+            raise NotFound("no sandbox")
+        path = f"/api/v1/sandboxes/{quote(conversation.sandbox_id, safe='')}/{call}"
+        answer = await self._http.post(path, before=before)
+        if answer.status == 404:
+            raise Archived("no sandbox")
+        answer.value()
+
+    async def _tell(
+        self,
+        conversation: Conversation,
+        call: str,
+        body: Mapping[str, object] | None = None,
+        *,
+        before: Before = nothing,
+    ) -> Answer:
+        if not conversation.conversation_url:
+            raise Unavailable("no agent server")
+        return await self._http.post(
+            f"{conversation.conversation_url}/{call}",
+            body,
+            headers=agent_headers(conversation),
+            timeout_s=min(AGENT_TIMEOUT_S, self._http.patience.openhands_timeout_s),
+            before=before,
+        )
+
+
+def _check_known(answer: Answer) -> None:
+    if answer.status in {400, 404} and answer.readable:
+        raise NotFound("the agent server does not know the conversation")
+
+
+def _value_of_agent(answer: Answer) -> None:
+    """Pass a success. Another server at that address, or another key since the look, is none to be reached."""
+    _check_known(answer)
+    try:
+        answer.value()
+    except (Unauthorised, Unreadable):
+        raise Unavailable("not our agent server") from None

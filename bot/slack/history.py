@@ -1,0 +1,62 @@
+"""Answers that hold what people wrote earlier → the requests among it. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from bot.model import ChannelId, Incoming, MessageTs
+from bot.slack.recognise import TS, Identity, known, recognise
+
+ROOTS_BACK = timedelta(days=1)
+"""How much older than what was missed a message may be whose thread was replied to meanwhile."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """A part of what was said somewhere since a moment."""
+
+    requests: tuple[Incoming, ...] = ()
+    """In the order they were written."""
+    threads: tuple[MessageTs, ...] = ()
+    """Roots seen in a place that were replied to since then."""
+    cursor: str = ""
+    """Where it goes on; empty at the end."""
+
+
+def thread_page(answer: Mapping[str, Any], channel: ChannelId, since: datetime, us: Identity) -> Page:
+    """Read a page of a thread. Its root may be at the head of each."""
+    return Page(requests=requests_in(answer, channel, since, us), cursor=next_cursor(answer))
+
+
+def place_page(answer: Mapping[str, Any], channel: ChannelId, since: datetime, us: Identity) -> Page:
+    """Read a page of a place's top level, where pages go back in time: older ones than `since` are not wanted."""
+    messages = answer.get("messages") or []
+    return Page(
+        requests=requests_in(answer, channel, since, us),
+        threads=tuple(MessageTs(one["ts"]) for one in messages if is_after(one.get("latest_reply"), since)),
+        cursor=next_cursor(answer) if all(is_after(one.get("ts"), since) for one in messages) else "",
+    )
+
+
+def requests_in(answer: Mapping[str, Any], channel: ChannelId, since: datetime, us: Identity) -> tuple[Incoming, ...]:
+    """Read messages as if each had come as an event: the verdict is the same, and so is the key."""
+    found = [
+        recognise({"type": "event_callback", "event": {"type": "message", **one, "channel": channel}}, us)
+        for one in answer.get("messages") or []
+        if is_after(one.get("ts"), since)
+    ]
+    return tuple(sorted((one for one in found if isinstance(one, Incoming)), key=lambda one: float(one.ts or 0)))
+
+
+def is_after(ts: Any, at: datetime) -> bool:
+    return known(ts, TS) and float(ts) > at.timestamp()
+
+
+def slack_time(at: datetime) -> str:
+    return f"{at.timestamp():.6f}"
+
+
+def next_cursor(answer: Mapping[str, Any]) -> str:
+    """Give where a list goes on; empty at its end."""
+    return (answer.get("response_metadata") or {}).get("next_cursor") or ""

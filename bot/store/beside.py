@@ -1,0 +1,88 @@
+"""The database for a command that runs beside the bot: opened for a moment, and looked at as an operator would."""
+
+import fcntl
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bot.store.address import SqliteFile, read_address
+from bot.store.database import Database, open_database
+
+WAIT_S = 5.0
+"""How long a server that does not answer is waited for: somebody sits in front of the screen."""
+
+
+class NoDatabase(Exception):
+    """There is no such file, or not yet."""
+
+
+def file_of(url: str) -> Path | None:
+    """Name the file the database is in; None where a server keeps it."""
+    address = read_address(url)
+    return address.file.absolute() if isinstance(address, SqliteFile) else None
+
+
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[Database]:
+    """Open it beside the bot. Raises `NoDatabase`, `StoreUnavailable`, and `SettingsWrong` for a refused address."""
+    file = file_of(url)
+    if file is not None and not file.is_file():
+        raise NoDatabase(str(file))
+    database = await open_database(url, tool=True, wait_s=WAIT_S)
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+async def is_current(connection: AsyncConnection) -> bool:
+    """Tell whether the tables are those of this version."""
+    from alembic.runtime.migration import MigrationContext  # noqa: PLC0415 - slow to import, and seldom asked for
+    from alembic.script import ScriptDirectory  # noqa: PLC0415 - as above
+
+    heads = ScriptDirectory(str(Path(__file__).parent / "migrations")).get_heads()
+    found = await connection.run_sync(lambda plain: MigrationContext.configure(plain).get_current_heads())
+    return set(found) == set(heads)
+
+
+async def is_sound(connection: AsyncConnection) -> bool:
+    """Let SQLite look for damage in its file; a server looks by itself."""
+    if connection.dialect.name != "sqlite":
+        return True
+    return (await connection.execute(text("PRAGMA quick_check(1)"))).scalar() == "ok"
+
+
+async def is_in_use(connection: AsyncConnection, file: Path | None) -> bool:
+    """Tell whether a bot works on it now."""
+    return await _server_is_in_use(connection) if file is None else _file_is_in_use(file)
+
+
+async def _server_is_in_use(connection: AsyncConnection) -> bool:
+    from bot.store.postgres import BOT_LOCK  # noqa: PLC0415 - its driver is for those who use it
+
+    held = text(
+        "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database "
+        "WHERE locktype = 'advisory' AND granted AND datname = current_database() "
+        "AND classid::bigint = :high AND objid::bigint = :low"  # the two halves of the key
+    )
+    found = await connection.execute(held, {"high": BOT_LOCK >> 32, "low": BOT_LOCK & 0xFFFFFFFF})
+    return bool(found.scalar())
+
+
+def _file_is_in_use(file: Path) -> bool:
+    """Ask for the lock, and give it back at once."""
+    try:
+        lock = os.open(f"{file}.lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False

@@ -1,0 +1,139 @@
+"""SQLite: one file, one process, and everything committed is on the disk."""
+
+import asyncio
+import fcntl
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Executable, create_engine, event
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+
+from bot.errors import StoreInUse, StoreUnavailable
+
+BUSY_MS = 1000
+"""How long SQLite itself waits for somebody else's lock; with it a write fails well within Slack's 3 s."""
+READERS = 4
+
+
+class Sqlite:
+    """The file of a bot. See `bot.store.database.Backend`."""
+
+    faults: tuple[type[Exception], ...] = (DBAPIError,)
+
+    def __init__(self, file: Path, lock: int | None) -> None:
+        """lock: the descriptor that keeps other processes off; None for a tool that works beside the bot."""
+        url = URL.create("sqlite+aiosqlite", database=str(file))
+        # hide_parameters: an error of the database goes to the log, and what people wrote must not.
+        self.writer = create_async_engine(url, pool_size=1, max_overflow=0, hide_parameters=True)
+        self.readers = create_async_engine(url, pool_size=READERS, max_overflow=0, hide_parameters=True)
+        self.quick = create_engine(url.set(drivername="sqlite"), pool_size=1, max_overflow=0, hide_parameters=True)
+        prepare(self.writer.sync_engine, "BEGIN IMMEDIATE")
+        prepare(self.quick, "BEGIN IMMEDIATE")
+        prepare(self.readers.sync_engine, "BEGIN")
+        self._thread = ThreadPoolExecutor(1, "write-down")
+        self._lock = lock
+
+    async def connect(self) -> AsyncConnection:
+        return await self.writer.connect()
+
+    def is_lost(self, _connection: AsyncConnection) -> bool:
+        return False
+
+    async def let_go(self, connection: AsyncConnection) -> None:
+        with suppress(DBAPIError):
+            await connection.rollback()
+        with suppress(DBAPIError):
+            await connection.close()
+
+    def is_trusted_after(self, _err: Exception) -> bool:
+        return False  # a disk that failed, or filled up, may work again for a new connection
+
+    def surely_refused(self, err: Exception) -> bool:
+        return refused(err)
+
+    def in_one_step(self, statement: Executable) -> asyncio.Future[int]:
+        """Commit in a thread with a connection of its own.
+
+        In a `transaction` begin, statement and commit cross over to the driver's thread eight times, which takes longer
+        than the disk.
+        """
+        return asyncio.get_running_loop().run_in_executor(self._thread, committed, self.quick, statement)
+
+    async def close(self) -> None:
+        self._thread.shutdown()
+        self.quick.dispose()
+        await self.writer.dispose()
+        await self.readers.dispose()
+        if self._lock is not None:
+            os.close(self._lock)
+
+
+def committed(engine: Engine, statement: Executable) -> int:
+    """Do one statement as a transaction; give how many rows it changed. Raises `StoreUnavailable`."""
+    try:
+        opened = engine.connect()
+    except DBAPIError as err:
+        raise StoreUnavailable(perhaps_saved=False) from err
+    committing = False
+    with opened as connection:
+        try:
+            changed = connection.execute(statement).rowcount
+            committing = True
+            connection.commit()
+        except DBAPIError as err:
+            connection.invalidate()  # and with it what is left of the transaction: the next one starts clean
+            raise StoreUnavailable(perhaps_saved=committing and not refused(err)) from err
+        return changed
+
+
+def refused(err: Exception) -> bool:
+    """Tell whether SQLite surely did not commit: it had no lock, or no room."""
+    if not isinstance(err, OperationalError):
+        return False
+    said = str(err.orig)
+    return "locked" in said or "full" in said
+
+
+def locked(file: Path) -> int:
+    """Take the lock file beside the database; it is free again when the descriptor closes, or the process dies."""
+    try:
+        lock = os.open(f"{file}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as err:
+        raise StoreUnavailable(perhaps_saved=False) from err
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as err:
+        os.close(lock)
+        raise StoreInUse(str(file.absolute())) from err
+    return lock
+
+
+def there(file: Path) -> None:
+    """See that there is a file: SQLite would make an empty one. Raises `StoreUnavailable`."""
+    if not file.is_file():
+        raise StoreUnavailable(perhaps_saved=False) from FileNotFoundError(f"no such file: {file}")
+
+
+def prepare(engine: Engine, begin: str) -> None:
+    """Set every new connection up, and start its transactions ourselves: the driver would start them too late."""
+
+    @event.listens_for(engine, "connect")
+    def connected(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout={BUSY_MS}")
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute("PRAGMA synchronous")
+        if tuple(cursor.fetchone()) != (2,):
+            raise RuntimeError("SQLite does not take synchronous=FULL: what is acknowledged could be lost")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begun(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)

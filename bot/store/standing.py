@@ -1,0 +1,47 @@
+"""How much there is of everything: a few counts, read at one moment."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bot.store.outbox import open_
+from bot.store.tables import inbox, outbox, runs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What the tables hold. Nothing that a person wrote."""
+
+    runs: Mapping[str, int]
+    """By state."""
+    waiting: int
+    """Requests that were acknowledged and are not handled yet."""
+    owed: Mapping[str, int]
+    """What is owed to Slack and OpenHands, by kind."""
+    oldest: Mapping[str, datetime]
+    """Since when, by kind."""
+    dead: Mapping[str, int]
+    """What could never succeed, by kind; forgotten after seven days."""
+
+
+async def standing(connection: AsyncConnection) -> Standing:
+    """Count; every question is answered from an index or from the open rows alone."""
+    owed = (
+        await connection.execute(
+            select(outbox.c.kind, func.count(), func.min(outbox.c.created_at)).where(open_()).group_by(outbox.c.kind)
+        )
+    ).all()
+    failed = outbox.c.failed_at.is_not(None)
+    dead = await connection.execute(select(outbox.c.kind, func.count()).where(failed).group_by(outbox.c.kind))
+    states = await connection.execute(select(runs.c.state, func.count()).group_by(runs.c.state))
+    waiting = await connection.execute(select(func.count()).select_from(inbox).where(inbox.c.done_at.is_(None)))
+    return Standing(
+        runs=dict(states.all()),
+        waiting=waiting.scalar_one(),
+        owed={kind: count for kind, count, _ in owed},
+        oldest={kind: since for kind, _, since in owed},
+        dead=dict(dead.all()),
+    )

@@ -1,0 +1,45 @@
+"""Where the bot's runs live in Slack, for reading back what was said there."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bot.model import LIVE, ChannelId, MessageTs, TeamId
+from bot.store.tables import runs, threads
+
+
+class Thread(NamedTuple):
+    """A thread, by its root."""
+
+    channel: ChannelId
+    ts: MessageTs
+
+
+async def of_runs(
+    connection: AsyncConnection, team: TeamId, *, live: bool, news_after: datetime | None = None
+) -> Sequence[Thread]:
+    """Give the threads whose run is live, or is not, the newest news first.
+
+    news_after: leave out those whose last news is older.
+    """
+    state_fits = runs.c.state.in_([state.value for state in LIVE])
+    wanted = select(threads.c.channel, threads.c.thread_ts).join(runs, runs.c.id == threads.c.run)
+    wanted = wanted.where(threads.c.team == team, state_fits if live else ~state_fits)
+    if news_after is not None:
+        wanted = wanted.where(runs.c.news_at > news_after)
+    found = await connection.execute(wanted.order_by(runs.c.news_at.desc()))
+    return [Thread(channel, ts) for channel, ts in found]
+
+
+async def places(connection: AsyncConnection, team: TeamId) -> Sequence[ChannelId]:
+    """Give every place that has a run, the newest run first."""
+    found = await connection.execute(
+        select(runs.c.channel)
+        .where(runs.c.team == team)
+        .group_by(runs.c.channel)
+        .order_by(func.max(runs.c.created_at).desc())
+    )
+    return [ChannelId(channel) for (channel,) in found]

@@ -1,0 +1,77 @@
+"""The port for probes and Prometheus, with parts of the bot missing or out of order."""
+
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+
+from bot.clock import WallClock
+from bot.health import Parts, answering
+from bot.metrics import Metrics
+from bot.store.beside import is_current, is_in_use, is_sound, opened
+from bot.store.database import open_database
+from tests.postgres import database_of, server
+
+
+@asynccontextmanager
+async def port_of(parts: Parts) -> AsyncIterator[str]:
+    """Answer about these parts; give the address."""
+    with socket.socket() as free:
+        free.bind(("", 0))
+        port = free.getsockname()[1]
+    async with answering(port, parts, Metrics(), WallClock()):
+        yield f"http://127.0.0.1:{port}"
+
+
+async def get(url: str) -> tuple[int, str]:
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        return answer.status, await answer.text()
+
+
+async def test_before_anything_is_there_the_process_is_alive_and_not_ready() -> None:
+    """A start that waits for its database is no reason to kill it."""
+    async with port_of(Parts()) as url:
+        alive, (status, body), (shown, text) = [await get(url + path) for path in ("/healthz", "/readyz", "/metrics")]
+    assert alive == (200, '{"alive": true}')
+    assert (status, json.loads(body)) == (
+        503,
+        {"ready": False, "process": "running", "slack": "connecting", "database": "silent", "tokens": "accepted"},
+    )
+    assert (shown, "bot_database_up 0.0\n" in text, "bot_runs" in text) == (200, True, False)
+
+
+async def test_a_database_that_went_away_is_told_and_holds_up_no_answer() -> None:
+    """The numbers of the process itself are still there; those of the tables come back with the database."""
+    url = await server().empty()
+    name = database_of(url)
+    database = await open_database(url)
+    try:
+        async with port_of(Parts(database=database)) as port:
+            before = json.loads((await get(f"{port}/readyz"))[1])["database"]
+            await server().execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+            await server().throw_out(url)
+            during = json.loads((await get(f"{port}/readyz"))[1])["database"]
+            numbers = await get(f"{port}/metrics")
+            await server().execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+            after = json.loads((await get(f"{port}/readyz"))[1])["database"]
+    finally:
+        await database.close()
+    assert (before, during, after) == ("answers", "silent", "answers")
+    assert numbers[0] == 200
+    assert "bot_database_up 0.0\n" in numbers[1]
+
+
+async def test_a_bot_is_seen_on_a_server_too() -> None:
+    """The lock it holds there shows that somebody works on it."""
+    url = await server().fresh()
+    database = await open_database(url)
+    try:
+        async with opened(url) as beside, beside.reading() as tx:
+            seen = (await is_current(tx), await is_sound(tx), await is_in_use(tx, None))
+    finally:
+        await database.close()
+    async with opened(url) as beside, beside.reading() as tx:
+        afterwards = await is_in_use(tx, None)
+    assert (seen, afterwards) == ((True, True, True), False)

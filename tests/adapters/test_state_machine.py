@@ -1,0 +1,542 @@
+"""Lifecycle, store and everything that joins them, under every order of events that hypothesis comes up with.
+
+The real dispatcher, poller and rows of the sender work on a real database file; only OpenHands and Slack are in memory.
+After each step the promises are checked from the tables, and at the end everything must come to rest by itself.
+"""
+
+import asyncio
+import tempfile
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from sqlalchemy import StaticPool, create_engine, select
+
+from bot import cards, lifecycle
+from bot.dispatcher import Dispatcher
+from bot.effects import Site
+from bot.means import Means
+from bot.model import (
+    Action,
+    ConversationId,
+    FollowUp,
+    FollowUpState,
+    Incoming,
+    IncomingKind,
+    MessageTs,
+    Person,
+    Phase,
+    Place,
+    Run,
+    RunId,
+    RunState,
+    Start,
+    UserId,
+    Waiting,
+)
+from bot.openhands_rows import KINDS, OpenHandsRows
+from bot.pacing import Patience
+from bot.poller import Poller
+from bot.replies import Replies
+from bot.slack.recognise import Identity
+from bot.slack_rows import SlackRows
+from bot.store import outbox, runs
+from bot.store.database import Database, open_database
+from bot.store.inbox import InboxRow
+from bot.store.marks import Mark
+from bot.store.outbox import OutboxRow, Owed
+from bot.store.rows import from_row
+from bot.store.tables import follow_ups as follow_up_table
+from bot.store.tables import marks as mark_table
+from bot.store.tables import outbox as outbox_table
+from bot.store.tables import runs as run_table
+from tests.adapters.account import Account, Button, Died, Fate, Memory, Talk, TickingClock, What, arrived, buttons_in
+from tests.adapters.store_bench import ALICE, BOB, DEV, TEAM
+
+SLOTS = 2
+RUNS = 5
+PATIENCE = Patience()
+SITE = Site(
+    Identity(TEAM, UserId("UBOT"), "B1", "https://team.slack.com/"),
+    "https://oh.example",
+    notifies=False,
+    slots=SLOTS,
+    full_s=PATIENCE.full_s,
+)
+SAID = "words "
+"""How everything begins that is said to an agent."""
+WORDS = ("stop", "resume", "retry", "again", "leave it", "start", "approve", "org/repo")
+Came = TypeVar("Came")
+
+people = st.sampled_from([ALICE, BOB])
+which = st.integers(0, 11)
+rarely = st.sampled_from([False, False, False, True])
+
+
+class Requests(Dispatcher):
+    """Takes requests without the loop, and without asking Slack who makes them."""
+
+    async def begins(self, incoming: Incoming, command: Start) -> None:
+        place = Place(id=incoming.channel, private=False)
+        await self._start(row_of(incoming), command, Person(id=incoming.user, team=TEAM), place, context=[])
+
+    async def clicked(self, incoming: Incoming, action: Action) -> None:
+        await self._click(row_of(incoming), action)
+
+
+class Looks(Poller):
+    """Looks once, without the loop."""
+
+    async def looks(self) -> None:
+        await self._round()
+        await asyncio.gather(*self.reading.values())
+
+
+def row_of(incoming: Incoming) -> InboxRow:
+    return InboxRow(seq=0, lane="", incoming=incoming, received_at=TickingClock().now(), attempts=0)
+
+
+class Now:
+    """What the tables hold at one moment."""
+
+    def __init__(self, all_runs: list[Run], follow_ups: list[FollowUp], owed: list[Any], full: bool) -> None:  # noqa: FBT001 - read from the tables
+        self.runs = {run.id: run for run in all_runs}
+        self.follow_ups = follow_ups
+        self.owed = owed
+        self.full = full
+
+    @property
+    def open(self) -> list[Any]:
+        return [row for row in self.owed if row["done_at"] is None and row["failed_at"] is None]
+
+    def has_open(self, run: Run, kind: Owed) -> bool:
+        return any(row["run"] == run.id and row["kind"] == kind.value for row in self.open)
+
+    @property
+    def occupying(self) -> int:
+        return sum(run.state in lifecycle.OCCUPIES for run in self.runs.values())
+
+    @property
+    def queue(self) -> list[Run]:
+        return sorted(self._in(RunState.QUEUED), key=place_in_queue)
+
+    def _in(self, state: RunState) -> list[Run]:
+        return [run for run in self.runs.values() if run.state is state]
+
+    def without_answers(self) -> tuple[Any, ...]:
+        """Give all that a click may change, beside the sentence that only one person sees."""
+        return self.runs, self.follow_ups, [row for row in self.owed if row["kind"] != Owed.ANSWER.value]
+
+
+def place_in_queue(run: Run) -> tuple[Any, Any]:
+    return run.queued_at, run.created_at
+
+
+class Life(RuleBasedStateMachine):
+    """Two people, a few runs, two slots."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.Runner()
+        self.folder = tempfile.TemporaryDirectory()
+        self.beside = create_engine(f"sqlite:///{self.folder.name}/openhands.db", poolclass=StaticPool)
+        self.clock = TickingClock()
+        self.account = Account(self.clock)
+        self.slack = Memory()
+        self.requests = 0
+        self.attempts: dict[str, tuple[RunId, int]] = {}
+        self.before = Now([], [], [], full=False)
+        self.kept = True
+        self.do(self.opens())
+
+    # --- doing things -------------------------------------------------------------------------------------------
+
+    def do(self, what: Coroutine[Any, Any, Came]) -> Came | None:
+        """Do something to its end, or until the process dies of it; it is started again at once."""
+        try:
+            return self.loop.run(what)
+        except Died:
+            self.loop.run(self.reopens())
+            return None
+
+    async def opens(self) -> None:
+        self.database: Database = await open_database(f"sqlite:///{self.folder.name}/openhands.db")
+
+        async def reached() -> Account:
+            return self.account
+
+        means = Means(
+            database=self.database,
+            gateway=self.slack,
+            openhands=reached,
+            site=SITE,
+            clock=self.clock,
+            patience=PATIENCE,
+            wake_sender=asyncio.Event(),
+            wake_poller=asyncio.Event(),
+        )
+        self.dispatcher = Requests(means, default_repository=None, is_ahead=lambda _incoming: False)
+        self.replies = Replies(means)
+        self.poller = Looks(means)
+        self.to_slack = SlackRows(means, notify_channel=None)
+        self.to_openhands = OpenHandsRows(means)
+
+    async def reopens(self) -> None:
+        await self.database.close()
+        await self.opens()
+
+    def teardown(self) -> None:
+        try:
+            if self.kept:
+                self.comes_to_rest()
+        finally:
+            self.loop.run(self.database.close())
+            self.beside.dispose()
+            self.loop.close()
+            self.folder.cleanup()
+
+    def reads(self) -> Now:
+        with self.beside.connect() as there:
+            found_runs = there.execute(select(run_table).order_by(run_table.c.created_at)).mappings().all()
+            said = there.execute(select(follow_up_table).order_by(follow_up_table.c.seq)).mappings().all()
+            owed = there.execute(select(outbox_table).order_by(outbox_table.c.seq)).mappings().all()
+            full = there.execute(select(mark_table).where(mark_table.c.name == Mark.FULL)).first()
+        return Now(
+            [from_row(Run, row) for row in found_runs],
+            [from_row(FollowUp, row) for row in said],
+            list(owed),
+            full=full is not None,
+        )
+
+    async def owes(self, kinds: frozenset[Owed]) -> list[OutboxRow]:
+        async with self.database.reading() as tx:
+            return [row for row in await outbox.due(tx, self.clock.now(), [], 100) if row.kind in kinds]
+
+    async def run_at(self, at: int) -> Run:
+        async with self.database.reading() as tx:
+            found = await runs.latest_in(tx, DEV, RUNS)
+        return found[at % len(found)]
+
+    def message(self, who: UserId, *, old: bool, thread: MessageTs | None = None) -> Incoming:
+        self.requests += 1
+        written = self.clock.now() - timedelta(hours=2 if old else 0)
+        ts = MessageTs(f"{written.timestamp():.6f}")
+        kind = IncomingKind.MESSAGE
+        return Incoming(
+            key=f"msg:{self.requests}",
+            kind=kind,
+            team=TEAM,
+            channel=DEV,
+            user=who,
+            text="",
+            ts=ts,
+            thread_ts=thread,
+            mentions_us=thread is None,
+        )
+
+    # --- what people do -----------------------------------------------------------------------------------------
+
+    @precondition(lambda self: len(self.before.runs) < RUNS)
+    @rule(who=people, lost=rarely, old=rarely)
+    def somebody_asks(self, who: UserId, *, lost: bool, old: bool) -> None:
+        asked = Start(f"fix {self.requests}", repository=None if lost else "org/repo")
+        self.do(self.dispatcher.begins(self.message(who, old=old), asked))
+
+    @precondition(lambda self: bool(self.before.runs))
+    @rule(at=which, who=people, word=st.sampled_from([*WORDS, None, None, None, None]), old=rarely)
+    def somebody_replies(self, at: int, who: UserId, word: str | None, *, old: bool) -> None:
+        self.do(self.reply(at, who, word, old=old))
+
+    async def reply(self, at: int, who: UserId, word: str | None, *, old: bool = False) -> None:
+        """Say a word, or something to the agent."""
+        run = await self.run_at(at)
+        if run.thread_ts is None:
+            return
+        incoming = self.message(who, old=old, thread=run.thread_ts)
+        async with self.database.transaction() as tx:
+            text = word or f"{SAID}{self.requests}"
+            await self.replies.take(tx, await runs.get(tx, run.id), incoming, text)
+
+    @precondition(lambda self: bool(self.slack.buttons))
+    @rule(at=st.integers(0, 40), who=people)
+    def somebody_clicks_twice(self, at: int, who: UserId) -> None:
+        """Click any button that was ever shown, however old: the second of two clicks never does anything."""
+        buttons = list(self.slack.buttons)
+        button = buttons[-1 - at % len(buttons)]
+        self.do(self.click(button, who))
+        once = self.reads()
+        self.do(self.click(button, who))
+        assert self.reads().without_answers() == once.without_answers(), button
+
+    async def click(self, button: Button, who: UserId) -> None:
+        action = Action(button.action)
+        clicked = replace(self.message(who, old=False), kind=IncomingKind.CLICK, action=action, value=button.value)
+        await self.dispatcher.clicked(clicked, action)
+
+    # --- what the bot does --------------------------------------------------------------------------------------
+
+    @rule()
+    def slack_is_told(self) -> None:
+        self.do(self.tells())
+
+    async def tells(self) -> None:
+        """Post and edit all that is owed."""
+        while rows := await self.owes(frozenset(Owed) - KINDS):
+            for row in rows:
+                await self.to_slack.do(row)
+        async with self.database.reading() as tx:
+            behind = await runs.behind(tx, [], [], 100)
+        for card in behind:
+            await self.to_slack.edit(card.run)
+
+    @rule(
+        at=which,
+        fate=st.sampled_from([*Fate, Fate.FINE, Fate.FINE, Fate.FINE]),
+        act=st.sampled_from([None, None, None, "stop", "retry", "resume"]),
+        who=people,
+    )
+    def openhands_is_called(self, at: int, fate: Fate, act: str | None, who: UserId) -> None:
+        """Do one row that is due; people may act while its call is under way."""
+        self.do(self.calls(at, fate, None if act is None else lambda: self.reply(at, who, act)))
+
+    async def calls(self, at: int, fate: Fate, act: Callable[[], Awaitable[None]] | None) -> None:
+        if rows := await self.owes(KINDS):
+            self.account.fate, self.account.meanwhile = fate, act
+            try:
+                await self.to_openhands.do(rows[at % len(rows)])
+            finally:
+                self.account.fate, self.account.meanwhile = Fate.FINE, None
+
+    @rule(after_s=st.sampled_from([2, 4, 40, 320]))
+    def the_poller_looks(self, after_s: float) -> None:
+        self.clock.passes(after_s)
+        self.do(self.poller.looks())
+
+    @rule(after_s=st.sampled_from([2, 4, 40, 320]))
+    def all_goes_well(self, after_s: float) -> None:
+        """Let every loop do what is due."""
+        self.clock.passes(after_s)
+        self.agents_begin()
+        self.do(self.works_all())
+
+    # --- what happens elsewhere ---------------------------------------------------------------------------------
+
+    @rule(what=st.sampled_from(["restart", "full", "free", "down", "up", "40 s", "700 s", "13 h"]))
+    def something_happens(self, what: str) -> None:
+        match what:
+            case "restart":
+                self.do(self.reopens())
+            case "full" | "free":
+                self.account.full = what == "full"
+            case "down" | "up":
+                self.account.down = what == "down"
+            case _:
+                self.clock.passes({"40 s": 40, "700 s": 700, "13 h": 13 * 3600}[what])
+
+    @precondition(lambda self: bool(self.account.talks))
+    @rule(at=which, does=st.sampled_from(["finishes", "says", "wants", "fails", "stuck", "idles", "paused", "sleeps"]))
+    def an_agent(self, at: int, does: str) -> None:
+        """Let an agent that works do something; one that is being started gets to work."""
+        talk = list(self.account.talks.values())[-1 - at % len(self.account.talks)]
+        match talk.phase, does:
+            case Phase.STARTING, "fails":
+                talk.phase = Phase.START_FAILED
+            case Phase.STARTING, _:
+                talk.phase = Phase.WORKING
+            case ((Phase.ENDED | Phase.WANTS_APPROVAL | Phase.ERROR), "sleeps"):
+                self.account.falls_asleep(talk)
+            case Phase.WORKING, _:
+                self.turns(talk, does)
+
+    def turns(self, talk: Talk, does: str) -> None:
+        match does:
+            case "finishes":
+                self.account.ends(talk, What.FINISH, Phase.ENDED)
+            case "says":
+                self.account.ends(talk, What.SAID, Phase.ENDED)
+            case "wants":
+                self.account.ends(talk, What.WANTS, Phase.WANTS_APPROVAL)
+            case "fails":
+                self.account.ends(talk, What.FAILED, Phase.ERROR)
+            case "sleeps":
+                self.account.falls_asleep(talk)
+            case _:
+                talk.phase = {"stuck": Phase.STUCK, "idles": Phase.IDLE, "paused": Phase.PAUSED}[does]
+
+    @precondition(lambda self: bool(self.account.talks))
+    @rule(at=which, phase=st.sampled_from([Phase.GONE, Phase.MISSING, Phase.BROKEN]))
+    def a_conversation_is_lost(self, at: int, phase: Phase) -> None:
+        talk = list(self.account.talks.values())[-1 - at % len(self.account.talks)]
+        if talk.phase not in (Phase.STARTING, Phase.START_FAILED):
+            talk.phase = phase
+
+    # --- what must hold -----------------------------------------------------------------------------------------
+
+    @invariant()
+    def every_promise_is_kept(self) -> None:
+        """Check the tables after each step, against those before it."""
+        before, now = self.before, self.reads()
+        self.before, self.kept = now, False
+        assert self.account.violations == []
+        self.starts_are_single(now)
+        self.changes_are_told_once(before, now)
+        self.the_queue_moves_in_order(before, now)
+        self.cards_are_true_or_behind(now)
+        for run in now.runs.values():
+            something_moves_it_on(now, run)
+        for one in now.follow_ups:
+            nothing_is_lost(now, one)
+        self.agents_heard_in_order(now)
+        self.kept = True
+
+    def starts_are_single(self, now: Now) -> None:
+        """At most one open start an attempt, and no conversation's id serves two attempts."""
+        starts = [(row["run"], row["payload"]["attempt"]) for row in now.open if row["kind"] == Owed.START.value]
+        assert len(starts) == len(set(starts))
+        for run in now.runs.values():
+            assert self.attempts.setdefault(str(run.conversation_id), (run.id, run.attempt)) == (run.id, run.attempt)
+
+    def changes_are_told_once(self, before: Now, now: Now) -> None:
+        """Tell each change into a state in which a person must look by one message, nothing else, and no end twice."""
+        old = {row["id"] for row in before.owed}
+        told = [row for row in now.owed if row["kind"] == Owed.MESSAGE.value and row["id"] not in old]
+        for run in now.runs.values():
+            was = before.runs.get(run.id)
+            changed = was is None or lifecycle.shown(was) != lifecycle.shown(run) or was.turn != run.turn
+            news = cards.news(run, SITE.page(run)).text
+            count = sum(row["run"] == run.id and self.text_of(row) == news for row in told)
+            seen_before = was is not None and run.ending is not None and was.ending == run.ending
+            if run.state in lifecycle.TOLD and changed and not seen_before:
+                assert count == 1, (was, run)
+            elif not changed:
+                assert count == 0, (was, run)
+        said = [post.text for post in self.slack.posts if "These are the words" in post.text and post.thread]
+        assert len(said) == len(set(said))
+
+    def text_of(self, row: Any) -> str:
+        """Give the text of what is, or was, owed to Slack: a row that is done has lost it."""
+        said: list[str] = [post.text for post in self.slack.posts if post.row == row["id"]]
+        return said[0] if said else row["payload"]["text"]
+
+    def the_queue_moves_in_order(self, before: Now, now: Now) -> None:
+        """Nobody is let in beyond the slots or before an older one, and nobody waits while there is a slot."""
+        entered = [
+            before.runs[run.id]
+            for run in now.runs.values()
+            if run.id in before.runs
+            and before.runs[run.id].state is RunState.QUEUED
+            and run.state in (RunState.STARTING, RunState.WORKING)
+        ]
+        if entered:
+            assert now.occupying <= SLOTS
+            assert all(place_in_queue(one) < place_in_queue(other) for one in entered for other in now.queue)
+        if now.queue and not now.full:
+            assert now.occupying >= SLOTS
+
+    def cards_are_true_or_behind(self, now: Now) -> None:
+        """Show on a card what its run is, unless an edit is owed."""
+        for run in now.runs.values():
+            if run.card_ts is not None and run.version == run.card_version:
+                shown, due = self.slack.shown[run.card_ts], cards.card(run, SITE.page(run))
+                assert (shown.text, *buttons_of(shown)) == (due.text, *buttons_of(due)), run
+
+    def agents_heard_in_order(self, now: Now) -> None:
+        """No message reaches an agent twice unless a person wanted that, nor before an older one."""
+        written = [one.text for one in now.follow_ups if one.text.startswith(SAID)]
+        for talk in self.account.talks.values():
+            heard = [written.index(text) for text in talk.heard[1:] if text in written]
+            assert heard == sorted(heard), (talk, now.follow_ups)
+        assert all(times == 1 for text, times in arrived(self.account.talks).items() if text in written)
+
+    # --- the end ------------------------------------------------------------------------------------------------
+
+    def comes_to_rest(self) -> None:
+        """Everything must settle by itself once all is well: what stays open waits for a person, or for a slot."""
+        self.account.full = self.account.down = False
+        self.settles()
+        now = self.reads()
+        for run in now.runs.values():
+            assert run.resume_by is None, run
+            assert run.approved is None or run.waiting is not Waiting.APPROVAL, run
+            assert run.stop_by is None or run.state not in lifecycle.OCCUPIES, run
+            assert run.version == run.card_version, run
+        for one in now.follow_ups:
+            if one.state in (FollowUpState.SENDING, FollowUpState.UNSURE, FollowUpState.WAITING):
+                run = now.runs[RunId(one.run)]
+                assert lifecycle.holds(run) or run.undecided is not None, (one, run)
+            if one.state is FollowUpState.HELD:
+                assert now.runs[RunId(one.run)].undecided is not None, one
+        for run in now.runs.values():
+            talk = self.account.talks.get(run.conversation_id or ConversationId(""))
+            if talk is not None and talk.phase is Phase.ENDED and run.state is not RunState.STARTING:
+                assert any(talk.events[-1].text in post.text for post in self.slack.posts if post.thread), (run, talk)
+
+    def settles(self) -> None:
+        for _ in range(12):
+            self.clock.passes(61)
+            self.agents_begin()
+            self.do(self.works_all())
+            self.every_promise_is_kept()
+
+    def agents_begin(self) -> None:
+        for talk in self.account.talks.values():
+            if talk.phase is Phase.STARTING:
+                talk.phase = Phase.WORKING
+
+    async def works_all(self) -> None:
+        await self.tells()
+        for row in await self.owes(KINDS):
+            await self.to_openhands.do(row)
+        await self.poller.looks()
+        await self.tells()
+
+
+def buttons_of(message: cards.Message) -> list[tuple[str, str]]:
+    """Give actions and what they are about; a Stop may be of an earlier turn, since it means every turn."""
+    return [(one.action, one.value.split(":")[2]) for one in buttons_in(message)]
+
+
+def something_moves_it_on(now: Now, run: Run) -> None:
+    """No run can stay where it is for ever without a person's doing."""
+    starts = any(
+        row["run"] == run.id and row["kind"] == Owed.START.value and row["payload"]["attempt"] == run.attempt
+        for row in now.open
+    )
+    if run.state is RunState.STARTING:
+        assert starts or (run.cards == 0 and now.has_open(run, Owed.CARD)) or run.next_poll_at is not None, run
+    if run.state in (RunState.WORKING, RunState.WAITING, RunState.PAUSED):
+        assert run.next_poll_at is not None, run
+    if run.resume_by is not None:
+        assert now.has_open(run, Owed.RESUME), run
+    if run.approved is not None and run.phase is Phase.WANTS_APPROVAL:
+        assert now.has_open(run, Owed.DECIDE) or run.next_poll_at is not None, run
+    if run.cards == 0:
+        assert now.has_open(run, Owed.CARD), run
+
+
+def nothing_is_lost(now: Now, one: FollowUp) -> None:
+    """Check that a message has come to its end, or is on its way, or a person is asked about it."""
+    run = now.runs[RunId(one.run)]
+    on_its_way = any(row["id"] == one.id for row in now.open)
+    match one.state:
+        case FollowUpState.WAITING | FollowUpState.SENDING | FollowUpState.UNSURE | FollowUpState.HELD:
+            assert on_its_way, (one, run)
+            assert one.asked_at is None or run.undecided is not None, (one, run)
+        case FollowUpState.DELIVERED | FollowUpState.FAILED:
+            assert not on_its_way, (one, run)
+        case FollowUpState.WITHDRAWN:
+            pass  # its row ends when its turn comes
+
+
+TestLife = Life.TestCase
+TestLife.settings = settings(
+    max_examples=25,
+    stateful_step_count=40,
+    deadline=None,  # other processes share the machine
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=True,
+)

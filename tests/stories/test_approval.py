@@ -1,0 +1,209 @@
+"""Approvals: what is shown is what is approved, once, by whoever was first, and a rejection carries nothing out."""
+
+import pytest
+
+from bot.simulator.slack.records import Message
+from tests.conftest import Make, Story
+from tests.stories.shared import ON_IT, labels, working
+
+ASKS = "The agent wants approval for what is shown here. Press Approve or Reject; replies here wait until then."
+
+
+async def asking(world: Story, command: str = "rm -rf build") -> Message:
+    """Have a run whose agent wants to do something risky, and give its card."""
+    await working(world)
+    return await asks(world, command)
+
+
+async def asks(world: Story, command: str) -> Message:
+    """Let the agent want to do something, and give the card that shows it."""
+    world.openhands.want_approval(world.conversation, command, summary="Clean up")
+    await world.passes(6)
+    return world.cards()[0]
+
+
+def kinds(world: Story) -> list[str]:
+    """Name what became of the actions that waited."""
+    answers = ("ObservationEvent", "UserRejectObservation")
+    return [event["kind"] for event in world.conversation.events if event["kind"] in answers]
+
+
+def decisions(world: Story) -> list[object]:
+    """Give what the agent server was told of decisions."""
+    return [call.body for call in world.openhands.calls if call.kind == "respond"]
+
+
+async def test_approve_shows_what_it_approves_and_carries_it_out(world: Story) -> None:
+    """Tool, risk and command stand on the card and in the thread, right above the buttons."""
+    card = await asking(world)
+    assert world.card().state == "Needs approval"
+    assert world.card().lines[:3] == (ASKS, "```terminal · risk high", "rm -rf build```")
+    assert labels(card) == ["Open in OpenHands", "Approve", "Reject", "Stop"]
+    assert world.news() == [f"<@{world.alice.id}> ✋ Needs approval\n{ASKS}\n```terminal · risk high\nrm -rf build```"]
+
+    await world.bob.clicks("approve", card)
+    await world.passes(6)
+    assert kinds(world) == ["ObservationEvent"]
+    assert decisions(world) == [{"accept": True}]
+    assert world.card().state == "Working"
+    assert len(world.news()) == 1
+
+
+async def test_while_it_is_being_told_the_card_says_who_decided(world: Story) -> None:
+    """OpenHands is away for a moment: the decision is kept, and nobody needs to decide again."""
+    card = await asking(world)
+    world.openhands.down = True
+    await world.bob.clicks("approve", card)
+    await world.passes(4)
+    assert world.card().lines[0] == f"<@{world.bob.id}> approved this; the agent is being told."
+    assert labels(world.cards()[0]) == ["Open in OpenHands", "Stop"]
+
+    world.openhands.down = False
+    await world.passes(40)
+    assert kinds(world) == ["ObservationEvent"]
+    assert world.card().state == "Working"
+
+
+async def test_the_second_to_decide_is_told_who_was_first(world: Story) -> None:
+    """Approve and Reject at the same moment: the first counts."""
+    card = await asking(world)
+    await world.slack.click(world.alice.id, card.channel, card.ts, "reject")
+    await world.slack.click(world.bob.id, card.channel, card.ts, "approve")
+    await world.slack.click(world.alice.id, card.channel, card.ts, "reject")
+    await world.settles()
+    await world.passes(8)
+
+    assert kinds(world) == ["UserRejectObservation"]
+    assert [body["accept"] for body in decisions(world) if isinstance(body, dict)] == [False]
+    nothing_more = "Nothing more was done; the run's state is ✋ Needs approval."
+    assert world.bob.sees() == [f"<@{world.alice.id}> was first: the action was rejected. {nothing_more}"]
+    assert world.alice.sees() == [ON_IT, f"You did that already: the action was rejected. {nothing_more}"]
+
+
+async def test_a_rejected_action_is_not_carried_out_and_a_reply_goes_on(world: Story) -> None:
+    """The agent stays idle until somebody says what to do instead; who rejected knows, and is not called."""
+    card = await asking(world)
+    await world.bob.clicks("reject", card)
+    await world.passes(12)
+    told = f"What the agent wanted to do was rejected by <@{world.bob.id}>, and not done. "
+    assert (world.conversation.state, kinds(world)) == ("idle", ["UserRejectObservation"])
+    assert world.card().state == "Paused"
+    assert world.card().lines[0] == f"{told}Reply here with what it should do instead."
+    assert world.news()[1:] == [
+        f"<@{world.alice.id}> ⏸️ Paused\n{told}Reply here with what it should do instead.",
+    ]
+
+    await world.alice.says("leave the build, fix the text", thread=card)
+    await world.passes(6)
+    assert world.conversation.messages == ["fix README", "leave the build, fix the text"]
+    assert world.card().state == "Working"
+
+
+async def test_a_decision_on_something_else_is_not_passed_on(world: Story) -> None:
+    """Decided in OpenHands meanwhile, the agent wants another thing by now: that nobody has approved."""
+    card = await asking(world)
+    world.openhands.respond(world.conversation, accept=True, reason="")
+    world.openhands.want_approval(world.conversation, "rm -rf /", summary="Clean up")
+    await world.bob.clicks("approve", card)
+    await world.passes(8)
+
+    assert decisions(world) == []
+    assert world.conversation.pending != []
+    assert world.card().state == "Needs approval"
+    assert "rm -rf /```" in world.card()
+    assert (
+        f"<@{world.bob.id}> The agent wants something else by now than what you decided on, so your decision was not "
+        "passed on. The card shows what it wants."
+    ) in world.news()
+
+
+async def test_a_button_of_an_earlier_action_approves_no_later_one(world: Story) -> None:
+    """The card has moved on, the screen has not."""
+    old = await asking(world)
+    await world.bob.clicks("approve", old)
+    await world.passes(6)
+    await asks(world, "rm -rf /")
+    await world.bob.clicks("approve", old)
+    await world.passes(8)
+
+    assert decisions(world) == [{"accept": True}]
+    assert world.conversation.pending != []
+    assert world.bob.sees()[-1].startswith("You did that already: the action was approved.")
+
+
+async def test_an_approval_at_the_instant_the_status_turns_is_repeated(world: Story) -> None:
+    """The server takes it and does nothing: it is looked at a moment later, and told once more."""
+    card = await asking(world)
+    world.openhands.approval_deaf_s = 8.0
+    await world.alice.clicks("approve", card)
+    await world.passes(2)
+    assert world.conversation.pending != []
+
+    await world.passes(10)
+    assert kinds(world) == ["ObservationEvent"]
+    assert world.card().state == "Working"
+    assert world.alice.sees() == [ON_IT]
+
+
+async def test_a_decision_the_server_never_takes_is_given_back(world: Story) -> None:
+    """After some tries a person hears that the agent still waits, and the buttons are there again."""
+    card = await asking(world)
+    world.openhands.approval_deaf_s = 10_000.0
+    await world.bob.clicks("approve", card)
+    await world.passes(40)
+
+    assert len(decisions(world)) == 7
+    assert labels(world.cards()[0]) == ["Open in OpenHands", "Approve", "Reject", "Stop"]
+    assert world.news()[-1].startswith(
+        f"<@{world.bob.id}> OpenHands did not take your decision, and the agent still waits. Decide <"
+    )
+
+
+@pytest.mark.parametrize("lost", ["before", "after"])
+async def test_a_decision_whose_answer_is_lost_counts_once(world: Story, lost: str) -> None:
+    """What waits is compared again before it is repeated."""
+    card = await asking(world)
+    world.openhands.break_next("respond", drop=True, after=lost == "after")
+    await world.bob.clicks("approve", card)
+    await world.passes(10)
+    assert kinds(world) == ["ObservationEvent"]
+    assert world.card().state == "Working"
+
+
+async def test_an_approval_after_a_stop_does_not_count(world: Story) -> None:
+    """Stop rejects what waits; who approves then is told that it came too late."""
+    card = await asking(world)
+    await world.alice.clicks("stop", card)
+    await world.bob.clicks("approve", card)
+    await world.passes(10)
+
+    assert kinds(world) == ["UserRejectObservation"]
+    assert world.card().state == "Stopped"
+    [told] = world.bob.sees()
+    assert "so nothing was done" in told
+
+
+async def test_the_words_for_it_point_to_the_buttons(world: Story) -> None:
+    """A word does not say what it approves; and to OpenHands any message would mean yes."""
+    card = await asking(world)
+    await world.bob.says("approve", thread=card)
+    await world.bob.commands("approve", in_="#dev")
+    await world.alice.commands("approve", in_="#dev")
+    await world.passes(6)
+
+    use = "Please use the buttons of the card or of the question: they stand for what they show. Nothing was done."
+    assert use in world.bob.sees()
+    assert world.alice.sees()[-1].startswith(use)
+    assert world.conversation.messages == ["fix README"]
+    assert world.conversation.pending != []
+
+
+async def test_an_old_server_is_told_as_well(make_world: Make) -> None:
+    """V0 takes decisions as changes of state."""
+    world = await make_world(openhands={"api": "v0"})
+    card = await asking(world)
+    assert labels(card) == ["Open in OpenHands", "Approve", "Reject", "Stop"]
+    await world.bob.clicks("approve", card)
+    await world.passes(8)
+    assert world.conversation.pending == []
+    assert world.card().state == "Working"

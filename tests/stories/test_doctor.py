@@ -1,0 +1,286 @@
+"""`python -m bot doctor`: what the bot needs from outside, each with how to mend it."""
+
+import sqlite3
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from bot import doctor
+from bot.__main__ import cli
+from bot.app import SCOPES
+from bot.doctor import Finding, examine
+from bot.model import Slots
+from bot.simulator.process import app_in
+from tests.conftest import Make, Story
+from tests.stories.shared import working
+from tests.stories.test_boot import ended, environment
+
+DOCTOR = ("-m", "bot", "doctor")
+REINSTALL = "paste manifest.yml under App Manifest at https://api.slack.com/apps, then reinstall the app"
+
+
+async def said(world: Story) -> list[str]:
+    """Give what the doctor says, without what depends on the machine."""
+    return [line for line in map(str, await examine(world.settings())) if "Disk" not in line]
+
+
+async def told(world: Story, about: str) -> str:
+    """Give the only line about something."""
+    [line] = [line for line in await said(world) if line[2:].startswith(about)]
+    return line
+
+
+async def test_everything_is_well_beside_a_running_bot(make_world: Make) -> None:
+    """One line each, nothing to mend; the bot is not disturbed."""
+    world = await make_world(
+        notify_channel="#news", default_repository="org/repo", openhands={"repositories": ["org/repo"]}
+    )
+    await working(world)
+    lines = await said(world)
+    assert lines[:4] == [
+        f"✓ Slack bot token: {world.slack.bot_user_id} in {world.slack.workspace_url}",
+        f"✓ Scopes: all {len(SCOPES)} of manifest.yml",
+        "✓ NOTIFY_CHANNEL: the bot is in it",
+        "✓ Slack app-level token: Socket Mode may connect",
+    ]
+    assert lines[4].startswith("✓ Database: answers in ")
+    assert lines[4].endswith(" ms, a bot works on it")
+    assert lines[6:] == [
+        "✓ OpenHands: API v1, key accepted",
+        "✓ Slots: 1 of MAX_CONCURRENT_RUNS=10 in use",
+        "✓ Git provider: org/repo can be opened",
+    ]
+    assert world.card().state == "Working"
+
+
+@pytest.mark.parametrize(
+    ("given", "about", "line"),
+    [
+        ({}, "NOTIFY_CHANNEL", "– NOTIFY_CHANNEL: not set, so only threads hear of ends"),
+        (
+            {"notify_channel": "nowhere"},
+            "NOTIFY_CHANNEL",
+            "✗ NOTIFY_CHANNEL: no such channel that the bot can see: correct it; invite the bot if private",
+        ),
+        (
+            {"notify_channel": "C0NOWHERE"},
+            "NOTIFY_CHANNEL",
+            "✗ NOTIFY_CHANNEL: no such channel that the bot can see: correct it; invite the bot if private",
+        ),
+        (
+            {"slack_bot_token": "xoxb-other"},
+            "SLACK_BOT_TOKEN",
+            (
+                "✗ SLACK_BOT_TOKEN is refused by Slack (invalid_auth): Slack app settings > OAuth & Permissions > "
+                "Bot User OAuth Token (xoxb-…)"
+            ),
+        ),
+        (
+            {"slack_app_token": "xapp-other"},
+            "SLACK_APP_TOKEN",
+            (
+                "✗ SLACK_APP_TOKEN is refused by Slack (invalid_auth): Slack app settings > Basic Information > "
+                "App-Level Tokens, scope connections:write (xapp-…)"
+            ),
+        ),
+        (
+            {"openhands_api_key": "other"},
+            "OPENHANDS_API_KEY",
+            (
+                "✗ OPENHANDS_API_KEY is refused by OpenHands: OpenHands > Settings > API Keys; "
+                "empty where your own server needs none"
+            ),
+        ),
+        (
+            {"openhands_base_url": "http://127.0.0.1:9"},
+            "OpenHands",
+            "✗ OpenHands: it can't be reached: look at OPENHANDS_BASE_URL; look at the network",
+        ),
+        ({}, "Git provider", "– Git provider: not checked without DEFAULT_REPOSITORY"),
+        (
+            {"default_repository": "org/other"},
+            "Git provider",
+            "– Git provider: org/other is in no list: connect the provider in OpenHands' settings; look at the name",
+        ),
+    ],
+)
+async def test_what_is_wrong_is_named_with_how_to_mend_it(
+    make_world: Make, given: dict[str, str], about: str, line: str
+) -> None:
+    """A setting that is not as it should be is told by its name; its value, which may be a secret, is not."""
+    world = await make_world(start=False, **given)
+    assert await told(world, about) == line
+
+
+async def test_missing_scopes_are_named(make_world: Make) -> None:
+    """A new scope does nothing until the app is installed again."""
+    world = await make_world(start=False)
+    world.slack.granted_scopes = SCOPES - {"users:read", "im:write"}
+    assert await told(world, "Scopes") == f"✗ Scopes: im:write, users:read missing: {REINSTALL}"
+
+
+async def test_a_channel_without_the_bot_is_told(make_world: Make) -> None:
+    """It is there, and yet the team would hear nothing."""
+    world = await make_world(start=False, notify_channel="#ops")
+    world.channel("#ops", world.alice, bot_member=False)
+    assert await told(world, "NOTIFY_CHANNEL") == "✗ NOTIFY_CHANNEL: the bot is not in it: /invite @OpenHands there"
+
+
+async def test_a_service_that_hangs_costs_a_line_and_not_the_rest(make_world: Make) -> None:
+    """What was found before it hung is told as well."""
+    world = await make_world(start=False, notify_channel="#news")
+    world.slack.fail("conversations.list", hang_s=60)
+    lines = list(map(str, await examine(world.settings(), within_s=0.4)))
+    assert lines[1:4] == [
+        f"✓ Scopes: all {len(SCOPES)} of manifest.yml",
+        "✗ Slack did not answer within 0.4 s: try again; look at the network",
+        "✓ Slack app-level token: Socket Mode may connect",
+    ]
+
+
+# --- what Slack sent --------------------------------------------------------------------------------------------
+
+
+async def test_what_was_heard_last_is_told_by_its_sort(world: Story) -> None:
+    """Slack tells nobody which events an app gets, so the operator compares with what people did."""
+    assert (await told(world, "Events")).startswith(
+        "– Events of the last 7 days: nothing: write `@OpenHands status` in a channel; if no answer comes, "
+    )
+    await world.alice.commands("status", in_="#dev")
+    assert (await told(world, "Events")).startswith("– Events of the last 7 days: command ")
+    await world.alice.says("@OpenHands status", in_="#dev")
+    assert "message in a channel" in await told(world, "Events")
+    assert (await told(world, "Events")).startswith("✓ ")
+
+
+@pytest.mark.parametrize(
+    ("age", "words"),
+    [
+        (timedelta(seconds=-3), "0 min"),
+        (timedelta(seconds=59), "0 min"),
+        (timedelta(minutes=61), "1 h 1 min"),
+        (timedelta(hours=47), "47 h 0 min"),
+        (timedelta(hours=49), "2 days"),
+    ],
+)
+def test_ages_are_told_in_words(age: timedelta, words: str) -> None:
+    """The clocks of two machines may differ by seconds."""
+    assert doctor.ago(age) == words
+
+
+# --- the database -----------------------------------------------------------------------------------------------
+
+
+async def test_before_the_first_start_there_is_nothing_to_mend(make_world: Make) -> None:
+    """Nor is a file made by looking."""
+    world = await make_world(start=False)
+    assert await told(world, "Database") == (
+        f"– Database: {world.database} is not there: the first start makes it; if that was, correct DATABASE_URL"
+    )
+    assert not world.database.exists()
+
+
+async def test_a_database_nobody_works_on_is_told(world: Story) -> None:
+    """The lock is free again after the look."""
+    await world.stops()
+    assert (await told(world, "Database")).endswith(" ms, no bot works on it")
+    await world.starts()
+
+
+async def test_tables_of_another_version_are_told(world: Story) -> None:
+    """A start brings them up to date; until then nothing is wrong."""
+    await world.stops()
+    with closing(sqlite3.connect(world.database)) as file:
+        file.execute("UPDATE alembic_version SET version_num = '0001'")
+        file.commit()
+    assert await told(world, "Database") == (
+        "– Database: tables of another version, no bot works on it: a start of this version brings them up to date"
+    )
+
+
+async def test_a_file_that_is_no_database_is_told(make_world: Make) -> None:
+    """In the driver's own words, with where to look."""
+    world = await make_world(start=False)
+    world.database.write_text("This is a shopping list. " * 100, encoding="utf-8")
+    line = await told(world, "Database")
+    assert line.startswith("✗ Database: it can't be read (")
+    assert line.endswith("Check DATABASE_URL, the folder's rights and the disk.")
+
+
+def test_a_full_disk_is_wrong(tmp_path: Path) -> None:
+    """No request can be taken where nothing can be written."""
+    assert doctor.of_room(199_999_999, tmp_path) == Finding(
+        ok=False,
+        what=f"Disk: 0.2 GB free in {tmp_path}",
+        mend="make room: on a full disk no request can be taken",
+    )
+    assert doctor.of_room(200_000_000, tmp_path).ok
+
+
+def test_the_disk_is_that_of_the_file(tmp_path: Path) -> None:
+    """Or of the folder it will be in; a server looks after its own."""
+    found = doctor.room(tmp_path / "missing" / "openhands.db")
+    assert found.what.endswith(f" GB free in {tmp_path}")
+    assert doctor.room(None) == Finding(ok=None, what="Disk: the database is on a server")
+
+
+# --- OpenHands --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("found", "line"),
+    [
+        (None, "– Slots: this server does not tell how many run"),
+        (Slots(running=9), "✓ Slots: 9 of MAX_CONCURRENT_RUNS=10 in use"),
+        (Slots(running=10), "✓ Slots: 10 of MAX_CONCURRENT_RUNS=10 in use: new runs wait until one ends"),
+    ],
+)
+def test_slots_are_told(found: Slots | None, line: str) -> None:
+    """A full account is no fault."""
+    assert str(doctor.slots(found, 10)) == line
+
+
+async def test_a_web_page_in_place_of_openhands_is_told(make_world: Make) -> None:
+    """The address is one of something else."""
+    world = await make_world(start=False, openhands_api="v1")
+    world.openhands.break_next("probe", html=True)
+    assert await told(world, "OpenHands") == (
+        "✗ OpenHands: it answers, but not as OpenHands does: "
+        "look at OPENHANDS_BASE_URL; is it an old server? OPENHANDS_API=v0 says so"
+    )
+
+
+# --- the command line -------------------------------------------------------------------------------------------
+
+
+async def test_the_exit_code_tells_whether_something_is_wrong(make_world: Make, tmp_path: Path) -> None:
+    """0 where nothing is wrong, though not everything could be looked at; no secret is printed."""
+    world = await make_world(start=False)
+    async with app_in(tmp_path, environment(world), python=DOCTOR) as app:
+        code = await ended(app)
+    assert code == 0
+    assert "✗" not in app.log
+    for secret in (world.slack.bot_token, world.slack.app_token, "Traceback"):
+        assert secret not in app.log
+
+
+def test_settings_that_cannot_be_read_give_2(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing can be looked at then."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SLACK_APP_TOKEN", "xapp-1")
+    without = CliRunner().invoke(cli, ["doctor"])
+    assert without.exit_code == 2
+    assert without.output.startswith("SLACK_BOT_TOKEN is missing. How to get it: ")
+
+
+async def test_something_wrong_gives_1(tmp_path: Path) -> None:
+    """Nothing answers here."""
+    nowhere = dict.fromkeys(("SLACK_API_URL", "OPENHANDS_BASE_URL"), "http://127.0.0.1:9")
+    tokens = {"SLACK_BOT_TOKEN": "xoxb-1", "SLACK_APP_TOKEN": "xapp-1"}
+    async with app_in(tmp_path, {**nowhere, **tokens}, python=DOCTOR) as app:
+        code = await ended(app)
+    assert code == 1
+    assert app.log.startswith("✗ SLACK_BOT_TOKEN: no answer of Slack (no_connection): ")

@@ -1,0 +1,232 @@
+"""The bot was deaf for a while: what people said meanwhile is acted on, once, whether or not Slack repeats it."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from tests.conftest import HURRY, Make, Story, until
+from tests.stories.shared import working
+
+forgetful = pytest.mark.parametrize("forgetful", [True, False], ids=["gone for good", "sent again"])
+"""Reports disagree on what Slack does with an event that found no connection."""
+
+
+async def say(world: Story, text: str, *, in_: str = "#dev", thread: str | None = None) -> str:
+    """Have alice say something this very moment: nothing else happens in between."""
+    channel = world.slack.dm(world.alice.id) if in_ == "dm" else world.place(in_)
+    return await world.slack.say(world.alice.id, channel, world.slack.wire(text), thread_ts=thread)
+
+
+async def repeated(world: Story) -> None:
+    """Let the bot come back, and Slack send again what it sends again: at once, a minute and five minutes later."""
+    await world.passes(8)
+    for minutes in (1, 5):
+        await world._moves(world.clock.now() + timedelta(minutes=minutes))
+        await world.passes(2)
+    await world.passes(4)
+
+
+def tasks(world: Story) -> list[list[str]]:
+    """Give what each conversation was told."""
+    return [one.messages for one in world.openhands.conversations.values()]
+
+
+# --- what was said -----------------------------------------------------------------------------------------------
+
+
+@forgetful
+async def test_a_reply_written_while_the_line_was_cut_reaches_the_agent(world: Story, forgetful: bool) -> None:  # noqa: FBT001 - given by pytest
+    """It is read back from the thread of a live run; sent again as well, it is the same reply."""
+    card = await working(world)
+    world.slack.forgetful = forgetful
+    world.slack.cut_socket()
+    await say(world, "and the docs", thread=card.ts)
+    await repeated(world)
+
+    assert world.conversation.messages == ["fix README", "and the docs"]
+
+
+@forgetful
+async def test_a_mention_written_while_the_line_was_cut_starts_one_run(world: Story, forgetful: bool) -> None:  # noqa: FBT001 - as above
+    """Its two events and the message itself have one key."""
+    await world.passes(1)
+    world.slack.forgetful = forgetful
+    world.slack.cut_socket()
+    await say(world, "@OpenHands fix README in org/repo")
+    await repeated(world)
+
+    assert tasks(world) == [["fix README"]]
+    assert len(world.cards()) == 1
+
+
+@forgetful
+async def test_a_direct_message_written_while_the_line_was_cut_starts_one_run(world: Story, forgetful: bool) -> None:  # noqa: FBT001 - as above
+    """Even the first one of somebody: Slack lists the talk."""
+    await world.passes(1)
+    world.slack.forgetful = forgetful
+    world.slack.cut_socket()
+    await say(world, "fix README in org/repo", in_="dm")
+    await repeated(world)
+
+    assert tasks(world) == [["fix README"]]
+
+
+async def test_a_mention_in_a_thread_of_people_is_found_by_its_root(world: Story) -> None:
+    """The channel shows which threads were replied to; what was said there before goes along."""
+    root = await world.bob.says("the links in the README are dead")
+    await world._moves(world.clock.now() + timedelta(hours=1))
+    world.slack.forgetful = True
+    world.slack.cut_socket()
+    await say(world, "@OpenHands fix that in org/repo", thread=root.ts)
+    await world.passes(10)
+
+    assert tasks(world) == [
+        [f"fix that\n\nThe task came up in this conversation:\n{world.bob.id}: the links in the README are dead"]
+    ]
+
+
+async def test_a_reply_to_a_run_that_has_ended_wakes_it(world: Story) -> None:
+    """People often look at the result while nobody listens."""
+    card = await working(world)
+    world.openhands.finish(world.conversation, "Fixed two links.")
+    await world.passes(10)
+    world.slack.forgetful = True
+    world.slack.cut_socket()
+    await say(world, "and the docs", thread=card.ts)
+    await world.passes(10)
+
+    assert world.conversation.messages == ["fix README", "and the docs"]
+
+
+async def test_several_replies_keep_their_order(world: Story) -> None:
+    """One heard, two missed, one heard again."""
+    card = await working(world)
+    await world.alice.says("first", thread=card)
+    world.slack.forgetful = True
+    world.slack.cut_socket()
+    await say(world, "second", thread=card.ts)
+    await say(world, "third", thread=card.ts)
+    await world.passes(4)
+    await world.alice.says("fourth", thread=card)
+    await world.passes(8)
+
+    assert world.conversation.messages == ["fix README", "first", "second", "third", "fourth"]
+
+
+# --- what was not ------------------------------------------------------------------------------------------------
+
+
+async def test_a_later_reply_does_not_go_before_one_that_was_missed(world: Story) -> None:
+    """It waits until its thread is read back, though it came at once."""
+    card = await working(world)
+    world.slack.forgetful = True
+    world.slack.cut_socket()
+    await say(world, "first", thread=card.ts)
+    await until(lambda: world.slack.sockets == 1)
+    await say(world, "second", thread=card.ts)
+    await world.passes(12)
+
+    assert world.conversation.messages == ["fix README", "first", "second"]
+
+
+async def test_what_was_handled_before_the_gap_is_not_done_again(world: Story) -> None:
+    """Reading goes back a little further than the gap, and finds old requests with their keys."""
+    card = await working(world)
+    await world.alice.says("and the docs", thread=card)
+    await world.alice.says("@OpenHands help")
+    await world.passes(10)
+    kept, sees = world.kept(), world.alice.sees()
+    world.slack.cut_socket()
+    await world.passes(8)
+
+    assert (world.kept(), world.alice.sees()) == (kept, sees)
+    assert world.conversation.messages == ["fix README", "and the docs"]
+
+
+async def test_talk_between_people_is_read_and_not_kept(world: Story) -> None:
+    """As ever: what is not for the bot is never written down."""
+    root = await world.bob.says("anyone for lunch?")
+    world.slack.cut_socket()
+    world.slack.forgetful = True
+    await say(world, "me", thread=root.ts)
+    await say(world, "and the docs are outdated")
+    await world.passes(10)
+
+    assert world.kept() == []
+
+
+async def test_a_command_typed_while_nobody_listens_is_told_as_failed_by_slack_and_not_done_later(world: Story) -> None:
+    """Slack keeps no commands: the person is told at once, and asks again."""
+    await world.passes(1)
+    world.slack.cut_socket()
+    asked = await world.slack.command(world.alice.id, world.place("#dev"), "fix README in org/repo")
+    await repeated(world)
+
+    assert asked.failed
+    assert tasks(world) == []
+
+
+# --- other gaps --------------------------------------------------------------------------------------------------
+
+
+async def test_what_was_said_while_the_bot_was_stopped_is_acted_on_at_the_next_start(world: Story) -> None:
+    """A reply, a mention and a direct message, of some minutes; not what was said before the first start."""
+    card = await working(world)
+    await world.stops()
+    world.slack.forgetful = True
+    world.clock.move(world.clock.now() + timedelta(minutes=10))
+    await say(world, "and the docs", thread=card.ts)
+    await say(world, "@OpenHands fix the tests in org/repo")
+    await say(world, "fix the build in org/repo", in_="dm")
+    world.clock.move(world.clock.now() + timedelta(minutes=10))
+    await world.starts()
+    await world.passes(10)
+
+    assert tasks(world) == [["fix README", "and the docs"], ["fix the tests"], ["fix the build"]]
+
+
+async def test_before_its_first_start_nothing_is_for_the_bot(make_world: Make) -> None:
+    """Invited long before it runs, it does not begin with old work."""
+    world = await make_world(start=False)
+    world.slack.forgetful = True
+    await say(world, "@OpenHands fix README in org/repo")
+    world.clock.move(world.clock.now() + timedelta(minutes=10))
+    await world.starts()
+    await world.passes(10)
+
+    assert world.kept() == []
+
+
+async def test_what_went_into_a_dead_connection_is_read_back(make_world: Make) -> None:
+    """It looks open on both sides; the bot finds out by its pings."""
+    world = await make_world(start=False)
+    world.patience = replace(HURRY, ping_s=0.1)
+    await world.starts()
+    card = await working(world)
+    world.slack.forgetful = True
+    await world.slack.half_open()
+    await say(world, "and the docs", thread=card.ts)
+    await until(lambda: world.slack.sockets == 1 and world.slack.idle)
+    await world.passes(10)
+
+    assert world.conversation.messages == ["fix README", "and the docs"]
+
+
+async def test_news_does_not_wait_for_a_long_reading(make_world: Make) -> None:
+    """Reading back waits for its own pace, cards and ends do not."""
+    world = await make_world(start=False)
+    world.patience = replace(HURRY, heard_pace=1)
+    await world.starts()
+    for number in range(3):
+        await world.alice.commands(f"fix part {number} in org/repo", in_="#dev")
+        await world.passes(4)
+    world.slack.cut_socket()
+    await world.passes(5)
+    conversation = next(iter(world.openhands.conversations.values()))
+    world.openhands.finish(conversation, "Fixed two links.")
+    await world.passes(4)
+    read = [call.method for call in world.slack.calls].count("conversations.replies")
+
+    assert world.news() == [f"<@{world.alice.id}> ✅ Done\nFixed two links."]
+    assert read == 1

@@ -1,0 +1,225 @@
+"""What an operator sees: health and numbers on a port, a log with ids and without words."""
+
+import asyncio
+import json
+import socket
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from bot.errors import SettingsWrong
+from bot.simulator.process import app_in
+from tests.conftest import Make, Story, until
+from tests.stories.shared import direct, working
+from tests.stories.test_boot import environment
+
+READY = {"ready": True, "process": "running", "slack": "connected", "database": "answers", "tokens": "accepted"}
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+async def get(world: Story, path: str) -> tuple[int, str]:
+    url = f"http://127.0.0.1:{world.given['http_port']}{path}"
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        return answer.status, await answer.text()
+
+
+async def ready(world: Story) -> tuple[int, Any]:
+    status, body = await get(world, "/readyz")
+    return status, json.loads(body)
+
+
+async def numbers(world: Story) -> dict[str, float]:
+    """Give every number by its name and labels, as Prometheus reads them."""
+    _, text = await get(world, "/metrics")
+    lines = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    return {name: float(value) for name, value in lines}
+
+
+@pytest.fixture
+async def watched(make_world: Make) -> Story:
+    """Make the usual world, with a port to look at."""
+    return await make_world(notify_channel="#news", http_port=free_port())
+
+
+# --- health -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_bot_that_works_is_alive_and_ready(watched: Story) -> None:
+    """Each part says its word, and nothing else is told."""
+    assert await get(watched, "/healthz") == (200, '{"alive": true}')
+    assert await ready(watched) == (200, READY)
+
+
+async def test_an_outage_of_slack_is_no_reason_to_restart(watched: Story) -> None:
+    """Not ready, since nothing arrives, but alive: a restart would only turn the outage into a loop."""
+    watched.slack.fail("apps.connections.open", error="internal_error", times=1000)
+    watched.slack.cut_socket()
+    await until(lambda: not (watched.bot.socket and watched.bot.socket.live))
+    assert await get(watched, "/healthz") == (200, '{"alive": true}')
+    assert await ready(watched) == (503, READY | {"ready": False, "slack": "disconnected"})
+
+
+async def test_a_bot_that_still_starts_is_alive(make_world: Make) -> None:
+    """Slack is down at the start: the port answers from the first moment."""
+    world = await make_world(start=False, http_port=free_port())
+    world.slack.fail("auth.test", error="internal_error", times=1000)
+    starting = asyncio.create_task(world.starts())
+    await until(lambda: len(world.slack.calls) > 0)
+    alive, not_ready = await get(world, "/healthz"), await ready(world)
+    world.bot.stop()
+    await starting
+    world._bot = None
+    assert alive == (200, '{"alive": true}')
+    assert not_ready == (503, READY | {"ready": False, "slack": "connecting"})
+
+
+async def test_a_refused_token_is_told_until_it_works_again(watched: Story) -> None:
+    """The process stays up, since what is owed waits for the token, but it is of no use meanwhile."""
+    watched.slack.fail("chat.postMessage", error="token_revoked")
+    await watched.alice.commands("fix README in org/repo", in_="#dev")
+    await watched.settles()
+    refused = await ready(watched)
+    await watched.passes(61)
+    assert refused == (503, READY | {"ready": False, "tokens": "refused"})
+    assert await ready(watched) == (200, READY)
+
+
+async def test_a_refused_key_is_told(watched: Story) -> None:
+    """OpenHands refuses the key from some moment on."""
+    await working(watched)
+    watched.openhands.key = "another"
+    await watched.passes(10)
+    assert await ready(watched) == (503, READY | {"ready": False, "tokens": "refused"})
+
+
+async def test_a_port_in_use_is_named(make_world: Make) -> None:
+    """The message says which setting, which port, and what to do."""
+    with socket.socket() as other:
+        other.bind(("", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        world = await make_world(start=False, http_port=port)
+        with pytest.raises(SettingsWrong) as wrong:
+            await world.starts()
+        world._bot = None
+    [problem] = wrong.value.problems
+    assert problem.startswith(f"HTTP_PORT: {port} can't be opened (")
+    assert problem.endswith(". Stop what uses it, or set another one.")
+
+
+# --- numbers ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_run_can_be_followed_in_the_numbers(watched: Story) -> None:
+    """Requests, calls of both services, runs by state, and nothing left owed."""
+    await working(watched)
+    found = await numbers(watched)
+    assert {
+        name: found[name]
+        for name in (
+            'bot_requests_total{kind="command"}',
+            "bot_ack_seconds_count",
+            'bot_slack_calls_total{method="chat.postMessage",outcome="ok"}',
+            'bot_runs{state="working"}',
+            "bot_inbox_rows",
+            "bot_socket_up",
+            "bot_database_up",
+        )
+    } == {
+        'bot_requests_total{kind="command"}': 1,
+        "bot_ack_seconds_count": 1,
+        'bot_slack_calls_total{method="chat.postMessage",outcome="ok"}': 1,
+        'bot_runs{state="working"}': 1,
+        "bot_inbox_rows": 0,
+        "bot_socket_up": 1,
+        "bot_database_up": 1,
+    }
+    assert found['bot_openhands_calls_total{status="2xx"}'] > 0
+    assert found["bot_poll_round_seconds_count"] > 0
+    assert not [name for name in found if name.startswith(("bot_owed_rows{", "bot_dead_rows{"))]
+
+
+async def test_what_slack_does_not_take_is_counted(watched: Story) -> None:
+    """Busy once, then refused for good: the message is dead, and the numbers say so."""
+    await working(watched)
+    watched.slack.fail("chat.postMessage", retry_after=2, status=429)
+    watched.slack.archive(watched.place("#news"))
+    watched.openhands.finish(watched.conversation, "Fixed.")
+    await watched.passes(20)
+    found = await numbers(watched)
+    assert {
+        name: value
+        for name, value in found.items()
+        if name.startswith(("bot_dead_rows{", 'bot_slack_calls_total{method="chat.p'))
+    } == {
+        'bot_dead_rows{kind="notify"}': 1,
+        'bot_slack_calls_total{method="chat.postMessage",outcome="busy"}': 1,
+        'bot_slack_calls_total{method="chat.postMessage",outcome="ok"}': 2,
+        'bot_slack_calls_total{method="chat.postMessage",outcome="refused"}': 1,
+    }
+
+
+async def test_payloads_nobody_knows_are_counted_by_type_alone(watched: Story) -> None:
+    """Acknowledged, so that Slack does not send them again, and not a word of them is kept."""
+    event = {"type": "event_callback", "event": {"type": "canvas_shared", "text": "MARK"}}
+    odd = {"type": "MARK of somebody's own"}
+    sent = [watched.slack._deliveries.send("events_api", payload, event_id=None) for payload in (event, odd)]
+    await watched.settles()
+    found = await numbers(watched)
+    assert all(delivery.acked_at for delivery in sent)
+    assert {name: value for name, value in found.items() if name.startswith("bot_ignored_payloads_total")} == {
+        'bot_ignored_payloads_total{type="canvas_shared"}': 1,
+        'bot_ignored_payloads_total{type="other"}': 1,
+    }
+
+
+async def test_a_gap_in_the_connection_is_counted(watched: Story) -> None:
+    """Its end by reason, and that what may have been missed was read back."""
+    await watched.passes(31)
+    watched.slack.cut_socket()
+    await watched.passes(5)
+    found = await numbers(watched)
+    assert found['bot_socket_ended_total{reason="connection_lost"}'] == 1
+    assert found['bot_gaps_read_back_total{complete="yes"}'] == 1
+    assert await ready(watched) == (200, READY)
+
+
+# --- the log ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_whole_journey_leaves_no_word_in_the_log(make_world: Make, tmp_path: Path) -> None:
+    """At its most talkative, and while both services fail: ids, kinds and codes; no text, link, token or name."""
+    world = await make_world(start=False)
+    world.clock.move(datetime.now(UTC))  # the bot is a process of its own, and lives in real time
+    given = {"POLL_INTERVAL_S": "0.05", "LOG_LEVEL": "DEBUG", "NOTIFY_CHANNEL": "news", "LOG_FORMAT": "json"}
+    world.slack.fail("reactions.add", error="internal_error")
+    world.slack.fail("conversations.info", after=True)
+    world.openhands.break_next("start", status=503)
+    async with app_in(tmp_path, environment(world, **given)) as app:
+        await until(lambda: world.slack.sockets == 1)
+        said = await world.slack.say(
+            world.alice.id, world.place("#dev"), f"<@{world.slack.bot_user_id}> MARKtask in MARKorg/MARKrepo@MARKbranch"
+        )
+        await until(lambda: bool(world.openhands.conversations) and bool(world.conversation.messages))
+        await world.slack.say(world.bob.id, world.place("#dev"), "MARKreply", thread_ts=said)
+        await until(lambda: "MARKreply" in world.conversation.messages)
+        world.slack.archive(world.place("#dev"))
+        world.openhands.finish(world.conversation, "MARKanswer https://MARKlink.example.com/pull/1")
+        await until(lambda: bool(direct(world)) and bool(world.posts("#news")))
+        assert await app.end() == 0
+    events = [json.loads(line) for line in app.log.splitlines()]
+
+    assert {"run.created", "run.changed", "slack.refused", "app.stopped"} <= {event["event"] for event in events}
+    [run] = {event["run"] for event in events if event["event"] in ("run.created", "run.changed", "slack.refused")}
+    assert run
+    for word in ("MARK", "http", world.slack.bot_token, world.slack.app_token, "alice", "Traceback"):
+        assert word not in app.log

@@ -1,0 +1,211 @@
+"""At the limit: requests wait in a queue, in order, with their place on the card, and start by themselves."""
+
+import pytest
+
+from bot.simulator.slack.records import Message
+from tests.conftest import Make, Story, read_card
+from tests.stories.shared import labels, starts
+
+BUSY = "Every slot is busy: {}, and starts by itself when one is free."
+NEXT, SECOND = BUSY.format("it is next"), BUSY.format("it is number 2 in the queue")
+
+
+def states(world: Story) -> list[str]:
+    return [read_card(card).state for card in world.cards()]
+
+
+def explained(card: Message) -> str:
+    return read_card(card).lines[0]
+
+
+def names(world: Story) -> list[str]:
+    """Give the tasks of the agents, in the order in which they were started."""
+    return [one.messages[0] for one in world.openhands.conversations.values()]
+
+
+async def three(world: Story) -> None:
+    """Have three runs asked for, one after the other."""
+    for name, person in (("one", world.alice), ("two", world.bob), ("three", world.alice)):
+        await person.commands(f"fix {name} in org/repo", in_="#dev")
+        await world.passes(2)
+    await world.passes(6)
+
+
+async def test_who_asks_beyond_the_slots_waits_in_order(make_world: Make) -> None:
+    """Each card shows its place; each end lets the oldest in, nobody else."""
+    world = await make_world(max_concurrent_runs=1)
+    await three(world)
+    assert states(world) == ["Working", "Queued", "Queued"]
+    _, second, third = world.cards()
+    assert (explained(second), explained(third)) == (NEXT, SECOND)
+    assert labels(second) == labels(third) == ["Cancel"]
+    assert names(world) == ["fix one"]
+
+    world.openhands.finish(world.openhands.find("fix one"), "Fixed.")
+    await world.passes(8)
+    assert states(world) == ["Done", "Working", "Queued"]
+    await world.passes(60)
+    assert explained(world.cards()[2]) == NEXT
+    world.openhands.finish(world.openhands.find("fix two"), "Fixed.")
+    await world.passes(8)
+    assert states(world) == ["Done", "Done", "Working"]
+    assert names(world) == ["fix one", "fix two", "fix three"]
+    assert len(world.news()) == 2
+
+
+async def test_two_slots_let_two_in(make_world: Make) -> None:
+    """As many as MAX_CONCURRENT_RUNS says work at once."""
+    world = await make_world(max_concurrent_runs=2)
+    await three(world)
+    assert states(world) == ["Working", "Working", "Queued"]
+
+
+async def test_a_run_that_waits_for_a_person_gives_its_slot_back(make_world: Make) -> None:
+    """Its agent does nothing meanwhile, so the next one starts."""
+    world = await make_world(max_concurrent_runs=1)
+    await three(world)
+    world.openhands.ask(world.openhands.find("fix one"), "Which licence?")
+    await world.passes(8)
+    assert states(world) == ["Has a question", "Working", "Queued"]
+
+
+async def test_slots_used_by_others_are_waited_for_at_a_sensible_pace(make_world: Make) -> None:
+    """OpenHands names its limit: one try each half minute, by the oldest alone, until there is room."""
+    world = await make_world(openhands={"limit": 1})
+    others = world.openhands.start_v0("somebody else's", None)
+    await three(world)
+    assert states(world) == ["Queued", "Queued", "Queued"]
+    assert [explained(card) for card in world.cards()] == [NEXT, SECOND, BUSY.format("it is number 3 in the queue")]
+    before = len(starts(world))
+    await world.passes(300)
+    tries = starts(world)[before:]
+    assert 8 <= len(tries) <= 11
+    assert {body["initial_message"]["content"][0]["text"] for body in tries} == {"fix one"}
+    assert len({body["conversation_id"] for body in starts(world)}) == len(starts(world))
+
+    world.openhands.finish(others, "Done.")
+    await world.passes(40)
+    assert states(world) == ["Working", "Queued", "Queued"]
+    assert world.news() == []
+
+
+async def test_an_end_of_our_own_makes_room_at_once(make_world: Make) -> None:
+    """Nobody waits for the next try where it is known that a slot is free."""
+    world = await make_world(openhands={"limit": 1})
+    await three(world)
+    assert states(world) == ["Working", "Queued", "Queued"]
+    world.openhands.finish(world.openhands.find("fix one"), "Fixed.")
+    await world.passes(8)
+    assert states(world) == ["Done", "Working", "Queued"]
+
+
+@pytest.mark.parametrize("how", ["button", "cancel", "stop"])
+async def test_a_queued_run_is_cancelled(make_world: Make, how: str) -> None:
+    """By button or word; who comes after it moves up, and it never starts."""
+    world = await make_world(max_concurrent_runs=1)
+    await three(world)
+    second = world.cards()[1]
+    await (world.bob.clicks("cancel", second) if how == "button" else world.bob.says(how, thread=second))
+    await world.passes(8)
+    assert states(world) == ["Working", "Cancelled", "Queued"]
+    assert explained(world.cards()[1]) == f"Cancelled by <@{world.bob.id}> before anything was started."
+
+    world.openhands.finish(world.openhands.find("fix one"), "Fixed.")
+    await world.passes(8)
+    assert names(world) == ["fix one", "fix three"]
+
+
+async def test_a_double_click_cancels_once(make_world: Make) -> None:
+    """The second is told so."""
+    world = await make_world(max_concurrent_runs=1)
+    await three(world)
+    second = world.cards()[1]
+    for person in (world.alice, world.bob):
+        await world.slack.click(person.id, second.channel, second.ts, "cancel")
+    await world.settles()
+    await world.passes(6)
+    assert world.bob.sees()[-1].startswith(f"<@{world.alice.id}> was first: ")
+    assert states(world) == ["Working", "Cancelled", "Queued"]
+
+
+async def test_replies_to_a_queued_run_go_out_once_it_works(make_world: Make) -> None:
+    """Nothing that is said meanwhile is lost."""
+    world = await make_world(max_concurrent_runs=1)
+    await three(world)
+    await world.bob.says("and the docs", thread=world.cards()[1])
+    await world.passes(4)
+    world.openhands.finish(world.openhands.find("fix one"), "Fixed.")
+    await world.passes(12)
+    assert world.openhands.find("fix two").messages == ["fix two", "and the docs"]
+
+
+async def test_the_queue_outlives_the_process(make_world: Make) -> None:
+    """Places are in the tables; an end that came in between lets the oldest in at the next start."""
+    world = await make_world(max_concurrent_runs=1)
+    await three(world)
+    await world.stops()
+    world.openhands.finish(world.openhands.find("fix one"), "Fixed.")
+    await world.starts()
+    await world.passes(12)
+    assert states(world) == ["Done", "Working", "Queued"]
+    assert names(world) == ["fix one", "fix two"]
+
+
+async def test_a_retry_goes_to_the_queue_too(make_world: Make) -> None:
+    """Behind those who asked before it."""
+    world = await make_world(max_concurrent_runs=1)
+    await three(world)
+    world.openhands.fail(world.openhands.find("fix one"))
+    await world.passes(8)
+    assert states(world) == ["Failed", "Working", "Queued"]
+    await world.alice.clicks("retry", world.cards()[0])
+    await world.passes(64)
+    assert states(world) == ["Queued", "Working", "Queued"]
+    assert [explained(world.cards()[at]) for at in (0, 2)] == [SECOND, NEXT]
+
+    world.openhands.finish(world.openhands.find("fix two"), "Fixed.")
+    await world.passes(8)
+    assert states(world) == ["Queued", "Done", "Working"]
+
+
+async def test_the_run_a_server_paused_for_another_is_resumed_by_button(make_world: Make) -> None:
+    """Some servers put the oldest to sleep instead of refusing: that is told as what it is."""
+    world = await make_world(openhands={"limit": 1, "limit_answers": "pauses-oldest"})
+    await world.alice.commands("fix one in org/repo", in_="#dev")
+    await world.passes(6)
+    await world.bob.commands("fix two in org/repo", in_="#dev")
+    await world.passes(126)
+    assert states(world) == ["Paused", "Working"]
+    assert explained(world.cards()[0]) == (
+        "OpenHands put the conversation to sleep before the end: it keeps only so many awake, and none for ever. Nothing "
+        "is lost: press Resume, or reply here, to wake it and go on."
+    )
+
+    world.openhands.finish(world.openhands.find("fix two"), "Fixed.")
+    await world.passes(6)
+    await world.alice.clicks("resume", world.cards()[0])
+    await world.passes(10)
+    assert states(world) == ["Working", "Done"]
+
+
+async def test_a_resume_that_finds_no_room_is_kept_and_said_once(make_world: Make) -> None:
+    """The account is full of others' work: it goes on by itself when there is room."""
+    world = await make_world(openhands={"limit": 1})
+    await world.alice.commands("fix one in org/repo", in_="#dev")
+    await world.passes(6)
+    world.openhands.fall_asleep(world.conversation)
+    await world.passes(126)
+    others = world.openhands.start_v0("somebody else's", None)
+    await world.alice.clicks("resume", world.cards()[0])
+    await world.passes(100)
+    assert states(world) == ["Paused"]
+    assert world.news()[1:] == [
+        (
+            f"<@{world.alice.id}> Every slot of the OpenHands account is busy, so it can't be woken just now. It goes on as "
+            "soon as one is free."
+        )
+    ]
+
+    world.openhands.finish(others, "Done.")
+    await world.passes(50)
+    assert states(world) == ["Working"]
