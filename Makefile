@@ -16,15 +16,21 @@ empty :=
 COMMA := ,
 CORE_FILES := $(subst $(empty) ,$(COMMA),$(CORE:%=bot/%.py))
 
+BENCHMARKS := ack polling latency memory cold_start
+
+# What is drawn by chance in the crash tests; `make crash-test CRASH_SEED=…` draws the same again.
+CRASH_SEED := $(or $(CRASH_SEED),$(shell date +%s))
+CRASH_KILLS := $(or $(CRASH_KILLS),100)
+
 COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --annotation-style line --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo run test lint check format bench requirements clean
+.PHONY: help demo run test coverage lint check crash-test format bench requirements clean
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
 
 demo: $(FOR_RUN) ## try it: a story against local simulators, without Slack, OpenHands or a key
 	@$(BIN)/python -m bot demo
@@ -32,11 +38,14 @@ demo: $(FOR_RUN) ## try it: a story against local simulators, without Slack, Ope
 run: $(FOR_RUN) ## run the bot with the settings of the environment and .env
 	@$(BIN)/python -m bot run
 
-test: $(FOR_DEV) ## run the tests; the core modules must be covered to the last branch
+test: $(FOR_DEV) ## run the tests; the core modules must be covered by their own, to the last branch
+	$(BIN)/python -m pytest --numprocesses=2 --cov --cov-report= tests/core
+	@$(BIN)/python -m coverage report --include="$(CORE_FILES)" --fail-under=100
+	$(BIN)/python -m pytest --numprocesses=4 --dist=worksteal --ignore=tests/core
+
+coverage: $(FOR_DEV) ## show which lines and branches of the bot no test reaches; slower than `make test`
 	$(BIN)/python -m pytest --numprocesses=4 --dist=worksteal --cov --cov-report=
 	@$(BIN)/python -m coverage report
-	@echo "Core modules:"
-	@$(BIN)/python -m coverage report --include="$(CORE_FILES)" --fail-under=100
 
 lint: $(FOR_DEV) ## check format, style, types and who imports whom
 	$(BIN)/ruff format --check
@@ -46,12 +55,18 @@ lint: $(FOR_DEV) ## check format, style, types and who imports whom
 
 check: lint test ## everything that must hold before a change goes in
 
+crash-test: $(FOR_DEV) ## kill the bot at 100 random moments on each database, and at every call of whole journeys
+	@echo "CRASH_SEED=$(CRASH_SEED) CRASH_KILLS=$(CRASH_KILLS)"
+	@calls="$$($(BIN)/python -m tests.crash.wire)" && \
+		CRASH_SEED=$(CRASH_SEED) CRASH_KILLS=$(CRASH_KILLS) CRASH_CALLS="$$calls" \
+		$(BIN)/python -m pytest --numprocesses=4 --dist=loadgroup tests/crash
+
 format: $(FOR_DEV) ## format the code and mend what can be mended
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-bench: $(FOR_DEV) ## measure how long Slack waits for an acknowledgement
-	@$(BIN)/python benchmarks/ack.py
+bench: $(FOR_DEV) ## measure speed and memory, beside references; takes about a quarter of an hour
+	@set -e; for script in $(BENCHMARKS); do echo "benchmarks/$$script.py"; echo; $(BIN)/python benchmarks/$$script.py; done
 
 requirements: ## pin what pyproject.toml allows (needs uv); UPGRADE=--upgrade for the newest versions
 	UV_CUSTOM_COMPILE_COMMAND="make requirements" $(COMPILE) $(UPGRADE) -o requirements.txt

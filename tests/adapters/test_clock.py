@@ -55,14 +55,28 @@ async def test_waiting_for_nothing_ends_when_it_is_cancelled() -> None:
     assert done == set()
 
 
-async def test_who_is_cancelled_as_the_event_comes_does_not_go_on() -> None:
-    """An order to end is heard at every moment, or a loop that was just woken would never end."""
+async def turns(number: int) -> None:
+    """Let the event loop turn so often."""
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("late", range(4))
+async def test_a_loop_told_to_end_as_it_is_woken_ends(late: int) -> None:
+    """A cancellation is heard at every moment, that of the event included."""
     event = asyncio.Event()
-    waiting = asyncio.create_task(WallClock().wait(event, WallClock().now() + timedelta(seconds=9)))
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+
+    async def loop() -> None:
+        while True:
+            event.clear()
+            await WallClock().wait(event, WallClock().now() + timedelta(seconds=LATE_S))
+
+    looping = asyncio.create_task(loop())
+    await turns(3)
     event.set()
-    await asyncio.sleep(0)
-    waiting.cancel()
-    await asyncio.wait([waiting])
-    assert waiting.cancelled()
+    await turns(late)
+    looping.cancel()
+    await asyncio.wait([looping], timeout=SOON_S)
+    ended = looping.cancelled()
+    looping.cancel()
+    assert ended

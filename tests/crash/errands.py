@@ -1,0 +1,227 @@
+"""People who want something from an agent, see it through to its end, and remember what they did."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from bot.simulator.openhands import Conversation
+from bot.simulator.slack.records import Command, Delivery, Message
+from tests.conftest import is_card, read_card
+from tests.crash.town import LOOK_EVERY_S, TEAM, Kind, Town, conversations_of, done, the_rest, until
+
+CLICK_AGAIN_S = 1.0
+"""After a click that Slack says did not arrive, people look whether it did all the same."""
+STARTED_PERHAPS = "I can't find out whether the task started"
+
+
+@dataclass(frozen=True)
+class Reply:
+    text: str
+    ts: str
+
+
+@dataclass
+class Errand:
+    """One task that a person gives, and all they say and click until it is done."""
+
+    town: Town
+    number: int
+    kind: Kind
+    place: str
+    typed: bool
+    """As a slash command; else as a mention, or a direct message."""
+    command: Command | None = None
+    ts: str = ""
+    replies: list[Reply] = field(default_factory=list)
+    clicks: list[tuple[str, Delivery]] = field(default_factory=list)
+    attempts: int = 1
+    """How many conversations it may have: one more with each Retry."""
+    over: bool = False
+    _card: tuple[str, str] | None = None
+    _decided: set[str] = field(default_factory=set)
+
+    @property
+    def task(self) -> str:
+        return f"errand {self.number:03} {self.kind}"
+
+    @property
+    def channel(self) -> str:
+        return self.town.place(self.place)
+
+    # --- what they see ------------------------------------------------------------------------------------------
+
+    @property
+    def card(self) -> Message | None:
+        """The card as it is now."""
+        if self._card is None:
+            found = self.cards()
+            if not found:
+                return None
+            self._card = found[0].channel, found[0].ts
+        return self.town.world.slack.message(*self._card)
+
+    def cards(self) -> list[Message]:
+        """Give every card this task has."""
+        return [one for one in self.town.world.posts(self.channel) if is_card(one) and read_card(one).task == self.task]
+
+    @property
+    def state(self) -> str:
+        card = self.card
+        if card is None:
+            return ""
+        return "Perhaps started" if STARTED_PERHAPS in card.text else read_card(card).state
+
+    @property
+    def root(self) -> str | None:
+        """The root of its thread: what was said, or the card of what was typed."""
+        if self.ts:
+            return self.ts
+        return self.card.ts if self.card else None
+
+    def news(self) -> list[Message]:
+        """Give what the bot wrote in the thread beside the card."""
+        return [one for one in self.town.world.posts(self.channel, thread=self.root) if not is_card(one)]
+
+    def offers(self, action: str) -> bool:
+        card = self.card
+        elements = [one for block in card.blocks for one in block.get("elements", ())] if card else []
+        return any(one.get("action_id") == action for one in elements)
+
+    @property
+    def conversations(self) -> list[Conversation]:
+        return conversations_of(self.town.world.openhands, self.task)
+
+    @property
+    def promised(self) -> bool:
+        """Whether it must come to an end.
+
+        Slack says at once that a command was not taken; if it was written down all the same, it counts once it shows.
+        """
+        return self.command is None or bool(self.command.acked) or bool(self.card or self.conversations)
+
+    # --- what they do -------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """See it through."""
+        await self._ask()
+        match self.kind:
+            case Kind.PLAIN:
+                pass
+            case Kind.CHAT:
+                await self._reply()
+                await self._reply()
+            case Kind.ASKS:
+                await self._sees("Has a question")
+                await self._reply()
+            case Kind.APPROVED:
+                await self._clicks("approve", "Needs approval")
+            case Kind.REJECTED:
+                await self._clicks("reject", "Needs approval")
+                await self._sees("Paused")
+                await self._reply()
+            case Kind.STOPPED:
+                await self._clicks("stop", "Working")
+            case Kind.RESUMED:
+                await self._clicks("stop", "Working")
+                await self._clicks("resume", "Stopped")
+            case Kind.RETRIED:
+                await self._clicks("stop", "Working")
+                await self._clicks("retry", "Stopped")
+            case Kind.FAILS_RESUMED:
+                await self._clicks("resume", "Failed")
+            case Kind.FAILS_RETRIED:
+                await self._clicks("retry", "Failed")
+            case Kind.FAILS_REPLIED:
+                await self._sees("Failed")
+                await self._reply()
+            case Kind.WHOLE:
+                await self._sees("Working")
+                await self._reply()
+                await self._sees("Has a question")
+                await self._reply()
+            case Kind.GATED:
+                await self._clicks("approve", "Needs approval")
+                await self._clicks("stop", "Working")
+        await self._sees(self.last_state)
+        await self._until(self.told)
+        self.over = True
+
+    @property
+    def last_state(self) -> str:
+        return "Stopped" if self.kind in {Kind.STOPPED, Kind.GATED} else "Done"
+
+    @property
+    def last_words(self) -> str:
+        """What the end says: the agent's words on the last message, or that it was stopped."""
+        if self.last_state == "Stopped":
+            return "Stopped"
+        if self.replies:
+            return done(self.replies[-1].text)
+        goes_on = self.kind in {Kind.APPROVED, Kind.RESUMED, Kind.FAILS_RESUMED}
+        return done(the_rest(self.task) if goes_on else self.task)
+
+    def told(self) -> bool:
+        """Tell whether the end is on the card and in the thread, and the team has heard of it where it is to."""
+        if (card := self.card) is None or self.state != self.last_state or self.last_words not in card.text:
+            return False
+        if self.last_state != "Stopped" and not self._team_knows(card):
+            return False
+        return any(self.last_words in one.text for one in self.news())
+
+    def _team_knows(self, card: Message) -> bool:
+        """Look for the line with a link to the card; the task itself is not told of what was said in private."""
+        page = f"/archives/{card.channel}/p{card.ts.replace('.', '')}"
+        lines = [one.text for one in self.town.world.posts(TEAM)]
+        return any(page in line and self.last_state in line for line in lines)
+
+    async def _ask(self) -> None:
+        slack, words = self.town.world.slack, f"{self.task} in org/repo"
+        if self.typed:
+            self.command = await slack.command(self.town.alice.id, self.channel, words)
+        else:
+            said = words if self.place == "dm" else f"@OpenHands {words}"
+            self.ts = await slack.say(self.town.alice.id, self.channel, slack.wire(said))
+
+    async def _reply(self) -> None:
+        """Write in the thread. Under a mention that needs no card to be there yet."""
+        await self._until(lambda: self.root is not None)
+        text = f"reply {len(self.replies) + 1} to {self.task}"
+        ts = await self.town.world.slack.say(self.town.alice.id, self.channel, text, thread_ts=self.root)
+        self.replies.append(Reply(text, ts))
+
+    async def _sees(self, state: str) -> None:
+        await self._until(lambda: self.state == state)
+
+    async def _clicks(self, action: str, state: str) -> None:
+        """Press a button as soon as it is there. What Slack says did not arrive is pressed again, if it still fits."""
+        await self._until(lambda: self.state == state and self.offers(action))
+        if action == "retry":
+            self.attempts += 1
+        await self._presses(action)
+
+    async def _presses(self, action: str) -> None:
+        while self.offers(action) and self.card is not None:
+            click = await self.town.world.slack.click(self.town.alice.id, self.channel, self.card.ts, action)
+            self.clicks.append((action, click))
+            await until(lambda: click.acked_at is not None or click.failed)  # noqa: B023 - awaited right here
+            if click.acked_at is not None:
+                return
+            await asyncio.sleep(CLICK_AGAIN_S)
+
+    async def _until(self, true: Callable[[], bool]) -> None:
+        """Wait, however long, and decide meanwhile what the bot says only a person can."""
+        while not true():
+            await self._decide()
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def _decide(self) -> None:
+        """Look in OpenHands, as the bot asks people to: is the message there, did the task start?"""
+        asked = [(one.ts, reply.text) for one in self.news() for reply in self.replies if f"“{reply.text}”" in one.text]
+        if asked and asked[-1][0] not in self._decided and self.offers("again"):
+            question, text = asked[-1]
+            heard = [text for c in self.conversations for text in c.messages]
+            await self._presses("leave" if text in heard else "again")
+            self._decided.add(question)
+        elif self.state == "Perhaps started" and self.offers("retry") and len(self.conversations) < self.attempts:
+            await self._presses("retry")
+            await asyncio.sleep(CLICK_AGAIN_S)

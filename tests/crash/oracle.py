@@ -1,0 +1,123 @@
+"""Compares what people asked for with what both servers saw.
+
+Each complaint is a sentence; none means that the promises were kept. Answers only one person sees are exempt: Slack
+stores none of them, so nobody, the bot included, can look whether one arrived, and each goes out at most once.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+from bot.simulator.openhands import Conversation
+from tests.crash.errands import Errand
+from tests.crash.town import PLACES, TEAM, Kind, Town, done
+
+DECISIONS = {Kind.APPROVED: True, Kind.GATED: True, Kind.REJECTED: False}
+
+
+def complaints(town: Town, errands: Sequence[Errand]) -> list[str]:
+    """Tell everything that is not as it must be once all has come to rest."""
+    found = [f"{errand.task}: {what}" for errand in errands for what in about(town, errand)]
+    found += [f"posted twice: {text}" for text in posted_twice(town)]
+    found += [f"Slack: {what}" for what in town.world.slack.violations]
+    found += [f"OpenHands: {what}" for what in town.world.openhands.violations]
+    found += [f"the bot ended by itself, or not as told: {code}" for code in town.child.ended_badly]
+    return found
+
+
+def about(town: Town, errand: Errand) -> Iterator[str]:
+    """Tell what is wrong with one errand."""
+    conversations, cards = errand.conversations, errand.cards()
+    if not errand.promised:
+        return
+    if not errand.over:
+        yield f"not seen through: {where(town, errand)}"
+        return
+    if not errand.told():
+        yield f"its end was told, and is not any more: {where(town, errand)}"
+    if len(conversations) != errand.attempts:
+        yield f"{len(conversations)} conversations for {errand.attempts} attempts"
+    if len(cards) != 1:
+        yield f"{len(cards)} cards"
+    for conversation in conversations:
+        yield from of(conversation)
+    yield from misheard(errand)
+    yield from out_of_order(town, errand)
+    yield from told_twice(errand)
+    yield from misdecided(errand)
+
+
+def where(town: Town, errand: Errand) -> str:
+    """Describe how far it came, for whoever has to find out why."""
+    card = errand.card
+    clicks = [(action, click.acked_at is not None) for action, click in errand.clicks]
+    taken = acknowledged(town)
+    said = [(reply.text, reply.ts, reply.ts in taken) for reply in errand.replies]
+    heard = [(c.id, c.sandbox_status, c.state, c.messages) for c in errand.conversations]
+    return f"card {card.text if card else None!r}; clicks, acknowledged or not: {clicks}; replies, acknowledged or not: {said}; conversations {heard}"
+
+
+def of(conversation: Conversation) -> Iterator[str]:
+    """Tell whether a conversation was started twice: that is what destroys it."""
+    if conversation.destroyed or len(conversation.start_tasks) != 1:
+        yield f"conversation {conversation.id} has {len(conversation.start_tasks)} starts"
+
+
+def misheard(errand: Errand) -> Iterator[str]:
+    """Tell whether the agents got what was said to them, each message once."""
+    heard = Counter(text for conversation in errand.conversations for text in conversation.messages)
+    said = Counter([errand.task] * errand.attempts + [reply.text for reply in errand.replies])
+    if heard != said:
+        yield f"said {sorted(said.elements())}, and agents heard {sorted(heard.elements())}"
+
+
+def out_of_order(town: Town, errand: Errand) -> Iterator[str]:
+    """Tell whether replies that were acknowledged in their order came in another one."""
+    heard = [text for conversation in errand.conversations for text in conversation.messages]
+    taken = acknowledged(town)
+    for one, following in zip(errand.replies, errand.replies[1:], strict=False):
+        at, then = taken.get(one.ts), taken.get(following.ts)
+        in_order = at is not None and then is not None and at <= then
+        both = one.text in heard and following.text in heard
+        if in_order and both and heard.index(one.text) > heard.index(following.text):
+            yield f"{following.text!r} overtook {one.text!r}"
+
+
+def acknowledged(town: Town) -> dict[str, datetime]:
+    """Give when Slack was first told that a message was taken, by its ts."""
+    taken: dict[str, datetime] = {}
+    for delivery in town.world.slack.deliveries:
+        ts = delivery.payload.get("event", {}).get("ts")
+        if ts is not None and delivery.acked_at is not None:
+            taken[ts] = min(taken.get(ts, delivery.acked_at), delivery.acked_at)
+    return taken
+
+
+def told_twice(errand: Errand) -> Iterator[str]:
+    """Tell whether the thread heard the same words of the agent, or of the end, more than once."""
+    ends = {done(text) for conversation in errand.conversations for text in conversation.messages}
+    for words in sorted(ends | {errand.last_words}):
+        if (times := sum(words in one.text for one in errand.news())) > 1:
+            yield f"{words!r} was told {times} times"
+
+
+def misdecided(errand: Errand) -> Iterator[str]:
+    """Tell whether what waited for approval was done though rejected, or not though approved."""
+    if errand.kind not in DECISIONS or not errand.conversations:
+        return
+    kinds = Counter(event["kind"] for event in errand.conversations[0].events)
+    rejections = kinds["UserRejectObservation"]
+    if rejections != (0 if DECISIONS[errand.kind] else 1):
+        yield f"{rejections} rejections of what it wanted to do"
+
+
+def posted_twice(town: Town) -> list[str]:
+    """Give the posts that stand there twice, told apart by the id each carries for the bot itself."""
+    posts = [
+        (one.metadata["event_payload"]["id"], one.text)
+        for place in (*map(town.place, PLACES), TEAM)
+        for one in town.world.posts(place)
+        if one.metadata is not None
+    ]
+    times = Counter(row for row, _ in posts)
+    return [text for row, text in posts if times[row] > 1]

@@ -1,0 +1,48 @@
+"""SIGKILL before and after each call that a whole journey makes.
+
+The ordinary suite kills at a few calls that matter most. `make crash-test` makes each journey once, lists its calls in
+`CRASH_CALLS`, and kills at every one of them.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.crash.oracle import complaints
+from tests.crash.town import Kind
+from tests.crash.wire import Moment, Trap, journey, made
+
+CALLS = os.environ.get("CRASH_CALLS")
+SAMPLE = (
+    Moment(Kind.WHOLE, "slack", "chat.postMessage", 1, "after"),
+    Moment(Kind.WHOLE, "openhands", "start", 1, "after"),
+    Moment(Kind.WHOLE, "openhands", "send", 1, "after"),
+    Moment(Kind.GATED, "openhands", "respond", 1, "after"),
+)
+LOOKS = {"status", "tasks", "events", "agent_events", "chat.update", "conversations.history", "conversations.replies"}
+"""How often the bot looks, and shows what it saw, goes by how fast this machine is today."""
+
+
+def moments(recorded: str) -> Iterator[Moment]:
+    """Give both sides of every call of every journey."""
+    for kind, services in json.loads(recorded).items():
+        for service, calls in services.items():
+            for call, times in calls.items():
+                for number in range(1, times + 1):
+                    for phase in ("before", "after"):
+                        yield Moment(Kind(kind), service, call, number, phase)
+
+
+@pytest.mark.parametrize("moment", tuple(moments(CALLS)) if CALLS else SAMPLE, ids=str)
+async def test_killed_at_a_call(moment: Moment, tmp_path: Path) -> None:
+    """Whatever was under way, the next process ends it: nothing is lost, nothing done twice, the end is told."""
+    async with journey(tmp_path, moment.journey) as (at, errand):
+        trap = Trap(at, moment)
+        await made(at, errand)
+        found = complaints(at, [errand])
+
+    assert not found, "\n".join([f"the bot's log is {tmp_path / 'bot.log'}", *found])
+    assert trap.sprung or moment.kind in LOOKS, "there was no such call"

@@ -1,0 +1,162 @@
+"""Where the crash tests happen: both local servers, their people and agents, and the bot as a process among them."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from enum import StrEnum
+from math import inf
+from pathlib import Path
+
+from bot.simulator.openhands import Conversation, LocalOpenHands
+from bot.simulator.slack import LocalSlack
+from bot.simulator.world import Person, World
+from tests.crash.child import Child
+
+LOOK_EVERY_S = 0.02
+CHANNELS = 5
+PLACES = (*(f"#place{number}" for number in range(CHANNELS)), "dm")
+TEAM = "#team"
+LIMITS_TIMES = 20
+"""So many restarts a minute read back more than Slack allows in one; its 429s come by chance here."""
+
+
+class Kind(StrEnum):
+    """What a task is about: the last word of its text tells the agent what to do, and the person knows too."""
+
+    PLAIN = "plain"
+    """The agent does it."""
+    CHAT = "chat"
+    """People add something while it is at work, twice in one breath."""
+    ASKS = "asks"
+    """The agent asks, is answered, and does it."""
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    """It is told what else to do."""
+    STOPPED = "stopped"
+    RESUMED = "resumed"
+    """Stopped, then resumed."""
+    RETRIED = "retried"
+    """Stopped, then begun anew."""
+    FAILS_RESUMED = "fails-resumed"
+    FAILS_RETRIED = "fails-retried"
+    FAILS_REPLIED = "fails-replied"
+    WHOLE = "whole"
+    """Progress, a follow-up while it works, a question, an answer, the end."""
+    GATED = "gated"
+    """Approved by a button, then stopped by one."""
+
+
+ENDLESS = {Kind.STOPPED, Kind.RESUMED, Kind.RETRIED}
+FAILING = {Kind.FAILS_RESUMED, Kind.FAILS_RETRIED, Kind.FAILS_REPLIED}
+
+
+def done(text: str) -> str:
+    """Give the agent's last words on a message; what it goes on with has none of its own."""
+    return f"Did: {text}."
+
+
+def the_rest(task: str) -> str:
+    return f"the rest of {task}"
+
+
+class Agents:
+    """What agents do by themselves: as their task says."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self.openhands: LocalOpenHands | None = None
+
+    async def __call__(self, c: Conversation, text: str) -> None:
+        """Work for a moment on a message, or go on; then end the turn as the kind of task wants it."""
+        openhands = self.openhands
+        assert openhands is not None
+        task = c.messages[0].partition("\n")[0]
+        pause = random.Random(f"{self._seed} {task} {text}").uniform(0.05, 0.4)
+        await asyncio.sleep(pause)
+        openhands.progress(c, "Looking around")
+        await asyncio.sleep(pause)
+        kind = Kind(task.rpartition(" ")[2])
+        new = text == c.messages[0] and text == task and self._tries(task) == 1
+        if (kind in ENDLESS and new) or (kind is Kind.GATED and not new):
+            await asyncio.Event().wait()
+        elif kind in FAILING and new:
+            openhands.fail(c)
+        elif kind in {Kind.APPROVED, Kind.REJECTED, Kind.GATED} and new:
+            openhands.want_approval(c, f"deploy {task}", summary="Deploy")
+        elif kind is Kind.WHOLE and new:
+            await until(lambda: len(c.messages) > 1, seconds=inf)  # the follow-up comes while it works
+        elif (kind is Kind.ASKS and new) or (kind is Kind.WHOLE and len(c.messages) == 2):
+            openhands.ask(c, f"{done(text)} Shall I go on?")
+        else:
+            openhands.finish(c, done(text or the_rest(task)), cost=0.01)
+
+    def _tries(self, task: str) -> int:
+        assert self.openhands is not None
+        return len(conversations_of(self.openhands, task))
+
+
+def conversations_of(openhands: LocalOpenHands, task: str) -> list[Conversation]:
+    """Give the conversations a task has, those of later attempts too."""
+    return [c for c in openhands.conversations.values() if c.messages and c.messages[0].partition("\n")[0] == task]
+
+
+class Town:
+    """The world, and the bot's process in it."""
+
+    def __init__(self, world: World, alice: Person, child: Child) -> None:
+        self.world = world
+        self.alice = alice
+        self.child = child
+
+    def place(self, name: str) -> str:
+        """Give the id of a place."""
+        return self.world.slack.dm(self.alice.id) if name == "dm" else self.world.place(name)
+
+    async def connected(self) -> None:
+        """Wait until the bot listens."""
+        await until(lambda: self.world.slack.sockets > 0)
+
+    async def dies(self) -> None:
+        """Kill the bot, and let Slack notice."""
+        self.child.kill()
+        await until(lambda: self.world.slack.sockets == 0)
+
+
+async def until(true: Callable[[], bool], seconds: float = 30.0) -> None:
+    """Wait for what other processes come to."""
+    async with asyncio.timeout(None if seconds == inf else seconds):
+        while not true():  # noqa: ASYNC110 - no event announces it
+            await asyncio.sleep(LOOK_EVERY_S)
+
+
+@asynccontextmanager
+async def town(folder: Path, database_url: str, seed: int) -> AsyncIterator[Town]:
+    """Build it all; the bot is not started yet."""
+    agents = Agents(seed)
+    slack = LocalSlack(limits_times=LIMITS_TIMES)
+    openhands = agents.openhands = LocalOpenHands(key="key", agent=agents, start_seconds=0.3, rate_limit=False)
+    await slack.start()
+    await openhands.start()
+    world = World(slack, openhands)
+    alice = world.person("alice")
+    for name in PLACES[:CHANNELS]:
+        world.channel(name, alice)
+    world.channel(TEAM)
+    settings = {
+        "SLACK_BOT_TOKEN": slack.bot_token,
+        "SLACK_APP_TOKEN": slack.app_token,
+        "SLACK_API_URL": slack.api_url,
+        "OPENHANDS_API_KEY": "key",
+        "OPENHANDS_BASE_URL": openhands.base_url,
+        "DATABASE_URL": database_url,
+        "NOTIFY_CHANNEL": TEAM,
+        "MAX_CONCURRENT_RUNS": "6",
+    }
+    child = Child(settings, folder)
+    try:
+        yield Town(world, alice, child)
+    finally:
+        child.kill()
+        await slack.stop()
+        await openhands.stop()

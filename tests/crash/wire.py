@@ -1,0 +1,114 @@
+"""Journeys with one errand each, and what happens to the bot at one call on the wire.
+
+`python -m tests.crash.wire` makes each journey once and prints how many calls of each kind it took, as JSON.
+"""
+
+import asyncio
+import json
+import tempfile
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from bot.simulator.openhands import NoAnswer
+from tests.crash.errands import Errand
+from tests.crash.oracle import complaints
+from tests.crash.town import Kind, Town, town
+
+JOURNEY_S = 45.0
+"""Real seconds a journey may take; it takes a few, and with a kill a few more."""
+JOURNEYS = {Kind.WHOLE: True, Kind.GATED: False}
+"""Command, card, start, progress, follow-up, question, reply, end, team line; mention, approval, stop. Typed or said."""
+PLACE = "#place0"
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Before or after the n-th call of a kind to a service, in a journey."""
+
+    journey: Kind
+    service: str
+    kind: str
+    number: int
+    phase: str
+
+    def __str__(self) -> str:
+        return f"{self.journey}-{self.service}-{self.kind}-{self.number}-{self.phase}"
+
+
+class Trap:
+    """Kills the bot at a moment, and starts it again at once: both servers see a caller that is gone."""
+
+    def __init__(self, at: Town, moment: Moment) -> None:
+        self._at = at
+        self._moment = moment
+        self._calls = 0
+        self.sprung = False
+        if moment.service == "slack":
+            at.world.slack.on_call = self._of_slack
+        else:
+            at.world.openhands.on_call = self._of_openhands
+
+    async def _of_slack(self, phase: str, method: str, _args: object) -> None:
+        if self._is_it(phase, method):
+            raise ConnectionError
+
+    async def _of_openhands(self, phase: str, kind: str) -> None:
+        if self._is_it(phase, kind):
+            raise NoAnswer
+
+    def _is_it(self, phase: str, kind: str) -> bool:
+        """Count a call; at the right one do it."""
+        if (phase, kind) != (self._moment.phase, self._moment.kind):
+            return False
+        self._calls += 1
+        if self._calls != self._moment.number:
+            return False
+        self.sprung = True
+        self._at.child.kill()
+        self._at.child.start()
+        return True
+
+
+@asynccontextmanager
+async def journey(folder: Path, kind: Kind) -> AsyncIterator[tuple[Town, Errand]]:
+    """Prepare a journey; the bot is not started yet."""
+    async with town(folder, f"sqlite:///{folder / 'journey.db'}", SEED) as at:
+        yield at, Errand(at, 0, kind, PLACE, typed=JOURNEYS[kind])
+
+
+async def made(at: Town, errand: Errand) -> None:
+    """Make the journey, from the bot's start to the end that everybody was told, or until the time for it is over."""
+    at.child.start()
+    await at.connected()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(JOURNEY_S):
+            await errand.run()
+
+
+def calls(at: Town) -> Mapping[str, Mapping[str, int]]:
+    """Count the calls of each kind to each service."""
+    slack, openhands = at.world.slack, at.world.openhands
+    return {
+        "slack": Counter(call.method for call in slack.calls),
+        "openhands": Counter(call.kind for call in openhands.calls),
+    }
+
+
+async def recorded() -> Mapping[str, Mapping[str, Mapping[str, int]]]:
+    found = {}
+    for kind in JOURNEYS:
+        with tempfile.TemporaryDirectory() as folder:
+            async with journey(Path(folder), kind) as (at, errand):
+                await made(at, errand)
+                await at.child.end()
+                assert not complaints(at, [errand]), "the journey must be whole"
+                found[kind.value] = calls(at)
+    return found
+
+
+if __name__ == "__main__":
+    print(json.dumps(asyncio.run(recorded())))  # noqa: T201 - this is what it is for
