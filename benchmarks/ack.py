@@ -10,37 +10,23 @@ between Slack's sending of an envelope and the arrival of its acknowledgement.
 import argparse
 import asyncio
 import os
-import statistics
-import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))  # a script finds what lies beside it, not the package
+from stage import BARE, Site, folder_for, local_openhands, report, shares, site, table
 
-from bot.simulator.openhands import Conversation, LocalOpenHands  # noqa: E402
-from bot.simulator.process import THE_BOT, App, app_in  # noqa: E402
-from bot.simulator.slack import LocalSlack  # noqa: E402
-from bot.simulator.slack.limits import POSTS_A_MINUTE  # noqa: E402
-from bot.simulator.slack.records import Command  # noqa: E402
-from bot.simulator.world import World  # noqa: E402
+from bot.simulator.openhands import Conversation, LocalOpenHands
+from bot.simulator.slack import LocalSlack
+from bot.simulator.slack.limits import POSTS_A_MINUTE
 
-KEY = "benchmark-key"
-BARE = (str(ROOT / "benchmarks" / "bare.py"),)
 CALLS_PER_S = 8.0  # what the bot allows itself on OpenHands
 RECORD = b"x" * 4096  # about what one request adds to the database's log
-LOOK_S = 0.002
 COUNT_S = 0.2  # between two counts, which take a moment themselves
 WARM_UP = 5  # of both apps: the first requests load what all later ones find there
 PAUSE_S = 0.03  # between two measurements, for what the last one left to do
-GIVES_UP_S = 120.0  # without any progress for so long, what is missing is lost
-PEOPLE = 10
-LOG_LINES = 20  # of the bot, where something is lost
 ALONE = 4  # calls that a loop with one request for each conversation needs at least: start, its task, status, events
 
 
@@ -55,65 +41,17 @@ class Size:
 
 
 FULL = Size(pairs=300, load_s=20, per_s=50, channels=50)
-QUICK = Size(pairs=10, load_s=3, per_s=10, channels=10)
+QUICK = Size(pairs=3, load_s=1, per_s=5, channels=5)
 
 
-class Site:
-    """A local Slack with people and channels, and an app on it."""
+async def ack_ms(place: Site, number: int, answers: int) -> float | None:
+    """Measure one acknowledgement while nothing else goes on; None where none came.
 
-    def __init__(self, slack: LocalSlack, openhands: LocalOpenHands, app: App, *, channels: int, answers: int) -> None:
-        """answers: so many messages follow the acknowledgement of `help`."""
-        self.slack = slack
-        self.answers = answers
-        self.app = app
-        world = World(slack, openhands)
-        people = [world.person(f"person{number}") for number in range(PEOPLE)]
-        self.people = [one.id for one in people]
-        self.channels = [world.channel(f"channel{number}", *people) for number in range(channels)]
-
-    async def asks(self, number: int, text: str) -> Command:
-        person, channel = self.people[number % PEOPLE], self.channels[number % len(self.channels)]
-        return await self.slack.command(person, channel, text)
-
-    async def until(self, happened: Callable[[], bool], *, look_s: float = LOOK_S) -> bool:
-        """Wait; False when the app is gone or too much time has passed."""
-        deadline = time.monotonic() + GIVES_UP_S
-        while not happened():
-            if time.monotonic() > deadline or not self.app.runs:
-                return False
-            await asyncio.sleep(look_s)
-        return True
-
-    async def ack_ms(self, number: int) -> float | None:
-        """Measure one acknowledgement while nothing else goes on; None where none came."""
-        command = await self.asks(number, "help")
-        await self.until(lambda: command.failed or (command.acked is True and len(command.responses) >= self.answers))
-        return None if command.ack_seconds is None else command.ack_seconds * 1000
-
-
-@asynccontextmanager
-async def site(
-    folder: Path, openhands: LocalOpenHands, *, python: Sequence[str], channels: int, answers: int
-) -> AsyncIterator[Site]:
-    """Run an app on a Slack of its own until the end of the block."""
-    slack = LocalSlack()
-    await slack.start()
-    settings = {
-        "SLACK_BOT_TOKEN": slack.bot_token,
-        "SLACK_APP_TOKEN": slack.app_token,
-        "SLACK_API_URL": slack.api_url,
-        "OPENHANDS_API_KEY": KEY,
-        "OPENHANDS_BASE_URL": openhands.base_url,
-        "DATABASE_URL": "sqlite:///openhands.db",
-    }
-    try:
-        async with app_in(folder, settings, python=python) as app:
-            made = Site(slack, openhands, app, channels=channels, answers=answers)
-            if not await made.until(lambda: slack.sockets > 0):
-                raise RuntimeError(f"the app does not connect: {app.log}")
-            yield made
-    finally:
-        await slack.stop()
+    answers: so many messages follow the acknowledgement of `help`.
+    """
+    command = await place.asks(number, "help")
+    await place.until(lambda: command.failed or (command.acked is True and len(command.responses) >= answers))
+    return None if command.ack_seconds is None else command.ack_seconds * 1000
 
 
 def disk_ms(file: int) -> float:
@@ -124,25 +62,8 @@ def disk_ms(file: int) -> float:
     return (time.perf_counter() - before) * 1000
 
 
-def shares(values: Sequence[float]) -> tuple[float, float, float]:
-    """Give p50, p95 and p99."""
-    cuts = statistics.quantiles(values, n=100, method="inclusive")
-    return cuts[49], cuts[94], cuts[98]
-
-
 def in_ms(values: Sequence[float]) -> list[str]:
     return [f"{share:.2f}" for share in shares(values)]
-
-
-def row(name: str, values: Sequence[str]) -> str:
-    return f"| {name} | {' | '.join(values)} |"
-
-
-def table(*rows: tuple[str, Sequence[str]]) -> None:
-    """Print a table, its head first."""
-    head, *rest = rows
-    print("\n".join([row(*head), row("---", ["---:"] * len(head[1])), *(row(*one) for one in rest)]), flush=True)
-    print()
 
 
 async def idle(ours: Site, bare: Site, folder: Path, pairs: int) -> list[str]:
@@ -153,12 +74,12 @@ async def idle(ours: Site, bare: Site, folder: Path, pairs: int) -> list[str]:
     lost = 0
     file = os.open(folder / "record", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     try:
-        for number in range(-WARM_UP, pairs):
-            for place, took in ((ours, our_ms), (bare, bare_ms)):
-                ack_ms = await place.ack_ms(number)
-                lost += ack_ms is None
-                if ack_ms is not None and number >= 0:
-                    took.append(ack_ms)
+        for number in range(-WARM_UP if pairs > WARM_UP else 0, pairs):
+            for place, answers, took in ((ours, 1, our_ms), (bare, 0, bare_ms)):
+                one_ms = await ack_ms(place, number, answers)
+                lost += one_ms is None
+                if one_ms is not None and number >= 0:
+                    took.append(one_ms)
                 await asyncio.sleep(PAUSE_S)
             fsync_ms.append(disk_ms(file))
     finally:
@@ -235,40 +156,30 @@ def told(place: Site) -> int:
     )
 
 
-async def measure(folder: Path, size: Size) -> list[str]:
-    """Measure everything, below a folder with one for each app; give what is lost, and the end of the bot's log."""
-    openhands = LocalOpenHands(key=KEY)
+async def measure(folders: Sequence[Path], size: Size) -> list[str]:
+    """Measure everything, in a folder for each app; give what is lost, and the end of the bot's log."""
+    async with local_openhands() as openhands:
 
-    async def finish(c: Conversation, _text: str) -> None:
-        openhands.finish(c, "Done.")
+        async def finish(c: Conversation, _text: str) -> None:
+            openhands.finish(c, "Done.")
 
-    openhands.agent = finish
-    await openhands.start()
-    try:
+        openhands.agent = finish
+        bare_folder, our_folder = folders
         async with (
-            site(folder / "bare", openhands, python=BARE, channels=size.channels, answers=0) as bare,
-            site(folder / "ours", openhands, python=THE_BOT, channels=size.channels, answers=1) as ours,
+            site(bare_folder, openhands, python=BARE, channels=size.channels) as bare,
+            site(our_folder, openhands, channels=size.channels) as ours,
         ):
-            lost = [*await idle(ours, bare, folder, size.pairs), *await load(ours, openhands, size)]
+            lost = [*await idle(ours, bare, our_folder, size.pairs), *await load(ours, openhands, size)]
             rules = [*ours.slack.violations, *openhands.violations]
-            last = ours.app.log.splitlines()[-LOG_LINES:] if lost or rules else []
-            return [*lost, *rules, *last]
-    finally:
-        await openhands.stop()
+            return [*lost, *rules, *(ours.last_lines if lost or rules else [])]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Measure acknowledgements, idle and under load.")
     parser.add_argument("--quick", action="store_true", help="a few requests only, to see that nothing is lost")
     size = QUICK if parser.parse_args().quick else FULL
-    with TemporaryDirectory(prefix=".bench-", dir=Path.cwd()) as made:
-        folder = Path(made)
-        for app in ("bare", "ours"):
-            (folder / app).mkdir()
-        lost = asyncio.run(measure(folder, size))
-    for what in lost:
-        print(f"lost: {what}")
-    return 1 if lost else 0
+    with folder_for("bare", "ours") as folders:
+        return report(asyncio.run(measure(folders, size)))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,123 @@
+"""How much memory the bot takes with many live runs, beside the same bot with none and a bare Bolt app.
+
+`python benchmarks/memory.py` prints Markdown; only on Linux, whose /proc tells. Exit code 1: a run was not looked at.
+
+Every run is looked at as often as OpenHands' pace lets it: that is when memory is highest.
+"""
+
+import argparse
+import asyncio
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from stage import BARE, Site, folder_for, follow, local_openhands, report, site, table, working
+
+from bot.simulator.openhands import LocalOpenHands
+from bot.simulator.openhands.state import Call
+
+FULL, QUICK = 10_000, 20
+ROUNDS = 3
+REST_S, QUICK_REST_S = 10.0, 0.2  # the others get so long before they are measured
+INTERVAL_S, QUICK_INTERVAL_S = 2.0, 0.2
+TARGET_MB = 150
+MB = 1_000_000
+LOOK_S = 0.2
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Of one process, in MB."""
+
+    resident: float
+    own: float
+    """Shared with no other process."""
+    highest: float
+    """Resident, at its highest since the start."""
+
+    @property
+    def cells(self) -> list[str]:
+        return [f"{value:.0f} MB" for value in (self.resident, self.own, self.highest)]
+
+
+def memory_of(pid: int) -> Memory:
+    about = Path(f"/proc/{pid}")
+    maps = (about / "smaps_rollup").read_text()
+    status = (about / "status").read_text()
+    return Memory(
+        resident=in_mb(maps, "Rss"),
+        own=in_mb(maps, "Private_Clean") + in_mb(maps, "Private_Dirty"),
+        highest=in_mb(status, "VmHWM"),
+    )
+
+
+def in_mb(lines: str, name: str) -> float:
+    [kibibytes] = re.findall(rf"^{name}:\s+(\d+) kB$", lines, re.MULTILINE)
+    return int(kibibytes) * 1024 / MB
+
+
+async def rest(seconds: float, place: Site) -> Memory:
+    await asyncio.sleep(seconds)
+    return memory_of(place.app.pid)
+
+
+def looks(calls: list[Call], count: int) -> Callable[[], bool]:
+    """Tell whether every run was looked at so many times; each call is counted once."""
+    counted, asked = 0, 0
+
+    def enough() -> bool:
+        nonlocal counted, asked
+        new, counted = calls[counted:], len(calls)
+        asked += sum(len(call.query["ids"]) for call in new if call.kind == "status")
+        return asked >= ROUNDS * count
+
+    return enough
+
+
+async def with_runs(
+    folder: Path, openhands: LocalOpenHands, count: int, interval_s: float
+) -> tuple[Memory, float, list[str]]:
+    """Let the bot follow so many runs; give its memory, the seconds a round took, and what went wrong."""
+    await follow(folder, working(openhands, count))
+    openhands.calls.clear()
+    async with site(folder, openhands, settings={"POLL_INTERVAL_S": str(interval_s)}) as place:
+        begun = time.perf_counter()
+        went_on = await place.until(looks(openhands.calls, count), look_s=LOOK_S)
+        took_s = (time.perf_counter() - begun) / ROUNDS
+        seen = {one for call in openhands.calls if call.kind == "status" for one in call.query["ids"]}
+        wrong = [] if went_on and len(seen) == count else [f"{count - len(seen)} runs, not looked at"]
+        return memory_of(place.app.pid), took_s, wrong + (place.last_lines if wrong else [])
+
+
+async def measure(count: int, rest_s: float, interval_s: float) -> list[str]:
+    with folder_for("bare", "none", "ours") as (bare, none, ours):
+        async with local_openhands() as openhands:
+            async with site(bare, openhands, python=BARE) as place:
+                bare_app = await rest(rest_s, place)
+            async with site(none, openhands) as place:
+                without = await rest(rest_s, place)
+            tracked, round_s, wrong = await with_runs(ours, openhands, count, interval_s)
+            wrong += openhands.violations
+    table(
+        ("memory of the process", ["resident", "its own", "highest"]),
+        ("bare Bolt app", bare_app.cells),
+        ("this bot, no runs", without.cells),
+        (f"this bot, {count:,} live runs", tracked.cells),
+        (f"target with {count:,} runs", [f"< {TARGET_MB} MB", "", ""]),
+        ("seconds for one round over all of them", [f"{round_s:.1f}", "", ""]),
+    )
+    return wrong
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Measure memory with many live runs.")
+    parser.add_argument("--quick", action="store_true", help="a few runs only, to see that all are looked at")
+    quick = parser.parse_args().quick
+    measured = measure(QUICK, QUICK_REST_S, QUICK_INTERVAL_S) if quick else measure(FULL, REST_S, INTERVAL_S)
+    return report(asyncio.run(measured))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

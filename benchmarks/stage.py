@@ -1,0 +1,214 @@
+"""What the benchmarks share: an app of its own process between local servers, runs it follows, and tables."""
+
+import asyncio
+import statistics
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from uuid import uuid4
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # a script finds what lies beside it, not the package
+
+from bot.model import Api, ChannelId, ConversationId, Run, RunId, RunState, TeamId, UserId  # noqa: E402
+from bot.simulator.openhands import Conversation, LocalOpenHands  # noqa: E402
+from bot.simulator.openhands.state import StartTask  # noqa: E402
+from bot.simulator.process import THE_BOT, App, app_in  # noqa: E402
+from bot.simulator.slack import LocalSlack  # noqa: E402
+from bot.simulator.slack.records import Command  # noqa: E402
+from bot.simulator.world import World  # noqa: E402
+from bot.store import runs  # noqa: E402
+from bot.store.database import open_database  # noqa: E402
+
+KEY = "benchmark-key"
+BARE = (str(ROOT / "benchmarks" / "bare.py"),)
+CONVERSATIONS = "/api/v1/app-conversations"
+DATABASE = "openhands.db"
+OPENHANDS_CALLS_PER_S = 10.0  # what servers allow
+LOOK_S = 0.002
+GIVES_UP_S = 120.0  # without any progress for so long, what is missing is lost
+PEOPLE = 10
+LOG_LINES = 20  # of the app, where something is wrong
+
+
+class Site:
+    """A local Slack with people and channels, and an app on it."""
+
+    def __init__(self, slack: LocalSlack, openhands: LocalOpenHands, app: App, *, channels: int) -> None:
+        self.slack = slack
+        self.app = app
+        world = World(slack, openhands)
+        people = [world.person(f"person{number}") for number in range(PEOPLE)]
+        self.people = [one.id for one in people]
+        self.channels = [world.channel(f"channel{number}", *people) for number in range(channels)]
+
+    async def asks(self, number: int, text: str) -> Command:
+        person, channel = self.people[number % PEOPLE], self.channels[number % len(self.channels)]
+        return await self.slack.command(person, channel, text)
+
+    async def until(self, happened: Callable[[], bool], *, look_s: float = LOOK_S) -> bool:
+        """Wait; False when the app is gone or too much time has passed."""
+        deadline = time.monotonic() + GIVES_UP_S
+        while not happened():
+            if time.monotonic() > deadline or not self.app.runs:
+                return False
+            await asyncio.sleep(look_s)
+        return True
+
+    @property
+    def last_lines(self) -> list[str]:
+        return self.app.log.splitlines()[-LOG_LINES:]
+
+
+@asynccontextmanager
+async def site(
+    folder: Path,
+    openhands: LocalOpenHands,
+    *,
+    python: Sequence[str] = THE_BOT,
+    channels: int = 1,
+    settings: Mapping[str, str] | None = None,
+) -> AsyncIterator[Site]:
+    """Run an app on a Slack of its own until the end of the block.
+
+    settings: beside those that lead to the servers and to a database in this folder.
+    """
+    slack = LocalSlack()
+    await slack.start()
+    environment = {
+        "SLACK_BOT_TOKEN": slack.bot_token,
+        "SLACK_APP_TOKEN": slack.app_token,
+        "SLACK_API_URL": slack.api_url,
+        "OPENHANDS_API_KEY": KEY,
+        "OPENHANDS_BASE_URL": openhands.base_url,
+        "DATABASE_URL": f"sqlite:///{DATABASE}",
+        "MAX_CONCURRENT_RUNS": "1000",  # the most; the limit of an account is not what is measured
+        **(settings or {}),
+    }
+    try:
+        async with app_in(folder, environment, python=python) as app:
+            made = Site(slack, openhands, app, channels=channels)
+            if not await made.until(lambda: slack.sockets > 0):
+                raise RuntimeError(f"the app does not connect: {app.log}")
+            yield made
+    finally:
+        await slack.stop()
+
+
+@asynccontextmanager
+async def local_openhands() -> AsyncIterator[LocalOpenHands]:
+    openhands = LocalOpenHands(key=KEY)
+    await openhands.start()
+    try:
+        yield openhands
+    finally:
+        await openhands.stop()
+
+
+# --- runs that are under way already ----------------------------------------------------------------------------
+
+
+def at_work(openhands: LocalOpenHands) -> Conversation:
+    """Let an agent work without end."""
+    now = datetime.now(UTC)
+    c = Conversation(str(uuid4()), "v1", now, now, "A conversation", repository="org/repo", state="running")
+    c.sandbox_status, c.working = "RUNNING", True
+    openhands.conversations[c.id] = c
+    return c
+
+
+def working(openhands: LocalOpenHands, count: int) -> list[Run]:
+    """Let so many agents work without end, and give the runs they are for."""
+    return [a_run(at_work(openhands).id, RunState.WORKING) for _ in range(count)]
+
+
+def starting(openhands: LocalOpenHands, count: int) -> list[Run]:
+    """Let so many starts be on their way without end, and give the runs they are for."""
+    return [_on_its_way(openhands) for _ in range(count)]
+
+
+def _on_its_way(openhands: LocalOpenHands) -> Run:
+    now = datetime.now(UTC)
+    task = StartTask(uuid4(), {}, now, now)
+    openhands.tasks[task.id] = task
+    return a_run(str(task.conversation_id), RunState.STARTING, task=task.id)
+
+
+def a_run(conversation: str, state: RunState, *, task: str | None = None) -> Run:
+    """Give a run with news a moment ago; it has no card, so that nothing but OpenHands is asked."""
+    now = datetime.now(UTC)
+    return Run(
+        id=RunId(str(uuid4())),
+        team=TeamId("T0"),
+        channel=ChannelId("C0"),
+        thread_ts=None,
+        request_ts=None,
+        private=False,
+        requester=UserId("U0"),
+        task="Find out why the nightly build became slow, mend it, and add a test. " * 5,
+        repository="org/repo",
+        state=state,
+        api=Api.V1,
+        conversation_id=ConversationId(conversation),
+        start_task_id=task,
+        card_gone=True,
+        turn_at=now,
+        seen_at=now,
+        created_at=now,
+        started_at=now,
+        news_at=now,
+        next_poll_at=now,
+    )
+
+
+async def follow(folder: Path, these: Iterable[Run]) -> None:
+    """Write runs into the database of the app in this folder, which does not run yet."""
+    database = await open_database(f"sqlite:///{folder / DATABASE}")
+    try:
+        async with database.transaction() as tx:
+            for run in these:
+                await runs.add(tx, run)
+    finally:
+        await database.close()
+
+
+# --- folders and tables -----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def folder_for(*names: str) -> Iterator[list[Path]]:
+    """Make folders that are gone afterwards, below the one the script is run in: that disk is measured."""
+    with TemporaryDirectory(prefix=".bench-", dir=Path.cwd()) as made:
+        folders = [Path(made) / name for name in names]
+        for folder in folders:
+            folder.mkdir()
+        yield folders
+
+
+def shares(values: Sequence[float]) -> tuple[float, float, float]:
+    """Give p50, p95 and p99."""
+    cuts = statistics.quantiles(values, n=100, method="inclusive")
+    return cuts[49], cuts[94], cuts[98]
+
+
+def row(name: str, values: Sequence[str]) -> str:
+    return f"| {name} | {' | '.join(values)} |"
+
+
+def table(*rows: tuple[str, Sequence[str]]) -> None:
+    """Print a table, its head first."""
+    head, *rest = rows
+    print("\n".join([row(*head), row("---", ["---:"] * len(head[1])), *(row(*one) for one in rest)]), flush=True)
+    print()
+
+
+def report(wrong: Iterable[str]) -> int:
+    """Print what went wrong, a line each, and give the exit code."""
+    lines = [*wrong]
+    for line in lines:
+        print(f"lost: {line}")
+    return 1 if lines else 0
