@@ -110,19 +110,22 @@ def card(run: Run, address: str | None) -> Message:
     lines = [f"*{words.state(run)}*\n{task}"]
     if explanation := words.explanation(run):
         lines.append(explanation)
-    if run.detail and run.waiting is Waiting.APPROVAL:
-        lines.append(words.wish(run.detail))
     if run.detail and run.state is RunState.FAILED:
         lines.append(f"> {escape(shorten(words.one_line(run.detail), words.DETAIL_SHOWN))}")
     if run.answer and run.state in (RunState.DONE, RunState.WAITING):
         lines.append(escape(markdown.plain(run.answer, limit=ANSWER_ON_CARD)))
     if run.progress:
         lines.append(f"_{escape(run.progress).replace('_', ' ')}_")
+    if run.undecided:
+        lines.append(words.undecided(run.undecided_text))
     if run.stale_at:
         lines.append(words.quiet_since(run.heard_at or run.news_at))
     if run.unreachable_since:
         lines.append(words.unreachable(run.unreachable_since, key_refused=run.key_refused))
-    blocks = [section(lines[0]), *(section(line) for line in lines[1:])]
+    blocks = [section(line) for line in lines]
+    if wanted := wish(run):
+        blocks[2:2] = wanted  # after what is to be done about it
+        lines.insert(2, escape(words.wish(run.detail)))
     if run.pull_requests:
         blocks.append(section(pull_requests(run)))
     facts = " · ".join(describe(run))
@@ -130,6 +133,14 @@ def card(run: Run, address: str | None) -> Message:
     blocks.extend(buttons(run, address))
     text = "\n".join([*lines, *([pull_requests(run)] if run.pull_requests else []), facts])
     return Message(cut(text, TEXT_MAX), blocks)
+
+
+def wish(run: Run) -> list[Block]:
+    """Show what an agent wants approval for, literally: not a letter of it may look like another."""
+    if run.waiting is not Waiting.APPROVAL or not run.detail:
+        return []
+    text = {"type": "text", "text": words.wish(run.detail)}
+    return [{"type": "rich_text", "elements": [{"type": "rich_text_preformatted", "elements": [text]}]}]
 
 
 def describe(run: Run) -> list[str]:
@@ -172,11 +183,12 @@ def name_of(url: str) -> str:
 def news(run: Run, address: str | None) -> Message:
     """Tell the thread, mentioning the requester, what became of the run, in the agent's own words where it has some."""
     head = [words.news(run)]
-    if run.detail and run.waiting is Waiting.APPROVAL:
-        head.append(words.wish(run.detail))
     if run.detail and run.state is RunState.FAILED:
         head.append(f"> {escape(shorten(words.one_line(run.detail), words.DETAIL_SHOWN))}")
-    blocks = [section("\n".join(head))]
+    wanted = wish(run)
+    blocks = [section("\n".join(head)), *wanted]
+    if wanted:
+        head.append(escape(words.wish(run.detail)))
     spoke = bool(run.answer) and run.state in (RunState.DONE, RunState.WAITING) and not run.detail
     if spoke:
         blocks.extend(markdown.rich_text(run.answer, limit=ANSWER_MAX))

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from bot.errors import SlackBusy, SlackError, SlackUnavailable, SlackUnsure, StoreUnavailable
+from bot.errors import SlackBusy, SlackError, SlackLocked, SlackUnavailable, SlackUnsure, StoreUnavailable
 from bot.means import Means, Worker
 from bot.model import ChannelId, Incoming, MessageTs
 from bot.pacing import later, retry_at
@@ -31,6 +31,8 @@ TRIES = 20
 REPLIES, HISTORY, PLACES = "conversations.replies", "conversations.history", "users.conversations"
 PASSES = (SlackBusy, SlackUnavailable, SlackUnsure)
 """Limits and outages: the same call may succeed later."""
+NO_SCOPE = "missing_scope"
+"""Said of some kinds of places alone; every other refusal of the token concerns all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +76,23 @@ class CatchUp(Worker):
         self._marked: datetime | None = None
         self._unknown = False
         self._unread: set[Thread] = set()
+        self._hold_until = self._clock.now()
+        self._locked = False
         self._wake = asyncio.Event()
 
     def missed(self) -> None:
         """Something may have gone by unheard: read back."""
         self._gaps += 1
         self._unknown = True
+        self._hold_until = later(self._clock.now(), self._patience.heard_hold_s)
         self._wake.set()
 
     def is_ahead(self, incoming: Incoming) -> bool:
-        """Tell whether older replies of the same thread may still be unread: a later one must not go before them."""
-        if incoming.thread_ts is None:
+        """Tell whether older replies of the same thread may still be unread: a later one must not go before them.
+
+        It waits for a while only: where Slack does not let the bot read, a person must not wait for that.
+        """
+        if incoming.thread_ts is None or self._clock.now() >= self._hold_until:
             return False
         return self._unknown or Thread(incoming.channel, incoming.thread_ts) in self._unread
 
@@ -104,14 +112,15 @@ class CatchUp(Worker):
         try:
             while True:
                 self._wake.clear()
+                pause_s = self._patience.heard_mark_s
                 try:
                     await self._look(heard_until)
                 except StoreUnavailable:  # which others log
                     log.debug("slack.not_marked")
-                finally:
-                    self._unknown = False
-                    self._unread.clear()
-                await self._clock.wait(self._wake, later(self._clock.now(), self._patience.heard_mark_s))
+                    pause_s = self._patience.look_around_s
+                except SlackLocked as err:
+                    self._no_token(err)
+                await self._clock.wait(self._wake, later(self._clock.now(), pause_s))
         finally:
             try:
                 await self._mark(heard_until())
@@ -128,9 +137,17 @@ class CatchUp(Worker):
             gaps, heard = self._gaps, heard_until()  # what comes later, the reading may miss
             if mark is not None:
                 await self._read_back(mark)
-            self._closed = gaps
+            self._closed, self._unknown, self._locked = gaps, self._gaps != gaps, False
             await self._put(heard)
         await self._mark(heard_until())
+
+    def _no_token(self, err: SlackLocked) -> None:
+        """Leave the gap open, for a start with a token that is mended; nobody waits for that meanwhile."""
+        self._unknown = False
+        self._unread.clear()
+        if not self._locked:
+            log.error("slack.not_read_back", code=err.code, help="mend the token and restart: then it is read back")
+        self._locked = True
 
     async def _mark(self, heard: datetime | None) -> None:
         """Move the mark, unless something before it may be missing."""
@@ -138,7 +155,7 @@ class CatchUp(Worker):
             await self._put(heard)
 
     async def _put(self, heard: datetime | None) -> None:
-        if heard is None or (self._marked is not None and heard <= self._marked):
+        if heard is None or heard == self._marked:  # an earlier one is that of a clock which was put back
             return
         async with self._database.transaction() as tx:
             await marks.put(tx, Mark.HEARD, heard)
@@ -151,7 +168,8 @@ class CatchUp(Worker):
         now, patience = self._clock.now(), self._patience
         since = max(later(min(mark, now), -patience.heard_margin_s), later(now, -patience.heard_back_s))
         reading = Round(since)
-        log.info("slack.reading_back", since=since.isoformat(timespec="seconds"))
+        if not self._locked:
+            log.info("slack.reading_back", since=since.isoformat(timespec="seconds"))
         async with self._database.reading() as tx:
             live = await threads.of_runs(tx, self._site.us.team, live=True)
             ended = await threads.of_runs(tx, self._site.us.team, live=False, news_after=since - ENDED_LATELY)
@@ -180,6 +198,7 @@ class CatchUp(Worker):
                 await self._wait_out(err, failures)
                 continue
             except SlackError as err:  # not every Slack has this call
+                raise_if_of_all(err)
                 log.warning("slack.places_unknown", code=err.code, help="only places of runs are read back")
                 break
             reading.calls[PLACES] += 1
@@ -212,6 +231,7 @@ class CatchUp(Worker):
                 await self._wait_out(err, failures)
                 continue
             except SlackError as err:  # the bot was removed, the thread deleted, a scope taken away
+                raise_if_of_all(err)
                 log.info("slack.not_readable", code=err.code, channel=spot.channel)
                 page = Page()
             except Exception:  # the one place around one page: note it, go on
@@ -256,3 +276,9 @@ class CatchUp(Worker):
         if len(called) == called.maxlen:
             await self._clock.wait(None, later(called[0], MINUTE_S))
         called.append(self._clock.now())
+
+
+def raise_if_of_all(err: SlackError) -> None:
+    """Let rise what concerns every place: with this token nothing can be read."""
+    if isinstance(err, SlackLocked) and err.code != NO_SCOPE:
+        raise err

@@ -31,7 +31,7 @@ from bot.model import (
     Unclear,
 )
 from bot.mrkdwn import shorten, unescape_request
-from bot.pacing import later, retry_at
+from bot.pacing import asked_to_wait, later, retry_at
 from bot.replies import LISTED, Replies
 from bot.slack.gateway import Spoken
 from bot.store import inbox, runs
@@ -88,7 +88,10 @@ class Dispatcher(Worker):
         if self._is_ahead(incoming):
             return later(self._clock.now(), self._patience.retry_first_s)
         text = unescape_request(incoming.text, self._site.us.user)
-        if await self._is_talk(incoming, text):
+        talk = await self._is_talk(incoming, text)
+        if talk is None:  # who talks among people is not asked about, nor told of any rule
+            return later(self._clock.now(), self._patience.retry_first_s)
+        if talk:
             await self._finish(row)
             return None
         try:
@@ -108,8 +111,11 @@ class Dispatcher(Worker):
             return await self._command(row, text, person, place)
         return await self._message(row, text, person, place)
 
-    async def _is_talk(self, incoming: Incoming, text: str) -> bool:
-        """Tell whether people talk in a thread: by their own word, or as it turned out not to be ours."""
+    async def _is_talk(self, incoming: Incoming, text: str) -> bool | None:
+        """Tell whether people talk in a thread: by their own word, or as it turned out not to be ours.
+
+        None: a card is on its way that may be this thread's root.
+        """
         if incoming.thread_ts is None or incoming.kind is not IncomingKind.MESSAGE:
             return False
         if commands.is_aside(text):
@@ -118,7 +124,9 @@ class Dispatcher(Worker):
             return False
         async with self._database.reading() as tx:
             found = await runs.of_thread(tx, incoming.team, incoming.channel, incoming.thread_ts)
-            return (found is None or not found[1]) and not await inbox.card_owed(tx, incoming.channel)
+            if found is not None:
+                return not found[1]
+            return None if await inbox.card_owed(tx, incoming.channel) else True
 
     async def _place(self, incoming: Incoming) -> Place:
         """Ask where the request was made; where the bot can't look, nothing can be posted either."""
@@ -137,7 +145,7 @@ class Dispatcher(Worker):
             await self._finish(row, words.cannot_tell_who())
             return None
         at = (
-            later(now, err.retry_after_s)
+            asked_to_wait(err.retry_after_s, now, self._patience)
             if isinstance(err, SlackBusy)
             else retry_at(row.attempts + 1, now, self._patience)
         )
@@ -162,8 +170,6 @@ class Dispatcher(Worker):
             mine = await runs.live_of(tx, incoming.channel, incoming.user) if incoming.direct else ()
         if found:
             return await self._reply(row, found[0], text, person, place)
-        if incoming.thread_ts is not None and not incoming.mentions_us and not incoming.direct:
-            return later(self._clock.now(), self._patience.retry_first_s)  # a card on its way may be this thread's root
         only = mine[0] if len(mine) == 1 and incoming.thread_ts is None else None
         anew = commands.anew(text)
         if anew is not None and (mine or incoming.thread_ts is not None):
@@ -259,7 +265,7 @@ class Dispatcher(Worker):
         async with self._database.transaction() as tx:
             drawn = cards.drawn(incoming.value)
             run = None if drawn is None else await runs.find(tx, drawn.run)
-            if run is None or drawn is None or run.channel != incoming.channel:
+            if run is None or drawn is None or not is_shown(run, incoming):
                 await effects.owe_answer(tx, incoming, words.unknown_button(), now)
             elif (move := lifecycle.fits(run, action, drawn.turn, drawn.thing)) is None:
                 await effects.owe_answer(tx, incoming, words.not_now(run, action, incoming.user), now)
@@ -298,8 +304,9 @@ class Dispatcher(Worker):
                 news_at=now,
             )
             run = self._placed(run, command, before[0].repository if before else None, said)
-            if run.state is RunState.QUEUED and incoming.age_s(now) >= self._patience.stale_request_s:
-                run = replace(run, state=RunState.NEEDS_GO, asked_at=written_at(incoming, now))
+            asked_at = written_at(row, now)
+            if run.state is RunState.QUEUED and now - asked_at >= timedelta(seconds=self._patience.stale_request_s):
+                run = replace(run, state=RunState.NEEDS_GO, asked_at=asked_at)
             await runs.add(tx, run)
             if incoming.thread is not None:
                 every_reply = incoming.thread_ts is None or incoming.direct or bool(before and before[1])
@@ -375,6 +382,11 @@ def is_meant_for(run: Run, command: Command, text: str) -> bool:
     return isinstance(command, Start) and command.repository is None and not command.candidates
 
 
+def is_shown(run: Run, incoming: Incoming) -> bool:
+    """Tell whether a button may be where it was clicked: in the run's place, or, once that is lost, at its requester's."""
+    return run.channel == incoming.channel or (incoming.direct and run.requester == incoming.user)
+
+
 def transcript(spoken: Sequence[Spoken], said: Sequence[str]) -> str:
     """Write down what people said before, for the agent: the newest that fit, the oldest of these perhaps shortened."""
     lines: list[str] = []
@@ -388,6 +400,6 @@ def transcript(spoken: Sequence[Spoken], said: Sequence[str]) -> str:
     return "\n".join(reversed(lines))
 
 
-def written_at(incoming: Incoming, now: datetime) -> datetime:
-    """Tell when a person wrote a request, by Slack's clock."""
-    return now - timedelta(seconds=incoming.age_s(now))
+def written_at(row: InboxRow, now: datetime) -> datetime:
+    """Tell when a person wrote a request: by Slack's clock, or earlier, as it was written down before a long stop."""
+    return min(row.received_at, now - timedelta(seconds=row.incoming.age_s(now)))

@@ -239,8 +239,11 @@ async def openhands_server(openhands: LateOpenHands, settings: Settings) -> Asyn
         return
     accepted = "key accepted" if settings.openhands_api_key.get_secret_value() else "no key, and none needed so far"
     yield well(f"OpenHands: API {server.api.value}, {accepted}")
-    yield slots(await server.slots(), settings.max_concurrent_runs)
-    yield await repository(server, settings.default_repository)
+    try:
+        yield slots(await server.slots(), settings.max_concurrent_runs)
+        yield await repository(server, settings.default_repository)
+    except OpenHandsError:
+        yield wrong("OpenHands: it does not answer every question", "try again; if it stays so, look at its own log")
 
 
 def slots(found: Slots | None, most: int) -> Finding:

@@ -212,5 +212,11 @@ async def owe_decision(tx: AsyncConnection, run: Run, now: datetime) -> None:
     await outbox.add(tx, Owed.DECIDE, id=new_id(), lane=f"decide:{run.id}", now=now, run=run.id, payload=about)
 
 
-async def owe_stop(tx: AsyncConnection, run: Run, now: datetime) -> None:
-    await outbox.add(tx, Owed.STOP, id=new_id(), lane=stop_lane(run), now=now, run=run.id)
+async def owe_stop(tx: AsyncConnection, run: Run, now: datetime, *, woken: bool = False) -> None:
+    """Owe an interruption, at once, whatever an earlier one waits for.
+
+    woken: though the run shows as stopped, since its conversation may have been woken.
+    """
+    about = {"woken": woken}
+    await outbox.release(tx, stop_lane(run), now)
+    await outbox.add(tx, Owed.STOP, id=new_id(), lane=stop_lane(run), now=now, run=run.id, payload=about)

@@ -38,7 +38,7 @@ class FollowUps(Handler):
         async with self._database.reading() as tx:
             follow_up = await runs.get_follow_up(tx, row.id)
         if follow_up.state in (FollowUpState.WITHDRAWN, FollowUpState.DELIVERED, FollowUpState.FAILED):
-            await self._done(row, follow_up.state)
+            await self._done(row, run, follow_up.state)
             return
         if follow_up.state is FollowUpState.HELD:
             await self._ask_whether(row, run, follow_up)
@@ -81,6 +81,9 @@ class FollowUps(Handler):
             await self._out_of_reach(row, run, err)
 
     async def _deliver(self, row: OutboxRow, run: Run, follow_up: FollowUp, openhands: OpenHands) -> None:
+        if follow_up.sends and await self._heard_meanwhile(run, follow_up, openhands):
+            await self._delivered(row, run, follow_up, row.tried_at or row.created_at)
+            return
         if run.reason is Reason.ASLEEP:
             raise Asleep
         anchor = await openhands.last_event(run)
@@ -117,6 +120,13 @@ class FollowUps(Handler):
             raise
         await self._delivered(row, run, follow_up, went_out)
 
+    async def _heard_meanwhile(self, run: Run, follow_up: FollowUp, openhands: OpenHands) -> bool:
+        """Tell whether a message that a person wants sent again has arrived since they were asked."""
+        try:
+            return await openhands.heard(run, follow_up.text, follow_up.last_event)
+        except CannotTell:
+            return False
+
     async def _not_delivered(self, row: OutboxRow, run: Run, follow_up: FollowUp, went_out: datetime) -> None:
         """Keep a message for the next try, unless somebody stopped the run while it was on its way."""
         async with self._database.transaction() as tx:
@@ -132,6 +142,9 @@ class FollowUps(Handler):
         now = self._clock.now()
         async with self._database.transaction() as tx:
             fresh = await runs.get(tx, run.id)
+            if fresh.attempt != run.attempt:  # the conversation that has it is given up: the next one gets it, too
+                await outbox.again(tx, row.seq, now, sent=False)
+                return
             after, effect = lifecycle.sent(
                 lifecycle.asks_no_more(fresh, follow_up.id), follow_up.last_event, went_out, now
             )
@@ -147,7 +160,8 @@ class FollowUps(Handler):
         now = self._clock.now()
         async with self._database.transaction() as tx:
             fresh = await runs.get_follow_up(tx, follow_up.id)
-            await runs.save_follow_up(tx, replace(fresh, state=FollowUpState.UNSURE))
+            if fresh.state is FollowUpState.SENDING:  # else it is to go to a new conversation by now
+                await runs.save_follow_up(tx, replace(fresh, state=FollowUpState.UNSURE))
             await outbox.again(tx, row.seq, later(now, self._patience.poll_s), sent=True)
 
     async def _check(
@@ -196,9 +210,11 @@ class FollowUps(Handler):
         """Call off a message that did not arrive before the run was stopped."""
         now = self._clock.now()
         async with self._database.transaction() as tx:
+            if not await self._as_it_was(tx, follow_up):
+                return
             await runs.save_follow_up(tx, replace(follow_up, state=FollowUpState.WITHDRAWN))
             fresh = await runs.get(tx, run.id)
-            await runs.save(tx, fresh, lifecycle.asks_no_more(fresh, follow_up.id))
+            await runs.save(tx, fresh, lifecycle.asks_no_more(lifecycle.within_reach(fresh), follow_up.id))
             await self._tell(tx, run, words.withdrawn(1), now)
             await outbox.done(tx, row.seq, now, "withdrawn")
 
@@ -213,7 +229,7 @@ class FollowUps(Handler):
             asked = replace(follow_up, state=FollowUpState.UNSURE, asked_at=follow_up.asked_at or now)
             await runs.save_follow_up(tx, asked)
             asking = await runs.get(tx, run.id)
-            await self._save(tx, asking, (lifecycle.not_resumed(lifecycle.asks(asking, follow_up.id)), ()))
+            await self._save(tx, asking, (lifecycle.not_resumed(lifecycle.asks(asking, follow_up)), ()))
             await outbox.again(tx, row.seq, later(now, self._patience.retry_slowest_s), sent=True)
 
     async def _ask_whether(self, row: OutboxRow, run: Run, follow_up: FollowUp) -> None:
@@ -223,7 +239,7 @@ class FollowUps(Handler):
             asking = await runs.get(tx, run.id)
             if asking.undecided is None and (await runs.get_follow_up(tx, row.id)).state is FollowUpState.HELD:
                 await self._tell(tx, run, words.follow_up_old(follow_up.text), now)
-                await self._save(tx, asking, (lifecycle.asks(asking, follow_up.id), ()))
+                await self._save(tx, asking, (lifecycle.asks(asking, follow_up), ()))
             await outbox.again(tx, row.seq, later(now, self._patience.poll_person_s), sent=True)
 
     async def _wake_up(self, row: OutboxRow, run: Run) -> None:
@@ -231,9 +247,15 @@ class FollowUps(Handler):
         async with self._database.reading() as tx:
             follow_up = await runs.get_follow_up(tx, row.id)
         now = self._clock.now()
+        if follow_up.state is not FollowUpState.WAITING:  # called off meanwhile
+            await self._again(row, now)
+            return
         try:
             await (await self._openhands()).resume(run)
-        except (NotFound, Archived, Unsupported, Rejected):
+        except Unsupported:
+            await self._undeliverable(row, run, follow_up, words.follow_up_unsupported(self._site.page(run)))
+            return
+        except (NotFound, Archived, Rejected):
             await self._gone(row, run, follow_up)
             return
         except AtCapacity:
@@ -244,7 +266,10 @@ class FollowUps(Handler):
             return
         async with self._database.transaction() as tx:
             fresh = await runs.get(tx, run.id)
-            await self._save(tx, fresh, lifecycle.woken(fresh, now))
+            if (await runs.get_follow_up(tx, row.id)).state is FollowUpState.WITHDRAWN:  # by a stop
+                await effects.owe_stop(tx, fresh, now, woken=True)
+            elif fresh.attempt == run.attempt:
+                await self._save(tx, fresh, lifecycle.woken(fresh, now))
             await outbox.trying(tx, row.seq, now)  # only what OpenHands took counts: an outage is waited out
             await outbox.again(tx, row.seq, retry_at(row.attempts + 1, now, self._patience), sent=False)
         self._wake_poller()
@@ -261,6 +286,9 @@ class FollowUps(Handler):
         """Give a follow-up back whose conversation is there no more; the run is lost with it."""
         async with self._database.transaction() as tx:
             fresh = await runs.get(tx, run.id)
+            if fresh.attempt != run.attempt:  # the next conversation gets it
+                await outbox.again(tx, row.seq, self._clock.now(), sent=False)
+                return
             lost, effect = lifecycle.gone(fresh, self._clock.now())
             await self._save(tx, fresh, (lost, effect))
         await self._undeliverable(row, lost, follow_up, words.cannot_follow_up(lost))

@@ -30,15 +30,15 @@ class Resumes(Handler):
     async def do(self, row: OutboxRow, run: Run) -> None:
         """Tell OpenHands that the run goes on; while its conversation is being woken, again in a moment."""
         if run.resume_by is None or run.state not in lifecycle.RESUMABLE:
-            await self._done(row, "over")
+            await self._done(row, run, "over")
             return
         by = run.resume_by
         try:
             await self._go_on(row, run, await self._openhands())
         except Withdrawn:
-            await self._done(row, "withdrawn")
-        except Asleep:
-            await self._woken(row, run, by)
+            await self._done(row, run, "withdrawn")
+        except (Asleep, Unsure):  # it may be repeated
+            await self._come_back(row, run, by)
         except AtCapacity:
             await self._no_room(row, run, by)
         except (NotFound, Archived):
@@ -47,8 +47,6 @@ class Resumes(Handler):
             await self._cannot(row, run, by, words.no_resume_here())
         except Rejected:
             await self._cannot(row, run, by, words.cannot_resume(run))
-        except Unsure:  # it may be repeated
-            await self._again(row, later(self._clock.now(), self._patience.poll_s))
         except OpenHandsError as err:
             await self._out_of_reach(row, run, err)
 
@@ -66,23 +64,28 @@ class Resumes(Handler):
         now = self._clock.now()
         async with self._database.transaction() as tx:
             fresh = await runs.get(tx, run.id)
-            after, effect = lifecycle.goes_on(fresh, went_out, now)
-            await self._save(tx, fresh, (after, effect))
-            if after.stop_by is not None:  # the stop came while this was on its way
-                await effects.owe_stop(tx, after, now)
+            if fresh.attempt == run.attempt:  # else it is another conversation's by now
+                after, effect = lifecycle.goes_on(fresh, went_out, now)
+                await self._save(tx, fresh, (after, effect))
+                if after.stop_by is not None:  # the stop came while this was on its way
+                    await effects.owe_stop(tx, after, now)
             await outbox.done(tx, row.seq, now)
         self._wake_poller()
 
-    async def _woken(self, row: OutboxRow, run: Run, by: UserId) -> None:
+    async def _come_back(self, row: OutboxRow, run: Run, by: UserId) -> None:
         """Come back when the conversation may be awake; what was frozen goes on by itself, as the next look shows."""
         if row.attempts >= WAKES:
             await self._cannot(row, run, by, words.cannot_resume(run))
             return
         now = self._clock.now()
         async with self._database.transaction() as tx:
+            fresh = await runs.get(tx, run.id)
+            if overtaken := fresh.state is RunState.STOPPED and fresh.resume_by is None:
+                await effects.owe_stop(tx, fresh, now, woken=True)
             await outbox.trying(tx, row.seq, now)
             await outbox.again(tx, row.seq, retry_at(row.attempts + 1, now, self._patience), sent=False)
-        await self._look_soon(run)
+        if not overtaken:
+            await self._look_soon(run)
 
     async def _no_room(self, row: OutboxRow, run: Run, by: UserId) -> None:
         """Try again when there may be a slot, and say so once."""
@@ -96,7 +99,8 @@ class Resumes(Handler):
         now = self._clock.now()
         async with self._database.transaction() as tx:
             fresh = await runs.get(tx, run.id)
-            await self._save(tx, fresh, lifecycle.gone(fresh, now))
+            if fresh.attempt == run.attempt:
+                await self._save(tx, fresh, lifecycle.gone(fresh, now))
             await outbox.done(tx, row.seq, now, "gone")
 
     async def _cannot(self, row: OutboxRow, run: Run, by: UserId, text: str) -> None:
@@ -119,13 +123,15 @@ class Decisions(Handler):
     async def do(self, row: OutboxRow, run: Run) -> None:
         """Pass a decision on, until the run shows that it took effect."""
         if run.waiting is not Waiting.APPROVAL or run.approved is None or run.action != row.payload["action"]:
-            await self._done(row, "over")
+            await self._done(row, run, "over")
             return
         try:
             await self._decide(row, run, await self._openhands())
         except Withdrawn:
-            await self._done(row, "withdrawn")
-        except (NotFound, Archived, Asleep):  # the next look tells what became of it
+            await self._done(row, run, "withdrawn")
+        except Asleep:
+            await self._wake_up(row, run)
+        except (NotFound, Archived):  # the next look tells what became of it
             await self._again(row, retry_at(row.attempts + 1, self._clock.now(), self._patience))
             await self._look_soon(run)
         except (Unsupported, Rejected):
@@ -133,7 +139,16 @@ class Decisions(Handler):
         except Unsure:  # it may be repeated: what waits is compared again
             await self._again(row, later(self._clock.now(), self._patience.decision_settled_s))
         except OpenHandsError as err:
-            await self._out_of_reach(row, run, err)
+            if self._only_the_agent_is_out_of_reach(row, run):
+                await self._undo(row, run, words.decision_lost(self._site.page(run)))
+            else:
+                await self._out_of_reach(row, run, err)
+
+    def _only_the_agent_is_out_of_reach(self, row: OutboxRow, run: Run) -> bool:
+        """Tell whether decisions can't be passed on though OpenHands itself answers, as where its agents are walled off."""
+        now, long_s = self._clock.now(), self._patience.unreachable_shown_s
+        tried_s, seen_s = (now - row.created_at).total_seconds(), (now - run.seen_at).total_seconds()
+        return tried_s >= long_s and seen_s < self._patience.poll_person_s
 
     async def _decide(self, row: OutboxRow, run: Run, openhands: OpenHands) -> None:
         async def going_out() -> None:
@@ -151,7 +166,7 @@ class Decisions(Handler):
         )
         match came_to:
             case Deciding.OVER:
-                await self._done(row)
+                await self._done(row, run)
             case Deciding.OTHER:
                 await self._undo(row, run, words.other_action())
             case Deciding.POSTED if row.attempts >= DECISIONS:
@@ -159,6 +174,30 @@ class Decisions(Handler):
             case Deciding.POSTED:  # taken at the very moment something begins to wait, it may have had no effect
                 await self._again(row, later(self._clock.now(), self._patience.decision_settled_s))
         await self._look_soon(run)
+
+    async def _wake_up(self, row: OutboxRow, run: Run) -> None:
+        """Wake the sandbox in which the action waits, and come back; where that takes too long, it is decided again."""
+        now = self._clock.now()
+        if (now - row.created_at).total_seconds() >= self._patience.unsure_person_s:
+            await self._undo(row, run, words.decision_lost(self._site.page(run)))
+            return
+        try:
+            await (await self._openhands()).resume(run)
+        except AtCapacity:
+            await self._no_room(row, run)
+        except OpenHandsError as err:
+            await self._out_of_reach(row, run, err)
+        else:
+            await self._again(row, later(now, self._patience.decision_settled_s))
+        await self._look_soon(run)
+
+    async def _no_room(self, row: OutboxRow, run: Run) -> None:
+        """Try again when there may be a slot, and say so once."""
+        now, by = self._clock.now(), UserId(row.payload["by"])
+        async with self._database.transaction() as tx:
+            message = cards.sentence(f"{words.mention(by)} {words.no_room_to_resume()}")
+            await effects.owe_message(tx, run, message, now, to=by, once=f"no room {row.id}")
+            await outbox.again(tx, row.seq, later(now, self._patience.full_s), sent=True)
 
     async def _undo(self, row: OutboxRow, run: Run, text: str) -> None:
         """Let it be decided again."""

@@ -33,9 +33,12 @@ class Handler(Worker):
             if held(await runs.get(tx, run.id)):
                 await outbox.again(tx, row.seq, at, sent=True)
 
-    async def _done(self, row: OutboxRow, result: str = "") -> None:
+    async def _done(self, row: OutboxRow, run: Run, result: str = "") -> None:
         async with self._database.transaction() as tx:
             await outbox.done(tx, row.seq, self._clock.now(), result)
+            fresh = await runs.get(tx, run.id)
+            if fresh.state in lifecycle.ENDED:  # nobody looks at it, so nothing else would take the warning back
+                await runs.save(tx, fresh, lifecycle.within_reach(fresh))
 
     async def _tell(self, tx: AsyncConnection, run: Run, text: str, now: datetime) -> None:
         await effects.owe_message(tx, run, cards.sentence(f"{words.mention(run.requester)} {text}"), now)
@@ -54,9 +57,12 @@ class Handler(Worker):
             long = now - row.created_at >= timedelta(seconds=self._patience.unreachable_shown_s) and wait is None
             if key_refused or long:
                 await runs.save(tx, fresh, lifecycle.out_of_reach(fresh, since, key_refused=key_refused))
-            age = (now - row.created_at).total_seconds()
-            pause = min(self._patience.retry_slowest_s, max(self._patience.retry_first_s, age / 4))
-            await outbox.again(tx, row.seq, wait or later(now, pause), sent=True)
+            await outbox.again(tx, row.seq, wait or self._by_age(row, now), sent=True)
+
+    def _by_age(self, row: OutboxRow, now: datetime) -> datetime:
+        """Give the time of the next try: the older what is owed, the later."""
+        age = (now - row.created_at).total_seconds()
+        return later(now, min(self._patience.retry_slowest_s, max(self._patience.retry_first_s, age / 4)))
 
     async def _look_soon(self, run: Run) -> None:
         async with self._database.transaction() as tx:

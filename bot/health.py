@@ -74,7 +74,7 @@ class Health:
         found = {
             "process": "stopping" if self._parts.stopping else "running",
             "slack": self._slack(),
-            "database": "silent" if await self._standing() is None else "answers",
+            "database": await self._written(),
             "tokens": "refused" if self._refused() else "accepted",
         }
         return web.json_response({"ready": found == good, **found}, status=200 if found == good else 503)
@@ -84,6 +84,12 @@ class Health:
         if socket is None:
             return "connecting"
         return "connected" if socket.live else "disconnected"
+
+    async def _written(self) -> str:
+        if await self._standing() is None:
+            return "silent"
+        database = self._parts.database
+        return "answers" if database is not None and database.takes_writes else "takes nothing"
 
     def _refused(self) -> bool:
         gateway, openhands = self._parts.gateway, self._parts.openhands

@@ -15,6 +15,7 @@ from bot.model import (
     Effect,
     Failed,
     Finish,
+    FollowUp,
     Last,
     Origin,
     Phase,
@@ -64,7 +65,7 @@ def advance(run: Run, seen: Seen) -> Changed:
 
     No state is final: a follow-up may wake each. The server's own times are not used, they go backwards.
     """
-    if seen.asked_at <= run.seen_at:
+    if seen.asked_at <= run.seen_at or run.state in NOT_BEGUN:  # there is nothing to look at, or nothing any more
         return run, ()
     looked = replace(
         run,
@@ -87,7 +88,7 @@ def advance(run: Run, seen: Seen) -> Changed:
     told_before = seen.ending is not None and seen.ending == run.ending
     if told_before and seen.asked_at - run.turn_at < FRESH:  # the status of before it was told to go on
         return looked, ()
-    after, effects = changed(run, judge(looked, seen), seen.asked_at)
+    after, effects = changed(run, judge(looked, seen, run.phase), seen.asked_at)
     if told_before:
         return after, tuple(effect for effect in effects if effect is Effect.RELEASE)
     return replace(after, ending=seen.ending or run.ending), effects
@@ -109,8 +110,11 @@ def unsettled(seen: Seen) -> bool:
             return False
 
 
-def judge(run: Run, seen: Seen) -> Run:
-    """Choose the state that a look at the conversation shows, on a run that has the look's other news already."""
+def judge(run: Run, seen: Seen, before: Phase | None) -> Run:
+    """Choose the state that a look at the conversation shows, on a run that has the look's other news already.
+
+    before: the phase at the look before; None where none was made since a message or a wake-up.
+    """
     fresh = seen.asked_at - run.turn_at < FRESH
     unsettled_for = seen.asked_at - (run.unsettled_since or seen.asked_at)
     match seen.phase, seen.last:
@@ -137,14 +141,21 @@ def judge(run: Run, seen: Seen) -> Run:
         case Phase.IDLE, _:
             return halted(run, None) if run.stop_by or unsettled_for >= PASSING else run
         case Phase.ASLEEP, _:
-            waking = seen.asked_at - run.turn_at < WAKING and run.stop_by is None
-            return run if waking or run.state is RunState.WAITING else halted(run, Reason.ASLEEP)
+            asleep_since = before in (None, Phase.ASLEEP)  # what was awake meanwhile has been put to sleep
+            waking = asleep_since and seen.asked_at - run.turn_at < WAKING and run.stop_by is None
+            return run if waking or waits_asleep(run) else halted(run, Reason.ASLEEP)
         case ((Phase.GONE | Phase.MISSING), _):
             return at(run, RunState.LOST, reason=Reason.GONE)
         case Phase.UNCLEAR, _:
             return at(run, RunState.LOST, reason=Reason.SILENT) if unsettled_for >= SILENCE else run
         case _:  # still starting, or a word newer than this code
             return run
+
+
+def waits_asleep(run: Run) -> bool:
+    """Tell whether a run waits for a person as well while its sandbox sleeps. V0 forgets there what it wanted."""
+    forgotten = run.api is Api.V0 and run.waiting is Waiting.APPROVAL
+    return run.state is RunState.WAITING and run.stop_by is None and not forgotten
 
 
 def awake(run: Run) -> Run:
@@ -391,7 +402,7 @@ def stop_later(run: Run, by: UserId, now: datetime) -> Run:
 
 def cancel(run: Run, by: UserId, now: datetime) -> Changed:
     """End a run whose start has not gone out."""
-    asked = moved(replace(run, stop_by=by, stop_at=now), Action.CANCEL, by)
+    asked = moved(replace(within_reach(run), stop_by=by, stop_at=now), Action.CANCEL, by)
     return changed(run, at(asked, RunState.CANCELLED), now)
 
 
@@ -413,6 +424,7 @@ def again(run: Run, by: UserId, conversation: ConversationId, now: datetime) -> 
         unsettled_since=None,
         seen_at=now,
         queued_at=now,
+        next_poll_at=None,
     )
     return changed(run, at(after, RunState.QUEUED, answer=""), now)
 
@@ -437,14 +449,16 @@ def undecide(run: Run) -> Run:
     return replace(run, approved=None, decided_by=None, phase=None)
 
 
-def asks(run: Run, follow_up: str) -> Run:
+def asks(run: Run, follow_up: FollowUp) -> Run:
     """Show that a person must say what becomes of a message; the first one, where there are several."""
-    return replace(run, undecided=run.undecided or follow_up)
+    if run.undecided is not None:
+        return run
+    return replace(run, undecided=follow_up.id, undecided_text=follow_up.text)
 
 
 def asks_no_more(run: Run, follow_up: str | None = None) -> Run:
     """Show that nothing is to be decided; follow_up: about this message, another one stays as it is."""
-    return replace(run, undecided=None) if follow_up in (None, run.undecided) else run
+    return replace(run, undecided=None, undecided_text="") if follow_up in (None, run.undecided) else run
 
 
 def stale(run: Run, now: datetime) -> Run:

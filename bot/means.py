@@ -57,6 +57,6 @@ class Worker:
         if saved is None or not queue.moves(before, saved):
             return saved
         if before.state in OCCUPIES and saved.state is not RunState.QUEUED:
-            await queue.has_room(tx)
+            await queue.has_room(tx, now)
         await queue.let_in(tx, self._site, now)
         return await runs.get(tx, saved.id)

@@ -349,6 +349,8 @@ class Run:
     moved_by: UserId | None = None
     undecided: str | None = None
     """The follow-up a person is asked about."""
+    undecided_text: str = ""
+    """What it says."""
     queued_at: datetime | None = None
     """Since when it waits for a slot; the oldest goes first."""
     queue_place: int | None = None

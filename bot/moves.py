@@ -30,7 +30,7 @@ class Moves(Worker):
                 await self._save(tx, run, (after, ()))
                 await effects.owe_resume(tx, after, now)
             case Action.RETRY:
-                await self._save(tx, run, lifecycle.again(run, by, effects.new_conversation(), now))
+                await self._begin_anew(tx, run, incoming)
             case Action.APPROVE | Action.REJECT:
                 after = lifecycle.decide(run, by, approve=action is Action.APPROVE)
                 await self._save(tx, run, (after, ()))
@@ -39,6 +39,17 @@ class Moves(Worker):
                 await self._save(tx, run, lifecycle.go(run, by, now))
             case _:
                 await self._settle(tx, run, action, incoming)
+
+    async def _begin_anew(self, tx: AsyncConnection, run: Run, incoming: Incoming) -> None:
+        """Begin in a new conversation, which surely has none of the messages that may have reached the one before."""
+        after, effect = lifecycle.again(run, incoming.user, effects.new_conversation(), self._clock.now())
+        for one in await runs.follow_ups_of(tx, run.id, [FollowUpState.SENDING, FollowUpState.UNSURE]):
+            unsent = replace(
+                one, state=FollowUpState.WAITING, last_event=None, quiet_since=None, asked_at=None, sends=0
+            )
+            await runs.save_follow_up(tx, unsent)
+            after = lifecycle.asks_no_more(after, one.id)
+        await self._save(tx, run, (after, effect))
 
     async def _settle(self, tx: AsyncConnection, run: Run, action: Action, incoming: Incoming) -> None:
         """Send what a person was asked about, or leave it as it is: one message, or all that are old."""
@@ -72,8 +83,9 @@ class Moves(Worker):
         if any(one.id == after.undecided for one in waiting):
             after = lifecycle.asks_no_more(after)
         await self._save(tx, run, (after, effect))
-        if after.state not in lifecycle.ENDED:
-            await effects.owe_stop(tx, after, now)
+        being_woken = after.state is RunState.STOPPED and bool(run.resume_by or waiting)
+        if being_woken or after.state not in lifecycle.ENDED:
+            await effects.owe_stop(tx, after, now, woken=being_woken)
         for one in waiting:
             await runs.save_follow_up(tx, replace(one, state=FollowUpState.WITHDRAWN))
         if waiting:

@@ -14,6 +14,10 @@ from bot.starts import Starts
 from bot.store import outbox, runs
 from bot.store.outbox import OutboxRow, Owed
 
+STOPS = 6
+"""A stop that is asked for again and again without effect is given back to the person: with its pauses, in a minute."""
+SETTLED_S = lifecycle.FRESH.total_seconds() + 3
+"""A stop shows by then: so soon after a message a look does not yet believe that nobody works."""
 KINDS = frozenset({Owed.START, Owed.SEND, Owed.RESUME, Owed.DECIDE, Owed.STOP})
 """What is owed to OpenHands; all else is owed to Slack."""
 
@@ -49,8 +53,8 @@ class Stops(Handler):
 
     async def do(self, row: OutboxRow, run: Run) -> None:
         """Interrupt the run, as soon as there is something to interrupt."""
-        if run.stop_by is None or run.state in lifecycle.ENDED:
-            await self._done(row, "over")
+        if run.stop_by is None or run.resume_by is not None or not still_on(row, run):
+            await self._done(row, run, "over")
             return
         if is_starting(run):
             await self._hold(row, run, is_starting)
@@ -58,16 +62,39 @@ class Stops(Handler):
         try:
             await (await self._openhands()).stop(run)
         except NotFound:
-            await self._again(row, retry_at(row.attempts + 1, self._clock.now(), self._patience))
-            await self._look_soon(run)
+            await self._not_found(row, run)
         except (Unsupported, Rejected, Archived):
             await self.give_up(row, run)
         except Unsure:
-            await self._again(row, later(self._clock.now(), self._patience.poll_s))
+            await self._come_back(row, run)
         except OpenHandsError as err:
             await self._out_of_reach(row, run, err)
         else:
-            await self._done(row)
+            await self._come_back(row, run)
+
+    async def _not_found(self, row: OutboxRow, run: Run) -> None:
+        """Have the next look tell what became of it; of what shows as stopped nothing more is to be told."""
+        if run.state is RunState.STOPPED:
+            await self._done(row, run, "gone")
+            return
+        await self._again(row, retry_at(row.attempts + 1, self._clock.now(), self._patience))
+        await self._look_soon(run)
+
+    async def _come_back(self, row: OutboxRow, run: Run) -> None:
+        """Stop it again unless a look shows that it took effect: just as the agent turns to something else it has none.
+
+        What shows as stopped is not looked at. It is stopped as often as it may take until it is awake.
+        """
+        woken = run.state is RunState.STOPPED
+        if row.attempts >= STOPS:
+            await (self._done(row, run) if woken else self.give_up(row, run))
+            return
+        now = self._clock.now()
+        at = max(later(now, SETTLED_S), retry_at(row.attempts + 1, now, self._patience))
+        async with self._database.transaction() as tx:
+            await outbox.trying(tx, row.seq, now)
+            await outbox.again(tx, row.seq, at, sent=True)
+        if not woken:
             await self._look_soon(run)
 
     async def give_up(self, row: OutboxRow, run: Run) -> None:
@@ -84,3 +111,9 @@ class Stops(Handler):
 
 def is_starting(run: Run) -> bool:
     return run.state is RunState.STARTING
+
+
+def still_on(row: OutboxRow, run: Run) -> bool:
+    """Tell whether an agent may be at work: the run is, or shows as stopped while its conversation was being woken."""
+    woken = bool(row.payload.get("woken")) and run.state is RunState.STOPPED
+    return woken or run.state not in lifecycle.ENDED

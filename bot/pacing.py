@@ -75,6 +75,8 @@ class Patience:
     """How often it is written down until when everything arrived."""
     heard_settle_s: float = 3.0
     """A gap is read back so long after its end: a connection that comes and goes, or a process that does, costs no calls."""
+    heard_hold_s: float = 300.0
+    """Replies wait no longer than this for older ones that may be unread; a hundred threads are read by then."""
     heard_margin_s: float = 120.0
     """What is read back begins so much earlier: clocks differ by up to a minute, and Slack takes a moment to deliver."""
     heard_back_s: float = 6 * 86400.0
@@ -93,6 +95,11 @@ def retry_at(attempts: int, now: datetime, patience: Patience) -> datetime:
     """When a row that failed `attempts` times (1 or more) is tried again: doubling, up to the slowest pace."""
     pause = min(patience.retry_slowest_s, patience.retry_first_s * 2 ** min(attempts - 1, 16))
     return later(now, pause)
+
+
+def asked_to_wait(retry_after_s: float, now: datetime, patience: Patience) -> datetime:
+    """When to try again what was refused for being too much: as asked, but after a pause even if none was asked for."""
+    return later(now, max(retry_after_s, patience.retry_first_s))
 
 
 def on_grid(now: datetime, step_s: float) -> datetime:

@@ -108,7 +108,7 @@ class Poller(Worker):
             await queue.let_in(tx, self._site, now)
             full_until = await marks.get(tx, Mark.FULL)
         self._wake_sender()
-        return full_until
+        return full_until if full_until is not None and full_until > now else None
 
     async def _look(self, due: Sequence[Run]) -> None:
         openhands = await self._openhands()

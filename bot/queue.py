@@ -29,6 +29,7 @@ async def let_in(tx: AsyncConnection, site: Site, now: datetime) -> bool:
     """
     waiting = list(await runs.queued(tx))
     if not waiting:
+        await marks.drop(tx, Mark.FULL)
         return False
     free = site.slots - await runs.occupying(tx)
     full_until = await marks.get(tx, Mark.FULL)
@@ -61,6 +62,10 @@ async def is_full(tx: AsyncConnection, site: Site, now: datetime) -> None:
     await marks.put(tx, Mark.FULL, later(now, site.full_s))
 
 
-async def has_room(tx: AsyncConnection) -> None:
-    """Forget that OpenHands was full: it took a start, or a slot was given back."""
-    await marks.drop(tx, Mark.FULL)
+async def has_room(tx: AsyncConnection, now: datetime) -> None:
+    """Let the first in the queue try at once: OpenHands took a start, or a slot was given back.
+
+    Only that one: of several that try together for one slot any might get it.
+    """
+    if await marks.get(tx, Mark.FULL) is not None:
+        await marks.put(tx, Mark.FULL, now)

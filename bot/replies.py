@@ -91,7 +91,7 @@ class Replies(Worker):
             if state is FollowUpState.HELD:
                 if run.undecided is None:
                     await effects.owe_reply(tx, incoming, words.follow_up_old(text), now)
-                await self._save(tx, run, (lifecycle.asks(run, follow_up.id), ()))
+                await self._save(tx, run, (lifecycle.asks(run, follow_up), ()))
 
     async def _choose(self, tx: AsyncConnection, run: Run, incoming: Incoming, text: str) -> None:
         now = self._clock.now()

@@ -12,8 +12,8 @@ from bot.cards import Message
 from bot.errors import SlackBusy, SlackError, SlackLocked, SlackRefused, SlackUnavailable, SlackUnsure
 from bot.means import Means, Worker
 from bot.model import ChannelId, MessageTs, PlaceGone, Run, RunId, RunState, UserId
-from bot.pacing import later, retry_at
-from bot.slack.gateway import Posted
+from bot.pacing import asked_to_wait, later, retry_at
+from bot.slack.gateway import TIMED_OUT, Posted
 from bot.store import outbox, runs
 from bot.store.outbox import OutboxRow, Owed
 
@@ -58,26 +58,31 @@ class SlackRows(Worker):
 
     async def do(self, row: OutboxRow) -> None:
         """Do a row, or say when it is tried again."""
-        now = self._clock.now()
         try:
             await self._kinds[row.kind](row)
         except SlackBusy as err:
-            await self._again(row, later(now, err.retry_after_s))
+            await self._again(row, asked_to_wait(err.retry_after_s, self._clock.now(), self._patience))
         except SlackUnavailable:
-            await self._again(row, retry_at(row.attempts + 1, now, self._patience))
-        except SlackUnsure:
-            await self._again(row, self._unsure_until(row, now))
+            await self._again(row, self._trouble_until(row, at_least_s=self._patience.retry_first_s))
+        except SlackUnsure as err:  # what took too long once may take as long again before it shows
+            slow = err.code == TIMED_OUT
+            settled_s = self._patience.slack_timeout_s if slow else self._patience.post_settled_s
+            await self._again(row, self._trouble_until(row, at_least_s=settled_s))
         except SlackLocked as err:
             self._say_locked(err)
-            await self._again(row, later(now, self._patience.retry_slowest_s))
+            await self._again(row, later(self._clock.now(), self._patience.retry_slowest_s))
         except SlackRefused as err:
             log.warning("slack.refused", code=err.code, kind=row.kind, run=row.run)
             await self._refused(row, err)
 
-    def _unsure_until(self, row: OutboxRow, now: datetime) -> datetime:
-        """Say when to look again: soon at first, more and more slowly while Slack stays in trouble."""
-        unsure_s = (now - row.tried_at).total_seconds() if row.tried_at is not None else 0.0
-        pause_s = max(self._patience.post_settled_s, min(self._patience.retry_slowest_s, unsure_s / 2))
+    def _trouble_until(self, row: OutboxRow, *, at_least_s: float) -> datetime:
+        """Say when to look again: soon at first, more and more slowly while Slack stays in trouble.
+
+        Attempts count posts alone; what is asked before a post fails without one, so the row's age counts as well.
+        """
+        now = self._clock.now()
+        trouble_s = (now - (row.tried_at or row.created_at)).total_seconds()
+        pause_s = max(at_least_s, min(self._patience.retry_slowest_s, trouble_s / 2))
         return max(later(now, pause_s), retry_at(row.attempts + 1, now, self._patience))
 
     def _say_locked(self, err: SlackLocked) -> None:
@@ -117,7 +122,7 @@ class SlackRows(Worker):
         """
         now = self._clock.now()
         if row.tried_at is not None:
-            found = await self._gateway.find(channel, row.id, self._site.us, thread=thread, since=row.tried_at)
+            found = await self._gateway.find(channel, row.id, self._site.us, thread=thread, sent_at=row.tried_at)
             if found is not None:
                 return found
             settled = later(row.tried_at, self._patience.post_settled_s)
@@ -206,9 +211,11 @@ class SlackRows(Worker):
         """Say something to one person; nobody can look whether it arrived, so it is said at most once."""
         now, about = self._clock.now(), row.payload
         stale = now - row.created_at > timedelta(seconds=self._patience.answer_stale_s)
-        if row.tried_at is not None or stale:
-            await self._done(row, "stale" if stale else "perhaps said")
+        if row.tried_at is not None:
+            await self._done(row, "perhaps said")
             return
+        if stale:
+            raise SlackRefused("stale")  # surely not said yet: it goes to the person directly
         await self._call(row, lambda: self._whisper(about))
         await self._done(row)
 
@@ -298,7 +305,7 @@ class SlackRows(Worker):
         try:
             await self._edited(run.channel, run.card_ts, message)
         except SlackBusy as err:
-            return later(now, err.retry_after_s)
+            return asked_to_wait(err.retry_after_s, now, self._patience)
         except (SlackUnavailable, SlackUnsure):
             return later(now, self._patience.card_gap_s)
         except SlackLocked as err:

@@ -37,7 +37,7 @@ class Starts(Handler):
     async def do(self, row: OutboxRow, run: Run) -> None:
         """Start the run's attempt, or look whether it has started."""
         if run.state is not RunState.STARTING or row.payload.get("attempt") != run.attempt:
-            await self._done(row, "withdrawn")
+            await self._done(row, run, "withdrawn")
         elif row.tried_at is None:
             await self._start(row, run)
         else:
@@ -45,6 +45,9 @@ class Starts(Handler):
 
     async def _start(self, row: OutboxRow, run: Run) -> None:
         """Ask for the conversation. What is refused surely did not start; a lost answer is looked up."""
+        if run.stop_by is not None:  # asked for while an earlier try was on its way
+            await self._called_off(row, run)
+            return
         try:
             openhands = await self._openhands()
             if openhands.api is Api.V0 and run.model:
@@ -52,7 +55,7 @@ class Starts(Handler):
             else:
                 await self._post_start(row, run, openhands)
         except Withdrawn:
-            await self._done(row, "withdrawn")
+            await self._done(row, run, "withdrawn")
         except Unsure:
             await self._again(row, later(self._clock.now(), self._patience.start_lookups_s[0]))
         except AtCapacity:
@@ -163,7 +166,7 @@ class Starts(Handler):
             fresh = await runs.get(tx, run.id)
             await self._save(tx, fresh, lifecycle.started(fresh, api, it, now))
             await outbox.done(tx, row.seq, now)
-            await queue.has_room(tx)
+            await queue.has_room(tx, now)
             await queue.let_in(tx, self._site, now)
         self._wake_poller()
 
@@ -173,9 +176,21 @@ class Starts(Handler):
         async with self._database.transaction() as tx:
             fresh = await runs.get(tx, run.id)
             await queue.is_full(tx, self._site, now)
-            await self._save(tx, fresh, lifecycle.full(fresh, effects.new_conversation(), now))
+            if fresh.stop_by is None:
+                waits = lifecycle.full(fresh, effects.new_conversation(), now)
+            else:
+                waits = lifecycle.cancel(fresh, fresh.stop_by, now)
+            await self._save(tx, fresh, waits)
             await outbox.done(tx, row.seq, now, "no free slot")
         self._wake_poller()
+
+    async def _called_off(self, row: OutboxRow, run: Run) -> None:
+        """End a run that a person stopped and that surely did not start."""
+        now = self._clock.now()
+        async with self._database.transaction() as tx:
+            fresh = await runs.get(tx, run.id)
+            await self._save(tx, fresh, lifecycle.cancel(fresh, fresh.stop_by or fresh.requester, now))
+            await outbox.done(tx, row.seq, now, "withdrawn")
 
     async def _not_started(self, row: OutboxRow, run: Run, why: Failed) -> None:
         now = self._clock.now()
@@ -189,4 +204,4 @@ class Starts(Handler):
         if run.state is RunState.STARTING:
             await self._not_started(row, run, Failed(Reason.START_UNSURE))
         else:
-            await self._done(row, "given up")
+            await self._done(row, run, "given up")

@@ -33,7 +33,7 @@ from bot.policy import Verdict
 TASK_SHOWN = 600  # characters of a task on its card
 LINE_SHOWN = 120  # characters of a task in a list
 DETAIL_SHOWN = 300
-WISH_SHOWN = 2_800  # characters of what waits for approval, escaped; a section takes 3,000
+WISH_SHOWN = 2_800  # characters of what waits for approval
 
 
 def mention(user: UserId) -> str:
@@ -233,7 +233,7 @@ def explanation(run: Run) -> str:
             return f"{by} Reply here to go on."
         case RunState.CANCELLED:
             by = f"Cancelled by {mention(run.stop_by)}" if run.stop_by else "Cancelled"
-            return f"{by} before anything was started."
+            return f"{by} before {'it was begun anew' if run.turn > 1 else 'anything was started'}."
         case _:
             assert_never(run.state)
 
@@ -271,6 +271,8 @@ def what_it_waits_for(run: Run) -> str:
 
 def approval(run: Run) -> str:
     """Say what waits for approval, and what was decided on it."""
+    if run.stop_by is not None:
+        return f"Stop requested by {mention(run.stop_by)}; what the agent wants is rejected with it."
     if run.approved is not None:
         verb = "approved" if run.approved else "rejected"
         return f"{mention(run.decided_by or run.requester)} {verb} this; the agent is being told."
@@ -282,11 +284,8 @@ def approval(run: Run) -> str:
 
 
 def wish(detail: str) -> str:
-    """Show what waits for approval, as it would be typed: no mark in it may end the block, nor does it end too late."""
-    shown = detail.replace("`", "'")
-    while len(escape(shown)) > WISH_SHOWN:
-        shown = shorten(shown, len(shown) * 3 // 4)
-    return f"```{escape(shown)}```"
+    """Give what waits for approval, letter by letter, as far as it is shown."""
+    return shorten(detail, WISH_SHOWN)
 
 
 def queued(run: Run) -> str:
@@ -458,7 +457,7 @@ def status(run: Run) -> str:
     """Answer `status`: one line, the reason if there is one, and the last progress."""
     parts = [f"*{state(run)}*: {in_brief(run.task)}", explanation(run)]
     if run.waiting is Waiting.APPROVAL and run.detail:
-        parts.append(wish(run.detail))
+        parts.append(in_brief(run.detail))
     if run.progress:
         parts.append(f"Last: {escape(run.progress)}")
     if run.unreachable_since:
@@ -672,6 +671,11 @@ def follow_up_unsure(text: str) -> str:
         f"I can't find out whether the agent got this message: “{in_brief(text)}” "
         "Later ones wait. Press Send again or Leave it on the card, or reply `again` or `leave it`."
     )
+
+
+def undecided(text: str) -> str:
+    """Name on the card the message that its buttons are about."""
+    return f"Send “{in_brief(text)}” to the agent again, or leave it? Later messages wait for that."
 
 
 def follow_up_old(text: str) -> str:

@@ -293,6 +293,8 @@ class V0:
 
     async def _listening(self, conversation: Conversation0) -> None:
         match conversation.runtime:
+            case "STOPPED" | "ERROR" if await self._story(conversation) is None:
+                raise Unsupported("no call for messages")  # nor one to wake it: each came later than the events
             case "STOPPED" | "ERROR":
                 raise Asleep(conversation.runtime)
             case "ARCHIVED":
@@ -345,10 +347,10 @@ class V0:
                 raise Asleep("waking up")
             case Phase.UNKNOWN:
                 raise Unavailable("what it does can't be told")
-            case Phase.ERROR:
+            case Phase.ERROR | Phase.IDLE:
                 await self.send(run, GO_ON, before)
             case Phase.ENDED if words_of(story.events, Phase.ENDED, run.turn_after).last is None:
-                await self.send(run, GO_ON, before)  # it was stopped in its work, or rejected, and awaits words
+                await self.send(run, GO_ON, before)  # it was stopped in its work, and awaits words
             case _:
                 return False
         return True

@@ -111,6 +111,8 @@ class Told:
     event: Event
     state: str | None = None
     cost: float | None = None
+    rejects: bool = False
+    """A person rejected an action."""
 
 
 def told(value: Any) -> Told | None:
@@ -122,7 +124,7 @@ def told(value: Any) -> Told | None:
         return Told(number, Event(id=str(number), kind=Kind.OTHER)) if isinstance(number, int) else None
     state = raw.extras.agent_state if raw.observation == "agent_state_changed" else None
     cost = raw.llm_metrics.accumulated_cost if raw.llm_metrics else None
-    return Told(raw.id, _event(raw, state), state and state.lower(), cost)
+    return Told(raw.id, _event(raw, state), state and state.lower(), cost, raw.observation == "user_rejected")
 
 
 def _event(raw: _RawEvent, state: str | None) -> Event:
@@ -166,18 +168,22 @@ class Story:
     """Newest first."""
     cost: float | None = None
     """USD; None before the first event that tells it."""
+    rejected: bool = False
+    """A person rejected what the agent wanted to do, and nothing was said or done since."""
 
     def on(self, values: Iterable[Any]) -> "Story":
         """Read on. Repeats change nothing."""
         next_id, state, cost, events = self.next_id, self.state, self.cost, list(reversed(self.events))
+        rejected = self.rejected
         for one in filter(None, map(told, values)):
             if one.number < next_id:
                 continue
             next_id = one.number + 1
             state = one.state or state
             cost = cost if one.cost is None else one.cost
+            rejected = one.rejects or (rejected and one.event.kind is Kind.OTHER)
             events.append(one.event)
-        return Story(next_id, state, tuple(reversed(events[-STORY_LENGTH:])), cost)
+        return Story(next_id, state, tuple(reversed(events[-STORY_LENGTH:])), cost, rejected)
 
     @property
     def loading(self) -> bool:
@@ -216,6 +222,8 @@ def phase_of(runtime: str, story: Story | None, turn_after: str | None) -> Phase
             return Phase.MISSING
         case "RUNNING" if story is None:
             return Phase.WORKING
+        case "RUNNING" if story is not None and story.rejected and story.state == "awaiting_user_input":
+            return Phase.IDLE  # it neither ended nor asked
         case "RUNNING" if story is not None and story.state != "stopped":
             return _STATES.get(story.state, Phase.UNKNOWN)
         case "STOPPED" if story is None:

@@ -53,7 +53,7 @@ class AgentCalls:
         """See `OpenHands.go_on`.
 
         A frozen agent goes on by itself once its sandbox is awake. Going in circles it is told to with a message,
-        since `/run` would stop again at once.
+        since `/run` would stop again at once; so is one whose server only the app server can reach.
         """
         match conversation.phase:
             case Phase.MISSING | Phase.BROKEN:
@@ -63,7 +63,11 @@ class AgentCalls:
                     await self.sandbox(conversation, "resume", before)
                 raise Asleep("waking up")
             case Phase.PAUSED | Phase.IDLE | Phase.ERROR:
-                answer = await self._tell(conversation, "run", before=before)
+                try:
+                    answer = await self._tell(conversation, "run", before=before)
+                except Unavailable:
+                    await self.send(name, GO_ON, before)
+                    return True
                 if answer.status == 409:
                     return False  # it runs already
                 _value_of_agent(answer)

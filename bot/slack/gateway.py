@@ -34,6 +34,8 @@ LOCKED = frozenset(
 )
 BUSY = frozenset({"ratelimited"})
 UNKNOWN_OUTCOME = frozenset({"fatal_error", "internal_error", "request_timeout", "service_unavailable"})
+TIMED_OUT = "timed_out"
+"""Our word for an answer that took too long: the call may still be under way."""
 BUSY_S = 30.0
 """How long to wait where Slack names no time."""
 FLOODED = frozenset({"message_limit_exceeded", "rate_limited"})
@@ -41,8 +43,12 @@ FLOODED = frozenset({"message_limit_exceeded", "rate_limited"})
 FLOODED_S = 120.0
 CARD_EVENT = "openhands_card"
 PAGE = 200  # items; Slack advises no more
-SEARCH_BACK = timedelta(seconds=60)
-"""Slack's clock and ours differ: look for a message from so long before we sent it."""
+PLACES = "public_channel,private_channel,mpim,im"
+NO_SUCH_CALL = frozenset({"http_404", "unknown_method"})
+"""From a stand-in for Slack, which need not have every call."""
+SEARCH_AROUND = timedelta(minutes=10)
+"""Slack's clock and ours differ: look for a message from so long before we sent it until so long after it, and no
+further, since a lost message may be looked for days later in a place where much is said."""
 CONTEXT_MESSAGES = 30
 
 
@@ -127,7 +133,9 @@ class Gateway:
             raise self._error(method, channel, err) from None
         except aiohttp.ClientConnectorError:
             raise SlackUnavailable("no_connection") from None
-        except (aiohttp.ClientError, TimeoutError):
+        except TimeoutError:  # which is a ClientError too, where a single read took too long
+            raise SlackUnsure(TIMED_OUT) from None
+        except aiohttp.ClientError:
             raise SlackUnsure("answer_lost") from None
         except (AttributeError, ValueError):  # from the SDK, on a body that is no JSON object
             raise SlackUnsure("answer_unreadable") from None
@@ -216,24 +224,24 @@ class Gateway:
         return False
 
     async def find(
-        self, channel: ChannelId, row: RowId, us: Identity, *, thread: MessageTs | None, since: datetime
+        self, channel: ChannelId, row: RowId, us: Identity, *, thread: MessageTs | None, sent_at: datetime
     ) -> Posted | None:
-        """Look for a message of ours by its row's id, among those since a moment before it was sent.
+        """Look for a message of ours by its row's id, among those from around the time when it was sent.
 
         thread: where it was meant to go. Where that is gone, it stands in the channel itself.
         """
         try:
-            return await self._found(channel, row, us, thread=thread, since=since)
+            return await self._found(channel, row, us, thread=thread, sent_at=sent_at)
         except SlackRefused as err:
             if err.code != "thread_not_found":
                 raise
-        return await self._found(channel, row, us, thread=None, since=since)
+        return await self._found(channel, row, us, thread=None, sent_at=sent_at)
 
     async def _found(
-        self, channel: ChannelId, row: RowId, us: Identity, *, thread: MessageTs | None, since: datetime
+        self, channel: ChannelId, row: RowId, us: Identity, *, thread: MessageTs | None, sent_at: datetime
     ) -> Posted | None:
-        oldest = f"{(since - SEARCH_BACK).timestamp():.6f}"
-        where = {"channel": channel, "oldest": oldest, "include_all_metadata": True}
+        around = {"oldest": slack_time(sent_at - SEARCH_AROUND), "latest": slack_time(sent_at + SEARCH_AROUND)}
+        where = {"channel": channel, **around, "include_all_metadata": True}
         messages = (
             self._pages("conversations.history", self.client.conversations_history, "messages", **where)
             if thread is None
@@ -374,15 +382,15 @@ class Gateway:
 
     async def places(self, cursor: str) -> tuple[Sequence[ChannelId], str]:
         """Give channels and direct messages the bot is in, and where the list goes on; empty at its end."""
-        answer = await self._call(
-            "users.conversations",
-            self.client.users_conversations,
-            types="public_channel,private_channel,mpim,im",
-            exclude_archived=True,
-            limit=PAGE,
-            cursor=cursor or None,
-        )
-        return [ChannelId(one["id"]) for one in answer.get("channels") or []], next_cursor(answer)
+        wanted = {"types": PLACES, "exclude_archived": True, "limit": PAGE, "cursor": cursor or None}
+        try:
+            answer = await self._call("users.conversations", self.client.users_conversations, **wanted)
+        except (SlackRefused, SlackUnsure) as err:  # the other call lists channels the bot is not in as well
+            if err.code not in NO_SUCH_CALL:
+                raise
+            answer = await self._call("conversations.list", self.client.conversations_list, **wanted)
+        listed = answer.get("channels") or []
+        return [ChannelId(one["id"]) for one in listed if one.get("is_member", True)], next_cursor(answer)
 
     async def replies_since(
         self, channel: ChannelId, thread: MessageTs, since: datetime, us: Identity, cursor: str

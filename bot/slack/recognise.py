@@ -74,31 +74,37 @@ def command(body: Mapping[str, Any], us: Identity) -> Incoming | None:
 
 
 def click(body: Mapping[str, Any], us: Identity) -> Incoming | None:
-    """Read a click on a button of ours; one that is only a link is no request."""
-    actions, container = body.get("actions"), body.get("container")
-    if not (isinstance(actions, list) and actions and isinstance(actions[0], dict) and isinstance(container, dict)):
+    """Read a click on a button of ours; one that is only a link is no request.
+
+    Slack tells twice where the button is, in `container` and in `channel` and `message`; either will do.
+    """
+    actions = body.get("actions")
+    action = fields(actions[0]) if isinstance(actions, list) and actions else {}
+    user, container, shown = fields(body.get("user")), fields(body.get("container")), fields(body.get("message"))
+    channel = fields(body.get("channel")).get("id") or container.get("channel_id")
+    ts, by, name = container.get("message_ts") or shown.get("ts"), user.get("id"), action.get("action_id")
+    if not (known(channel, CHANNEL) and known(ts, TS) and known(by, USER)):
         return None
-    action, name, at = actions[0], actions[0].get("action_id"), actions[0].get("action_ts")
-    channel, ts, user = (body.get("channel") or {}).get("id"), container.get("message_ts"), body.get("user") or {}
-    if not (known(channel, CHANNEL) and known(ts, TS) and known(user.get("id"), USER) and known(at, TS)):
+    at, trigger = action.get("action_ts"), body.get("trigger_id")
+    clicked_at = MessageTs(at) if known(at, TS) else None
+    which = clicked_at or trigger
+    if not (isinstance(name, str) and name in ACTIONS and isinstance(which, str)):
         return None
-    if name not in ACTIONS:
-        return None
-    thread = container.get("thread_ts") or (body.get("message") or {}).get("thread_ts")
+    thread = container.get("thread_ts") or shown.get("thread_ts")
     team, response_url = user.get("team_id"), body.get("response_url")
     return Incoming(
-        key=f"act:{channel}:{ts}:{name}:{user['id']}:{at}",
+        key=f"act:{channel}:{ts}:{name}:{by}:{which}"[:255],
         kind=IncomingKind.CLICK,
         team=us.team,
         channel=ChannelId(channel),
-        user=UserId(user["id"]),
+        user=UserId(by),
         text="",
         ts=MessageTs(ts),
         thread_ts=MessageTs(thread) if known(thread, TS) and thread != ts else None,
         direct=channel.startswith("D"),
         action=Action(name),
         value=str(action.get("value") or ""),
-        clicked_at=MessageTs(at),
+        clicked_at=clicked_at,
         actor_team=TeamId(team) if isinstance(team, str) else None,
         response_url=response_url if isinstance(response_url, str) else None,
     )
@@ -143,6 +149,11 @@ def place_gone(body: Mapping[str, Any], us: Identity) -> PlaceGone | None:
     if not (left or kind in ARCHIVED) or not known(channel, CHANNEL):
         return None
     return PlaceGone(ChannelId(channel))
+
+
+def fields(value: Any) -> Mapping[str, Any]:
+    """Give a part of a payload; nothing is in it where it is missing, or of another kind."""
+    return value if isinstance(value, dict) else {}
 
 
 def known(value: Any, pattern: re.Pattern[str]) -> TypeGuard[str]:

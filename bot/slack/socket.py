@@ -18,7 +18,7 @@ from bot.errors import SlackBusy, SlackError, SlackLocked, SlackUnavailable
 from bot.pacing import Patience
 from bot.slack.envelopes import Envelopes
 from bot.slack.gateway import Gateway
-from bot.slack.line import LOST, Line, open_line
+from bot.slack.line import LOST, WARNING, Line, open_line
 
 log = structlog.get_logger("slack")
 
@@ -26,6 +26,8 @@ NOT_OURS = "forbidden_team"
 """What Slack says of an app-level token of another workspace's app, beside the codes for tokens of any kind."""
 REFRESH = "refresh_requested"
 """Slack's word for the ordinary end of a connection, after some hours."""
+NO_GREETING = "no_greeting"
+"""Our word for a connection that Slack opened, and left without a word."""
 HELP = {
     "link_disabled": "Socket Mode is switched off: switch it on in the app's settings",
     "too_many_websockets": "other copies of the bot hold all ten connections of the app: stop them",
@@ -49,6 +51,7 @@ class Socket:
         self._envelopes: Envelopes[Line] = Envelopes(self._answer)
         self._line: Line | None = None
         self._lines: set[Line] = set()  # all that are not closed yet
+        self._uncounted: set[Line] = set()  # those whose end is not counted yet
         self._retiring: set[asyncio.Task[None]] = set()
         self._tries = 0  # since the last connection that lasted
         self._trouble = ""
@@ -96,8 +99,6 @@ class Socket:
                 log.info("slack.reconnected" if reconnected else "slack.connected", tries=self._tries)
             self._tries, self._trouble = 0, ""
             await line.leaving.wait()
-        if line.why:
-            self.ended[line.why] += 1
         if line.why not in ("", REFRESH):
             self._told("slack.disconnected", line.why)
 
@@ -145,13 +146,13 @@ class Socket:
         except (aiohttp.ClientError, TimeoutError):
             raise SlackUnavailable("no_socket") from None
         self._lines.add(line)
+        self._uncounted.add(line)
         with suppress(TimeoutError):
             async with asyncio.timeout(self._patience.slack_timeout_s):
                 await line.begun.wait()
         if line.greeted:
             return line
-        why = line.why or "no_greeting"
-        self.ended[why] += 1
+        why = line.why or NO_GREETING
         await self._close(line)
         raise SlackUnavailable(why)
 
@@ -180,6 +181,9 @@ class Socket:
 
     async def _close(self, line: Line) -> None:
         """Let what a line brought be answered on it, then close it."""
+        if line in self._uncounted:
+            self._uncounted.remove(line)
+            self.ended[line.why or (WARNING if line.greeted else NO_GREETING)] += 1
         await self._envelopes.settled(line, self._patience.drain_s)
         await line.disconnect()
         self._lines.discard(line)

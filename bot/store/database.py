@@ -98,6 +98,8 @@ class Database:
         self._step: asyncio.Future[int] | None = None
         self._taken_over = asyncio.Event()
         self._name = ""
+        self.takes_writes = True
+        """Whether the last thing to be written was taken: a full disk, or a file somebody locks, can still be read."""
 
     @property
     def dialect(self) -> Dialect:
@@ -134,8 +136,9 @@ class Database:
         async with self._committed() as connection:
             return (await connection.execute(statement)).rowcount
 
-    def _written_down(self, _step: object) -> None:
+    def _written_down(self, step: asyncio.Future[int]) -> None:
         self._step = None
+        self.takes_writes = not step.cancelled() and step.exception() is None
         self._calm.set()
         self._turns.give()
 
@@ -148,7 +151,9 @@ class Database:
             yield connection
             committing = True
             await connection.commit()
+            self.takes_writes = True
         except self._backend.faults as err:
+            self.takes_writes = False
             await self._undo(keep=self._backend.is_trusted_after(err))
             raise StoreUnavailable(perhaps_saved=committing and not self._backend.surely_refused(err)) from err
         except Exception:

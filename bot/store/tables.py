@@ -176,6 +176,7 @@ runs = Table(
     Column("moved", Line(16)),
     Column("moved_by", Line(32)),
     Column("undecided", Line(36)),
+    Column("undecided_text", Words, nullable=False, server_default=""),
     Column("queued_at", UtcTime),
     Column("queue_place", Integer),
     Column("unreachable_since", UtcTime),

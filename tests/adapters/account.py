@@ -1,6 +1,5 @@
 """An OpenHands and a Slack in memory, for tests that need every interleaving rather than the wire."""
 
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -398,7 +397,7 @@ class Memory(Gateway):
         us: Identity,  # noqa: ARG002 - the gateway's
         *,
         thread: MessageTs | None,  # noqa: ARG002 - the gateway's
-        since: datetime,  # noqa: ARG002 - the gateway's
+        sent_at: datetime,  # noqa: ARG002 - the gateway's
     ) -> Posted | None:
         return next((Posted(post.ts, post.thread) for post in self.posts if post.row == row), None)
 
@@ -412,13 +411,11 @@ class Memory(Gateway):
     async def person(self, user: UserId) -> Person:
         return Person(id=user, team=None, name=f"name of {user}")
 
+    async def direct(self, user: UserId) -> ChannelId:
+        return ChannelId(f"D{user}")
+
     async def whisper(self, channel: ChannelId, user: UserId, text: str, *, thread: MessageTs | None) -> None:
         """Let it pass: nobody keeps what only one person sees."""
 
     async def react(self, channel: ChannelId, ts: MessageTs, name: str) -> None:
         """Let it pass."""
-
-
-def arrived(talks: Mapping[ConversationId, Talk]) -> Counter[str]:
-    """Count what people said to all agents together, the first messages left out."""
-    return Counter(text for talk in talks.values() for text in talk.heard[1:])

@@ -291,11 +291,26 @@ async def test_a_slack_that_lists_no_places_is_read_where_runs_are(quick: Reader
     await quick.gap()
     await quick.says("@OpenHands fix README")
     quick.at.slack.fail(PLACES, error="unknown_method")
+    quick.at.slack.fail("conversations.list", error="unknown_method")
     await quick.reads()
 
     assert [call.args["channel"] for call in quick.called(HISTORY)] == [quick.at.dev]
     assert len(quick.heard) == 1
     assert "slack.places_unknown" in [one["event"] for one in logs]
+
+
+@pytest.mark.parametrize(
+    "refusal", [{"error": "unknown_method"}, {"status": 404, "html": True}], ids=["in words", "as a page"]
+)
+async def test_a_slack_with_the_older_list_is_read_everywhere_too(quick: Reader, refusal: dict[str, Any]) -> None:
+    """It lists channels of others as well, which are left out."""
+    direct = quick.at.slack.dm(quick.at.alice)
+    quick.at.slack.add_channel("theirs", bot_member=False)
+    await quick.gap()
+    quick.at.slack.fail(PLACES, **refusal)
+    await quick.reads()
+
+    assert {call.args["channel"] for call in quick.called(HISTORY)} == {direct, quick.at.dev}
 
 
 async def test_places_are_listed_to_the_end(quick: Reader) -> None:
@@ -447,6 +462,68 @@ async def test_what_could_not_be_written_down_is_read_back(quick: Reader) -> Non
     assert quick.texts() == [f"<@{quick.at.slack.bot_user_id}> fix README", "hello"]
 
 
+async def test_the_mark_follows_a_clock_that_is_put_back(quick: Reader) -> None:
+    """Left in the future it would hide the next gap."""
+    await quick.gap()
+    await quick.reads()
+    quick.heard_until = put_back = quick.at.clock.now() - timedelta(hours=5)
+    await quick.passes(30)
+
+    assert await quick.mark() == put_back
+
+
+# --- what waits for it -------------------------------------------------------------------------------------------
+
+
+def a_reply(quick: Reader, thread: MessageTs) -> Incoming:
+    return replace(a_message("99.0"), channel=quick.at.dev, thread_ts=thread)
+
+
+async def test_a_later_reply_waits_while_the_database_keeps_a_gap_open(quick: Reader) -> None:
+    """Nothing was read yet: let through, it would go before older ones."""
+    live = await quick.thread(1)
+    await quick.gap()
+    with table_away(quick.folder):
+        await quick.reads()
+        meanwhile = quick.catch_up.is_ahead(a_reply(quick, live))
+    await quick.passes(5)  # it looks again as soon as every loop does
+
+    assert (meanwhile, quick.catch_up.is_ahead(a_reply(quick, live))) == (True, False)
+    assert quick.read_threads() == [live]
+
+
+async def test_a_later_reply_waits_for_the_second_of_two_gaps(tmp_path: Path) -> None:
+    """That the first is closed does not mean that the thread is read."""
+    async with reader(tmp_path, Patience(heard_settle_s=3.0, heard_pace=1)) as slow:
+        live = await slow.thread(1)
+        await slow.thread(2, age_s=1)
+        await slow.gap()
+        await slow.reads(30)
+        slow.catch_up.missed()
+        reply = a_reply(slow, live)
+        ahead = []
+        while len(slow.read_threads()) < 3:
+            ahead.append(slow.catch_up.is_ahead(reply))
+            await slow.passes(1)
+
+        assert {*ahead} == {True}
+        assert not slow.catch_up.is_ahead(reply)
+
+
+async def test_a_reply_waits_five_minutes_at_most(quick: Reader) -> None:
+    """Slack lets nobody read threads for hours, while everything else works: people are not kept waiting for that."""
+    live = await quick.thread(1)
+    for number in range(2, 10):
+        await quick.thread(number)
+    await quick.gap()
+    quick.at.slack.fail(REPLIES, status=500, times=1000)
+    await quick.reads(299)
+    before = quick.catch_up.is_ahead(a_reply(quick, live))
+    await quick.passes(1)
+
+    assert (before, quick.catch_up.is_ahead(a_reply(quick, live))) == (True, False)
+
+
 # --- bounds and faults -------------------------------------------------------------------------------------------
 
 
@@ -522,6 +599,37 @@ async def test_places_that_are_never_listed_are_given_up(quick: Reader, logs: li
 
     assert (len(quick.called(PLACES)), len(quick.called(HISTORY))) == (20, 1)
     assert accounts(logs) == [(0, 2, {})]
+
+
+async def test_a_refused_token_leaves_the_gap_for_a_start_with_a_good_one(quick: Reader, logs: list[EventDict]) -> None:
+    """Nothing could be read, so nothing counts as read; that is told once, and nobody waits for it."""
+    live = await quick.thread(1)
+    await quick.gap()
+    mark = await quick.mark()
+    quick.at.slack.fail(REPLIES, error="token_revoked", times=3)
+    await quick.reads(60)
+    refused = (await quick.mark(), accounts(logs), quick.catch_up.is_ahead(a_reply(quick, live)))
+    await quick.passes(30)
+
+    assert refused == (mark, [], False)
+    assert [(one["event"], one["code"]) for one in logs if one["log_level"] == "error"] == [
+        ("slack.not_read_back", "token_revoked")
+    ]
+    assert (accounts(logs), await quick.mark()) == ([(0, 3, {})], quick.heard_until)
+
+
+async def test_a_token_refused_for_the_list_of_places_is_refused_for_all(quick: Reader, logs: list[EventDict]) -> None:
+    """Only a scope that is missing concerns this call alone."""
+    await quick.gap()
+    mark = await quick.mark()
+    quick.at.slack.fail(PLACES, error="invalid_auth")
+    await quick.reads()
+    refused = await quick.mark()
+    quick.at.slack.fail(PLACES, error="missing_scope")
+    await quick.passes(30)
+
+    assert (refused, await quick.mark()) == (mark, quick.heard_until)
+    assert "slack.places_unknown" in [one["event"] for one in logs]
 
 
 async def test_requests_wait_for_the_database(quick: Reader) -> None:

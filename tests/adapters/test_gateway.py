@@ -153,10 +153,10 @@ async def test_a_direct_conversation_is_the_same_every_time(at: Bench) -> None:
 # --- looking for a message whose answer was lost ----------------------------------------------------------------
 
 
-async def find(at: Bench, row: str = "row-1", *, thread: str | None = None, since_s: float = 0) -> Posted | None:
+async def find(at: Bench, row: str = "row-1", *, thread: str | None = None, sent_s: float = 0) -> Posted | None:
     root = None if thread is None else MessageTs(thread)
-    since = at.clock.now() + timedelta(seconds=since_s)
-    return await at.gateway.find(at.dev, RowId(row), at.us, thread=root, since=since)
+    sent_at = at.clock.now() + timedelta(seconds=sent_s)
+    return await at.gateway.find(at.dev, RowId(row), at.us, thread=root, sent_at=sent_at)
 
 
 async def talk(at: Bench, messages: int, thread: str | None = None) -> list[str]:
@@ -211,8 +211,8 @@ async def test_a_message_is_found_though_nobody_told_the_bots_id(at: Bench) -> N
     """`auth.test` may leave it out: our user is on the message as well."""
     posted = await at.gateway.post(at.dev, CARD, RowId("row-1"))
     nameless = replace(at.us, bot="")
-    since = at.clock.now()
-    assert await at.gateway.find(at.dev, RowId("row-1"), nameless, thread=None, since=since) == posted
+    now = at.clock.now()
+    assert await at.gateway.find(at.dev, RowId("row-1"), nameless, thread=None, sent_at=now) == posted
 
 
 @pytest.mark.parametrize("in_thread", [True, False])
@@ -245,11 +245,22 @@ async def test_another_bots_message_is_not_ours(at: Bench) -> None:
     assert await find(at) is None
 
 
-@pytest.mark.parametrize(("since_s", "found"), [(59, True), (61, False)])
-async def test_only_the_time_since_the_attempt_is_read(at: Bench, since_s: float, *, found: bool) -> None:
-    """Slack's clock and ours may differ by a minute, not by more."""
+@pytest.mark.parametrize(("sent_s", "found"), [(599, True), (601, False), (-599, True), (-601, False)])
+async def test_only_the_time_around_the_attempt_is_read(at: Bench, sent_s: float, *, found: bool) -> None:
+    """Slack's clock and ours may differ by ten minutes, in either direction, not by more."""
     posted = await at.gateway.post(at.dev, CARD, RowId("row-1"))
-    assert await find(at, since_s=since_s) == (posted if found else None)
+    assert await find(at, sent_s=sent_s) == (posted if found else None)
+
+
+async def test_what_was_said_long_afterwards_is_not_read(at: Bench) -> None:
+    """A lost message may be looked for days later: the search must end, however much was said since."""
+    sent_at = at.clock.now()
+    posted = await at.gateway.post(at.dev, CARD, RowId("row-1"))
+    at.clock.move(sent_at + timedelta(hours=1))
+    await talk(at, PAGE + 1)
+    before = len(at.slack.calls)
+    assert await at.gateway.find(at.dev, RowId("row-1"), at.us, thread=None, sent_at=sent_at) == posted
+    assert at.called()[before:] == ["conversations.history"]
 
 
 # --- facts ------------------------------------------------------------------------------------------------------

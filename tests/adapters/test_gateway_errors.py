@@ -136,7 +136,7 @@ CALLS: dict[str, Callable[[Bench], Awaitable[object]]] = {
     "conversations.list": lambda at: at.gateway.channel_named("dev"),
     "conversations.replies": lambda at: at.gateway.spoken(at.dev, MessageTs("1.000001"), MessageTs("2.000001")),
     "conversations.history": lambda at: at.gateway.find(
-        at.dev, RowId("row-1"), at.us, thread=None, since=at.clock.now()
+        at.dev, RowId("row-1"), at.us, thread=None, sent_at=at.clock.now()
     ),
     "users.info": lambda at: at.gateway.person(at.alice),
 }
@@ -196,7 +196,7 @@ async def test_an_answer_that_takes_too_long(at: Bench, *, after: bool) -> None:
     """The session's time-out ends the call; whether it was done is unknown."""
     at.slack.fail("chat.postMessage", hang_s=30, after=after)
     async with gateway(at.slack.api_url, at.clock, timeout_s=0.2) as hasty:
-        with pytest.raises(SlackUnsure, match="answer_lost"):
+        with pytest.raises(SlackUnsure, match="timed_out"):
             await hasty.post(at.dev, Message("hello"), RowId("row-1"))
     assert at.called() == ["chat.postMessage"]
 
@@ -238,7 +238,7 @@ async def test_an_answer_that_is_not_slacks(answer: dict[str, Any], kind: type[S
     assert (type(told.value), told.value.code) == (kind, code)
 
 
-@pytest.mark.parametrize(("header", "wait_s"), [("5", 5), ("soon", 30), ("-1", 30), ("1e9", 30), ("", 30)])
+@pytest.mark.parametrize(("header", "wait_s"), [("5", 5), ("0", 0), ("soon", 30), ("-1", 30), ("1e9", 30), ("", 30)])
 async def test_how_long_slack_asks_to_wait(header: str, wait_s: float) -> None:
     """Whole seconds; anything else is as good as nothing."""
 

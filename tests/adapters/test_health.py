@@ -2,16 +2,23 @@
 
 import json
 import socket
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
 
 import aiohttp
+import pytest
 
 from bot.clock import WallClock
+from bot.errors import StoreUnavailable
 from bot.health import Parts, answering
 from bot.metrics import Metrics
+from bot.store import inbox, marks
 from bot.store.beside import is_current, is_in_use, is_sound, opened
 from bot.store.database import open_database
+from bot.store.marks import Mark
+from tests.adapters.store_bench import a_message, file_in
 from tests.postgres import database_of, server
 
 
@@ -61,6 +68,24 @@ async def test_a_database_that_went_away_is_told_and_holds_up_no_answer() -> Non
     assert (before, during, after) == ("answers", "silent", "answers")
     assert numbers[0] == 200
     assert "bot_database_up 0.0\n" in numbers[1]
+
+
+async def test_a_database_that_only_takes_nothing_is_told(tmp_path: Path) -> None:
+    """It can be read, so its numbers are there, but no request can be taken until something is written again."""
+    database = await open_database(file_in(tmp_path))
+    try:
+        async with port_of(Parts(database=database)) as port:
+            with closing(sqlite3.connect(tmp_path / "openhands.db", isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                with pytest.raises(StoreUnavailable):
+                    await inbox.add(database, a_message("1.0"), WallClock().now())
+                during = json.loads((await get(f"{port}/readyz"))[1])["database"]
+            async with database.transaction() as tx:
+                await marks.put(tx, Mark.HEARD, WallClock().now())
+            after = json.loads((await get(f"{port}/readyz"))[1])["database"]
+    finally:
+        await database.close()
+    assert (during, after) == ("takes nothing", "answers")
 
 
 async def test_a_bot_is_seen_on_a_server_too() -> None:

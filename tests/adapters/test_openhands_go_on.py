@@ -136,7 +136,6 @@ async def test_what_cannot_go_on_says_why(words: tuple[str], error: type[Excepti
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
-        (httpx.ConnectError("refused"), errors.Unavailable),
         (httpx.ReadTimeout("slow"), errors.Unsure),
         (httpx.Response(502, text="Bad Gateway"), errors.Unsure),
         (httpx.Response(503, text="Service Unavailable"), errors.Unavailable),
@@ -144,7 +143,7 @@ async def test_what_cannot_go_on_says_why(words: tuple[str], error: type[Excepti
         (httpx.Response(401, json={"detail": "Unauthorized"}), errors.Unavailable),
         (httpx.Response(404, html="<html>another server</html>"), errors.Unavailable),
     ],
-    ids=["refused", "lost", "502", "503", "unknown there", "another key", "another server"],
+    ids=["lost", "502", "503", "unknown there", "another key", "another server"],
 )
 async def test_an_agent_server_that_does_not_do_it_says_what_to_do(answer: Any, error: type[Exception]) -> None:
     """Its refusal of a session's key is not a refusal of ours."""
@@ -153,11 +152,20 @@ async def test_an_agent_server_that_does_not_do_it_says_what_to_do(answer: Any, 
             await openhands.go_on(RUN)
 
 
-async def test_without_an_agent_server_nothing_goes_on() -> None:
-    """Nor without a conversation."""
-    async with v1(conversation("RUNNING", "paused", conversation_url=None)) as openhands:
-        with pytest.raises(errors.Unavailable):
-            await openhands.go_on(RUN)
+@pytest.mark.parametrize("address", [AGENT, None])
+async def test_an_agent_server_out_of_reach_is_told_by_way_of_the_app_server(address: str | None) -> None:
+    """It may have an address that only the app server can reach; that takes messages alone."""
+    wire = conversation("RUNNING", "error", conversation_url=address)
+    wire.then("POST", f"{AGENT}/run", httpx.ConnectError("refused"))
+    wire.then("POST", f"{CONVERSATIONS}/{NAME}/send-message", response_of(exchange("stuck.03")))
+    async with v1(wire) as openhands:
+        assert await openhands.go_on(RUN)
+    assert wire.bodies[-1]["content"] == [{"type": "text", "text": "Please go on."}]
+
+
+async def test_without_a_conversation_nothing_goes_on() -> None:
+    """None was made yet, or it is there no more."""
+    async with v1(Wire()) as openhands:
         with pytest.raises(errors.NotFound):
             await openhands.go_on(a_run(None))
     gone = exchange("finished.39")

@@ -303,6 +303,7 @@ async def test_events_that_are_known_to_be_missing_are_not_asked_for() -> None:
         ),
         (("v0-stuck.02",), Phase.ERROR, Failed(Reason.STUCK, "AgentStuckInLoopError: Agent got stuck in a loop")),
         (("v0-confirm.02",), Phase.WANTS_APPROVAL, Wants("8", "run", "echo step 1", "UNKNOWN")),
+        (("v0-confirm.06",), Phase.IDLE, None),
         (("v0-pause.03",), Phase.PAUSED, None),
         (("v0-failed-start.03",), Phase.STARTING, None),
         (("v0-stop-finished.03",), Phase.ENDED, Finish("All done.")),
@@ -596,13 +597,15 @@ async def test_a_server_that_takes_no_messages_says_so() -> None:
         ("STARTING", None, errors.Unavailable),
         ("RUNNING", events_of("v0-failed-start.03"), errors.Unavailable),
         ("RUNNING", [], errors.Unavailable),
-        ("STOPPED", None, errors.Asleep),
-        ("ERROR", None, errors.Asleep),
+        ("STOPPED", AT_WORK, errors.Asleep),
+        ("STOPPED", NO_SUCH_CALL, errors.Unsupported),
+        ("ERROR", AT_WORK, errors.Asleep),
+        ("ERROR", NO_SUCH_CALL, errors.Unsupported),
         ("ARCHIVED", None, errors.Archived),
     ],
 )
 async def test_a_message_nobody_would_answer_is_not_sent(
-    word: str, events: list[Any] | None, error: type[Exception]
+    word: str, events: list[Any] | httpx.Response | None, error: type[Exception]
 ) -> None:
     """While the agent is not there a server takes it and never answers."""
     wire = server(word, events)

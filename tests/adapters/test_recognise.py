@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.model import ChannelId, Incoming, IncomingKind, MessageTs, PlaceGone, TeamId, UserId
+from bot.model import Action, ChannelId, Incoming, IncomingKind, MessageTs, PlaceGone, TeamId, UserId
 from bot.slack.recognise import Identity, place_gone, recognise
 
 US = Identity(TeamId("T1"), UserId("U0BOT"), "B0BOT", "https://acme.slack.com/")
 TS, ROOT = "1772442000.000200", "1772442000.000100"
 JSON = dict[str, Any]
+STOP: JSON = {"type": "button", "action_id": "stop", "value": "r1:1:", "action_ts": "1772442007.000100"}
 
 
 def event(about: Mapping[str, Any] | None = None, **body: Any) -> JSON:
@@ -47,6 +48,22 @@ def command(**about: Any) -> JSON:
         **about,
     }
     return {name: value for name, value in typed.items() if value is not None}
+
+
+def click(**about: Any) -> JSON:
+    """Give the payload of alice's click on Stop, on a card in a thread of #dev, with changes; None takes a field away."""
+    clicked = {
+        "type": "block_actions",
+        "user": {"id": "U01", "username": "alice", "team_id": "T1"},
+        "container": {"type": "message", "message_ts": TS, "channel_id": "C01", "thread_ts": ROOT},
+        "trigger_id": "1.2.abc",
+        "channel": {"id": "C01", "name": "dev"},
+        "message": {"type": "message", "user": "U0BOT", "ts": TS, "thread_ts": ROOT},
+        "response_url": "https://hooks.slack.com/actions/T1/1/x",
+        "actions": [STOP],
+        **about,
+    }
+    return {name: value for name, value in clicked.items() if value is not None}
 
 
 def a_message(**about: Any) -> Incoming:
@@ -251,6 +268,64 @@ def test_no_payload_breaks_it(payload: JSON) -> None:
         and len(found.key) <= 255
         and {type(value) for value in (found.thread_ts, found.actor_team, found.response_url)} <= {str, type(None)}
     )
+
+
+# --- clicks -----------------------------------------------------------------------------------------------------
+
+
+def a_click(**about: Any) -> Incoming:
+    known: JSON = {
+        "key": f"act:C01:{TS}:stop:U01:1772442007.000100",
+        "kind": IncomingKind.CLICK,
+        "team": TeamId("T1"),
+        "channel": ChannelId("C01"),
+        "user": UserId("U01"),
+        "text": "",
+        "ts": MessageTs(TS),
+        "thread_ts": MessageTs(ROOT),
+        "action": Action.STOP,
+        "value": "r1:1:",
+        "clicked_at": MessageTs("1772442007.000100"),
+        "actor_team": TeamId("T1"),
+        "response_url": "https://hooks.slack.com/actions/T1/1/x",
+    }
+    return Incoming(**known | about)
+
+
+@pytest.mark.parametrize(
+    ("payload", "expected"),
+    [
+        (click(), a_click()),
+        (click(message=None), a_click()),
+        (click(container=None), a_click()),
+        (click(channel=None), a_click()),
+        (click(message=["x"], container=["x"]), None),
+        (click(channel="dev", container="dev"), None),
+        (click(response_url=None), a_click(response_url=None)),
+        (click(user={"id": "U01"}), a_click(actor_team=None)),
+        (click(user="U01"), None),
+        (click(message={"ts": ROOT}, container={"message_ts": ROOT}),
+         a_click(key=f"act:C01:{ROOT}:stop:U01:1772442007.000100", ts=MessageTs(ROOT), thread_ts=None)),
+        (click(actions=[{**STOP, "action_ts": None}]), a_click(key=f"act:C01:{TS}:stop:U01:1.2.abc", clicked_at=None)),
+        (click(actions=[{**STOP, "action_ts": None}], trigger_id=None), None),
+        (click(actions=[{**STOP, "value": None}]), a_click(value="")),
+        (click(actions=[{**STOP, "action_id": "open"}]), None),
+        (click(actions=[{**STOP, "action_id": ["stop"]}]), None),
+        (click(actions=["stop"]), None),
+        (click(actions=[]), None),
+        (click(actions=None), None),
+    ],
+)  # fmt: skip
+def test_a_click_on_a_button_of_ours(payload: JSON, expected: Incoming | None) -> None:
+    """It is read from whichever of the places Slack tells it in; where none tells it, and on a link, it is no request."""
+    assert recognise(payload, US) == expected
+
+
+@given(payload=nearly(click()) | st.builds(lambda action: click(actions=[action]), nearly(STOP)))
+def test_no_click_breaks_it(payload: JSON) -> None:
+    """Whatever arrives gives a request, or None; nothing is raised."""
+    found = recognise(payload, US)
+    assert found is None or (isinstance(found, Incoming) and len(found.key) <= 255)
 
 
 # --- places that are lost ---------------------------------------------------------------------------------------

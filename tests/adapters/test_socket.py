@@ -307,6 +307,7 @@ async def test_a_warned_connection_is_replaced_before_it_ends(ear: Ear, logs: li
     assert (ear.heard, ear.missed, ear.tickets()) == (["one", "two", "three"], 1, 2)
     assert [one.attempts for one in ear.at.slack.deliveries] == [1, 1, 1]
     assert [(line["event"], line["seamless"]) for line in logs] == [("slack.connected", False), ("slack.renewed", True)]
+    assert ear.socket.ended == {"refresh_requested": 1}
 
 
 async def test_after_a_warning_alone_the_old_connection_is_let_go(ear: Ear) -> None:
@@ -326,6 +327,7 @@ async def test_a_warned_connection_that_breaks_while_it_goes_may_have_lost_somet
     ear.at.slack._deliveries._drop(ear.at.slack._deliveries._sockets[0])
     await ear.until(lambda: ear.missed == 2)
     assert (ear.open, ear.socket.live) == (1, True)
+    assert ear.socket.ended == {"connection_lost": 1}
 
 
 async def test_without_a_warning_the_next_connection_is_open_before_the_last_is_closed(ear: Ear) -> None:

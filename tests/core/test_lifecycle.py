@@ -15,11 +15,14 @@ from bot.model import (
     Effect,
     Failed,
     Finish,
+    FollowUp,
     Last,
+    MessageTs,
     Origin,
     Phase,
     Reason,
     Run,
+    RunId,
     RunState,
     Said,
     Seen,
@@ -203,6 +206,13 @@ def test_a_waking_sandbox_may_take_its_time() -> None:
     still, _ = advance(woken, look(Phase.ASLEEP, at=NOW + timedelta(seconds=119)))
     after, _ = advance(woken, look(Phase.ASLEEP, at=NOW + timedelta(seconds=120)))
     assert (woken.state, still.state, after.state) == (RunState.WORKING, RunState.WORKING, RunState.PAUSED)
+
+
+def test_what_was_awake_and_falls_asleep_is_paused_at_once() -> None:
+    """Only what is being woken may take its time: this one was put to sleep, however lately its turn began."""
+    run = a_run(RunState.WORKING, phase=Phase.WORKING, turn_at=NOW - timedelta(seconds=10))
+    after, effects = advance(run, look(Phase.ASLEEP))
+    assert (after.state, after.reason, effects) == (RunState.PAUSED, Reason.ASLEEP, (Effect.TELL,))
 
 
 def test_waking_what_did_not_sleep_changes_no_state() -> None:
@@ -561,10 +571,14 @@ def test_a_stop_takes_back_what_was_decided() -> None:
 
 def test_one_message_at_a_time_is_decided_about() -> None:
     """The first; a decision on another leaves it."""
-    asked = lifecycle.asks(lifecycle.asks(a_run(), "first"), "second")
-    assert asked.undecided == "first"
+    first, second = (
+        FollowUp(id=name, run=RunId("run"), author=BOB, text=f"{name} words", source_ts=MessageTs("1.0"))
+        for name in ("first", "second")
+    )
+    asked = lifecycle.asks(lifecycle.asks(a_run(), first), second)
+    assert (asked.undecided, asked.undecided_text) == ("first", "first words")
     assert lifecycle.asks_no_more(asked, "second").undecided == "first"
-    assert lifecycle.asks_no_more(asked, "first").undecided is None
+    assert lifecycle.asks_no_more(asked, "first") == a_run()
     assert lifecycle.asks_no_more(asked).undecided is None
 
 
@@ -575,3 +589,38 @@ def test_anything_new_ends_the_silence() -> None:
     heard, _ = advance(silent, look(Phase.WORKING, progress="Reading"))
     assert (same.stale_at, same.heard_at) == (NOW, silent.heard_at)
     assert (heard.stale_at, heard.heard_at) == (None, NOW)
+
+
+@pytest.mark.parametrize("state", [RunState.NEEDS_REPOSITORY, RunState.NEEDS_GO, RunState.QUEUED])
+def test_a_look_says_nothing_of_a_run_that_has_not_begun(state: RunState) -> None:
+    """It is about the conversation before, or about none."""
+    run = a_run(state)
+    assert advance(run, look(Phase.GONE)) == (run, ())
+
+
+def test_what_waits_for_approval_still_waits_while_its_sandbox_sleeps() -> None:
+    """Who approves it wakes the sandbox."""
+    run = a_run(RunState.WAITING, waiting=Waiting.APPROVAL, action="e1", api=Api.V1)
+    after, effects = advance(run, look(Phase.ASLEEP))
+    assert (after.state, after.action, effects) == (RunState.WAITING, "e1", ())
+
+
+def test_what_waited_for_approval_is_forgotten_by_a_sleeping_old_server() -> None:
+    """V0 does not go on with it; what was held for it may wake it."""
+    run = a_run(RunState.WAITING, waiting=Waiting.APPROVAL, action="e1", api=Api.V0)
+    after, effects = advance(run, look(Phase.ASLEEP))
+    assert (after.state, after.reason, after.action) == (RunState.PAUSED, Reason.ASLEEP, None)
+    assert effects == (Effect.TELL, Effect.RELEASE)
+
+
+def test_a_stop_ends_what_waits_in_a_sleeping_sandbox() -> None:
+    """Nobody works there."""
+    run = a_run(RunState.WAITING, waiting=Waiting.APPROVAL, action="e1", stop_by=ALICE)
+    assert advance(run, look(Phase.ASLEEP))[0].state is RunState.STOPPED
+
+
+def test_a_start_that_is_called_off_is_out_of_reach_no_more() -> None:
+    """Nothing is tried any more."""
+    run = a_run(RunState.STARTING, unreachable_since=NOW, key_refused=True)
+    after, _ = lifecycle.cancel(run, BOB, NOW)
+    assert (after.state, after.unreachable_since, after.key_refused) == (RunState.CANCELLED, None, False)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.pacing import Patience, later, on_grid, poll_at, retry_at
+from bot.pacing import Patience, asked_to_wait, later, on_grid, poll_at, retry_at
 
 NOW = datetime(2026, 3, 2, 9, 0, 0, tzinfo=UTC)
 USUAL = Patience()
@@ -16,6 +16,12 @@ USUAL = Patience()
 def test_retries_double_up_to_the_slowest_pace(attempts: int, seconds: int) -> None:
     """And no number of attempts overflows."""
     assert retry_at(attempts, NOW, USUAL) == NOW + timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize(("asked_s", "seconds"), [(30, 30), (1, 1), (0, 1)])
+def test_there_is_a_pause_though_none_was_asked_for(asked_s: float, seconds: int) -> None:
+    """A limit that names no pause would be a loop without one."""
+    assert asked_to_wait(asked_s, NOW, USUAL) == NOW + timedelta(seconds=seconds)
 
 
 @pytest.mark.parametrize(

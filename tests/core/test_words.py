@@ -138,3 +138,15 @@ def test_another_attempt_carries_over_what_people_said() -> None:
 def test_the_agent_is_told_where_the_work_came_from(address: str | None, snapshot: SnapshotAssertion) -> None:
     """For the text of its pull request."""
     assert words.about_for_agent("alice", address) == snapshot
+
+
+def test_what_waits_for_approval_says_that_a_stop_rejects_it() -> None:
+    """There are no buttons to decide with any more."""
+    run = a_run(RunState.WAITING, waiting=Waiting.APPROVAL, action="e1", detail="rm -rf build", stop_by=BOB)
+    assert words.explanation(run) == "Stop requested by <@UBOB>; what the agent wants is rejected with it."
+
+
+def test_a_cancelled_retry_does_not_say_that_nothing_was_ever_started() -> None:
+    """The first attempt did start."""
+    run = a_run(RunState.CANCELLED, stop_by=BOB, turn=2)
+    assert words.explanation(run) == "Cancelled by <@UBOB> before it was begun anew."

@@ -34,12 +34,12 @@ def decisions(world: Story) -> list[object]:
 
 
 async def test_approve_shows_what_it_approves_and_carries_it_out(world: Story) -> None:
-    """Tool, risk and command stand on the card and in the thread, right above the buttons."""
+    """Tool, risk and command stand on the card and in the thread, before the buttons."""
     card = await asking(world)
     assert world.card().state == "Needs approval"
-    assert world.card().lines[:3] == (ASKS, "```terminal · risk high", "rm -rf build```")
+    assert world.card().lines[:3] == (ASKS, "terminal · risk high", "rm -rf build")
     assert labels(card) == ["Open in OpenHands", "Approve", "Reject", "Stop"]
-    assert world.news() == [f"<@{world.alice.id}> ✋ Needs approval\n{ASKS}\n```terminal · risk high\nrm -rf build```"]
+    assert world.news() == [f"<@{world.alice.id}> ✋ Needs approval\n{ASKS}\nterminal · risk high\nrm -rf build"]
 
     await world.bob.clicks("approve", card)
     await world.passes(6)
@@ -55,7 +55,7 @@ async def test_while_it_is_being_told_the_card_says_who_decided(world: Story) ->
     world.openhands.down = True
     await world.bob.clicks("approve", card)
     await world.passes(4)
-    assert world.card().lines[0] == f"<@{world.bob.id}> approved this; the agent is being told."
+    assert f"<@{world.bob.id}> approved this; the agent is being told." in world.card()
     assert labels(world.cards()[0]) == ["Open in OpenHands", "Stop"]
 
     world.openhands.down = False
@@ -110,7 +110,7 @@ async def test_a_decision_on_something_else_is_not_passed_on(world: Story) -> No
     assert decisions(world) == []
     assert world.conversation.pending != []
     assert world.card().state == "Needs approval"
-    assert "rm -rf /```" in world.card()
+    assert world.card().lines[2] == "rm -rf /"
     assert (
         f"<@{world.bob.id}> The agent wants something else by now than what you decided on, so your decision was not "
         "passed on. The card shows what it wants."

@@ -31,6 +31,31 @@ async def test_talk_beside_a_card_on_its_way_is_dropped_once_the_card_is_known(w
     assert world.bob.sees() == []
 
 
+async def test_talk_under_a_run_in_peoples_thread_stays_talk_while_another_card_is_on_its_way(world: Story) -> None:
+    """Only a mention steers there; that some card is owed in the channel changes nothing."""
+    talk = await world.bob.says("the links are dead", in_="#dev")
+    await world.alice.says("@OpenHands fix README in org/repo", thread=talk)
+    await world.passes(6)
+    world.slack.fail("chat.postMessage", status=429, retry_after=20)
+    await world.alice.commands("fix the build in org/repo", in_="#dev")
+    await world.bob.says("lunch?", thread=talk)
+    await world.passes(30)
+    first, second = world.openhands.conversations.values()
+    assert (len(first.messages), second.messages) == (1, ["fix the build"])
+
+
+async def test_who_only_talks_while_a_card_is_on_its_way_is_told_of_no_rule(world: Story) -> None:
+    """A guest who did not ask for anything hears nothing."""
+    gast = world.person("gast", restricted=True)
+    world.slack.join(world.place("#dev"), gast.id)
+    talk = await world.alice.says("lunch?", in_="#dev")
+    world.slack.fail("chat.postMessage", status=429, retry_after=20)
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await gast.says("pizza", thread=talk)
+    await world.passes(30)
+    assert (gast.sees(), world.card().state) == ([], "Working")
+
+
 async def test_the_repository_may_be_named_before_the_card_is_there(world: Story) -> None:
     """Slack is busy; the answer in the thread starts the run all the same, once its card stands."""
     world.slack.fail("chat.postMessage", status=429, retry_after=10)

@@ -141,6 +141,16 @@ async def test_a_service_that_hangs_costs_a_line_and_not_the_rest(make_world: Ma
     ]
 
 
+async def test_an_openhands_that_does_not_answer_every_question_is_told(make_world: Make) -> None:
+    """Not the doctor is ill then."""
+    world = await make_world(start=False, default_repository="org/repo", openhands={"repositories": ["org/repo"]})
+    world.openhands.break_next("repositories", status=500)
+    assert (await said(world))[-2:] == [
+        "✓ Slots: 0 of MAX_CONCURRENT_RUNS=10 in use",
+        "✗ OpenHands: it does not answer every question: try again; if it stays so, look at its own log",
+    ]
+
+
 # --- what Slack sent --------------------------------------------------------------------------------------------
 
 

@@ -215,7 +215,7 @@ async def test_replies_wait_while_an_approval_is_wanted(world: Story) -> None:
     wish = "The agent wants approval for what is shown here. Press Approve or Reject; replies here wait until then."
     assert world.card().state == "Needs approval"
     assert world.card().lines[0] == wish
-    assert world.news() == [f"<@{world.alice.id}> ✋ Needs approval\n{wish}\n```terminal · risk high\nrm -rf build```"]
+    assert world.news() == [f"<@{world.alice.id}> ✋ Needs approval\n{wish}\nterminal · risk high\nrm -rf build"]
 
     reply = await world.alice.says("is that needed?", thread=asked)
     await world.passes(60)

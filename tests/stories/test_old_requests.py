@@ -54,6 +54,17 @@ async def test_an_old_request_is_asked_about_and_not_started(world: Story) -> No
     assert world.openhands.conversations == {}
 
 
+async def test_a_command_that_was_taken_just_before_a_long_stop_is_asked_about(world: Story) -> None:
+    """Slack never brings a command late, but the bot may read what it took long after."""
+    world.slack.fail("users.info", status=500)
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.stops()
+    await comes_back(world, 120)
+
+    assert (world.card().state, world.card().lines[0]) == ("Still wanted?", STILL)
+    assert world.openhands.conversations == {}
+
+
 async def test_a_request_of_less_than_an_hour_starts(world: Story) -> None:
     """A short absence costs nobody anything."""
     world.slack.forgetful = True

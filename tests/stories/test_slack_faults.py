@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bot.pacing import Patience
-from tests.conftest import Card, Make, Story, until
+from tests.conftest import HURRY, Card, Make, Story, until
 from tests.stories.shared import ON_IT, SINCE, asked_by, direct, working
 
 # --- limits and faults -------------------------------------------------------------------------------------------
@@ -164,6 +164,29 @@ async def test_an_answer_whose_address_is_used_up_comes_directly(world: Story) -
     assert direct(world) == ["There are no runs here yet. Start one with `/openhands fix README in org/repo`."]
 
 
+async def test_an_answer_that_was_never_said_comes_directly_when_it_is_too_late_for_it(world: Story) -> None:
+    """The token was refused for half an hour; whoever asked is told all the same."""
+    world.slack.fail("chat.postEphemeral", error="token_revoked", times=1000)
+    await world.alice.says("@OpenHands list")
+    await world.passes(1440)
+    assert direct(world) == []
+
+    await world.passes(120)
+    assert direct(world) == ["There are no runs here yet. Start one with `/openhands fix README in org/repo`."]
+
+
+async def test_what_is_asked_before_a_post_is_asked_more_and_more_slowly(world: Story) -> None:
+    """Nothing went out, so no attempt is counted; all the same, a Slack in trouble is not hammered."""
+    await working(world)
+    world.slack.archive(world.place("#dev"))
+    world.slack.fail("conversations.open", status=503, times=1000)
+    await world.passes(600)
+
+    asked = [call.at for call in world.slack.calls if call.method == "conversations.open"]
+    assert 10 < len(asked) < 25
+    assert asked[-1] - asked[-2] == timedelta(minutes=1)
+
+
 async def test_a_reaction_slack_refuses_costs_nothing(world: Story) -> None:
     """Reactions are best effort: the run does not depend on them."""
     world.slack.fail("reactions.add", error="too_many_reactions", times=2)
@@ -286,3 +309,18 @@ async def test_a_requester_slack_cannot_name_just_now_is_given_by_id(make_world:
 
     suffix = world.conversation.suffix or ""
     assert suffix.startswith(f"This task was given by {world.alice.id} in this Slack thread: https://")
+
+
+async def test_a_post_that_took_too_long_is_waited_for_as_long_again(make_world: Make) -> None:
+    """It may still be under way: posted again at once, it would stand there twice."""
+    world = await make_world(start=False)
+    world.patience = replace(HURRY, slack_timeout_s=0.4, post_settled_s=0.1, retry_first_s=0.01)
+    await world.starts()
+    world.slack.fail("chat.postMessage", hang_s=5.0)
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await until(lambda: world.bot.sender is not None and not world.bot.sender.lanes.under_way)
+    await world.passes(4)
+
+    first, second = [call.at for call in world.slack.calls if call.method == "chat.postMessage"][:2]
+    assert (second - first).total_seconds() >= 0.4
+    assert len(world.cards()) == 1

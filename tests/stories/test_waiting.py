@@ -117,10 +117,12 @@ async def test_each_kind_of_waiting_says_what_to_do(
     await world.passes(seconds)
 
     [card] = world.cards()
-    assert (read_card(card).state, read_card(card).lines[0], labels(card)) == (state, sentence, buttons)
+    assert (read_card(card).state, labels(card)) == (state, buttons)
+    assert sentence in read_card(card).lines
     [told] = [one for one in world.posts("#dev") if one.thread_ts]
-    head, said, *_ = told.text.split("\n")
-    assert (head.split(" ", 2)[0], head.split(" ", 2)[2], said) == (f"<@{world.alice.id}>", state, sentence)
+    head, *lines = told.text.split("\n")
+    assert (head.split(" ", 2)[0], head.split(" ", 2)[2]) == (f"<@{world.alice.id}>", state)
+    assert sentence in lines
     assert told.mentions == {world.alice.id}
 
 

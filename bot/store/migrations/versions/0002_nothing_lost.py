@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from bot.store.tables import Line, UtcTime
+from bot.store.tables import Line, UtcTime, Words
 
 revision = "0002"
 down_revision = "0001"
@@ -19,6 +19,7 @@ def upgrade() -> None:
             sa.Column("moved", Line(16), nullable=True),
             sa.Column("moved_by", Line(32), nullable=True),
             sa.Column("undecided", Line(36), nullable=True),
+            sa.Column("undecided_text", Words(), server_default="", nullable=False),
             sa.Column("queued_at", UtcTime(), nullable=True),
             sa.Column("queue_place", sa.Integer(), nullable=True),
             sa.Column("asked_at", UtcTime(), nullable=True),
