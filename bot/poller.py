@@ -94,16 +94,13 @@ class Poller(Worker):
                 await self._look(due)
             except OpenHandsError as err:
                 return await self._out_of_reach(due, err)
-        queue_at = await self._let_in(now)
         async with self._database.reading() as tx:
-            next_at = await runs.next_poll_at(tx)
+            next_at, somebody_waits = await runs.next_poll_at(tx), await runs.any_queued(tx)
+        queue_at = await self._let_in(now) if somebody_waits else None
         return min(at for at in (later(now, self._patience.look_around_s), next_at, queue_at) if at)
 
     async def _let_in(self, now: datetime) -> datetime | None:
         """Start who waits for a slot, if there is one; give when the next try is due while OpenHands is full."""
-        async with self._database.reading() as tx:
-            if not await runs.any_queued(tx):
-                return None
         async with self._database.transaction() as tx:
             await queue.let_in(tx, self._site, now)
             full_until = await marks.get(tx, Mark.FULL)

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import closing
@@ -18,6 +19,7 @@ from bot.simulator.openhands import Conversation, LocalOpenHands
 from bot.simulator.slack import LocalSlack
 from bot.simulator.slack.records import Message
 from bot.simulator.world import Person, Said, World
+from bot.store.database import open_database
 
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 HURRY = Patience(ping_s=1.0, socket_again_s=0.05, drain_s=5.0, look_around_s=30.0)
@@ -74,8 +76,12 @@ class Story(World):
     alice: Person
     bob: Person
 
-    def __init__(self, clock: HandClock, slack: LocalSlack, openhands: LocalOpenHands, folder: Path) -> None:
+    def __init__(
+        self, clock: HandClock, slack: LocalSlack, openhands: LocalOpenHands, folder: Path, tables: Path
+    ) -> None:
+        """folder: the bot's own. tables: a database in which nothing is written yet."""
         super().__init__(slack, openhands, self.settles)
+        self._tables = tables
         self.clock = clock
         self.patience = HURRY
         self.given: dict[str, Any] = {}
@@ -107,7 +113,9 @@ class Story(World):
         )
 
     async def starts(self) -> None:
-        """Start the bot and let it come to rest."""
+        """Start the bot and let it come to rest; the first time with tables made before, as making them takes time."""
+        if not self.database.exists() and "database_url" not in self.given:
+            shutil.copy(self._tables, self.database)
         self._bot = Bot(self.settings(), self.clock, self.patience)
         self._running = asyncio.create_task(self._bot.run())
         ready = asyncio.create_task(self._bot.ready.wait())
@@ -238,8 +246,20 @@ async def until(true: Callable[[], bool]) -> None:
 Make = Callable[..., Awaitable[Story]]
 
 
+@pytest.fixture(scope="session")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a database by the bot's own migrations, once for all stories."""
+    file = tmp_path_factory.mktemp("tables") / "openhands.db"
+
+    async def make() -> None:
+        await (await open_database(f"sqlite:///{file}")).close()
+
+    asyncio.run(make())
+    return file
+
+
 @pytest.fixture
-async def make_world(tmp_path: Path) -> AsyncIterator[Make]:
+async def make_world(tmp_path: Path, tables: Path) -> AsyncIterator[Make]:
     """Make a world with settings or servers of its own; the bot is started unless told otherwise."""
     made: list[Story] = []
 
@@ -249,7 +269,7 @@ async def make_world(tmp_path: Path) -> AsyncIterator[Make]:
         server = LocalOpenHands(now=clock.now, key="key", **(openhands or {}))
         await slack.start()
         await server.start()
-        story = Story(clock, slack, server, tmp_path)
+        story = Story(clock, slack, server, tmp_path, tables)
         story.given = given
         story.alice, story.bob = story.person("alice"), story.person("bob")
         story.channel("#dev", story.alice, story.bob)
