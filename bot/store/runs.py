@@ -132,7 +132,7 @@ BEHIND = (
         runs.c.card_gone.is_(False),
         runs.c.id.not_in(bindparam("busy", expanding=True)),
     )
-    .order_by(IS_FINAL.desc(), runs.c.news_at)
+    .order_by(IS_FINAL.desc(), (runs.c.news_at > runs.c.card_at).desc(), runs.c.news_at)
     .limit(bindparam("most"))
 )
 
@@ -140,7 +140,10 @@ BEHIND = (
 async def behind(
     connection: AsyncConnection, final: Collection[RunState], busy: Collection[RunId], limit: int
 ) -> Sequence[Behind]:
-    """Give the cards that are behind, also those edited just now: those in a final state first, then the oldest news."""
+    """Give the cards that are behind, also those edited just now: in a final state first, then in another state than shown.
+
+    Lines of progress and places in the queue come last; of equals the oldest news first.
+    """
     asked = {"final": [state.value for state in final], "busy": list(busy), "most": limit}
     found = await connection.execute(BEHIND, asked)
     return [Behind(RunId(run), version, bool(is_final), at) for run, version, is_final, at in found]

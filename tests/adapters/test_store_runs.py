@@ -254,7 +254,7 @@ async def behind(database: Database, busy: tuple[RunId, ...] = (), limit: int = 
 
 
 async def test_cards_that_are_behind(database: Database) -> None:
-    """An older version on a card that is there: final states first, then the oldest news; when it was edited last."""
+    """An older version on a card that is there: final states first, then states not shown yet, then the oldest news."""
     await add(
         database,
         carded("current", version=1),
@@ -262,16 +262,21 @@ async def test_cards_that_are_behind(database: Database) -> None:
         carded("question", version=2, state=RunState.WAITING, news_at=at(-1)),
         carded("ended", version=3, state=RunState.FAILED, news_at=at(-9)),
         replace(carded("just edited", version=9, news_at=at(-2)), card_at=at(2)),
+        carded("another state", version=2, state=RunState.WORKING, news_at=at(1)),
         replace(carded("no card", version=2), card_ts=None),
         carded("gone", version=2, card_gone=True),
     )
     assert await behind(database) == [
         Behind(RunId("ended"), 3, final=True, edited_at=NOW),
         Behind(RunId("question"), 2, final=True, edited_at=NOW),
+        Behind(RunId("another state"), 2, final=False, edited_at=NOW),
         Behind(RunId("live"), 2, final=False, edited_at=NOW),
         Behind(RunId("just edited"), 9, final=False, edited_at=at(2)),
     ]
-    assert [card.run for card in await behind(database, (RunId("ended"),), limit=2)] == ["question", "live"]
+    assert [card.run for card in await behind(database, (RunId("ended"),), limit=2)] == [
+        "question",
+        "another state",
+    ]
 
 
 async def test_a_place_that_is_lost_loses_its_live_cards(database: Database) -> None:

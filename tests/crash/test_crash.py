@@ -25,7 +25,7 @@ KILLS = int(os.environ.get("CRASH_KILLS") or 3)
 SEED = int(os.environ.get("CRASH_SEED") or random.SystemRandom().randrange(1_000_000))
 FEWEST = 4
 ERRANDS_A_KILL = 0.4
-REST_S = 90.0
+REST_S = 180.0
 """Real seconds until everything must have come to rest after the last kill."""
 SENT_AGAIN_EVERY_S = 2.0
 LAST_LOOK_S = 10.0
