@@ -11,7 +11,15 @@ from tests.crash.town import LOOK_EVERY_S, TEAM, Kind, Town, conversations_of, d
 
 CLICK_AGAIN_S = 1.0
 """After a click that Slack says did not arrive, people look whether it did all the same."""
+CARRIED = "An earlier attempt came to nothing. Since then people added:"
+"""So a new attempt brings along what was said to the one before."""
 STARTED_PERHAPS = "I can't find out whether the task started"
+
+
+def heard(conversation: Conversation) -> list[str]:
+    """Give what an agent was told, each thing apart, also what its first message carried over."""
+    parts = (part for text in conversation.messages for part in (text.split("\n\n") if CARRIED in text else [text]))
+    return [part for part in parts if part != CARRIED]
 
 
 @dataclass(frozen=True)
@@ -155,6 +163,8 @@ class Errand:
         """What the end says: the agent's words on the last message, or that it was stopped."""
         if self.last_state == "Stopped":
             return "Stopped"
+        if carrying := [text for c in self.conversations for text in c.messages[-1:] if CARRIED in text]:
+            return done(carrying[-1])
         if self.replies:
             return done(self.replies[-1].text)
         goes_on = self.kind in {Kind.APPROVED, Kind.RESUMED, Kind.FAILS_RESUMED}
@@ -219,8 +229,7 @@ class Errand:
         asked = [(one.ts, reply.text) for one in self.news() for reply in self.replies if f"“{reply.text}”" in one.text]
         if asked and asked[-1][0] not in self._decided and self.offers("again"):
             question, text = asked[-1]
-            heard = [text for c in self.conversations for text in c.messages]
-            await self._presses("leave" if text in heard else "again")
+            await self._presses("leave" if any(text in heard(c) for c in self.conversations) else "again")
             self._decided.add(question)
         elif self.state == "Perhaps started" and self.offers("retry") and len(self.conversations) < self.attempts:
             await self._presses("retry")

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from bot.simulator.openhands import Conversation
-from tests.crash.errands import Errand
+from tests.crash.errands import CARRIED, Errand, heard
 from tests.crash.town import PLACES, TEAM, Kind, Town, done
 
 DECISIONS = {Kind.APPROVED: True, Kind.GATED: True, Kind.REJECTED: False}
@@ -53,8 +53,8 @@ def where(town: Town, errand: Errand) -> str:
     clicks = [(action, click.acked_at is not None) for action, click in errand.clicks]
     taken = acknowledged(town)
     said = [(reply.text, reply.ts, reply.ts in taken) for reply in errand.replies]
-    heard = [(c.id, c.sandbox_status, c.state, c.messages) for c in errand.conversations]
-    return f"card {card.text if card else None!r}; clicks, acknowledged or not: {clicks}; replies, acknowledged or not: {said}; conversations {heard}"
+    agents = [(c.id, c.sandbox_status, c.state, c.messages) for c in errand.conversations]
+    return f"card {card.text if card else None!r}; clicks, acknowledged or not: {clicks}; replies, acknowledged or not: {said}; conversations {agents}"
 
 
 def of(conversation: Conversation) -> Iterator[str]:
@@ -64,22 +64,24 @@ def of(conversation: Conversation) -> Iterator[str]:
 
 
 def misheard(errand: Errand) -> Iterator[str]:
-    """Tell whether the agents got what was said to them, each message once."""
-    heard = Counter(text for conversation in errand.conversations for text in conversation.messages)
+    """Tell whether the agents got what was said to them, each message once; a new attempt gets again what was said."""
+    told = Counter(text for conversation in errand.conversations for text in heard(conversation))
     said = Counter([errand.task] * errand.attempts + [reply.text for reply in errand.replies])
-    if heard != said:
-        yield f"said {sorted(said.elements())}, and agents heard {sorted(heard.elements())}"
+    carried = any(CARRIED in text for conversation in errand.conversations for text in conversation.messages)
+    twice = any(max(Counter(heard(conversation)).values()) > 1 for conversation in errand.conversations)
+    if twice or told.keys() != said.keys() or (told != said and not carried):
+        yield f"said {sorted(said.elements())}, and agents heard {sorted(told.elements())}"
 
 
 def out_of_order(town: Town, errand: Errand) -> Iterator[str]:
     """Tell whether replies that were acknowledged in their order came in another one."""
-    heard = [text for conversation in errand.conversations for text in conversation.messages]
+    told = [text for conversation in errand.conversations for text in heard(conversation)]
     taken = acknowledged(town)
     for one, following in zip(errand.replies, errand.replies[1:], strict=False):
         at, then = taken.get(one.ts), taken.get(following.ts)
         in_order = at is not None and then is not None and at <= then
-        both = one.text in heard and following.text in heard
-        if in_order and both and heard.index(one.text) > heard.index(following.text):
+        both = one.text in told and following.text in told
+        if in_order and both and told.index(one.text) > told.index(following.text):
             yield f"{following.text!r} overtook {one.text!r}"
 
 
