@@ -143,12 +143,13 @@ class Decisions(Handler):
                 await self._undo(row, run, words.decision_lost(self._site.page(run)))
             else:
                 await self._out_of_reach(row, run, err)
+                await self._look_soon(run)
 
     def _only_the_agent_is_out_of_reach(self, row: OutboxRow, run: Run) -> bool:
         """Tell whether decisions can't be passed on though OpenHands itself answers, as where its agents are walled off."""
         now, long_s = self._clock.now(), self._patience.unreachable_shown_s
         tried_s, seen_s = (now - row.created_at).total_seconds(), (now - run.seen_at).total_seconds()
-        return tried_s >= long_s and seen_s < self._patience.poll_person_s
+        return tried_s >= long_s and seen_s < long_s / 2
 
     async def _decide(self, row: OutboxRow, run: Run, openhands: OpenHands) -> None:
         async def going_out() -> None:

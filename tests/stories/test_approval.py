@@ -207,3 +207,27 @@ async def test_an_old_server_is_told_as_well(make_world: Make) -> None:
     await world.passes(8)
     assert world.conversation.pending == []
     assert world.card().state == "Working"
+
+
+async def test_a_decision_an_agent_cannot_be_told_is_given_back(world: Story) -> None:
+    """OpenHands answers, its agent's server does not: the buttons come back, and the thread is told."""
+    card = await asking(world)
+    world.openhands.break_next("respond", status=503, times=99)
+    await world.alice.clicks("approve", card)
+    await world.passes(90)
+
+    assert [one for one in world.news() if "did not take your decision" in one] != []
+    assert "Approve" in labels(world.cards()[0])
+
+
+async def test_a_decision_made_in_an_outage_is_passed_on_after_it(world: Story) -> None:
+    """Nobody has to decide again what is only late."""
+    card = await asking(world)
+    world.openhands.down = True
+    await world.alice.clicks("approve", card)
+    await world.passes(200)
+    assert [one for one in world.news() if "did not take your decision" in one] == []
+
+    world.openhands.down = False
+    await world.passes(90)
+    assert kinds(world) == ["ObservationEvent"]
