@@ -14,7 +14,7 @@ from uuid import uuid4
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # a script finds what lies beside it, not the package
 
-from bot.model import Api, ChannelId, ConversationId, Run, RunId, RunState, TeamId, UserId  # noqa: E402
+from bot.core.model import Api, ChannelId, ConversationId, Run, RunId, RunState, TeamId, UserId  # noqa: E402
 from bot.simulator.openhands import Conversation, LocalOpenHands  # noqa: E402
 from bot.simulator.openhands.state import StartTask  # noqa: E402
 from bot.simulator.process import THE_BOT, App, app_in  # noqa: E402

@@ -9,10 +9,10 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from bot import logs
 from bot import settings as settings_of
 from bot.app import Bot
-from bot.errors import SettingsWrong, StoreInUse, StoreUnavailable
+from bot.core.errors import SettingsWrong, StoreInUse, StoreUnavailable
+from bot.ops import logs
 from bot.settings import Settings
 from bot.store.address import read_address
 from bot.store.database import reason
@@ -59,7 +59,7 @@ def demo() -> None:
 @cli.command()
 def doctor() -> None:
     """Look at everything the bot needs, and say how to mend what is wrong."""
-    from bot.doctor import examine  # noqa: PLC0415 - for this command alone
+    from bot.ops.doctor import examine  # noqa: PLC0415 - for this command alone
 
     settings = loaded()
     logs.configure(settings.model_copy(update={"log_level": "ERROR"}))
@@ -71,7 +71,7 @@ def doctor() -> None:
 @dead.callback()
 def list_dead(context: typer.Context) -> None:
     """List what could never be posted or done."""
-    from bot.dead import listed  # noqa: PLC0415 - for this command alone
+    from bot.ops.dead_letters import listed  # noqa: PLC0415 - for this command alone
 
     if context.invoked_subcommand is None:
         beside_the_bot(listed(loaded().database_url))
@@ -80,7 +80,7 @@ def list_dead(context: typer.Context) -> None:
 @dead.command("retry")
 def retry_dead(ids: Ids = None, *, every: All = False) -> None:
     """Post it again, now that the reason is gone."""
-    from bot.dead import retried  # noqa: PLC0415 - for this command alone
+    from bot.ops.dead_letters import retried  # noqa: PLC0415 - for this command alone
 
     beside_the_bot(retried(loaded().database_url, meant(ids, every=every), datetime.now(UTC)))
 
@@ -88,7 +88,7 @@ def retry_dead(ids: Ids = None, *, every: All = False) -> None:
 @dead.command("drop")
 def drop_dead(ids: Ids = None, *, every: All = False) -> None:
     """Forget it."""
-    from bot.dead import dropped  # noqa: PLC0415 - for this command alone
+    from bot.ops.dead_letters import dropped  # noqa: PLC0415 - for this command alone
 
     beside_the_bot(dropped(loaded().database_url, meant(ids, every=every)))
 
@@ -102,8 +102,8 @@ def meant(ids: list[int] | None, *, every: bool) -> list[int] | None:
 
 def beside_the_bot(work: Coroutine[Any, Any, str]) -> None:
     """Work on the database for a moment, and print what came of it."""
-    from bot.dead import Unknown  # noqa: PLC0415 - for this command alone
-    from bot.store.beside import NoDatabase  # noqa: PLC0415 - as above
+    from bot.ops.dead_letters import Unknown  # noqa: PLC0415 - for this command alone
+    from bot.store.maintenance import NoDatabase  # noqa: PLC0415 - as above
 
     try:
         typer.echo(asyncio.run(work))

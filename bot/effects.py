@@ -9,12 +9,12 @@ from typing import Any, assert_never
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bot import cards
-from bot.lifecycle import Changed, restartable
-from bot.model import ConversationId, Effect, FollowUp, Incoming, MessageTs, RowId, Run, RunState, UserId
+from bot.core import cards
+from bot.core.lifecycle import Changed, restartable
+from bot.core.model import ConversationId, Effect, FollowUp, Incoming, MessageTs, RowId, Run, RunState, UserId
 from bot.slack.recognise import Identity
 from bot.store import outbox, runs
-from bot.store.outbox import Owed
+from bot.store.outbox import OutboxKind
 
 log = structlog.get_logger("runs")
 
@@ -23,16 +23,12 @@ RECEIVED, DELIVERED, FAILED = "eyes", "white_check_mark", "x"
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
-    """Where things are: our workspace, OpenHands' pages and slots, and whether the team has a channel for news."""
+class Links:
+    """Where people find things: our workspace, OpenHands' pages, and whether the team has a channel for news."""
 
     us: Identity
     base_url: str
     notifies: bool
-    slots: int
-    """How many runs may be starting or working at once."""
-    full_s: float
-    """Seconds until OpenHands is asked again after it said that it is full."""
 
     def page(self, run: Run) -> str | None:
         """Address a run's conversation for people; None before there is one."""
@@ -75,7 +71,9 @@ def payload(message: cards.Message) -> dict[str, Any]:
     return {"text": message.text, "blocks": message.blocks}
 
 
-async def take_over(tx: AsyncConnection, before: Run, changed: Changed, site: Site, now: datetime) -> Run | None:
+async def apply_transition(
+    tx: AsyncConnection, before: Run, changed: Changed, links: Links, now: datetime
+) -> Run | None:
     """Write a run's change together with all it causes; None when somebody else changed it first."""
     after, effects = changed
     saved = await runs.save(tx, before, after)
@@ -83,22 +81,22 @@ async def take_over(tx: AsyncConnection, before: Run, changed: Changed, site: Si
         return None
     if saved.state is not before.state:
         log.info("run.changed", run=saved.id, before=before.state, after=saved.state)
-    await owe(tx, saved, effects, site, now)
+    await enqueue(tx, saved, effects, links, now)
     return saved
 
 
-async def owe(tx: AsyncConnection, run: Run, effects: Iterable[Effect], site: Site, now: datetime) -> None:
+async def enqueue(tx: AsyncConnection, run: Run, effects: Iterable[Effect], links: Links, now: datetime) -> None:
     """Write down what a change of state causes; `run` is how it is afterwards."""
     for effect in effects:
         match effect:
             case Effect.TELL:
-                await owe_message(tx, run, cards.news(run, site.page(run)), now)
+                await enqueue_message(tx, run, cards.news(run, links.page(run)), now)
             case Effect.NOTIFY:
-                if site.notifies:
-                    line = cards.notification(run, site.thread(run), now)
+                if links.notifies:
+                    line = cards.notification(run, links.thread(run), now)
                     await outbox.add(
                         tx,
-                        Owed.NOTIFY,
+                        OutboxKind.NOTIFY,
                         id=new_id(),
                         lane=f"notify:{run.id}",
                         now=now,
@@ -108,7 +106,7 @@ async def owe(tx: AsyncConnection, run: Run, effects: Iterable[Effect], site: Si
             case Effect.REACT:
                 if run.request_ts is not None:
                     name = DELIVERED if run.state is RunState.DONE else FAILED
-                    await owe_reaction(tx, run, run.request_ts, name, now)
+                    await enqueue_reaction(tx, run, run.request_ts, name, now)
             case Effect.RELEASE:
                 await outbox.release(tx, send_lane(run), now)
                 await outbox.release(tx, stop_lane(run), now)
@@ -116,13 +114,13 @@ async def owe(tx: AsyncConnection, run: Run, effects: Iterable[Effect], site: Si
                 assert_never(effect)
 
 
-async def owe_card(tx: AsyncConnection, run: Run, asked: Incoming | None, now: datetime) -> None:
+async def enqueue_card(tx: AsyncConnection, run: Run, asked: Incoming | None, now: datetime) -> None:
     """Owe the card. For a command it opens the thread, and where it can't be posted the command is answered."""
     about = {"channel": run.channel, "response_url": asked.response_url if asked is not None else None}
-    await outbox.add(tx, Owed.CARD, id=new_id(), lane=card_lane(run), now=now, run=run.id, payload=about)
+    await outbox.add(tx, OutboxKind.CARD, id=new_id(), lane=card_lane(run), now=now, run=run.id, payload=about)
 
 
-async def owe_message(
+async def enqueue_message(
     tx: AsyncConnection,
     run: Run,
     message: cards.Message,
@@ -138,10 +136,10 @@ async def owe_message(
     """
     about = {"channel": run.channel, "user": to or run.requester, **payload(message)}
     row = new_id() if once is None else RowId(str(uuid.uuid5(uuid.UUID(run.id), once)))
-    await outbox.add(tx, Owed.MESSAGE, id=row, lane=card_lane(run), now=now, run=run.id, payload=about)
+    await outbox.add(tx, OutboxKind.MESSAGE, id=row, lane=card_lane(run), now=now, run=run.id, payload=about)
 
 
-async def owe_reply(tx: AsyncConnection, incoming: Incoming, text: str, now: datetime) -> None:
+async def enqueue_reply(tx: AsyncConnection, incoming: Incoming, text: str, now: datetime) -> None:
     """Owe an answer that everybody in the place may read, in the thread of the request."""
     about = {
         "channel": incoming.channel,
@@ -149,13 +147,13 @@ async def owe_reply(tx: AsyncConnection, incoming: Incoming, text: str, now: dat
         "user": incoming.user,
         **payload(cards.sentence(text)),
     }
-    await outbox.add(tx, Owed.REPLY, id=new_id(), lane=f"reply:{incoming.key}"[:96], now=now, payload=about)
+    await outbox.add(tx, OutboxKind.REPLY, id=new_id(), lane=f"reply:{incoming.key}"[:96], now=now, payload=about)
 
 
-async def owe_answer(tx: AsyncConnection, incoming: Incoming, text: str, now: datetime) -> None:
+async def enqueue_answer(tx: AsyncConnection, incoming: Incoming, text: str, now: datetime) -> None:
     """Owe an answer for the person alone; in direct messages an ordinary one, which stays."""
     if incoming.direct and incoming.action is None:  # a click is answered where only its maker sees it, there too
-        await owe_reply(tx, incoming, text, now)
+        await enqueue_reply(tx, incoming, text, now)
         return
     about = {
         "response_url": incoming.response_url,
@@ -164,10 +162,10 @@ async def owe_answer(tx: AsyncConnection, incoming: Incoming, text: str, now: da
         "thread": incoming.thread_ts,
         "text": text,
     }
-    await outbox.add(tx, Owed.ANSWER, id=new_id(), lane=f"answer:{incoming.key}"[:96], now=now, payload=about)
+    await outbox.add(tx, OutboxKind.ANSWER, id=new_id(), lane=f"answer:{incoming.key}"[:96], now=now, payload=about)
 
 
-async def owe_direct(
+async def enqueue_direct(
     tx: AsyncConnection,
     run: Run | None,
     user: str,
@@ -179,44 +177,46 @@ async def owe_direct(
     """Owe a direct message. instead_of: a row that failed; however often it fails, the person is told once."""
     row = new_id() if instead_of is None else RowId(str(uuid.uuid5(uuid.UUID(instead_of), "direct")))
     about = {"user": user, **payload(message)}
-    await outbox.add(tx, Owed.DIRECT, id=row, lane=f"direct:{row}", now=now, run=run.id if run else None, payload=about)
-
-
-async def owe_reaction(tx: AsyncConnection, run: Run, ts: MessageTs, name: str, now: datetime) -> None:
-    about = {"channel": run.channel, "ts": ts, "name": name}
-    lane = f"reaction:{run.channel}:{ts}"
-    await outbox.add(tx, Owed.REACT, id=new_id(), lane=lane, now=now, run=run.id, payload=about)
-
-
-async def owe_start(tx: AsyncConnection, run: Run, now: datetime) -> None:
-    """Owe the start of this attempt; a second row for the same attempt is none."""
-    row = RowId(str(uuid.uuid5(uuid.UUID(run.id), f"start {run.attempt}")))
     await outbox.add(
-        tx, Owed.START, id=row, lane=start_lane(run), now=now, run=run.id, payload={"attempt": run.attempt}
+        tx, OutboxKind.DIRECT, id=row, lane=f"direct:{row}", now=now, run=run.id if run else None, payload=about
     )
 
 
-async def owe_send(tx: AsyncConnection, run: Run, follow_up: FollowUp, now: datetime) -> None:
+async def enqueue_reaction(tx: AsyncConnection, run: Run, ts: MessageTs, name: str, now: datetime) -> None:
+    about = {"channel": run.channel, "ts": ts, "name": name}
+    lane = f"reaction:{run.channel}:{ts}"
+    await outbox.add(tx, OutboxKind.REACT, id=new_id(), lane=lane, now=now, run=run.id, payload=about)
+
+
+async def enqueue_start(tx: AsyncConnection, run: Run, now: datetime) -> None:
+    """Owe the start of this attempt; a second row for the same attempt is none."""
+    row = RowId(str(uuid.uuid5(uuid.UUID(run.id), f"start {run.attempt}")))
+    await outbox.add(
+        tx, OutboxKind.START, id=row, lane=start_lane(run), now=now, run=run.id, payload={"attempt": run.attempt}
+    )
+
+
+async def enqueue_send(tx: AsyncConnection, run: Run, follow_up: FollowUp, now: datetime) -> None:
     """Owe a follow-up to the agent; the row has the follow-up's own id."""
-    await outbox.add(tx, Owed.SEND, id=RowId(follow_up.id), lane=send_lane(run), now=now, run=run.id)
+    await outbox.add(tx, OutboxKind.SEND, id=RowId(follow_up.id), lane=send_lane(run), now=now, run=run.id)
 
 
-async def owe_resume(tx: AsyncConnection, run: Run, now: datetime) -> None:
+async def enqueue_resume(tx: AsyncConnection, run: Run, now: datetime) -> None:
     """Owe the agent that it goes on, after the messages that were written before."""
-    await outbox.add(tx, Owed.RESUME, id=new_id(), lane=send_lane(run), now=now, run=run.id)
+    await outbox.add(tx, OutboxKind.RESUME, id=new_id(), lane=send_lane(run), now=now, run=run.id)
 
 
-async def owe_decision(tx: AsyncConnection, run: Run, now: datetime) -> None:
+async def enqueue_decision(tx: AsyncConnection, run: Run, now: datetime) -> None:
     """Owe the agent what was decided on the action it waits with."""
     about = {"action": run.action, "accept": run.approved, "by": run.decided_by}
-    await outbox.add(tx, Owed.DECIDE, id=new_id(), lane=f"decide:{run.id}", now=now, run=run.id, payload=about)
+    await outbox.add(tx, OutboxKind.DECIDE, id=new_id(), lane=f"decide:{run.id}", now=now, run=run.id, payload=about)
 
 
-async def owe_stop(tx: AsyncConnection, run: Run, now: datetime, *, woken: bool = False) -> None:
+async def enqueue_stop(tx: AsyncConnection, run: Run, now: datetime, *, woken: bool = False) -> None:
     """Owe an interruption, at once, whatever an earlier one waits for.
 
     woken: though the run shows as stopped, since its conversation may have been woken.
     """
     about = {"woken": woken}
     await outbox.release(tx, stop_lane(run), now)
-    await outbox.add(tx, Owed.STOP, id=new_id(), lane=stop_lane(run), now=now, run=run.id, payload=about)
+    await outbox.add(tx, OutboxKind.STOP, id=new_id(), lane=stop_lane(run), now=now, run=run.id, payload=about)

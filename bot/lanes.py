@@ -8,8 +8,8 @@ from typing import Generic, Protocol, TypeVar
 import structlog
 
 from bot.clock import Clock
-from bot.errors import StoreUnavailable
-from bot.pacing import Patience, later, retry_at
+from bot.core.errors import StoreUnavailable
+from bot.core.pacing import Patience, later, retry_at
 
 log = structlog.get_logger("lanes")
 
@@ -34,7 +34,7 @@ class Job(Protocol):
 AJob = TypeVar("AJob", bound=Job)
 
 
-class Lanes(Generic[AJob]):
+class LaneScheduler(Generic[AJob]):
     """Run jobs as the tables and the budget allow. What was done is in the tables; only pauses are kept here."""
 
     def __init__(
@@ -67,8 +67,8 @@ class Lanes(Generic[AJob]):
         self._admit = admit
         self._width = width
         self._later: dict[str, datetime] = {}
-        self.unfunded: dict[str, datetime] = {}
-        """Lanes whose job had no budget when it was looked at last, and when there may be some."""
+        self.throttled: dict[str, datetime] = {}
+        """LaneScheduler whose job had no budget when it was looked at last, and when there may be some."""
         self._failures: dict[str, tuple[object, int]] = {}
         self._unsaved_lanes: set[str] = set()
         self._store_down = False
@@ -88,10 +88,10 @@ class Lanes(Generic[AJob]):
         """Start what can start; give the time of the next look."""
         now = self._clock.now()
         self._later = {lane: at for lane, at in self._later.items() if at > now}
-        self.unfunded = {lane: at for lane, at in self.unfunded.items() if at > now}
+        self.throttled = {lane: at for lane, at in self.throttled.items() if at > now}
         look_at = later(now, self._patience.look_around_s)
         try:
-            jobs, next_at = await self._due(now, [*self.under_way, *self._later, *self.unfunded])
+            jobs, next_at = await self._due(now, [*self.under_way, *self._later, *self.throttled])
         except StoreUnavailable:
             if not self._store_down:
                 log.exception("store.unavailable", loop=self._name)
@@ -104,11 +104,11 @@ class Lanes(Generic[AJob]):
             if len(self.under_way) >= self._width:
                 break  # the end of one wakes the loop
             if not_before := self._admit(job, now):
-                self.unfunded[job.lane] = not_before
+                self.throttled[job.lane] = not_before
                 continue
-            self.unfunded.pop(job.lane, None)
+            self.throttled.pop(job.lane, None)
             self.under_way[job.lane] = asyncio.create_task(self._do(job))
-        return min([look_at, *self._later.values(), *self.unfunded.values(), *([next_at] if next_at else [])])
+        return min([look_at, *self._later.values(), *self.throttled.values(), *([next_at] if next_at else [])])
 
     async def _do(self, job: AJob) -> None:
         try:

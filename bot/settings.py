@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from bot.commands import is_repository
-from bot.errors import SettingsWrong
+from bot.core.commands import is_repository
+from bot.core.errors import SettingsWrong
 from bot.store.address import read_address
 
 
@@ -103,7 +103,11 @@ def load(**given: Any) -> Settings:
 def problem(place: tuple[int | str, ...], kind: str, said: str) -> str:
     """Say what is wrong with one setting and how to get it right; its value, which may be a secret, stays out."""
     name = str(place[0]).lower()
-    how = Settings.model_fields[name].description
     said = said.removeprefix("Value error, ").replace("Input should be", "it must be")
     what = "is missing" if kind == "missing" else f"is wrong: {said}"
-    return f"{name.upper()} {what}. How to get it: {how}."
+    return f"{name.upper()} {what}. How to get it: {how_to(name)}."
+
+
+def how_to(name: str) -> str:
+    """Return how an operator gets a setting's value. name: the field, as `slack_bot_token`."""
+    return Settings.model_fields[name].description or ""

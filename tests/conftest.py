@@ -14,7 +14,7 @@ import pytest
 
 from bot import settings
 from bot.app import Bot
-from bot.pacing import Patience
+from bot.core.pacing import Patience
 from bot.simulator.openhands import Conversation, LocalOpenHands
 from bot.simulator.slack import LocalSlack
 from bot.simulator.slack.records import Message

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from bot import commands, errors, words
 from bot.__main__ import cli
-from bot.metrics import Metrics, Moment, gauges
-from bot.model import Action, Do, RunState, Start
+from bot.core import commands, errors, words
+from bot.core.model import Action, Do, RunState, Start
+from bot.ops.metrics import Metrics, Moment, gauges
 from bot.settings import Settings
-from bot.store.standing import Standing
+from bot.store.stats import Standing
 from bot.store.tables import metadata
 
 ROOT = Path(__file__).parents[1]

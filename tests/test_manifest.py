@@ -10,11 +10,11 @@ import jsonschema
 import pytest
 import yaml
 
-from bot import words
-from bot.app import SCOPES
-from bot.model import ChannelId, PlaceGone, TeamId, UserId
+from bot.core import words
+from bot.core.model import ChannelId, PlaceGone, TeamId, UserId
 from bot.slack import gateway
 from bot.slack.recognise import Identity, place_gone, recognise
+from bot.slack.scopes import SCOPES
 
 ROOT = Path(__file__).parents[1]
 MANIFEST: dict[str, Any] = yaml.safe_load((ROOT / "manifest.yml").read_text(encoding="utf-8"))

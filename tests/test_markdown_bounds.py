@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from bot.markdown import MAX_DEPTH, rich_text
+from bot.core.markdown import MAX_DEPTH, rich_text
 from tests.core.test_markdown import size
 
 

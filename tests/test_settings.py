@@ -7,7 +7,7 @@ import pytest
 from pydantic import SecretStr
 
 from bot import settings
-from bot.errors import SettingsWrong
+from bot.core.errors import SettingsWrong
 from bot.settings import LogFormat, Settings
 
 TOKENS = {"SLACK_BOT_TOKEN": "xoxb-1-secret", "SLACK_APP_TOKEN": "xapp-1-secret"}

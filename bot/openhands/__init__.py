@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from bot.model import Api, ConversationId, Deciding, Run, RunId, Seen, Slots, Started
+from bot.core.model import Api, ConversationId, DecisionOutcome, Observation, Run, RunId, Slots, Started
 
 Before = Callable[[], Awaitable[None]]
 """Awaited when a call's turn has come, just before it goes out. What it raises ends the call unsent."""
@@ -52,7 +52,7 @@ class OpenHands(Protocol):
         """
         ...
 
-    async def look(self, runs: Sequence[Run]) -> Mapping[RunId, Seen]:
+    async def look(self, runs: Sequence[Run]) -> Mapping[RunId, Observation]:
         """Ask how these runs are, in batches of at most 99 ids; words are not read.
 
         A run missing from the answer could not be asked about this time. For a starting run (V1) the start task is
@@ -60,7 +60,7 @@ class OpenHands(Protocol):
         """
         ...
 
-    async def read(self, run: Run, seen: Seen) -> Seen:
+    async def read(self, run: Run, seen: Observation) -> Observation:
         """Add the words of this turn, its progress and pull requests to a look at the same run.
 
         Only events newer than `run.turn_after` count, and only those after the newest message of a person; what waits
@@ -109,7 +109,7 @@ class OpenHands(Protocol):
 
     async def decide(
         self, run: Run, action_id: str, *, accept: bool, reason: str, before: Before = nothing
-    ) -> Deciding:
+    ) -> DecisionOutcome:
         """Approve or reject what waits for approval, if that is still what `action_id` names. Safe to repeat.
 
         reason: what the agent is told of a rejection. At the instant something begins to wait the server may take a

@@ -1,11 +1,12 @@
 """Find out which of the two APIs a server speaks."""
 
+import asyncio
 from typing import Literal
 
 import structlog
 
-from bot.errors import NotFound, Rejected, Unreadable, Unsupported
-from bot.model import Api
+from bot.core.errors import NotFound, Rejected, Unreadable, Unsupported
+from bot.core.model import Api
 from bot.openhands import OpenHands
 from bot.openhands.http import Http
 from bot.openhands.v0 import V0
@@ -14,6 +15,24 @@ from bot.openhands.v1 import V1
 from bot.openhands.v1_agent import CONVERSATIONS as V1_CONVERSATIONS
 
 log = structlog.get_logger("openhands")
+
+
+class LateOpenHands:
+    """The client for a server, chosen once that server first answers: an outage at start is no reason to stop."""
+
+    def __init__(self, http: Http, api: Literal["auto", "v1", "v0"]) -> None:
+        self.http = http
+        self._api = api
+        self._found: OpenHands | None = None
+        self._lock = asyncio.Lock()
+
+    async def __call__(self) -> OpenHands:
+        """Return the client for the API this server speaks. Raises what the probe raises until it has answered once."""
+        if self._found is None:
+            async with self._lock:
+                if self._found is None:
+                    self._found = await connect(self.http, self._api)
+        return self._found
 
 
 async def connect(http: Http, api: Literal["auto", "v1", "v0"]) -> OpenHands:

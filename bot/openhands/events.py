@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from bot.model import Failed, Finish, Last, Phase, Reason, Said, Wants
-from bot.mrkdwn import clean, outside, redact, shorten
+from bot.core.model import ApprovalRequest, Failed, Finish, Last, Phase, Reason, Said
+from bot.core.mrkdwn import clean, outside, redact, shorten
 
 ANSWER_LENGTH = 30_000  # characters of the agent's last words that are kept
 DETAIL_LENGTH = 300  # characters
@@ -127,7 +127,7 @@ def _ending(turn: Iterable[Event]) -> Event | None:
     return None
 
 
-def _wanted(events: Iterable[Event]) -> tuple[Wants | None, bool]:
+def _wanted(events: Iterable[Event]) -> tuple[ApprovalRequest | None, bool]:
     """Give the newest action nobody has carried out or refused, with all that came in the same answer of the model.
 
     One approval runs them all, so they are shown and named as one. Also tell whether older events can add none.
@@ -148,7 +148,7 @@ def _wanted(events: Iterable[Event]) -> tuple[Wants | None, bool]:
 _BEFORE_A_BATCH = frozenset({Kind.ACTION, Kind.MESSAGE, Kind.SAID, Kind.FINISH})
 
 
-def _all_wanted(waiting: Sequence[Event]) -> Wants:
+def _all_wanted(waiting: Sequence[Event]) -> ApprovalRequest:
     """Describe actions that wait together, in the order in which they would run."""
     newest, more = waiting[-1], len(waiting) - 1
     shown = waiting[:WANTED_SHOWN]
@@ -156,7 +156,7 @@ def _all_wanted(waiting: Sequence[Event]) -> Wants:
     if len(waiting) > WANTED_SHOWN:
         lines.append(f"… (+{len(waiting) - WANTED_SHOWN})")
     tools = dict.fromkeys(outside(one.tool, LINE_LENGTH) for one in waiting)
-    return Wants(
+    return ApprovalRequest(
         newest.id[:NAME_LENGTH] + (f"+{more}" if more else ""),
         ", ".join(filter(None, tools)),
         "\n".join(lines),

@@ -17,7 +17,7 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from bot.clock import Clock
-from bot.errors import (
+from bot.core.errors import (
     Archived,
     Asleep,
     AtCapacity,
@@ -31,9 +31,9 @@ from bot.errors import (
     Unsupported,
     Unsure,
 )
-from bot.mrkdwn import clean, redact, shorten
+from bot.core.mrkdwn import clean, redact, shorten
+from bot.core.pacing import Patience
 from bot.openhands import Before, nothing
-from bot.pacing import Patience
 
 MAX_BYTES = 20_000_000  # of one answer, unpacked; a page of events with long outputs has some hundred thousand
 WORDS_LENGTH = 300  # characters of the server's own words

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from bot.errors import (
+from bot.core.errors import (
     Archived,
     Asleep,
     CannotTell,
@@ -20,22 +20,22 @@ from bot.errors import (
     Unsupported,
     Unsure,
 )
-from bot.model import (
+from bot.core.model import (
     Api,
+    ApprovalRequest,
     ConversationId,
-    Deciding,
+    DecisionOutcome,
     Failed,
     Finish,
+    Observation,
     Phase,
     Reason,
     Run,
     RunId,
     RunState,
     Said,
-    Seen,
     Slots,
     Started,
-    Wants,
 )
 from bot.openhands import GO_ON, Before, nothing
 from bot.openhands.events import Kind, numbered_pull_requests, pull_requests, words_of
@@ -148,8 +148,8 @@ class V0:
 
     # --- look ---------------------------------------------------------------------------------------------------
 
-    async def look(self, runs: Sequence[Run]) -> Mapping[RunId, Seen]:
-        seen: dict[RunId, Seen] = {}
+    async def look(self, runs: Sequence[Run]) -> Mapping[RunId, Observation]:
+        seen: dict[RunId, Observation] = {}
         failures: list[OpenHandsError] = []
         places = asyncio.Semaphore(AT_ONCE)
 
@@ -170,10 +170,10 @@ class V0:
             raise failures[0]
         return seen
 
-    async def _look(self, run: Run, name: ConversationId) -> Seen:
+    async def _look(self, run: Run, name: ConversationId) -> Observation:
         conversation, asked_at = await self._calls.conversation(name)
         if conversation is None:
-            return Seen(asked_at=asked_at, phase=Phase.GONE)
+            return Observation(asked_at=asked_at, phase=Phase.GONE)
         has_words = conversation.runtime in {"RUNNING", "STOPPED"}
         story = await self._story(conversation) if has_words else None
         phase = phase_of(conversation.runtime, story, run.turn_after)
@@ -181,7 +181,7 @@ class V0:
         last: Finish | Failed | None = Finish("") if blind and phase is Phase.ENDED else None
         if self._start_stuck(run, phase, asked_at):
             phase, last = Phase.START_FAILED, Failed(Reason.START_STUCK)
-        return Seen(
+        return Observation(
             asked_at=asked_at,
             phase=phase,
             last=last,
@@ -231,7 +231,7 @@ class V0:
 
     # --- read ---------------------------------------------------------------------------------------------------
 
-    async def read(self, run: Run, seen: Seen) -> Seen:
+    async def read(self, run: Run, seen: Observation) -> Observation:
         """See `OpenHands.read`. The look has read the events already, so nothing is asked."""
         story = self._stories.get(run.conversation_id) if run.conversation_id else None
         if story is None or seen.blind or seen.phase in _WORDLESS:
@@ -363,7 +363,7 @@ class V0:
         accept: bool,
         reason: str,  # noqa: ARG002 (there is no place for it)
         before: Before = nothing,
-    ) -> Deciding:
+    ) -> DecisionOutcome:
         """See `OpenHands.decide`. A rejection carries no reason: the agent waits for words after it."""
         conversation = await self._calls.existing(run)
         match conversation.runtime:
@@ -379,14 +379,14 @@ class V0:
         if phase is Phase.UNKNOWN:
             raise Unavailable("what it does can't be told")
         if phase is not Phase.WANTS_APPROVAL:
-            return Deciding.OVER
+            return DecisionOutcome.OVER
         waits = words_of(story.events, Phase.WANTS_APPROVAL, None).last
-        if not isinstance(waits, Wants):
+        if not isinstance(waits, ApprovalRequest):
             raise Unavailable("what waits can't be read yet")
         if waits.action_id != action_id:
-            return Deciding.OTHER
+            return DecisionOutcome.OTHER
         await self._ask_for_state(conversation, "user_confirmed" if accept else "user_rejected", before)
-        return Deciding.POSTED
+        return DecisionOutcome.POSTED
 
     async def _ask_for_state(self, conversation: Conversation0, word: str, before: Before) -> None:
         body = {"action": "change_agent_state", "args": {"agent_state": word}}

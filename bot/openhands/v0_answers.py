@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from bot.errors import (
+from bot.core.errors import (
     Archived,
     Asleep,
     AtCapacity,
@@ -19,7 +19,7 @@ from bot.errors import (
     Unreadable,
     Unsupported,
 )
-from bot.model import Phase
+from bot.core.model import Phase
 from bot.openhands.events import Event, Kind, words_of
 from bot.openhands.http import Answer
 

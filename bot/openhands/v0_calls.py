@@ -5,8 +5,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
-from bot.errors import CannotTell, NotFound, Unreadable
-from bot.model import ConversationId, Run
+from bot.core.errors import CannotTell, NotFound, Unreadable
+from bot.core.model import ConversationId, Run
 from bot.openhands import Before, nothing
 from bot.openhands.http import SESSION_HEADER, Answer, Http, read_as
 from bot.openhands.v0_answers import Conversation0, ConversationPage, no_such_call

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from bot.errors import (
+from bot.core.errors import (
     Archived,
     Asleep,
     CannotTell,
@@ -22,22 +22,22 @@ from bot.errors import (
     Unsupported,
     Unsure,
 )
-from bot.model import (
+from bot.core.model import (
     Api,
+    ApprovalRequest,
     ConversationId,
-    Deciding,
+    DecisionOutcome,
     Failed,
     Finish,
+    Observation,
     Phase,
     Reason,
     Run,
     RunId,
     RunState,
     Said,
-    Seen,
     Slots,
     Started,
-    Wants,
 )
 from bot.openhands import Before, nothing
 from bot.openhands.events import Kind, pull_requests, words_of
@@ -145,10 +145,10 @@ class V1:
 
     # --- look ---------------------------------------------------------------------------------------------------
 
-    async def look(self, runs: Sequence[Run]) -> Mapping[RunId, Seen]:
+    async def look(self, runs: Sequence[Run]) -> Mapping[RunId, Observation]:
         starting = [run for run in runs if run.state is RunState.STARTING and run.start_task_id]
         tasks, no_tasks = await self._batches(TASKS, {run.id: _uuid(run.start_task_id) for run in starting}, StartTask)
-        seen: dict[RunId, Seen] = {}
+        seen: dict[RunId, Observation] = {}
         for run in starting:
             found = tasks.get(run.id)
             if found and found.entry and not found.entry.ready:
@@ -165,7 +165,7 @@ class V1:
             raise failure
         return seen
 
-    def _started(self, run: Run, task: StartTask, asked_at: datetime) -> Seen:
+    def _started(self, run: Run, task: StartTask, asked_at: datetime) -> Observation:
         """Tell how a start goes that is not ready: it is on its way, has failed, or has been forgotten."""
         phase, last = Phase.STARTING, None
         news = self._task_news.get(run.id)
@@ -175,9 +175,9 @@ class V1:
             self._task_news.put(run.id, (task.updated_at, asked_at))  # by our clock: the server's may differ
         elif (asked_at - news[1]).total_seconds() >= self._http.patience.start_stuck_s:
             phase, last = Phase.START_FAILED, Failed(Reason.START_STUCK)
-        return Seen(asked_at=asked_at, phase=phase, last=last, start_task_id=run.start_task_id)
+        return Observation(asked_at=asked_at, phase=phase, last=last, start_task_id=run.start_task_id)
 
-    def _seen(self, run: Run, conversation: Conversation | None, asked_at: datetime) -> Seen:
+    def _seen(self, run: Run, conversation: Conversation | None, asked_at: datetime) -> Observation:
         self._task_news.drop(run.id)
         if conversation is not None:
             self._known.put(_id_of(run), conversation)
@@ -186,7 +186,7 @@ class V1:
         # Without a task to tell, a conversation that is not there yet can't be told from one that is there no more.
         on_its_way = run.state is RunState.STARTING and run.start_task_id is None
         phase = Phase.STARTING if on_its_way else Phase.GONE
-        return Seen(asked_at=asked_at, phase=phase, start_task_id=run.start_task_id)
+        return Observation(asked_at=asked_at, phase=phase, start_task_id=run.start_task_id)
 
     async def _batches(
         self, path: str, ids: Mapping[RunId, UUID | None], shape: type[Model]
@@ -231,7 +231,7 @@ class V1:
 
     # --- read ---------------------------------------------------------------------------------------------------
 
-    async def read(self, run: Run, seen: Seen) -> Seen:
+    async def read(self, run: Run, seen: Observation) -> Observation:
         if seen.phase in {Phase.STARTING, Phase.START_FAILED} or run.conversation_id is None:
             return seen
         reading = await self._reader.read(
@@ -299,7 +299,7 @@ class V1:
 
     async def decide(
         self, run: Run, action_id: str, *, accept: bool, reason: str, before: Before = nothing
-    ) -> Deciding:
+    ) -> DecisionOutcome:
         """See `OpenHands.decide`. What waits is read from the agent server itself: all of it is decided at once."""
         conversation = await self._existing(run)
         match conversation.phase:
@@ -312,13 +312,13 @@ class V1:
             case Phase.WANTS_APPROVAL:
                 waits = await self._waits(conversation)
                 if waits.action_id != action_id:
-                    return Deciding.OTHER
+                    return DecisionOutcome.OTHER
                 await self._calls.decide(conversation, accept=accept, reason=reason, before=before)
-                return Deciding.POSTED
+                return DecisionOutcome.POSTED
             case _:
-                return Deciding.OVER
+                return DecisionOutcome.OVER
 
-    async def _waits(self, conversation: Conversation) -> Wants:
+    async def _waits(self, conversation: Conversation) -> ApprovalRequest:
         """Read what waits for approval now."""
         reading = await self._reader.read_now(
             conversation,
@@ -327,7 +327,7 @@ class V1:
             enough=lambda events: words_of(events, Phase.WANTS_APPROVAL, None).settled,
         )
         last = words_of(reading.events, Phase.WANTS_APPROVAL, None).last
-        if not isinstance(last, Wants):
+        if not isinstance(last, ApprovalRequest):
             raise Unavailable("what waits can't be read yet")
         return last
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from urllib.parse import quote
 
-from bot.errors import Archived, Asleep, NotFound, Unauthorised, Unavailable, Unreadable, Unsure
-from bot.model import Phase
+from bot.core.errors import Archived, Asleep, NotFound, Unauthorised, Unavailable, Unreadable, Unsure
+from bot.core.model import Phase
 from bot.openhands import GO_ON, Before, nothing
 from bot.openhands.http import Answer, Http
 from bot.openhands.v1_answers import Conversation

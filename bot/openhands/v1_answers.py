@@ -9,7 +9,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from bot.model import Failed, Phase, Reason, Run, Seen
+from bot.core.model import Failed, Observation, Phase, Reason, Run
 from bot.openhands.events import Event, Kind, numbered_pull_requests
 
 
@@ -114,8 +114,8 @@ class RepositoryPage(BaseModel):
     items: list[Repository]
 
 
-def seen_of(run: Run, conversation: Conversation, asked_at: datetime) -> Seen:
-    return Seen(
+def seen_of(run: Run, conversation: Conversation, asked_at: datetime) -> Observation:
+    return Observation(
         asked_at=asked_at,
         phase=conversation.phase,
         cost=conversation.metrics.accumulated_cost if conversation.metrics else None,

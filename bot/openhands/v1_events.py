@@ -6,13 +6,13 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from bot.errors import NotFound, OpenHandsError, Unauthorised, Unavailable, Unreadable
-from bot.model import ConversationId
+from bot.core.errors import NotFound, OpenHandsError, Unauthorised, Unavailable, Unreadable
+from bot.core.model import ConversationId
+from bot.core.pacing import later
 from bot.openhands.events import Event
 from bot.openhands.http import SESSION_HEADER, Http, origin, read_as
 from bot.openhands.recent import Recent
 from bot.openhands.v1_answers import Conversation, EventPage, event_of
-from bot.pacing import later
 
 AGENT_TIMEOUT_S = 10.0  # the app server has nearly the same words, so an agent server is not waited for longer
 AGENT_REST_S = 60.0  # an agent server that could not be reached is not tried again before

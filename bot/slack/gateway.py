@@ -10,11 +10,11 @@ import structlog
 from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
-from bot.cards import Message
 from bot.clock import Clock
-from bot.errors import SlackBusy, SlackError, SlackLocked, SlackRefused, SlackUnavailable, SlackUnsure
-from bot.model import ChannelId, MessageTs, Person, Place, RowId, TeamId, UserId
-from bot.pacing import Patience, later
+from bot.core.cards import Message
+from bot.core.errors import SlackBusy, SlackError, SlackLocked, SlackRefused, SlackUnavailable, SlackUnsure
+from bot.core.model import ChannelId, MessageTs, Person, Place, RowId, TeamId, UserId
+from bot.core.pacing import Patience, later
 from bot.slack.budget import Budget
 from bot.slack.history import ROOTS_BACK, Page, next_cursor, place_page, slack_time, thread_page
 from bot.slack.recognise import SAID_BY_PEOPLE, Identity

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from bot.model import ChannelId, Incoming, MessageTs
+from bot.core.model import ChannelId, Incoming, MessageTs
 from bot.slack.recognise import TS, Identity, known, recognise
 
 ROOTS_BACK = timedelta(days=1)

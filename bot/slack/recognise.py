@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
-from bot.model import Action, ChannelId, Incoming, IncomingKind, MessageTs, PlaceGone, TeamId, UserId
+from bot.core.model import Action, ChannelId, Incoming, IncomingKind, MessageTs, PlaceGone, TeamId, UserId
 
 USER = re.compile(r"[UW][A-Za-z0-9_-]{1,31}")
 CHANNEL = re.compile(r"[CDG][A-Za-z0-9_-]{1,31}")

@@ -14,11 +14,11 @@ from slack_bolt.app.async_app import AsyncApp
 from slack_sdk.socket_mode.request import SocketModeRequest
 
 from bot.clock import Clock
-from bot.errors import SlackBusy, SlackError, SlackLocked, SlackUnavailable
-from bot.pacing import Patience
+from bot.core.errors import SlackBusy, SlackError, SlackLocked, SlackUnavailable
+from bot.core.pacing import Patience
+from bot.slack.connection import LOST, WARNING, Line, open_line
 from bot.slack.envelopes import Envelopes
 from bot.slack.gateway import Gateway
-from bot.slack.line import LOST, WARNING, Line, open_line
 
 log = structlog.get_logger("slack")
 

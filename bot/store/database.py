@@ -10,7 +10,7 @@ from typing import NoReturn, Protocol
 from sqlalchemy import Connection, Dialect, Executable, inspect, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from bot.errors import StoreInUse, StoreUnavailable
+from bot.core.errors import StoreInUse, StoreUnavailable
 from bot.store.address import PostgresServer, SqliteFile, read_address
 from bot.store.sqlite import Sqlite, locked, there
 

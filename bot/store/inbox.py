@@ -8,10 +8,10 @@ from typing import Any
 from sqlalchemy import case, delete, exists, func, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bot.model import Incoming, IncomingKind
+from bot.core.model import Incoming, IncomingKind
 from bot.store import upserts
 from bot.store.database import Database
-from bot.store.rows import from_row, to_row
+from bot.store.mapping import from_row, to_row
 from bot.store.tables import inbox, outbox, threads
 
 

@@ -9,12 +9,12 @@ from typing import Any
 from sqlalchemy import bindparam, delete, exists, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bot.model import RowId, RunId
+from bot.core.model import RowId, RunId
 from bot.store import upserts
 from bot.store.tables import outbox
 
 
-class Owed(StrEnum):
+class OutboxKind(StrEnum):
     """The kinds of rows, each done by one handler of the sender."""
 
     CARD = "card"
@@ -38,23 +38,23 @@ class Owed(StrEnum):
 
 
 RANKS = {
-    Owed.MESSAGE: 0,
-    Owed.DIRECT: 0,
-    Owed.ANSWER: 0,
-    Owed.REPLY: 1,
-    Owed.STOP: 1,
-    Owed.DECIDE: 1,
-    Owed.RESUME: 2,
-    Owed.CARD: 2,
-    Owed.SEND: 2,
-    Owed.START: 3,
-    Owed.NOTIFY: 3,
-    Owed.REACT: 4,
+    OutboxKind.MESSAGE: 0,
+    OutboxKind.DIRECT: 0,
+    OutboxKind.ANSWER: 0,
+    OutboxKind.REPLY: 1,
+    OutboxKind.STOP: 1,
+    OutboxKind.DECIDE: 1,
+    OutboxKind.RESUME: 2,
+    OutboxKind.CARD: 2,
+    OutboxKind.SEND: 2,
+    OutboxKind.START: 3,
+    OutboxKind.NOTIFY: 3,
+    OutboxKind.REACT: 4,
 }
 """Who goes first when there is not enough for all: the lower. A person must look > new card > the rest."""
 
 
-POSTED = frozenset({Owed.MESSAGE, Owed.REPLY, Owed.NOTIFY, Owed.DIRECT})
+POSTED = frozenset({OutboxKind.MESSAGE, OutboxKind.REPLY, OutboxKind.NOTIFY, OutboxKind.DIRECT})
 """What can be posted once more after it failed: nothing but the post itself hangs on it."""
 
 
@@ -63,7 +63,7 @@ class DeadRow:
     """Something owed that could never succeed."""
 
     seq: int
-    kind: Owed
+    kind: OutboxKind
     run: RunId | None
     failed_at: datetime
     result: str
@@ -77,7 +77,7 @@ class OutboxRow:
     seq: int
     id: RowId
     run: RunId | None
-    kind: Owed
+    kind: OutboxKind
     lane: str
     rank: int
     payload: Mapping[str, Any]
@@ -88,7 +88,7 @@ class OutboxRow:
 
 async def add(
     connection: AsyncConnection,
-    kind: Owed,
+    kind: OutboxKind,
     *,
     id: RowId,  # noqa: A002 - the column's name
     lane: str,
@@ -144,7 +144,7 @@ async def due(connection: AsyncConnection, now: datetime, busy: Collection[str],
             seq=row["seq"],
             id=RowId(row["id"]),
             run=None if row["run"] is None else RunId(row["run"]),
-            kind=Owed(row["kind"]),
+            kind=OutboxKind(row["kind"]),
             lane=row["lane"],
             rank=row["rank"],
             payload=row["payload"] or {},
@@ -163,14 +163,14 @@ async def next_at(connection: AsyncConnection, now: datetime) -> datetime | None
     return at
 
 
-async def trying(connection: AsyncConnection, seq: int, now: datetime) -> None:
+async def mark_attempt(connection: AsyncConnection, seq: int, now: datetime) -> None:
     """Say, before the call, that it goes out now: from here on its outcome is unknown until told."""
     await connection.execute(
         update(outbox).where(outbox.c.seq == seq).values(tried_at=now, attempts=outbox.c.attempts + 1)
     )
 
 
-async def again(connection: AsyncConnection, seq: int, at: datetime, *, sent: bool) -> None:
+async def reschedule(connection: AsyncConnection, seq: int, at: datetime, *, sent: bool) -> None:
     """Try later. sent: the last call may have had its effect, so look before repeating."""
     values: dict[str, Any] = {"next_at": at}
     if not sent:
@@ -178,7 +178,7 @@ async def again(connection: AsyncConnection, seq: int, at: datetime, *, sent: bo
     await connection.execute(update(outbox).where(outbox.c.seq == seq).values(**values))
 
 
-async def not_sent(connection: AsyncConnection, seq: int, attempts: int) -> None:
+async def undo_attempt(connection: AsyncConnection, seq: int, attempts: int) -> None:
     """Take back `trying`: the call surely had no effect. attempts: as many as there were before."""
     await connection.execute(update(outbox).where(outbox.c.seq == seq).values(tried_at=None, attempts=attempts))
 
@@ -204,7 +204,7 @@ async def release(connection: AsyncConnection, lane: str, now: datetime) -> None
     )
 
 
-async def never_sent(connection: AsyncConnection, run: RunId, kind: Owed, now: datetime) -> bool:
+async def never_sent(connection: AsyncConnection, run: RunId, kind: OutboxKind, now: datetime) -> bool:
     """Close a run's open rows of a kind for which no call went out; True when there was one."""
     closed = await connection.execute(
         update(outbox)
@@ -221,7 +221,7 @@ async def dead(connection: AsyncConnection) -> Sequence[DeadRow]:
         select(*columns).where(outbox.c.failed_at.is_not(None)).order_by(outbox.c.failed_at, outbox.c.seq)
     )
     return [
-        DeadRow(seq, Owed(kind), None if run is None else RunId(run), failed_at, result or "")
+        DeadRow(seq, OutboxKind(kind), None if run is None else RunId(run), failed_at, result or "")
         for seq, kind, run, failed_at, result in found
     ]
 

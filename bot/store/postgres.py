@@ -16,7 +16,7 @@ from sqlalchemy.exc import TimeoutError as NoneFree
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool
 
-from bot.errors import SettingsWrong, StoreInUse, StoreUnavailable
+from bot.core.errors import SettingsWrong, StoreInUse, StoreUnavailable
 from bot.store.address import PostgresServer
 
 log = structlog.get_logger("store")

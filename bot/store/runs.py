@@ -7,8 +7,8 @@ from datetime import datetime
 from sqlalchemy import bindparam, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bot.lifecycle import OCCUPIES
-from bot.model import (
+from bot.core.lifecycle import OCCUPIES
+from bot.core.model import (
     LIVE,
     ChannelId,
     ConversationId,
@@ -22,7 +22,7 @@ from bot.model import (
     UserId,
 )
 from bot.store import upserts
-from bot.store.rows import column_value, from_row, to_row
+from bot.store.mapping import column_value, from_row, to_row
 from bot.store.tables import follow_ups, runs, threads
 
 UNSEEN = frozenset(

@@ -13,7 +13,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-from bot.errors import StoreInUse, StoreUnavailable
+from bot.core.errors import StoreInUse, StoreUnavailable
 
 BUSY_MS = 1000
 """How long SQLite itself waits for somebody else's lock; with it a write fails well within Slack's 3 s."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bot.model import LIVE, ChannelId, MessageTs, TeamId
+from bot.core.model import LIVE, ChannelId, MessageTs, TeamId
 from bot.store.tables import runs, threads
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from bot.model import ChannelId, ConversationId, Run, RunId, RunState, TeamId, UserId
+from bot.core.model import ChannelId, ConversationId, Run, RunId, RunState, TeamId, UserId
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 ALICE, BOB = UserId("UALICE"), UserId("UBOB")

@@ -7,8 +7,8 @@ import pytest
 from slack_sdk.models.blocks import Block
 from syrupy.assertion import SnapshotAssertion
 
-from bot import cards
-from bot.model import Action, Origin, Reason, Run, RunId, RunState, Waiting
+from bot.core import cards
+from bot.core.model import Action, Origin, Reason, Run, RunId, RunState, Waiting
 from tests.core.runs import ALICE, BOB, NOW, a_run
 
 PAGE = "https://openhands.example/conversations/c"

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot import commands
-from bot.commands import (
+from bot.core import commands
+from bot.core.commands import (
     Answer,
     anew,
     is_aside,
@@ -19,7 +19,7 @@ from bot.commands import (
     parse,
     repository_answer,
 )
-from bot.model import Action, Command, Do, Help, ListRuns, Start, Status, Unclear, UnclearReason
+from bot.core.model import Action, Command, Do, Help, ListRuns, Start, Status, Unclear, UnclearReason
 
 EMPTY = Unclear(UnclearReason.EMPTY)
 ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()))

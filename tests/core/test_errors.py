@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bot import errors
+from bot.core import errors
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from bot import lifecycle
-from bot.lifecycle import advance
-from bot.model import (
+from bot.core import lifecycle
+from bot.core.lifecycle import advance
+from bot.core.model import (
     Action,
     Api,
+    ApprovalRequest,
     ConversationId,
     Effect,
     Failed,
@@ -18,6 +19,7 @@ from bot.model import (
     FollowUp,
     Last,
     MessageTs,
+    Observation,
     Origin,
     Phase,
     Reason,
@@ -25,21 +27,19 @@ from bot.model import (
     RunId,
     RunState,
     Said,
-    Seen,
     Started,
     Waiting,
-    Wants,
 )
 from tests.core.runs import ALICE, BOB, NOW, a_run
 
 TOLD = (Effect.TELL, Effect.NOTIFY)
 
 
-def look(phase: Phase, last: Last | None = None, at: datetime = NOW, **given: Any) -> Seen:
-    return replace(Seen(asked_at=at, phase=phase, last=last), **given)
+def look(phase: Phase, last: Last | None = None, at: datetime = NOW, **given: Any) -> Observation:
+    return replace(Observation(asked_at=at, phase=phase, last=last), **given)
 
 
-WISH = Wants("e1", "terminal", "rm -rf build", "HIGH")
+WISH = ApprovalRequest("e1", "terminal", "rm -rf build", "HIGH")
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,9 @@ WISH = Wants("e1", "terminal", "rm -rf build", "HIGH")
         (RunState.LOST, look(Phase.GONE), RunState.LOST, ()),
     ],
 )
-def test_a_look_changes_the_state(before: RunState, seen: Seen, state: RunState, effects: tuple[Effect, ...]) -> None:
+def test_a_look_changes_the_state(
+    before: RunState, seen: Observation, state: RunState, effects: tuple[Effect, ...]
+) -> None:
     """What OpenHands shows, in one table."""
     after, caused = advance(a_run(before), seen)
     assert (after.state, caused) == (state, effects)
@@ -128,7 +130,7 @@ def test_another_question_of_a_waiting_run_is_news() -> None:
 def test_another_action_that_wants_approval_is_news() -> None:
     """The first one was approved in OpenHands between two looks."""
     waiting, _ = advance(a_run(), look(Phase.WANTS_APPROVAL, WISH))
-    other = Wants("e2", "terminal", "git push", "")
+    other = ApprovalRequest("e2", "terminal", "git push", "")
     after, effects = advance(waiting, look(Phase.WANTS_APPROVAL, other, NOW + timedelta(minutes=5)))
     assert (after.detail, effects) == ("terminal\ngit push", TOLD)
 
@@ -202,7 +204,7 @@ def test_right_after_a_message_an_old_status_means_nothing(phase: Phase) -> None
 
 def test_a_waking_sandbox_may_take_its_time() -> None:
     """For two minutes after it was woken, asleep is no news."""
-    woken, _ = lifecycle.woken(a_run(RunState.PAUSED, reason=Reason.ASLEEP), NOW)
+    woken, _ = lifecycle.sandbox_woken(a_run(RunState.PAUSED, reason=Reason.ASLEEP), NOW)
     still, _ = advance(woken, look(Phase.ASLEEP, at=NOW + timedelta(seconds=119)))
     after, _ = advance(woken, look(Phase.ASLEEP, at=NOW + timedelta(seconds=120)))
     assert (woken.state, still.state, after.state) == (RunState.WORKING, RunState.WORKING, RunState.PAUSED)
@@ -217,7 +219,7 @@ def test_what_was_awake_and_falls_asleep_is_paused_at_once() -> None:
 
 def test_waking_what_did_not_sleep_changes_no_state() -> None:
     """A conversation that OpenHands called asleep before a look showed it."""
-    assert lifecycle.woken(a_run(RunState.DONE), NOW)[0].state is RunState.DONE
+    assert lifecycle.sandbox_woken(a_run(RunState.DONE), NOW)[0].state is RunState.DONE
 
 
 def test_cost_and_links_only_grow() -> None:
@@ -314,14 +316,14 @@ def test_cancel_before_the_start_went_out() -> None:
 
 def test_where_the_bot_cannot_speak_nothing_starts() -> None:
     """What waited for the start is let go."""
-    after, effects = lifecycle.nowhere(a_run(RunState.STARTING), NOW)
+    after, effects = lifecycle.unpostable(a_run(RunState.STARTING), NOW)
     assert (after.state, after.card_gone, after.ended_at, effects) == (RunState.CANCELLED, True, NOW, (Effect.RELEASE,))
 
 
 def test_again_is_a_new_attempt_in_a_new_conversation() -> None:
     """Nothing of the old one counts any more."""
     run = a_run(RunState.FAILED, reason=Reason.AT_CAPACITY, answer="old", started_at=NOW, turn_after="e9", ended_at=NOW)
-    after, effects = lifecycle.again(run, BOB, ConversationId("new"), NOW)
+    after, effects = lifecycle.retry(run, BOB, ConversationId("new"), NOW)
     assert (after.state, after.attempt, after.turn, after.conversation_id) == (RunState.QUEUED, 2, 2, "new")
     assert (after.queued_at, after.moved, after.moved_by) == (NOW, Action.RETRY, BOB)
     assert (after.answer, after.reason, after.started_at, after.turn_after, after.ended_at) == (
@@ -412,14 +414,14 @@ def test_what_is_still_wanted_waits_for_its_turn() -> None:
 
 def test_who_is_let_in_starts() -> None:
     """Messages stay held until the conversation is there."""
-    after, effects = lifecycle.let_in(lifecycle.placed(a_run(RunState.QUEUED, queued_at=NOW), 1), NOW)
+    after, effects = lifecycle.admit(lifecycle.show_queue_position(a_run(RunState.QUEUED, queued_at=NOW), 1), NOW)
     assert (after.state, after.queue_place, after.turn_at, effects) == (RunState.STARTING, None, NOW, ())
 
 
 def test_where_the_account_is_full_the_run_waits_with_its_seniority() -> None:
     """And is asked for under another id: nobody knows what became of the first."""
     starting = a_run(RunState.STARTING, start_task_id="task", unreachable_since=NOW)
-    after, effects = lifecycle.full(starting, ConversationId("new"), NOW)
+    after, effects = lifecycle.requeue_full(starting, ConversationId("new"), NOW)
     assert (after.state, after.attempt, after.conversation_id, after.start_task_id, after.queued_at) == (
         RunState.QUEUED,
         2,
@@ -483,7 +485,7 @@ def test_what_can_be_done(run: Run, offered: str) -> None:
 )
 def test_what_a_word_means(run: Run, action: Action, move: Action | None) -> None:
     """Where it can do nothing, it is a word like any other; a stop is answered even then."""
-    assert lifecycle.meant(run, action) is move
+    assert lifecycle.action_for_word(run, action) is move
 
 
 @pytest.mark.parametrize(
@@ -505,7 +507,7 @@ def test_what_a_word_means(run: Run, action: Action, move: Action | None) -> Non
 )
 def test_what_a_click_does_now(run: Run, action: Action, turn: int, thing: str, move: Action | None) -> None:
     """What the button stood for when it was drawn, or nothing."""
-    assert lifecycle.fits(run, action, turn, thing) is move
+    assert lifecycle.action_for_click(run, action, turn, thing) is move
 
 
 def test_a_decision_holds_for_the_action_it_was_made_on() -> None:
@@ -551,7 +553,7 @@ def test_a_stop_is_over_once_its_run_works_again() -> None:
 def test_what_a_resumed_run_says_is_told_though_nobody_wrote_to_it() -> None:
     """It counts from the last message on; the words told before are old news, and at first not even that."""
     failed = a_run(RunState.FAILED, ending="e7", turn_after="e3", resume_by=BOB)
-    on, _ = lifecycle.goes_on(failed, NOW - timedelta(seconds=1), NOW - timedelta(seconds=1))
+    on, _ = lifecycle.turn_resumed(failed, NOW - timedelta(seconds=1), NOW - timedelta(seconds=1))
     error = look(Phase.ERROR, Failed(Reason.MODEL_DOWN))
     still, nothing = advance(on, replace(error, ending="e7"))
     old, untold = advance(on, replace(error, ending="e7", asked_at=NOW + timedelta(seconds=9)))
@@ -584,7 +586,7 @@ def test_one_message_at_a_time_is_decided_about() -> None:
 
 def test_anything_new_ends_the_silence() -> None:
     """A step, a cost, a link, another status: it was heard of."""
-    silent = lifecycle.stale(a_run(phase=Phase.WORKING, heard_at=NOW - timedelta(hours=13)), NOW)
+    silent = lifecycle.silence_told(a_run(phase=Phase.WORKING, heard_at=NOW - timedelta(hours=13)), NOW)
     same, _ = advance(silent, look(Phase.WORKING))
     heard, _ = advance(silent, look(Phase.WORKING, progress="Reading"))
     assert (same.stale_at, same.heard_at) == (NOW, silent.heard_at)

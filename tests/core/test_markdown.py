@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from slack_sdk.models.blocks import RichTextBlock
 
-from bot.markdown import MAX_INDENT, MAX_PIECES, MAX_SOURCE, plain, rich_text
+from bot.core.markdown import MAX_INDENT, MAX_PIECES, MAX_SOURCE, plain, rich_text
 
 Json = dict[str, Any]
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from bot.model import ChannelId, Incoming, IncomingKind, MessageTs, TeamId, UserId
+from bot.core.model import ChannelId, Incoming, IncomingKind, MessageTs, TeamId, UserId
 
 COMMAND = Incoming(
     key="k", kind=IncomingKind.COMMAND, team=TeamId("T1"), channel=ChannelId("C1"), user=UserId("U1"), text="x"

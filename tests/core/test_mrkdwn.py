@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.mrkdwn import MAX_URL, clean, escape, honest_label, link, redact, shorten, unescape_request, web_host
+from bot.core.mrkdwn import MAX_URL, clean, escape, honest_label, link, redact, shorten, unescape_request, web_host
 
 ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()))
 SECRET_PARTS = st.lists(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.pacing import Patience, asked_to_wait, later, on_grid, poll_at, retry_at
+from bot.core.pacing import Patience, asked_to_wait, later, on_grid, poll_at, retry_at
 
 NOW = datetime(2026, 3, 2, 9, 0, 0, tzinfo=UTC)
 USUAL = Patience()

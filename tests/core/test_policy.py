@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from bot.model import ChannelId, Incoming, IncomingKind, Person, Place, TeamId, UserId
-from bot.policy import Verdict, judge
+from bot.core.model import ChannelId, Incoming, IncomingKind, Person, Place, TeamId, UserId
+from bot.core.policy import Verdict, judge
 
 ASKED = Incoming(
     key="k", kind=IncomingKind.COMMAND, team=TeamId("T1"), channel=ChannelId("C1"), user=UserId("U1"), text="fix it"

@@ -3,21 +3,9 @@
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from bot import words
-from bot.model import (
-    Action,
-    Do,
-    Help,
-    ListRuns,
-    Reason,
-    RunState,
-    Start,
-    Status,
-    Unclear,
-    UnclearReason,
-    Waiting,
-)
-from bot.policy import Verdict
+from bot.core import words
+from bot.core.model import Action, Do, Help, ListRuns, Reason, RunState, Start, Status, Unclear, UnclearReason, Waiting
+from bot.core.policy import Verdict
 from tests.core.runs import ALICE, BOB, NOW, a_run
 
 HOSTILE = "<!channel> & `x`"

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-from bot import logs, settings
+from bot import settings
 from bot.app import Bot
-from bot.pacing import Patience
+from bot.core.pacing import Patience
+from bot.ops import logs
 from bot.simulator.process import KEPT
 from bot.store import postgres  # noqa: F401 - the bot imports it when it needs it; here it is there before the fork
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from bot.app import SCOPES
-from bot.errors import SettingsWrong
-from bot.pacing import Patience
+from bot.core.errors import SettingsWrong
+from bot.core.pacing import Patience
 from bot.simulator.process import App, app_in
+from bot.slack.scopes import SCOPES
 from tests.conftest import Make, Story, until
 
 HASTY = Patience(ping_s=0.2, drain_s=5.0, retry_first_s=0.05)

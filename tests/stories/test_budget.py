@@ -145,7 +145,7 @@ async def test_a_limit_in_one_channel_holds_up_no_other(world: Story) -> None:
 def live_edits_used_up(world: Story) -> None:
     """Take every place that live cards have in this minute."""
     assert world.bot.sender is not None
-    budget = world.bot.sender._gateway.budget
+    budget = world.bot.sender._ctx.gateway.budget
     while budget.admit_live_edit(0, world.clock.now()) is None:
         pass
 

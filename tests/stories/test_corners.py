@@ -165,7 +165,7 @@ async def given_up(world: Story, kind: str) -> None:
     """End the open row of a kind as the loop does after its last unexpected failure."""
     sender = world.bot.sender
     assert sender is not None
-    async with sender._database.reading() as tx:
+    async with sender._ctx.database.reading() as tx:
         rows = await outbox.due(tx, world.clock.now().replace(year=2030), [], 100)
     [row] = [one for one in rows if one.kind == kind]
     await sender._give_up(row)

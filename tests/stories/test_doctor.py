@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from bot import doctor
 from bot.__main__ import cli
-from bot.app import SCOPES
-from bot.doctor import Finding, examine
-from bot.model import Slots
+from bot.core.model import Slots
+from bot.ops import doctor
+from bot.ops.doctor import Finding, examine
 from bot.simulator.process import app_in
+from bot.slack.scopes import SCOPES
 from tests.conftest import Make, Story
 from tests.stories.shared import working
 from tests.stories.test_boot import ended, environment

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from bot.errors import SettingsWrong
+from bot.core.errors import SettingsWrong
 from bot.simulator.process import app_in
 from tests.conftest import Make, Story, until
 from tests.stories.shared import direct, working

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from bot.pacing import Patience
+from bot.core.pacing import Patience
 from tests.conftest import Card, Make, Story
 from tests.stories.shared import SINCE, asked_by, reactions, starts
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from structlog.testing import capture_logs
 
-from bot.errors import StoreInUse
+from bot.core.errors import StoreInUse
 from bot.simulator.process import app_in
 from bot.store.database import open_database
 from tests.conftest import Card, Make, Story, until

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from bot.pacing import Patience
+from bot.core.pacing import Patience
 from tests.conftest import Card, Make, Story, until
 from tests.stories.shared import SINCE, asked_by
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bot.pacing import Patience
+from bot.core.pacing import Patience
 from tests.conftest import HURRY, Card, Make, Story, until
 from tests.stories.shared import ON_IT, SINCE, asked_by, direct, working
 

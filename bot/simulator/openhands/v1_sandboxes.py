@@ -3,16 +3,7 @@
 from bot.simulator.openhands.starts import Starts
 from bot.simulator.openhands.state import Conversation, Event, StartTask, zulu
 from bot.simulator.openhands.v1 import living
-from bot.simulator.openhands.wire import (
-    NOT_FOUND,
-    Asked,
-    Refused,
-    Route,
-    at_capacity,
-    page,
-    read_limit,
-    read_offset,
-)
+from bot.simulator.openhands.wire import NOT_FOUND, Asked, Refused, Route, at_capacity, page, read_limit, read_offset
 
 SPEC = "ghcr.io/openhands/agent-server:1.34.0-python"
 

@@ -1,0 +1,53 @@
+"""What the loops and handlers of both wings work with: the services, time, and how they wake each other."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bot import effects, slots
+from bot.clock import Clock
+from bot.core.lifecycle import OCCUPIES, Changed
+from bot.core.model import Run, RunState
+from bot.core.pacing import Patience
+from bot.effects import Links
+from bot.openhands import OpenHands
+from bot.ops.metrics import Metrics
+from bot.slack.gateway import Gateway
+from bot.slots import Limits
+from bot.store import runs
+from bot.store.database import Database
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """The services, made once by `app` and handed to everything that works with them."""
+
+    database: Database
+    gateway: Gateway
+    openhands: Callable[[], Awaitable[OpenHands]]
+    """Returns the client once the server has been reached; until then raises what the probe raises."""
+    links: Links
+    limits: Limits
+    clock: Clock
+    patience: Patience
+    metrics: Metrics = field(default_factory=Metrics)
+    wake_dispatcher: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set after each commit that adds a request."""
+    wake_sender: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set after each commit that owes something."""
+    wake_poller: asyncio.Event = field(default_factory=asyncio.Event)
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once the process is to end: nothing new is taken from Slack any more."""
+
+    async def save(self, tx: AsyncConnection, before: Run, changed: Changed) -> Run | None:
+        """Write a run's transition and all it causes, in the queue too; None when somebody else changed it first."""
+        now = self.clock.now()
+        saved = await effects.apply_transition(tx, before, changed, self.links, now)
+        if saved is None or not slots.concerns_queue(before, saved):
+            return saved
+        if before.state in OCCUPIES and saved.state is not RunState.QUEUED:
+            await slots.mark_available(tx, now)
+        await slots.admit_waiting(tx, self.links, self.limits, now)
+        return await runs.get(tx, saved.id)

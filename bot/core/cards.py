@@ -1,0 +1,221 @@
+"""A run as Slack shows it: the card, the news in its thread, the line for the team.
+
+Each function gives `(text, blocks)`. `text` is complete, for notifications and screen readers; every `mrkdwn` object
+is verbatim, so that nothing in it turns into a mention by itself. Sizes stay below what Slack takes.
+"""
+
+import re
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from bot.core import markdown, words
+from bot.core.lifecycle import ENDED, offers
+from bot.core.model import Action, Run, RunId, RunState, Waiting
+from bot.core.mrkdwn import escape, link, outside, shorten
+
+Block = dict[str, Any]
+
+SECTION_MAX = 3000  # characters of a section's text
+TEXT_MAX = 4000  # characters of `text` that chat.update still takes
+ANSWER_MAX = 9000  # characters of the agent's words in one message; all blocks together may have about 13,000
+ANSWER_ON_CARD = 600
+ANSWER_IN_TEXT = 3000
+LINKS_SHOWN = 10
+LONG_WORD = 500  # characters; most of one link's address
+STYLES = {Action.APPROVE: "primary", Action.REJECT: "danger", Action.GO: "primary"}
+HALF = re.compile(r"(?:<[^<>]*|&\w{0,3})\Z")  # the beginning of a link or an escape, at the end of a cut
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What Slack is asked to show."""
+
+    text: str
+    blocks: list[Block] = field(default_factory=list)
+
+
+def section(text: str) -> Block:
+    return {"type": "section", "text": {"type": "mrkdwn", "text": cut(text, SECTION_MAX), "verbatim": True}}
+
+
+def context(text: str) -> Block:
+    return {"type": "context", "elements": [{"type": "mrkdwn", "text": cut(text, SECTION_MAX), "verbatim": True}]}
+
+
+def open_button(address: str) -> Block:
+    """Make a button that is a link; it sends a click too, which is acknowledged and nothing else."""
+    return {
+        "type": "button",
+        "action_id": "open",
+        "text": {"type": "plain_text", "text": "Open in OpenHands"},
+        "url": address,
+    }
+
+
+def button(run: Run, action: Action) -> Block:
+    """Make a button that does something to the run, as long as it is what it was when drawn."""
+    thing = {
+        Action.APPROVE: run.action,
+        Action.REJECT: run.action,
+        Action.AGAIN: run.undecided,
+        Action.LEAVE: run.undecided,
+    }.get(action)
+    made = {
+        "type": "button",
+        "action_id": action.value,
+        "text": {"type": "plain_text", "text": words.button(action)},
+        "value": f"{run.id}:{run.turn}:{thing or ''}",
+    }
+    return made | ({"style": STYLES[action]} if action in STYLES else {})
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """How a run was when a button was drawn."""
+
+    run: RunId
+    turn: int
+    thing: str
+    """The action or the message the button is about."""
+
+
+def drawn(value: str) -> Drawn | None:
+    """Read what a button carries; None for anything else."""
+    run, _, rest = value.partition(":")
+    turn, found, thing = rest.partition(":")
+    return Drawn(RunId(run), int(turn), thing) if found and turn.isdecimal() else None
+
+
+def buttons(run: Run, address: str | None) -> list[Block]:
+    """Make the row of buttons that fit the state; none, where nothing can be done."""
+    row = [open_button(address)] if address else []
+    row += [button(run, action) for action in offers(run)]
+    return [{"type": "actions", "elements": row}] if row else []
+
+
+def cut(text: str, limit: int) -> str:
+    """Shorten finished `mrkdwn`, between words; no link or escape is cut in two, only a word without end is."""
+    if len(text) <= limit:
+        return text
+    end = limit - len(" …")
+    space = max(text.rfind("\n", 0, end), text.rfind(" ", 0, end))
+    kept = text[: space if space >= max(1, end - LONG_WORD) else end]
+    return f"{HALF.sub('', kept).rstrip()} …"
+
+
+def card(run: Run, address: str | None) -> Message:
+    """Show a run; `address` is its page in OpenHands, None before it has one."""
+    task = escape(outside(run.task, words.TASK_SHOWN))
+    lines = [f"*{words.state(run)}*\n{task}"]
+    if explanation := words.explanation(run):
+        lines.append(explanation)
+    if run.detail and run.state is RunState.FAILED:
+        lines.append(f"> {escape(shorten(words.one_line(run.detail), words.DETAIL_SHOWN))}")
+    if run.answer and run.state in (RunState.DONE, RunState.WAITING):
+        lines.append(escape(markdown.plain(run.answer, limit=ANSWER_ON_CARD)))
+    if run.progress:
+        lines.append(f"_{escape(run.progress).replace('_', ' ')}_")
+    if run.undecided:
+        lines.append(words.undecided(run.undecided_text))
+    if run.stale_at:
+        lines.append(words.quiet_since(run.heard_at or run.news_at))
+    if run.unreachable_since:
+        lines.append(words.unreachable(run.unreachable_since, key_refused=run.key_refused))
+    blocks = [section(line) for line in lines]
+    if wanted := wish(run):
+        blocks[2:2] = wanted  # after what is to be done about it
+        lines.insert(2, escape(words.wish(run.detail)))
+    if run.pull_requests:
+        blocks.append(section(pull_requests(run)))
+    facts = " · ".join(describe(run))
+    blocks.append(context(facts))
+    blocks.extend(buttons(run, address))
+    text = "\n".join([*lines, *([pull_requests(run)] if run.pull_requests else []), facts])
+    return Message(cut(text, TEXT_MAX), blocks)
+
+
+def wish(run: Run) -> list[Block]:
+    """Show what an agent wants approval for, literally: not a letter of it may look like another."""
+    if run.waiting is not Waiting.APPROVAL or not run.detail:
+        return []
+    text = {"type": "text", "text": words.wish(run.detail)}
+    return [{"type": "rich_text", "elements": [{"type": "rich_text_preformatted", "elements": [text]}]}]
+
+
+def describe(run: Run) -> list[str]:
+    """Say who asked, for what repository and why that one, on which branch, when, and what it cost."""
+    facts = [f"Asked by {words.mention(run.requester)}"]
+    if run.repository:
+        why = words.origin(run)
+        facts.append(f"`{escape(run.repository)}`" + (f" ({why})" if why else ""))
+    elif run.origin:
+        facts.append("no repository")
+    if run.branch:
+        facts.append(f"branch `{words.code(run.branch)}`")
+    if run.model:
+        facts.append(f"model `{words.code(run.model)}`")
+    if run.state in ENDED and run.ended_at:
+        facts.append(f"took {words.duration(run.ended_at - run.created_at)}")
+    else:
+        facts.append(f"since {words.clock_time(run.created_at)}")
+    if run.cost >= 0.005:
+        facts.append(f"${run.cost:.2f}")
+    if run.blind and run.state is not RunState.DONE:
+        facts.append(words.only_there())
+    return facts
+
+
+def pull_requests(run: Run) -> str:
+    return "Pull requests: " + ", ".join(link(url, name_of(url)) for url in run.pull_requests[:LINKS_SHOWN])
+
+
+def name_of(url: str) -> str:
+    """Name a pull request by the tail of its address: `org/repo #12`."""
+    path = url.split("://", 1)[-1].split("/", 1)[-1]
+    for middle in ("/pull/", "/-/merge_requests/", "/merge_requests/", "/pull-requests/", "/pulls/"):
+        repository, found, number = path.partition(middle)
+        if found:
+            return f"{repository} #{number.split('/')[0]}"
+    return path
+
+
+def news(run: Run, address: str | None) -> Message:
+    """Tell the thread, mentioning the requester, what became of the run, in the agent's own words where it has some."""
+    head = [words.news(run)]
+    if run.detail and run.state is RunState.FAILED:
+        head.append(f"> {escape(shorten(words.one_line(run.detail), words.DETAIL_SHOWN))}")
+    wanted = wish(run)
+    blocks = [section("\n".join(head)), *wanted]
+    if wanted:
+        head.append(escape(words.wish(run.detail)))
+    spoke = bool(run.answer) and run.state in (RunState.DONE, RunState.WAITING) and not run.detail
+    if spoke:
+        blocks.extend(markdown.rich_text(run.answer, limit=ANSWER_MAX))
+    tail = []
+    if run.pull_requests:
+        tail.append(pull_requests(run))
+    if spoke and len(run.answer) > ANSWER_MAX and address:
+        tail.append(link(address, "The whole answer is in OpenHands"))
+    elif address:
+        tail.append(link(address, "Open in OpenHands"))
+    if tail:
+        blocks.append(context(" · ".join(tail)))
+    said = [escape(markdown.plain(run.answer, limit=ANSWER_IN_TEXT))] if spoke else []
+    return Message(cut("\n".join([*head, *said, *tail[: 1 if run.pull_requests else 0]]), TEXT_MAX), blocks)
+
+
+def stale(run: Run, address: str | None) -> Message:
+    """Tell that nothing has been heard of a run for long, with a button to stop it."""
+    text = words.stale(run)
+    return Message(cut(text, TEXT_MAX), [section(text), *buttons(run, address)])
+
+
+def sentence(text: str) -> Message:
+    """Say one of our own sentences."""
+    return Message(cut(text, TEXT_MAX), [section(text)])
+
+
+def notification(run: Run, thread: str | None, now: datetime) -> Message:
+    """Tell the team's channel in one line."""
+    return sentence(words.notification(run, thread, now))

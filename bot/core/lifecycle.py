@@ -1,0 +1,567 @@
+"""The life of a run: the only place that decides a state, from what OpenHands shows and what people do.
+
+Everything here is pure: a run goes in, and comes out changed together with the effects of the change.
+"""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import assert_never
+
+from bot.core.model import (
+    LIVE,
+    Action,
+    Api,
+    ApprovalRequest,
+    ConversationId,
+    Effect,
+    Failed,
+    Finish,
+    FollowUp,
+    Last,
+    Observation,
+    Origin,
+    Phase,
+    Reason,
+    Run,
+    RunState,
+    Said,
+    Started,
+    UserId,
+    Waiting,
+)
+
+FRESH = timedelta(seconds=5)
+"""So soon after a message the status may still be that of the turn before."""
+PASSING = timedelta(seconds=5)
+"""Idle is on the way from one state to the next; only what lasts means that nobody works."""
+WAKING = timedelta(minutes=2)
+"""How long a sandbox may take to wake up."""
+WORDS_SETTLED = timedelta(seconds=35)
+"""Events of an error may be readable so late."""
+SILENCE = timedelta(minutes=2)
+"""A sandbox that says nothing of its agent, or an end without readable words, is taken as it is after so long."""
+
+ENDED = frozenset({RunState.DONE, RunState.FAILED, RunState.STOPPED, RunState.LOST, RunState.CANCELLED})
+TOLD = frozenset({RunState.WAITING, RunState.PAUSED, RunState.DONE, RunState.FAILED, RunState.STOPPED, RunState.LOST})
+"""States in which a person must look: one new message in the thread."""
+NOTIFIED = frozenset({RunState.WAITING, RunState.DONE, RunState.FAILED, RunState.LOST})
+"""States the team hears of."""
+SETTLED = frozenset({RunState.DONE, RunState.FAILED, RunState.LOST})
+"""Ends that are shown on the request itself."""
+OCCUPIES = frozenset({RunState.STARTING, RunState.WORKING})
+"""States that take a slot of the account."""
+RESUMABLE = frozenset({RunState.PAUSED, RunState.FAILED, RunState.STOPPED})
+NOT_BEGUN = frozenset({RunState.NEEDS_REPOSITORY, RunState.NEEDS_GO, RunState.QUEUED})
+"""States in which nothing has gone out for this attempt: a stop cancels it at once."""
+
+EXISTS = frozenset(Phase) - {Phase.STARTING, Phase.START_FAILED, Phase.GONE, Phase.MISSING, Phase.UNKNOWN}
+"""Phases of a conversation that people can open."""
+
+Changed = tuple[Run, tuple[Effect, ...]]
+
+
+def advance(run: Run, seen: Observation) -> Changed:
+    """Decide what one look at the conversation changes. Safe to repeat: a late or equal answer has no effects.
+
+    No state is final: a follow-up may wake each. The server's own times are not used, they go backwards.
+    """
+    if seen.asked_at <= run.seen_at or run.state in NOT_BEGUN:  # there is nothing to look at, or nothing any more
+        return run, ()
+    looked = replace(
+        run,
+        seen_at=seen.asked_at,
+        phase=seen.phase,
+        cost=max(run.cost, seen.cost or 0.0),
+        pull_requests=merged(run.pull_requests, seen.pull_requests),
+        progress=seen.progress or run.progress,
+        blind=seen.blind or run.blind,
+        start_task_id=seen.start_task_id or run.start_task_id,
+        started_at=run.started_at or (seen.asked_at if seen.phase in EXISTS else None),
+        unreachable_since=None,
+        key_refused=False,
+        unsettled_since=(run.unsettled_since or seen.asked_at) if unsettled(seen) else None,
+    )
+    if figures(looked) != figures(run):
+        looked = replace(looked, heard_at=seen.asked_at, stale_at=None)
+    if run.state in ENDED and seen.phase is not Phase.WORKING:
+        return looked, ()
+    told_before = seen.ending is not None and seen.ending == run.ending
+    if told_before and seen.asked_at - run.turn_at < FRESH:  # the status of before it was told to go on
+        return looked, ()
+    after, effects = changed(run, judge(looked, seen, run.phase), seen.asked_at)
+    if told_before:
+        return after, tuple(effect for effect in effects if effect is Effect.RELEASE)
+    return replace(after, ending=seen.ending or run.ending), effects
+
+
+def figures(run: Run) -> tuple[object, ...]:
+    """Give what changes while an agent works, beside the state: it was heard of."""
+    return run.phase, run.cost, run.pull_requests, run.progress
+
+
+def unsettled(seen: Observation) -> bool:
+    """Tell whether a look may mean several things, and time has to tell which."""
+    match seen.phase:
+        case Phase.UNCLEAR | Phase.IDLE:
+            return True
+        case Phase.ENDED | Phase.WANTS_APPROVAL | Phase.ERROR | Phase.STUCK:
+            return seen.last is None
+        case _:
+            return False
+
+
+def judge(run: Run, seen: Observation, before: Phase | None) -> Run:
+    """Choose the state that a look at the conversation shows, on a run that has the look's other news already.
+
+    before: the phase at the look before; None where none was made since a message or a wake-up.
+    """
+    fresh = seen.asked_at - run.turn_at < FRESH
+    unsettled_for = seen.asked_at - (run.unsettled_since or seen.asked_at)
+    match seen.phase, seen.last:
+        case Phase.WORKING, _:
+            return enter_state(awake(run), RunState.WORKING, answer=run.answer if run.state is RunState.WORKING else "")
+        case (
+            (Phase.ENDED | Phase.WANTS_APPROVAL | Phase.ERROR),
+            Finish() | Said() | ApprovalRequest() | Failed() as last,
+        ):
+            return spoken(run, last)
+        case (Phase.ASLEEP, Finish() | Said() | Failed() as last) | (Phase.GONE | Phase.MISSING, Finish() as last):
+            return spoken(run, last)  # it ended before, while nobody looked
+        case Phase.ENDED, None:  # nothing newer than our message: old news, or its events are still on their way
+            return enter_state(run, RunState.DONE, reason=Reason.NO_WORDS) if unsettled_for >= SILENCE else run
+        case Phase.WANTS_APPROVAL, None:
+            return enter_state(run, RunState.WAITING, waiting=Waiting.APPROVAL) if unsettled_for >= SILENCE else run
+        case Phase.ERROR, None:
+            return failed(run, Failed(Reason.AGENT_ERROR)) if unsettled_for >= WORDS_SETTLED else run
+        case Phase.STUCK, _:
+            return run if fresh else failed(run, Failed(Reason.STUCK))
+        case Phase.START_FAILED, last:
+            return failed(run, last if isinstance(last, Failed) else Failed(Reason.START_FAILED))
+        case Phase.BROKEN, _:
+            return failed(run, Failed(Reason.SANDBOX_BROKEN))
+        case Phase.PAUSED, _:
+            return run if fresh else halted(run, None)
+        case Phase.IDLE, _:
+            return halted(run, None) if run.stop_by or unsettled_for >= PASSING else run
+        case Phase.ASLEEP, _:
+            asleep_since = before in (None, Phase.ASLEEP)  # what was awake meanwhile has been put to sleep
+            waking = asleep_since and seen.asked_at - run.turn_at < WAKING and run.stop_by is None
+            return run if waking or waits_asleep(run) else halted(run, Reason.ASLEEP)
+        case ((Phase.GONE | Phase.MISSING), _):
+            return enter_state(run, RunState.LOST, reason=Reason.GONE)
+        case Phase.UNCLEAR, _:
+            return enter_state(run, RunState.LOST, reason=Reason.SILENT) if unsettled_for >= SILENCE else run
+        case _:  # still starting, or a word newer than this code
+            return run
+
+
+def waits_asleep(run: Run) -> bool:
+    """Tell whether a run waits for a person as well while its sandbox sleeps. V0 forgets there what it wanted."""
+    forgotten = run.api is Api.V0 and run.waiting is Waiting.APPROVAL
+    return run.state is RunState.WAITING and run.stop_by is None and not forgotten
+
+
+def awake(run: Run) -> Run:
+    """Take in that an agent works: a stop is over by which its run had ended, or after which it was resumed."""
+    if run.resume_by is not None:
+        return replace(run, turn=run.turn + 1, stop_by=None, stop_at=None)
+    ended_by_it = run.stop_at is not None and run.ended_at is not None and run.stop_at <= run.ended_at
+    return replace(run, stop_by=None, stop_at=None) if ended_by_it else run
+
+
+def spoken(run: Run, last: Last) -> Run:
+    """Read the agent's last words of this turn."""
+    match last:
+        case Finish(words):
+            return enter_state(run, RunState.DONE, answer=words or run.answer)
+        case Said(words):
+            kind = Waiting.QUESTION if words.rstrip(" *_\n)").endswith("?") else Waiting.ANSWER
+            return enter_state(run, RunState.WAITING, waiting=kind, answer=words)
+        case ApprovalRequest(action_id=action_id, tool=tool, command=command, risk=risk):
+            head = " · ".join(part for part in (tool, f"risk {risk.lower()}" if risk else "") if part)
+            wish = "\n".join(part for part in (head, command) if part)
+            return enter_state(run, RunState.WAITING, waiting=Waiting.APPROVAL, detail=wish, action=action_id)
+        case Failed():
+            return failed(run, last)
+        case _:
+            assert_never(last)
+
+
+def failed(run: Run, why: Failed) -> Run:
+    return enter_state(run, RunState.FAILED, reason=why.reason, detail=why.detail)
+
+
+def halted(run: Run, reason: Reason | None) -> Run:
+    """Nobody works: as asked, since what the agent wanted was rejected, or it is somebody else's doing."""
+    if run.stop_by is not None:
+        return enter_state(run, RunState.STOPPED)
+    if run.phase is Phase.IDLE and (run.approved is False or run.reason is Reason.REJECTED):
+        return enter_state(run, RunState.PAUSED, reason=Reason.REJECTED)
+    return enter_state(run, RunState.PAUSED, reason=reason)
+
+
+def enter_state(
+    run: Run,
+    state: RunState,
+    *,
+    waiting: Waiting | None = None,
+    reason: Reason | None = None,
+    detail: str = "",
+    action: str | None = None,
+    answer: str | None = None,
+) -> Run:
+    """Put a run in a state. What was decided holds only for the very action it was decided on, and so on."""
+    same_action = action is not None and action == run.action
+    return replace(
+        run,
+        state=state,
+        waiting=waiting,
+        reason=reason,
+        action=action,
+        resume_by=run.resume_by if state in RESUMABLE else None,
+        approved=run.approved if same_action else None,
+        decided_by=run.decided_by if same_action else None,
+        detail=detail,
+        answer=run.answer if answer is None else answer,
+    )
+
+
+def merged(known: tuple[str, ...], new: tuple[str, ...]) -> tuple[str, ...]:
+    return known + tuple(link for link in new if link not in known)
+
+
+def changed(before: Run, after: Run, now: datetime) -> Changed:
+    """Add what a change of state brings: times, and who is told."""
+    if before.turn == after.turn and shown(before) == shown(after):
+        return after, ()
+    after = replace(after, news_at=now, heard_at=now, stale_at=None, ended_at=now if after.state in ENDED else None)
+    if after.state is not RunState.WORKING:
+        after = replace(after, progress="")
+    effects: list[Effect] = []
+    if after.state in TOLD:
+        effects.append(Effect.TELL)
+    if after.state in NOTIFIED:
+        effects.append(Effect.NOTIFY)
+    if after.state in SETTLED:
+        effects.append(Effect.REACT)
+    if holds(before) and not holds(after):
+        effects.append(Effect.RELEASE)
+    return after, tuple(effects)
+
+
+def shown(run: Run) -> tuple[object, ...]:
+    """Give what must differ for a look to be news: where a run waits, also what it said or wants."""
+    said = (run.answer, run.detail, run.action) if run.state is RunState.WAITING else ()
+    return (run.state, run.waiting, run.reason, *said)
+
+
+def holds(run: Run) -> bool:
+    """Tell whether follow-ups wait: before the conversation is ready, or when a message would count as approval."""
+    return run.state in NOT_BEGUN or run.state is RunState.STARTING or run.waiting is Waiting.APPROVAL
+
+
+def offers(run: Run) -> tuple[Action, ...]:
+    """Name what a person can do now, in the order the buttons stand."""
+    match run.state:
+        case RunState.NEEDS_GO:
+            fit: tuple[Action, ...] = (Action.GO, Action.CANCEL)
+        case RunState.NEEDS_REPOSITORY | RunState.QUEUED:
+            fit = (Action.CANCEL,)
+        case RunState.STARTING | RunState.WORKING:
+            fit = ()
+        case RunState.WAITING if run.waiting is Waiting.APPROVAL:
+            undecided = run.action is not None and run.approved is None and run.stop_by is None
+            fit = (Action.APPROVE, Action.REJECT) if undecided else ()
+        case RunState.WAITING | RunState.DONE | RunState.CANCELLED:
+            fit = ()
+        case RunState.PAUSED:
+            fit = (Action.RESUME,)
+        case RunState.FAILED:
+            fit = (Action.RETRY,) if restartable(run) or run.reason is Reason.STUCK else (Action.RESUME, Action.RETRY)
+        case RunState.STOPPED:
+            fit = (Action.RESUME, Action.RETRY)
+        case RunState.LOST:
+            fit = (Action.RETRY,)
+        case _:
+            assert_never(run.state)
+    if run.resume_by is not None:
+        fit = tuple(action for action in fit if action not in (Action.RESUME, Action.RETRY))
+    if run.undecided is not None:  # that message is to go out before, if at all
+        fit = tuple(action for action in fit if action is not Action.RESUME)
+    if run.state in LIVE - NOT_BEGUN and run.stop_by is None:
+        fit = (*fit, Action.STOP)
+    return (*fit, Action.AGAIN, Action.LEAVE) if run.undecided is not None else fit
+
+
+def action_for_word(run: Run, action: Action) -> Action | None:
+    """Read a word for a run: what it does there; None where it does nothing, and is a word like any other.
+
+    `again` begins anew where nothing waits to be sent again, `retry` sends again where nothing can be begun anew.
+    """
+    if action in (Action.STOP, Action.CANCEL):
+        return Action.STOP
+    others = {Action.AGAIN: Action.RETRY, Action.RETRY: Action.AGAIN}
+    return next((one for one in (action, others.get(action)) if one is not None and one in offers(run)), None)
+
+
+def action_for_click(run: Run, action: Action, turn: int, thing: str) -> Action | None:
+    """Read a click for a run: what it does now; None where the button no longer stands for what it did when drawn.
+
+    turn: the run's when the button was drawn. thing: the action or the message the button was about. Who wants a run
+    stopped wants it stopped in each of its turns.
+    """
+    offered = offers(run)
+    if action in (Action.STOP, Action.CANCEL):
+        return Action.STOP if {Action.STOP, Action.CANCEL} & {*offered} else None
+    if action not in offered:
+        return None
+    match action:
+        case Action.APPROVE | Action.REJECT:
+            same = thing == run.action
+        case Action.AGAIN | Action.LEAVE:
+            same = thing == run.undecided
+        case _:
+            same = turn == run.turn
+    return action if same else None
+
+
+def acted(run: Run, action: Action, by: UserId) -> Run:
+    """Remember who did something, for the one who comes second."""
+    return replace(run, moved=action, moved_by=by)
+
+
+# --- what people do, and what becomes of our own calls -----------------------------------------------------------
+
+
+def choose(
+    run: Run, repository: str | None, branch: str | None, conversation: ConversationId, now: datetime
+) -> Changed:
+    """Answer the run's question for a repository; None: it needs none. It waits for its turn then."""
+    after = replace(
+        run,
+        repository=repository,
+        branch=branch or run.branch,
+        origin=Origin.NONE if repository is None else Origin.CHOSEN,
+        candidates=(),
+        conversation_id=conversation,
+        turn_at=now,
+        queued_at=now,
+    )
+    return changed(run, enter_state(after, RunState.QUEUED), now)
+
+
+def go(run: Run, by: UserId, now: datetime) -> Changed:
+    """Start what a person still wants, when its turn comes."""
+    return changed(run, enter_state(replace(acted(run, Action.GO, by), queued_at=now), RunState.QUEUED), now)
+
+
+def admit(run: Run, now: datetime) -> Changed:
+    """Give a queued run a slot."""
+    return changed(run, enter_state(replace(run, queue_place=None, turn_at=now), RunState.STARTING), now)
+
+
+def show_queue_position(run: Run, place: int) -> Run:
+    """Show the run's place in the queue."""
+    return replace(run, queue_place=place)
+
+
+def requeue_full(run: Run, conversation: ConversationId, now: datetime) -> Changed:
+    """Take in that the account has no free slot: the run waits, and is then asked for under a new conversation's id.
+
+    Its place is that of its first request, before all that asked later.
+    """
+    after = replace(
+        within_reach(run),
+        attempt=run.attempt + 1,
+        conversation_id=conversation,
+        start_task_id=None,
+        queued_at=run.queued_at or run.created_at,
+    )
+    return changed(run, enter_state(after, RunState.QUEUED), now)
+
+
+def stop(run: Run, by: UserId, now: datetime) -> Changed:
+    """Stop as a person asked: at once where nothing runs, else as soon as OpenHands shows it. The first to ask is named."""
+    asked = acted(replace(run, stop_by=run.stop_by or by, stop_at=now, resume_by=None), Action.STOP, run.stop_by or by)
+    match run.state:
+        case RunState.NEEDS_REPOSITORY | RunState.NEEDS_GO | RunState.QUEUED:
+            return changed(run, enter_state(asked, RunState.CANCELLED), now)
+        case RunState.PAUSED:
+            return changed(run, enter_state(asked, RunState.STOPPED), now)
+        case RunState.WAITING if run.waiting is not Waiting.APPROVAL:
+            return changed(run, enter_state(asked, RunState.STOPPED), now)
+        case RunState.STARTING | RunState.WORKING | RunState.WAITING:
+            return replace(asked, approved=None, decided_by=None), ()  # to stop is to reject what waits
+        case RunState.DONE | RunState.FAILED | RunState.STOPPED | RunState.LOST | RunState.CANCELLED:
+            return (asked if run.resume_by else run), ()
+        case _:
+            assert_never(run.state)
+
+
+def stop_later(run: Run, by: UserId, now: datetime) -> Run:
+    """Stop an ended run that a message on its way is about to wake."""
+    return replace(run, stop_by=by, stop_at=now)
+
+
+def cancel(run: Run, by: UserId, now: datetime) -> Changed:
+    """End a run whose start has not gone out."""
+    asked = acted(replace(within_reach(run), stop_by=by, stop_at=now), Action.CANCEL, by)
+    return changed(run, enter_state(asked, RunState.CANCELLED), now)
+
+
+def retry(run: Run, by: UserId, conversation: ConversationId, now: datetime) -> Changed:
+    """Begin anew, in a new conversation, when a slot is free."""
+    after = replace(
+        acted(run, Action.RETRY, by),
+        attempt=run.attempt + 1,
+        turn=run.turn + 1,
+        turn_at=now,
+        turn_after=None,
+        conversation_id=conversation,
+        start_task_id=None,
+        started_at=None,
+        phase=None,
+        stop_by=None,
+        stop_at=None,
+        resume_by=None,
+        unsettled_since=None,
+        seen_at=now,
+        queued_at=now,
+        next_poll_at=None,
+    )
+    return changed(run, enter_state(after, RunState.QUEUED, answer=""), now)
+
+
+def resume(run: Run, by: UserId) -> Run:
+    """Take in that a person wants the run to go on; it does once OpenHands was told."""
+    return acted(replace(run, resume_by=by), Action.RESUME, by)
+
+
+def not_resumed(run: Run) -> Run:
+    """Take in that it can't be resumed."""
+    return replace(run, resume_by=None)
+
+
+def decide(run: Run, by: UserId, *, approve: bool) -> Run:
+    """Take in what a person decided on the action that waits; it holds once OpenHands was told."""
+    return acted(replace(run, approved=approve, decided_by=by), Action.APPROVE if approve else Action.REJECT, by)
+
+
+def undecide(run: Run) -> Run:
+    """Take in that a decision does not count. What waits is read anew: it may be something else by now."""
+    return replace(run, approved=None, decided_by=None, phase=None)
+
+
+def asks(run: Run, follow_up: FollowUp) -> Run:
+    """Show that a person must say what becomes of a message; the first one, where there are several."""
+    if run.undecided is not None:
+        return run
+    return replace(run, undecided=follow_up.id, undecided_text=follow_up.text)
+
+
+def asks_no_more(run: Run, follow_up: str | None = None) -> Run:
+    """Show that nothing is to be decided; follow_up: about this message, another one stays as it is."""
+    return replace(run, undecided=None, undecided_text="") if follow_up in (None, run.undecided) else run
+
+
+def silence_told(run: Run, now: datetime) -> Run:
+    """Show that nothing has been heard of the run for long."""
+    return replace(run, stale_at=now)
+
+
+def unpostable(run: Run, now: datetime) -> Changed:
+    """End a run whose card can't be posted: nothing starts where the bot can't speak."""
+    return changed(run, enter_state(replace(run, card_gone=True), RunState.CANCELLED), now)
+
+
+def restartable(run: Run) -> bool:
+    """Tell whether the run has no conversation to go on with, so that only a new attempt helps."""
+    return run.state is RunState.LOST or (run.state is RunState.FAILED and run.reason in NEVER_STARTED)
+
+
+NEVER_STARTED = frozenset(
+    {
+        Reason.START_FAILED,
+        Reason.START_STUCK,
+        Reason.REPOSITORY,
+        Reason.KEY_REFUSED,
+        Reason.AT_CAPACITY,
+        Reason.START_REJECTED,
+        Reason.START_UNREADABLE,
+        Reason.START_UNSURE,
+        Reason.MODEL_UNSUPPORTED,
+        Reason.SANDBOX_BROKEN,
+    }
+)
+
+
+def started(run: Run, api: Api, it: Started, now: datetime) -> Changed:
+    """Take in that OpenHands has the task."""
+    after = replace(
+        run,
+        api=api,
+        conversation_id=it.conversation_id,
+        start_task_id=it.start_task_id,
+        queued_at=None,
+        unreachable_since=None,
+        key_refused=False,
+        next_poll_at=now,
+    )
+    return changed(run, after, now)
+
+
+def not_started(run: Run, why: Failed, now: datetime) -> Changed:
+    """Take in that the task will not run."""
+    return changed(run, failed(within_reach(run), why), now)
+
+
+def within_reach(run: Run) -> Run:
+    """Take in that nothing is tried any more, so that nothing is out of reach."""
+    return replace(run, unreachable_since=None, key_refused=False)
+
+
+def sent(run: Run, anchor: str | None, went_out: datetime, now: datetime) -> Changed:
+    """Take in that the agent got a message: a new turn, of which everything so far is old news."""
+    return turn_resumed(replace(run, turn_after=anchor), went_out, now)
+
+
+def turn_resumed(run: Run, went_out: datetime, now: datetime) -> Changed:
+    """Take in that the agent goes on, or did before it was told to, and perhaps has ended again: the next look tells.
+
+    Everything since the last message is still to be told, unless it was. A stop asked for while the call was on its way
+    still holds; an older one is over.
+    """
+    overtaken = run.stop_at is not None and run.stop_at >= went_out
+    after = replace(
+        run,
+        turn=run.turn + 1,
+        turn_at=now,
+        seen_at=now,
+        phase=None,
+        stop_by=run.stop_by if overtaken else None,
+        stop_at=run.stop_at if overtaken else None,
+        resume_by=None,
+        unsettled_since=None,
+        unreachable_since=None,
+        key_refused=False,
+        next_poll_at=now,
+    )
+    return changed(run, enter_state(after, RunState.WORKING, answer=""), now)
+
+
+def out_of_reach(run: Run, since: datetime, *, key_refused: bool) -> Run:
+    """Show on the card that OpenHands can't be asked, and whether that is because of the bot's key."""
+    return replace(run, unreachable_since=run.unreachable_since or since, key_refused=key_refused)
+
+
+def gone(run: Run, now: datetime) -> Changed:
+    """Take in that the conversation can't be woken any more."""
+    return changed(run, enter_state(run, RunState.LOST, reason=Reason.GONE), now)
+
+
+def sandbox_woken(run: Run, now: datetime) -> Changed:
+    """Take in that a sleeping conversation runs again: it may go on by itself before the message arrives."""
+    after = replace(run, phase=None, next_poll_at=now, seen_at=now, turn_at=now)
+    if run.reason is Reason.ASLEEP:
+        after = enter_state(after, RunState.WORKING)
+    return changed(run, after, now)

@@ -1,0 +1,528 @@
+"""The words everything else is written in: what people ask, a run, and what OpenHands shows of it."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import NewType
+
+TeamId = NewType("TeamId", str)
+ChannelId = NewType("ChannelId", str)
+UserId = NewType("UserId", str)
+MessageTs = NewType("MessageTs", str)
+"""Slack's id of a message within its channel: seconds with six decimals, compared as text of equal length."""
+RunId = NewType("RunId", str)
+"""UUID of a run, for its whole life."""
+RowId = NewType("RowId", str)
+"""UUID of an outbox row; Slack messages carry it as metadata."""
+ConversationId = NewType("ConversationId", str)
+"""What OpenHands calls the conversation: a UUID with dashes we made (V1) or 32 hex digits they made (V0)."""
+
+
+# --- requests ---------------------------------------------------------------------------------------------------
+
+
+class IncomingKind(StrEnum):
+    COMMAND = "command"
+    MESSAGE = "message"
+    CLICK = "click"
+
+
+class Action(StrEnum):
+    """What a person can do to a run: the buttons of a card, and the same as words."""
+
+    STOP = "stop"
+    CANCEL = "cancel"
+    RESUME = "resume"
+    RETRY = "retry"
+    """A new conversation for the same run."""
+    APPROVE = "approve"
+    REJECT = "reject"
+    AGAIN = "again"
+    """Send a message once more that the agent perhaps never got."""
+    LEAVE = "leave"
+    """Let that message be."""
+    GO = "go"
+    """Start what was asked for long ago, or before the bot could read it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incoming:
+    """One request as a person made it, recognised but not yet understood."""
+
+    key: str
+    """Equal for every delivery of the same request."""
+    kind: IncomingKind
+    team: TeamId
+    channel: ChannelId
+    user: UserId
+    text: str
+    """As Slack sends it: mentions as ids, `&`, `<`, `>` escaped."""
+    ts: MessageTs | None = None
+    """The message itself, or the one whose button was clicked; None for a command, which is no message."""
+    thread_ts: MessageTs | None = None
+    """The root of the thread it was written in; None at the top level."""
+    mentions_us: bool = False
+    direct: bool = False
+    """Written in the one-to-one conversation with the bot."""
+    action: Action | None = None
+    """The button that was clicked; `ts` is the message it is on."""
+    value: str = ""
+    """What that button carries: which run it was drawn for, and how the run was then."""
+    clicked_at: MessageTs | None = None
+    """Slack's time of the click."""
+    actor_team: TeamId | None = None
+    """The person's own team where the event names another than ours."""
+    external: bool = False
+    """The channel is shared with another company."""
+    response_url: str | None = None
+    """Where only this person sees an answer, five times within 30 minutes. A secret."""
+
+    @property
+    def redelivered_by_slack(self) -> bool:
+        """Slack sends events again that were not acknowledged; commands it does not."""
+        return self.kind is IncomingKind.MESSAGE
+
+    def age_s(self, now: datetime) -> float:
+        """Seconds since a person wrote it, by Slack's clock; 0 for what Slack never delivers late."""
+        late = self.kind is IncomingKind.MESSAGE and self.ts is not None
+        return max(0.0, now.timestamp() - float(self.ts or 0)) if late else 0.0
+
+    @property
+    def thread(self) -> MessageTs | None:
+        """The root of the thread an answer belongs in: the one it is in, or the one it would open."""
+        return self.thread_ts or self.ts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """What Slack says about who is acting."""
+
+    id: UserId
+    team: TeamId | None
+    name: str = ""
+    bot: bool = False
+    guest: bool = False
+    stranger: bool = False
+    """From outside the company (Slack Connect)."""
+    deleted: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """What Slack says about a conversation of its own kind: a channel, a group, direct messages."""
+
+    id: ChannelId
+    private: bool
+    """Anything but a public channel: its words stay inside."""
+    external: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceGone:
+    """Slack tells that a conversation was archived, or the bot removed from it: nothing can be written there."""
+
+    channel: ChannelId
+
+
+class UnclearReason(StrEnum):
+    EMPTY = "empty"
+    MISSPELT = "misspelt"
+    OPTION = "option"
+    """`word` names a repository, branch or model in a way that can't be read, or a second, different one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A task for an agent."""
+
+    task: str
+    repository: str | None = None
+    branch: str | None = None
+    model: str | None = None
+    candidates: tuple[str, ...] = ()
+    """What may be repositories, in the order they stand in the text."""
+    linked: bool = False
+    """The repository was found in a link in passing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Do:
+    """Do to the run what a button does."""
+
+    action: Action
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How is the run?"""
+
+
+@dataclass(frozen=True, slots=True)
+class ListRuns:
+    """Which runs are there?"""
+
+
+@dataclass(frozen=True, slots=True)
+class Help:
+    """What can I type?"""
+
+
+@dataclass(frozen=True, slots=True)
+class Unclear:
+    """Neither a task nor a command."""
+
+    reason: UnclearReason
+    word: str = ""
+    suggestion: str | None = None
+
+
+Command = Start | Do | Status | ListRuns | Help | Unclear
+
+
+# --- runs -------------------------------------------------------------------------------------------------------
+
+
+class Api(StrEnum):
+    V0 = "v0"
+    V1 = "v1"
+
+
+class RunState(StrEnum):
+    NEEDS_REPOSITORY = "needs_repository"
+    NEEDS_GO = "needs_go"
+    """Asked for so long ago that a person must say whether it is still wanted."""
+    QUEUED = "queued"
+    """Waits for a free slot of the account."""
+    STARTING = "starting"
+    WORKING = "working"
+    WAITING = "waiting"
+    PAUSED = "paused"
+    DONE = "done"
+    FAILED = "failed"
+    STOPPED = "stopped"
+    LOST = "lost"
+    CANCELLED = "cancelled"
+
+
+LIVE = frozenset(
+    {
+        RunState.NEEDS_REPOSITORY,
+        RunState.NEEDS_GO,
+        RunState.QUEUED,
+        RunState.STARTING,
+        RunState.WORKING,
+        RunState.WAITING,
+        RunState.PAUSED,
+    }
+)
+"""Not ended: listed as live, and what `stop` and `status` can mean."""
+
+
+class Origin(StrEnum):
+    """Where a run's repository came from."""
+
+    TYPED = "typed"
+    LINKED = "linked"
+    THREAD = "thread"
+    DEFAULT = "default"
+    CHOSEN = "chosen"
+    NONE = "none"
+    """The person said that none is needed."""
+
+
+class Waiting(StrEnum):
+    """What a waiting run waits for."""
+
+    QUESTION = "question"
+    ANSWER = "answer"
+    """The agent said something and stopped: a reply goes on."""
+    APPROVAL = "approval"
+
+
+class Reason(StrEnum):
+    """Why a run is where it is, in so far as people are told."""
+
+    MODEL_KEY = "model_key"
+    MODEL_LIMIT = "model_limit"
+    MODEL_DOWN = "model_down"
+    MODEL_REFUSED = "model_refused"
+    STUCK = "stuck"
+    MAX_STEPS = "max_steps"
+    AGENT_ERROR = "agent_error"
+    SANDBOX_BROKEN = "sandbox_broken"
+    ASLEEP = "asleep"
+    START_FAILED = "start_failed"
+    """The server took the task and could not start it."""
+    START_STUCK = "start_stuck"
+    REPOSITORY = "repository"
+    """The repository could not be opened."""
+    KEY_REFUSED = "key_refused"
+    AT_CAPACITY = "at_capacity"
+    START_REJECTED = "start_rejected"
+    """The server will not start it as asked; `detail` has its words."""
+    START_UNREADABLE = "start_unreadable"
+    """The server's answer is not one of OpenHands'."""
+    START_UNSURE = "start_unsure"
+    """It may have started; only a person can tell."""
+    MODEL_UNSUPPORTED = "model_unsupported"
+    """A V0 server takes no model."""
+    GONE = "gone"
+    """The conversation was deleted or belongs to another key."""
+    SILENT = "silent"
+    """The sandbox runs, the agent in it does not answer."""
+    REJECTED = "rejected"
+    """A person rejected what the agent wanted to do, and it waits for other words."""
+    OUT_OF_BUDGET = "out_of_budget"
+    """The language model's budget is used up."""
+    NO_WORDS = "no_words"
+    """It ended, and what the agent said could not be read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One task as the bot follows it, from the request to its end.
+
+    `version` counts what the card shows; polling's own bookkeeping leaves it. Times are aware and UTC.
+    """
+
+    id: RunId
+    team: TeamId
+    channel: ChannelId
+    thread_ts: MessageTs | None
+    """Root of the thread it lives in; None until a command's card is posted, which is that root."""
+    request_ts: MessageTs | None
+    """The message that asked, to react to; None for a command."""
+    card_ts: MessageTs | None = None
+    private: bool
+    """From direct messages or a private channel: elsewhere only state, requester and link are told."""
+    requester: UserId
+    task: str
+    context: str = ""
+    """What people had said in their thread before the bot was mentioned there."""
+    repository: str | None = None
+    origin: Origin | None = None
+    candidates: tuple[str, ...] = ()
+    branch: str | None = None
+    model: str | None = None
+    state: RunState
+    waiting: Waiting | None = None
+    action: str | None = None
+    """Names what waits for approval, so that nobody approves anything but what was shown."""
+    reason: Reason | None = None
+    detail: str = ""
+    """Words of OpenHands that explain the reason or the approval it wants; redacted."""
+    answer: str = ""
+    """The agent's last words of this turn, Markdown, redacted."""
+    pull_requests: tuple[str, ...] = ()
+    cost: float = 0.0
+    """USD, the highest seen."""
+    progress: str = ""
+    blind: bool = False
+    """This server tells only whether the run is on: no words, no questions."""
+    api: Api | None = None
+    conversation_id: ConversationId | None = None
+    """None until OpenHands named it (V0) or before the first attempt (V1)."""
+    start_task_id: str | None = None
+    attempt: int = 1
+    turn: int = 1
+    turn_at: datetime
+    """When this turn's message went out, or its conversation was woken."""
+    turn_after: str | None = None
+    """The last event before this turn's message; None while the first turn lasts."""
+    ending: str | None = None
+    """The event whose words were told last."""
+    phase: "Phase | None" = None
+    seen_at: datetime
+    """Our clock at the request whose answer was applied last."""
+    unsettled_since: datetime | None = None
+    """What OpenHands shows since then can't be judged yet: no words, or a status that may pass."""
+    stop_by: UserId | None = None
+    """Who asked to stop this turn."""
+    stop_at: datetime | None = None
+    resume_by: UserId | None = None
+    """Who asked to resume it; None once that took effect."""
+    approved: bool | None = None
+    """What was decided on `action`; None: nothing yet."""
+    decided_by: UserId | None = None
+    moved: Action | None = None
+    """What a person did last, so that who comes second can be told who was first."""
+    moved_by: UserId | None = None
+    undecided: str | None = None
+    """The follow-up a person is asked about."""
+    undecided_text: str = ""
+    """What it says."""
+    queued_at: datetime | None = None
+    """Since when it waits for a slot; the oldest goes first."""
+    queue_place: int | None = None
+    """Its place in the queue as the card shows it; 1 is next."""
+    unreachable_since: datetime | None = None
+    """OpenHands could not be asked about this run since then; None while it answers."""
+    key_refused: bool = False
+    """It could not be asked because it refuses the bot's key."""
+    version: int = 1
+    card_version: int = 0
+    """The version the card shows; lower than `version` is a debt to edit it."""
+    card_at: datetime | None = None
+    """When it was edited last."""
+    cards: int = 0
+    """How often it was posted: a deleted card comes back once."""
+    card_gone: bool = False
+    """There is no card to edit any more."""
+    created_at: datetime
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    asked_at: datetime | None = None
+    """When a person asked for it, where that was long before the bot could read it."""
+    news_at: datetime
+    """When its state last changed, for the pace of polling."""
+    heard_at: datetime | None = None
+    """When OpenHands last showed anything new of it."""
+    stale_at: datetime | None = None
+    """When people were told that nothing had been heard of it for long; None: they were not."""
+    next_poll_at: datetime | None = None
+
+
+class FollowUpState(StrEnum):
+    WAITING = "waiting"
+    SENDING = "sending"
+    UNSURE = "unsure"
+    DELIVERED = "delivered"
+    WITHDRAWN = "withdrawn"
+    FAILED = "failed"
+    HELD = "held"
+    """Written so long ago that a person is asked before it is sent at all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FollowUp:
+    """One later message for a run."""
+
+    id: str
+    run: RunId
+    author: UserId
+    text: str
+    source_ts: MessageTs
+    state: FollowUpState = FollowUpState.WAITING
+    last_event: str | None = None
+    """The newest event before the message was sent: what arrived is newer."""
+    quiet_since: datetime | None = None
+    """Unsure, and the run has not been running since then."""
+    asked_at: datetime | None = None
+    """When a person was asked what to do with it."""
+    sends: int = 0
+    """How often it went out."""
+
+
+# --- what OpenHands shows ---------------------------------------------------------------------------------------
+
+
+class Phase(StrEnum):
+    """What a conversation is doing, in one vocabulary for both APIs."""
+
+    STARTING = "starting"
+    START_FAILED = "start_failed"
+    WORKING = "working"
+    ENDED = "ended"
+    """The turn is over; the agent's last words tell whether it finished, asks or says something."""
+    WANTS_APPROVAL = "wants_approval"
+    PAUSED = "paused"
+    IDLE = "idle"
+    ERROR = "error"
+    STUCK = "stuck"
+    ASLEEP = "asleep"
+    UNCLEAR = "unclear"
+    """The sandbox runs but says nothing of the agent."""
+    BROKEN = "broken"
+    MISSING = "missing"
+    GONE = "gone"
+    UNKNOWN = "unknown"
+    """A word newer than this code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    words: str
+    """What the agent says it did; empty where the server does not tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    reason: Reason
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalRequest:
+    """An action that waits for approval, or several that would all be approved together."""
+
+    action_id: str
+    """Another one where anything else waits."""
+    tool: str
+    command: str
+    risk: str
+
+
+Last = Finish | Said | Failed | ApprovalRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """One look at a conversation."""
+
+    asked_at: datetime
+    """Our clock when the request was sent; the server's own times go backwards."""
+    phase: Phase
+    last: Last | None = None
+    """Newest decisive words of this turn; None when there are none, or they were not read."""
+    ending: str | None = None
+    """The event that holds them; the same one never ends two turns."""
+    cost: float | None = None
+    pull_requests: tuple[str, ...] = ()
+    progress: str = ""
+    blind: bool = False
+    start_task_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """OpenHands has the task."""
+
+    conversation_id: ConversationId
+    start_task_id: str | None = None
+
+
+class DecisionOutcome(StrEnum):
+    """What became of a person's decision on an action."""
+
+    POSTED = "posted"
+    """The server took it; whether it took effect shows at the next look."""
+    OVER = "over"
+    """Nothing waits for approval any more."""
+    OTHER = "other"
+    """Something else waits than what the person was shown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slots:
+    """How full the account is."""
+
+    running: int
+    """Sandboxes that run now, other people's too."""
+
+
+class Effect(StrEnum):
+    """What a change of state causes beside the edit of the card."""
+
+    TELL = "tell"
+    """One new message in the thread that mentions the requester."""
+    NOTIFY = "notify"
+    """One line in the team's channel."""
+    RELEASE = "release"
+    """Follow-ups that were held may go now."""
+    REACT = "react"
+    """The end, shown on the request itself."""

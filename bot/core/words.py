@@ -1,0 +1,745 @@
+"""Every sentence a person reads.
+
+Each says what happened, whether anything is lost, what happens by itself, and the one thing to do. What came from
+outside is escaped here, where it enters a sentence; the sentences themselves are Slack's `mrkdwn`.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import assert_never
+
+from bot.core.lifecycle import restartable
+from bot.core.model import (
+    Action,
+    ChannelId,
+    Command,
+    Do,
+    Help,
+    ListRuns,
+    Origin,
+    Reason,
+    Run,
+    RunState,
+    Start,
+    Status,
+    Unclear,
+    UnclearReason,
+    UserId,
+    Waiting,
+)
+from bot.core.mrkdwn import escape, link, outside, shorten
+from bot.core.policy import Verdict
+
+TASK_SHOWN = 600  # characters of a task on its card
+LINE_SHOWN = 120  # characters of a task in a list
+DETAIL_SHOWN = 300
+WISH_SHOWN = 2_800  # characters of what waits for approval
+
+
+def mention(user: UserId) -> str:
+    return f"<@{user}>"
+
+
+# --- answers to a request ---------------------------------------------------------------------------------------
+
+
+def receipt(command: Command) -> str:
+    """Say, in the acknowledgement of a command, that it was taken; empty where the answer itself follows at once."""
+    match command:
+        case Start():
+            return "On it. A card for this run appears in the channel in a moment."
+        case Do() | Status() | ListRuns() | Help() | Unclear():
+            return ""
+        case _:
+            assert_never(command)
+
+
+def not_saved(*, perhaps: bool) -> str:
+    if perhaps:
+        return (
+            "I could not make sure that your request was saved. Wait a minute: if no card appears in the channel, "
+            "please ask again."
+        )
+    return "I could not save your request, so nothing was started. Please ask again in a minute."
+
+
+def click_not_saved() -> str:
+    return "I could not save your click, so perhaps nothing was done about it. Look at the card in a minute, and click again if it still fits."
+
+
+def refused(verdict: Verdict) -> str:
+    match verdict:
+        case Verdict.GUEST:
+            return "Guests can't use OpenHands here. Nothing was done; ask a full member of the workspace to do it for you."
+        case Verdict.OUTSIDE:
+            return "OpenHands is only for members of the company that runs it. Nothing was done; ask one of them to do it for you."
+        case Verdict.SHARED:
+            return (
+                "This channel is shared with another company, so OpenHands does not work here: code and answers would "
+                "leave yours. Nothing was done; ask again in a channel of your own."
+            )
+        case Verdict.DELETED:
+            return "This account is deactivated, so nothing was done. Ask an admin of the workspace."
+        case Verdict.ALLOWED | Verdict.DROPPED:
+            return ""
+        case _:
+            assert_never(verdict)
+
+
+def cannot_tell_who() -> str:
+    return "I could not find out from Slack who asked, so nothing was done. Please ask again; if it happens twice, tell whoever runs the bot."
+
+
+def help_text() -> str:
+    return (
+        "*OpenHands works on your code from here.* Tell it what to do and where:\n"
+        "• `/openhands fix README in org/repo`, or mention me with the same words; `… in org/repo@branch` for a branch\n"
+        "• in the thread of a run every reply goes to the agent; begin with `aside` to talk among yourselves\n"
+        "• alone in a reply: `status` (how is it?), `stop`, `resume`, `retry` (in a new conversation), `help`\n"
+        "• `new …` in a run's thread starts another run there\n"
+        "• `/openhands status` and `/openhands list` show the runs here, only to you"
+    )
+
+
+def unclear(it: Unclear) -> str:
+    match it.reason:
+        case UnclearReason.EMPTY:
+            return "There was nothing to do in that. Try `/openhands fix README in org/repo`, or `help`."
+        case UnclearReason.MISSPELT:
+            return (
+                f"I don't know `{escape(shorten(it.word, LINE_SHOWN))}`. Did you mean `{escape(it.suggestion or 'help')}`? "
+                "Nothing was done; if it is for the agent, use a few more words."
+            )
+        case UnclearReason.OPTION:
+            return (
+                f"I can't tell what `{escape(shorten(it.word, LINE_SHOWN))}` is: a repository, branch or model must be written "
+                "whole and only once. Nothing was started; try `/openhands fix README in org/repo@branch`."
+            )
+        case _:
+            assert_never(it.reason)
+
+
+def broken() -> str:
+    return "Something went wrong on my side, so nothing was done about this. Please ask again; if it happens twice, tell whoever runs the bot."
+
+
+def invite() -> str:
+    return (
+        "I can't post here, so nothing was started. If this is a channel, type `/invite @OpenHands` in it and ask again; "
+        "or write to me directly."
+    )
+
+
+def place_closed() -> str:
+    return "I am not allowed to post here any more (archived, or for some people only), so nothing was started. Ask again in another channel."
+
+
+def not_posted(run: Run) -> str:
+    """Say in a direct message that a run's thread can't be written to any more."""
+    task = escape(outside(one_line(run.task), LINE_SHOWN))
+    return (
+        f"I can't write to the thread of “{task}” any more (archived, deleted, or I was removed). "
+        "This is what it would have said:"
+    )
+
+
+def not_answered() -> str:
+    """Say in a direct message that a place can't be written to any more in which somebody asked."""
+    return "I can't answer where you asked (archived, deleted, or I was removed). This is what I would have said:"
+
+
+def place_lost(channel: ChannelId) -> str:
+    return (
+        f"I can't write in <#{channel}> any more: it was archived, or I was removed. Nothing is lost: your runs there go "
+        "on, and I tell you here what comes of them. To steer them from there again, unarchive it and type "
+        "`/invite @OpenHands` in it."
+    )
+
+
+# --- a run: state, reason, next step ----------------------------------------------------------------------------
+
+
+def state(run: Run) -> str:
+    """Name the state, emoji first; the label alone carries the meaning."""
+    match run.state:
+        case RunState.NEEDS_REPOSITORY:
+            return "❔ Which repository?"
+        case RunState.NEEDS_GO:
+            return "❔ Still wanted?"
+        case RunState.QUEUED:
+            return "🕒 Queued"
+        case RunState.STARTING:
+            return "⏳ Starting"
+        case RunState.WORKING:
+            return "🛠️ Working"
+        case RunState.WAITING:
+            return waiting(run.waiting)
+        case RunState.PAUSED:
+            return "⏸️ Paused"
+        case RunState.DONE:
+            return "✅ Done"
+        case RunState.FAILED:
+            return "❌ Failed"
+        case RunState.STOPPED:
+            return "⏹️ Stopped"
+        case RunState.LOST:
+            return "⚠️ Lost"
+        case RunState.CANCELLED:
+            return "🚫 Cancelled"
+        case _:
+            assert_never(run.state)
+
+
+def waiting(kind: Waiting | None) -> str:
+    match kind:
+        case Waiting.APPROVAL:
+            return "✋ Needs approval"
+        case Waiting.ANSWER:
+            return "💬 Answered"
+        case Waiting.QUESTION | None:
+            return "💬 Has a question"
+        case _:
+            assert_never(kind)
+
+
+def explanation(run: Run) -> str:
+    """Say why the run is where it is and what to do next; empty while there is nothing to add."""
+    match run.state:
+        case RunState.NEEDS_REPOSITORY:
+            return which_repository(run)
+        case RunState.NEEDS_GO:
+            return (
+                f"This was asked for at {clock_time(run.asked_at or run.created_at)}, while I could not read it, so I did not start it. "
+                "Press Start if it is still wanted, or Cancel."
+            )
+        case RunState.QUEUED:
+            return queued(run)
+        case RunState.STARTING | RunState.WORKING:
+            return f"Stop requested by {mention(run.stop_by)}." if run.stop_by else ""
+        case RunState.WAITING:
+            return what_it_waits_for(run)
+        case RunState.PAUSED:
+            if run.resume_by:
+                return f"{mention(run.resume_by)} asked to resume it; it goes on in a moment."
+            return paused(run)
+        case RunState.DONE:
+            return done(run)
+        case RunState.FAILED | RunState.LOST:
+            return " ".join(part for part in (why(run), next_step(run)) if part)
+        case RunState.STOPPED:
+            if run.resume_by:
+                return f"{mention(run.resume_by)} asked to resume it; it goes on in a moment."
+            by = f"Stopped by {mention(run.stop_by)}." if run.stop_by else "Stopped."
+            return f"{by} Reply here to go on."
+        case RunState.CANCELLED:
+            by = f"Cancelled by {mention(run.stop_by)}" if run.stop_by else "Cancelled"
+            return f"{by} before {'it was begun anew' if run.turn > 1 else 'anything was started'}."
+        case _:
+            assert_never(run.state)
+
+
+def which_repository(run: Run) -> str:
+    if len(run.candidates) > 1:
+        names = ", ".join(f"`{escape(name)}`" for name in run.candidates)
+        return f"Which repository should I use: {names}? Reply here with one of them, or `none`. Nothing starts before that."
+    if run.candidates:
+        return (
+            f"Do you mean the repository `{escape(run.candidates[0])}`? Reply here with it, with another `org/repo`, "
+            "or `none`. Nothing starts before that."
+        )
+    return "Which repository should I use? Reply here with `org/repo`, or `none`. Nothing starts before that."
+
+
+def not_a_repository() -> str:
+    return (
+        "That is no repository I can read. This run has not started: reply with `org/repo` alone, or `none`, and then "
+        "write the rest."
+    )
+
+
+def what_it_waits_for(run: Run) -> str:
+    match run.waiting:
+        case Waiting.APPROVAL:
+            return approval(run)
+        case Waiting.ANSWER:
+            return "Reply here to go on."
+        case Waiting.QUESTION | None:
+            return "Reply here to answer."
+        case _:
+            assert_never(run.waiting)
+
+
+def approval(run: Run) -> str:
+    """Say what waits for approval, and what was decided on it."""
+    if run.stop_by is not None:
+        return f"Stop requested by {mention(run.stop_by)}; what the agent wants is rejected with it."
+    if run.approved is not None:
+        verb = "approved" if run.approved else "rejected"
+        return f"{mention(run.decided_by or run.requester)} {verb} this; the agent is being told."
+    what = " for what is shown here" if run.detail else ""
+    if run.action is None:
+        return f"The agent wants approval{what}. Approve or reject it in OpenHands; replies here wait until then."
+    cut = " It is shortened here: look at the whole in OpenHands first." if "…" in wish(run.detail) else ""
+    return f"The agent wants approval{what}. Press Approve or Reject; replies here wait until then.{cut}"
+
+
+def wish(detail: str) -> str:
+    """Give what waits for approval, letter by letter, as far as it is shown."""
+    return shorten(detail, WISH_SHOWN)
+
+
+def queued(run: Run) -> str:
+    """Say where a run stands in the queue."""
+    place = "it is next" if run.queue_place == 1 else f"it is number {run.queue_place} in the queue"
+    where = place if run.queue_place is not None else "it waits"
+    return f"Every slot is busy: {where}, and starts by itself when one is free."
+
+
+def code(text: str) -> str:
+    """Put outside text between back quotes: none of its own may end them."""
+    return escape(shorten(text.replace("`", "'").replace("\n", " "), DETAIL_SHOWN))
+
+
+def done(run: Run) -> str:
+    if run.blind:
+        return only_there()
+    if run.reason is Reason.NO_WORDS:
+        return "It ended, but I could not read what the agent said. Please look in OpenHands."
+    return ""
+
+
+def paused(run: Run) -> str:
+    if run.reason is Reason.ASLEEP:
+        return (
+            "OpenHands put the conversation to sleep before the end: it keeps only so many awake, and none for ever. "
+            "Nothing is lost: press Resume, or reply here, to wake it and go on."
+        )
+    if run.reason is Reason.REJECTED:
+        by = f" by {mention(run.moved_by)}" if run.moved is Action.REJECT and run.moved_by else ""
+        return f"What the agent wanted to do was rejected{by}, and not done. Reply here with what it should do instead."
+    return "Somebody paused it in OpenHands. Nothing is lost: press Resume, or reply here, to go on."
+
+
+def only_there() -> str:
+    return "This OpenHands server tells only whether a run is on; what came of it is only there."
+
+
+def why(run: Run) -> str:
+    """Say what a failed or lost run failed of, in people's words."""
+    repository = f"`{escape(run.repository)}`" if run.repository else "the repository"
+    match run.reason:
+        case Reason.MODEL_KEY:
+            return "The language model refuses its key: somebody has to mend it in OpenHands' settings."
+        case Reason.MODEL_LIMIT:
+            return "The language model takes no more calls for now: its rate limit is reached. Wait a few minutes."
+        case Reason.OUT_OF_BUDGET:
+            return "The language model's budget is used up: somebody has to raise it, where the model's key comes from."
+        case Reason.MODEL_DOWN:
+            return "The language model could not be reached."
+        case Reason.MODEL_REFUSED:
+            return "The language model refused the request."
+        case Reason.STUCK:
+            return "The agent was going in circles and stopped."
+        case Reason.MAX_STEPS:
+            return "The agent reached its limit of steps before it was finished."
+        case Reason.SANDBOX_BROKEN:
+            return "The agent's sandbox broke."
+        case Reason.START_FAILED:
+            return "OpenHands took the task but could not start it."
+        case Reason.START_STUCK:
+            return "OpenHands took the task, and for ten minutes nothing came of it."
+        case Reason.REPOSITORY:
+            return f"OpenHands could not open {repository}: is the name right, and is a git provider with access to it connected in OpenHands?"
+        case Reason.KEY_REFUSED:
+            return "OpenHands refuses the bot's key: whoever runs the bot has to set a new OPENHANDS_API_KEY."
+        case Reason.AT_CAPACITY:
+            return "Every slot of the OpenHands account is busy, so nothing was started."
+        case Reason.START_REJECTED:
+            return "OpenHands refused the task, so nothing was started."
+        case Reason.START_UNREADABLE:
+            return (
+                "What answers at OPENHANDS_BASE_URL is not an OpenHands server, so nothing was started. Whoever runs the "
+                "bot has to correct it (for an old server, OPENHANDS_API=v0)."
+            )
+        case Reason.START_UNSURE:
+            return "OpenHands' answer was lost and I can't find out whether the task started. Please look there first."
+        case Reason.MODEL_UNSUPPORTED:
+            return "This OpenHands server lets nobody choose a model, so nothing was started. Ask again without one."
+        case Reason.GONE:
+            return "The conversation is gone from OpenHands: deleted, or its sandbox with it."
+        case Reason.SILENT:
+            return "The agent has not answered for two minutes, though its sandbox runs."
+        case Reason.AGENT_ERROR | Reason.ASLEEP | Reason.REJECTED | Reason.NO_WORDS | None:
+            return "The agent stopped with an error."
+        case _:
+            assert_never(run.reason)
+
+
+def next_step(run: Run) -> str:
+    if run.resume_by:
+        return f"{mention(run.resume_by)} asked to resume it; it goes on in a moment."
+    match run.reason:
+        case Reason.START_UNSURE:
+            return "If it did not start, press Retry."
+        case Reason.AT_CAPACITY:
+            return "Press Retry when one is free."
+        case Reason.MODEL_UNSUPPORTED:
+            return ""
+        case Reason.STUCK:
+            return "Reply here with a hint to get it on, or press Retry to begin anew."
+        case Reason.GONE:
+            return "Press Retry: a new conversation gets the task and what was said here."
+        case _ if restartable(run):
+            return "Press Retry to begin anew."
+        case _:
+            return "Press Resume, or reply here, to let it go on."
+
+
+def origin(run: Run) -> str:
+    """Say why this repository, where the person did not type it."""
+    match run.origin:
+        case Origin.LINKED:
+            return "from the link"
+        case Origin.THREAD:
+            return "from this thread"
+        case Origin.DEFAULT:
+            return "default"
+        case Origin.CHOSEN:
+            return "chosen here"
+        case Origin.TYPED | Origin.NONE | None:
+            return ""
+        case _:
+            assert_never(run.origin)
+
+
+def unreachable(since: datetime, *, key_refused: bool) -> str:
+    if key_refused:
+        return (
+            f"⚠️ OpenHands refuses the bot's key since {clock_time(since)}: whoever runs the bot has to set a new "
+            "OPENHANDS_API_KEY and start it again. Nothing is lost."
+        )
+    return f"⚠️ I can't reach OpenHands since {clock_time(since)}; I go on trying, nothing is lost."
+
+
+def quiet_since(since: datetime) -> str:
+    return f"⚠️ OpenHands shows nothing new of this run since {clock_time(since)}."
+
+
+def clock_time(at: datetime) -> str:
+    """Give a time of day in everybody's own zone, in UTC where Slack can't."""
+    return f"<!date^{int(at.timestamp())}^{{time}}|{at:%H:%M} UTC>"
+
+
+def duration(time: timedelta) -> str:
+    minutes, seconds = divmod(max(0, round(time.total_seconds())), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+
+
+# --- in the thread ----------------------------------------------------------------------------------------------
+
+
+def news(run: Run) -> str:
+    """Head the one new message that tells the thread what became of the run, and say what to do.
+
+    Who stopped a run of their own knows it, and is not called.
+    """
+    if run.state is RunState.STOPPED and run.stop_by == run.requester:
+        return f"{state(run)}\nReply here to go on."
+    if run.reason is Reason.REJECTED and run.moved_by == run.requester:
+        return f"{state(run)}\n{explanation(run)}"
+    return "\n".join(part for part in (f"{mention(run.requester)} {state(run)}", explanation(run)) if part)
+
+
+def status(run: Run) -> str:
+    """Answer `status`: one line, the reason if there is one, and the last progress."""
+    parts = [f"*{state(run)}*: {in_brief(run.task)}", explanation(run)]
+    if run.waiting is Waiting.APPROVAL and run.detail:
+        parts.append(in_brief(run.detail))
+    if run.progress:
+        parts.append(f"Last: {escape(run.progress)}")
+    if run.unreachable_since:
+        parts.append(unreachable(run.unreachable_since, key_refused=run.key_refused))
+    return "\n".join(part for part in parts if part)
+
+
+def runs(found: Sequence[tuple[Run, str | None]]) -> str:
+    """List runs, each with the link to its thread."""
+    if not found:
+        return "There are no runs here yet. Start one with `/openhands fix README in org/repo`."
+    return "\n".join(one_of_many(run, address) for run, address in found)
+
+
+def one_of_many(run: Run, address: str | None) -> str:
+    task = outside(one_line(run.task), LINE_SHOWN)
+    what = link(address, task) if address else escape(task)
+    where = f" in `{escape(run.repository)}`" if run.repository else ""
+    return f"• {state(run)}: {what}{where}"
+
+
+def no_run_of_yours() -> str:
+    return "You have no live run here. `/openhands list` shows the latest runs of this place."
+
+
+def which_run() -> str:
+    return "You have several live runs here. Reply `stop` in the thread of the one you mean:"
+
+
+def which_to(action: Action) -> str:
+    return f"Several of your runs here can take that. Reply `{word(action)}` in the thread of the one you mean:"
+
+
+def none_to(action: Action) -> str:
+    return (
+        f"None of your runs here can take `{word(action)}`, so nothing was done. `/openhands list` shows the latest runs "
+        "of this place; for a new one, say what to do, as in `fix README in org/repo`."
+    )
+
+
+def word(action: Action) -> str:
+    """Give the word that does the same as a button."""
+    return "leave it" if action is Action.LEAVE else action.value
+
+
+def button(action: Action) -> str:
+    """Label a button."""
+    match action:
+        case Action.GO:
+            return "Start"
+        case Action.AGAIN:
+            return "Send again"
+        case Action.LEAVE:
+            return "Leave it"
+        case Action.STOP | Action.CANCEL | Action.RESUME | Action.RETRY | Action.APPROVE | Action.REJECT:
+            return action.value.capitalize()
+        case _:
+            assert_never(action)
+
+
+ALIKE = (
+    {Action.STOP, Action.CANCEL},
+    {Action.RESUME, Action.RETRY},
+    {Action.APPROVE, Action.REJECT},
+    {Action.AGAIN, Action.LEAVE},
+    {Action.GO, Action.CANCEL},
+)
+"""What excludes each other: who does one of them second came too late."""
+
+
+def not_now(run: Run, action: Action, by: UserId) -> str:
+    """Tell who comes second, or too late, what happened instead."""
+    if run.moved is not None and run.moved_by is not None and any({action, run.moved} <= pair for pair in ALIKE):
+        first = "You did that already" if run.moved_by == by else f"{mention(run.moved_by)} was first"
+        return f"{first}: {was_done(run.moved)}. Nothing more was done; the run's state is {state(run)}."
+    return f"`{word(action)}` does not fit any more, so nothing was done; the run's state is {state(run)}."
+
+
+def unknown_button() -> str:
+    return "I don't know the run of that button any more, so nothing was done. `/openhands list` shows the runs of this place."
+
+
+def was_done(action: Action) -> str:
+    match action:
+        case Action.STOP:
+            return "it was asked to stop"
+        case Action.CANCEL:
+            return "it was cancelled"
+        case Action.RESUME:
+            return "it was asked to go on"
+        case Action.RETRY:
+            return "it was begun anew"
+        case Action.APPROVE:
+            return "the action was approved"
+        case Action.REJECT:
+            return "the action was rejected"
+        case Action.AGAIN:
+            return "the message is sent again"
+        case Action.LEAVE:
+            return "the message was left as it is"
+        case Action.GO:
+            return "it was started"
+        case _:
+            assert_never(action)
+
+
+def use_the_buttons() -> str:
+    return "Please use the buttons of the card or of the question: they stand for what they show. Nothing was done."
+
+
+def other_action() -> str:
+    return (
+        "The agent wants something else by now than what you decided on, so your decision was not passed on. "
+        "The card shows what it wants."
+    )
+
+
+def decision_lost(address: str | None) -> str:
+    there = link(address, "in OpenHands") if address else "in OpenHands"
+    return f"OpenHands did not take your decision, and the agent still waits. Decide {there}, or try the buttons again."
+
+
+def cannot_decide(address: str | None) -> str:
+    there = link(address, "in OpenHands") if address else "in OpenHands"
+    return f"This OpenHands server takes no decisions from here; the agent still waits. Decide {there}."
+
+
+def cannot_resume(run: Run) -> str:
+    return f"It could not be resumed: it is still {state(run)}. Reply here with a few words to wake the agent, or press Retry."
+
+
+def no_resume_here() -> str:
+    return (
+        "This OpenHands server can't be told to go on from here. Reply with a few words instead: they wake the agent."
+    )
+
+
+def stale(run: Run) -> str:
+    """Tell, once, that nothing has been heard of a run for long."""
+    since = clock_time(run.heard_at or run.news_at)
+    return (
+        f"{mention(run.requester)} OpenHands has shown nothing new of this run since {since}. I go on looking, and nothing "
+        "is lost; look in OpenHands whether it still works, or stop it."
+    )
+
+
+def taken() -> str:
+    return "All right; its card shows how it goes."
+
+
+def stopping() -> str:
+    return "Stopping your run; its card shows when it has stopped."
+
+
+def nothing_to_stop(run: Run) -> str:
+    return f"There is nothing to stop: {state(run)}."
+
+
+def cannot_stop(address: str | None) -> str:
+    there = link(address, "in OpenHands") if address else "in OpenHands"
+    return f"This OpenHands server takes no stop from here, so the run goes on. Stop it {there}."
+
+
+def withdrawn(count: int) -> str:
+    messages = "1 message was" if count == 1 else f"{count} messages were"
+    return f"{messages} not sent to the agent any more, because the run was stopped. Reply again to go on."
+
+
+def leave() -> str:
+    return "All right, I leave it as it is."
+
+
+def cannot_follow_up(run: Run) -> str:
+    """Say that a reply did not reach the agent since there is none to reach."""
+    return " ".join(part for part in ("Your message was not sent to the agent.", why(run), next_step(run)) if part)
+
+
+def follow_up_cancelled() -> str:
+    return "Your message was not sent: this run was cancelled before it started. Mention me with a task to start a new one."
+
+
+def follow_up_rejected(detail: str) -> str:
+    said = f" It says: {escape(shorten(one_line(detail), DETAIL_SHOWN))}" if detail else ""
+    return f"OpenHands refused your message, so the agent did not get it.{said} Please reword it."
+
+
+def follow_up_unsupported(address: str | None) -> str:
+    there = link(address, "in OpenHands") if address else "in OpenHands"
+    return f"This OpenHands server takes no messages from here, so the agent did not get yours. Write it {there}."
+
+
+def no_room_to_wake() -> str:
+    return (
+        "Every slot of the OpenHands account is busy, so the agent can't be woken just now. It gets your message, and goes "
+        "on, as soon as one is free."
+    )
+
+
+def no_room_to_resume() -> str:
+    return (
+        "Every slot of the OpenHands account is busy, so it can't be woken just now. It goes on as soon as one is free."
+    )
+
+
+def cannot_wake() -> str:
+    return "OpenHands does not wake the conversation up, so the agent did not get your message. Reply again to try once more."
+
+
+def follow_up_unsure(text: str) -> str:
+    return (
+        f"I can't find out whether the agent got this message: “{in_brief(text)}” "
+        "Later ones wait. Press Send again or Leave it on the card, or reply `again` or `leave it`."
+    )
+
+
+def undecided(text: str) -> str:
+    """Name on the card the message that its buttons are about."""
+    return f"Send “{in_brief(text)}” to the agent again, or leave it? Later messages wait for that."
+
+
+def follow_up_old(text: str) -> str:
+    return (
+        f"I could not read this message when it was written, more than an hour ago: “{in_brief(text)}” It was not sent, "
+        "and later ones wait. Press Send again or Leave it on the card, or reply `again` or `leave it`."
+    )
+
+
+# --- to the team ------------------------------------------------------------------------------------------------
+
+
+def notification(run: Run, address: str | None, now: datetime) -> str:
+    """Tell the team in one line; of private places only state, requester and link."""
+    parts = [f"{state(run)}: asked by {mention(run.requester)}"]
+    if not run.private:
+        parts[0] = f"{state(run)}: {in_brief(run.task)}, asked by {mention(run.requester)}"
+        if run.repository:
+            parts.append(f"`{escape(run.repository)}`")
+        parts.append(duration((run.ended_at or now) - run.created_at))
+    if address:
+        parts.append(link(address, "thread"))
+    return " · ".join(parts)
+
+
+# --- to the agent -----------------------------------------------------------------------------------------------
+
+
+def task_for_agent(run: Run, said: Sequence[str] = (), *, with_branch: bool) -> str:
+    """Write the first message of a conversation: the task, and what people said before in their thread.
+
+    said: to an earlier conversation of this run, which came to nothing.
+
+    with_branch: the server has no field for a branch, so the message says it.
+    """
+    parts = [run.task]
+    if with_branch and run.branch:
+        parts.append(f"Work on the branch {run.branch}.")
+    if run.context:
+        parts.append(f"The task came up in this conversation:\n{run.context}")
+    if said:
+        parts.append("\n\n".join(["An earlier attempt came to nothing. Since then people added:", *said]))
+    return "\n\n".join(parts)
+
+
+def about_for_agent(requester: str, address: str | None) -> str:
+    """Tell the agent where the work came from."""
+    thread = f" in this Slack thread: {address}" if address else " in Slack"
+    return (
+        f"This task was given by {requester}{thread}. When you open a pull request, say so in its description. "
+        "Your last message is shown to people in Slack: keep it short."
+    )
+
+
+def rejected_for_agent() -> str:
+    return (
+        "A person rejected this action. Do not do it another way; say what you would have done, and wait for an answer."
+    )
+
+
+def in_brief(text: str) -> str:
+    """Quote what a person wrote on one line of a sentence."""
+    return escape(outside(one_line(text), LINE_SHOWN))
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,1 @@
+"""What comes from Slack and OpenHands, and what it changes."""

@@ -1,0 +1,99 @@
+"""What people do to a run, by a button or by a word: each within the transaction that closes its inbox row."""
+
+from dataclasses import replace
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bot import effects
+from bot.context import Context
+from bot.core import lifecycle, words
+from bot.core.model import Action, FollowUpState, Incoming, Run, RunState
+from bot.store import outbox, runs
+from bot.store.outbox import OutboxKind
+
+
+class Actions:
+    """Does what a person asked for, if it still fits; what does not is answered in words, to that person alone."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+
+    async def take(self, tx: AsyncConnection, run: Run, action: Action, incoming: Incoming) -> None:
+        """Do something to a run. What is offered is compared with the run as it is now, in the same transaction."""
+        now = self._ctx.clock.now()
+        if action is Action.STOP:
+            await self._stop(tx, run, incoming)
+            return
+        if action not in lifecycle.offers(run):
+            await effects.enqueue_answer(tx, incoming, words.not_now(run, action, incoming.user), now)
+            return
+        by = incoming.user
+        match action:
+            case Action.RESUME:
+                after = lifecycle.resume(run, by)
+                await self._ctx.save(tx, run, (after, ()))
+                await effects.enqueue_resume(tx, after, now)
+            case Action.RETRY:
+                await self._begin_anew(tx, run, incoming)
+            case Action.APPROVE | Action.REJECT:
+                after = lifecycle.decide(run, by, approve=action is Action.APPROVE)
+                await self._ctx.save(tx, run, (after, ()))
+                await effects.enqueue_decision(tx, after, now)
+            case Action.GO:
+                await self._ctx.save(tx, run, lifecycle.go(run, by, now))
+            case _:
+                await self._settle(tx, run, action, incoming)
+
+    async def _begin_anew(self, tx: AsyncConnection, run: Run, incoming: Incoming) -> None:
+        """Begin in a new conversation, which surely has none of the messages that may have reached the one before."""
+        after, effect = lifecycle.retry(run, incoming.user, effects.new_conversation(), self._ctx.clock.now())
+        for one in await runs.follow_ups_of(tx, run.id, [FollowUpState.SENDING, FollowUpState.UNSURE]):
+            unsent = replace(
+                one, state=FollowUpState.WAITING, last_event=None, quiet_since=None, asked_at=None, sends=0
+            )
+            await runs.save_follow_up(tx, unsent)
+            after = lifecycle.asks_no_more(after, one.id)
+        await self._ctx.save(tx, run, (after, effect))
+
+    async def _settle(self, tx: AsyncConnection, run: Run, action: Action, incoming: Incoming) -> None:
+        """Send what a person was asked about, or leave it as it is: one message, or all that are old."""
+        now = self._ctx.clock.now()
+        after = FollowUpState.WAITING if action is Action.AGAIN else FollowUpState.WITHDRAWN
+        found = await runs.follow_ups_of(tx, run.id, [FollowUpState.UNSURE, FollowUpState.HELD])
+        asked = [one.state for one in found if one.id == run.undecided]
+        for one in found:
+            if one.state in asked:  # only the first in line can be unsure
+                await runs.save_follow_up(tx, replace(one, state=after, asked_at=None))
+        await self._ctx.save(tx, run, (lifecycle.asks_no_more(lifecycle.acted(run, action, incoming.user)), ()))
+        await outbox.release(tx, effects.send_lane(run), now)
+        if action is Action.LEAVE:
+            await effects.enqueue_reply(tx, incoming, words.leave(), now)
+
+    async def _stop(self, tx: AsyncConnection, run: Run, incoming: Incoming) -> None:
+        """Stop the run; what was not sent to the agent yet is not sent any more."""
+        now = self._ctx.clock.now()
+        no_card_yet = run.cards == 0  # and without one no start is owed
+        if run.state is RunState.STARTING and (
+            no_card_yet or await outbox.never_sent(tx, run.id, OutboxKind.START, now)
+        ):
+            after, effect = lifecycle.cancel(run, incoming.user, now)
+        else:
+            after, effect = lifecycle.stop(run, incoming.user, now)
+        waiting = await runs.follow_ups_of(tx, run.id, [FollowUpState.WAITING, FollowUpState.HELD])
+        under_way = await runs.follow_ups_of(tx, run.id, [FollowUpState.SENDING, FollowUpState.UNSURE])
+        if after == run and under_way:
+            after = lifecycle.stop_later(run, incoming.user, now)
+        if after == run and not waiting:
+            await effects.enqueue_answer(tx, incoming, words.nothing_to_stop(run), now)
+            return
+        if any(one.id == after.undecided for one in waiting):
+            after = lifecycle.asks_no_more(after)
+        await self._ctx.save(tx, run, (after, effect))
+        being_woken = after.state is RunState.STOPPED and bool(run.resume_by or waiting)
+        if being_woken or after.state not in lifecycle.ENDED:
+            await effects.enqueue_stop(tx, after, now, woken=being_woken)
+        for one in waiting:
+            await runs.save_follow_up(tx, replace(one, state=FollowUpState.WITHDRAWN))
+        if waiting:
+            await outbox.release(tx, effects.send_lane(run), now)
+            await effects.enqueue_reply(tx, incoming, words.withdrawn(len(waiting)), now)

@@ -1,0 +1,273 @@
+"""Reads back what people may have said while Slack had no way to tell the bot.
+
+Slack sends some events again and others not, so a gap is read back whatever it does: by the key of a message, what
+arrived before, or arrives twice, is one request. Commands and clicks are not stored by Slack; of those nothing is left.
+"""
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+import structlog
+
+from bot.context import Context
+from bot.core.errors import SlackBusy, SlackError, SlackLocked, SlackUnavailable, SlackUnsure, StoreUnavailable
+from bot.core.model import ChannelId, Incoming, MessageTs
+from bot.core.pacing import later, retry_at
+from bot.slack.history import Page
+from bot.store import checkpoints, threads
+from bot.store.checkpoints import Mark
+from bot.store.threads import Thread
+
+log = structlog.get_logger("catch_up")
+
+ENDED_LATELY = timedelta(days=2)
+"""People reply to a run that ended, but seldom later than this."""
+MINUTE_S = 60.0
+TRIES = 20
+"""Of one page, others in between; with the pauses at least a quarter of an hour."""
+REPLIES, HISTORY, PLACES = "conversations.replies", "conversations.history", "users.conversations"
+PASSES = (SlackBusy, SlackUnavailable, SlackUnsure)
+"""Limits and outages: the same call may succeed later."""
+NO_SCOPE = "missing_scope"
+"""Said of some kinds of places alone; every other refusal of the token concerns all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """Where to read on: a place, or a thread in it."""
+
+    channel: ChannelId
+    thread: MessageTs | None = None
+    cursor: str = ""
+    tries: int = 0
+
+    @property
+    def method(self) -> str:
+        return HISTORY if self.thread is None else REPLIES
+
+
+@dataclass(slots=True)
+class Round:
+    """One reading of everything since a moment, and its account."""
+
+    since: datetime
+    calls: Counter[str] = field(default_factory=Counter)
+    requests: int = 0
+    unread: Counter[str] = field(default_factory=Counter)
+    met: set[Thread] = field(default_factory=set)
+    """Threads that were read, or that there was no room for."""
+    seen: list[Thread] = field(default_factory=list)
+    """Threads with new replies that places showed."""
+
+
+class CatchUp:
+    """Remembers until when everything arrived, and reads back what is missing since then."""
+
+    def __init__(self, ctx: Context, remember: Callable[[Incoming], Awaitable[None]]) -> None:
+        """remember: commits a request, if it is for us and new; raises `StoreUnavailable`."""
+        self._ctx = ctx
+        self._remember = remember
+        self._called: dict[str, deque[datetime]] = {}
+        self._gaps = 0
+        self._closed = 0
+        self._marked: datetime | None = None
+        self._unknown = False
+        self._unread: set[Thread] = set()
+        self._hold_until = self._ctx.clock.now()
+        self._locked = False
+        self._wake = asyncio.Event()
+
+    def missed(self) -> None:
+        """Something may have gone by unheard: read back."""
+        self._gaps += 1
+        self._unknown = True
+        self._hold_until = later(self._ctx.clock.now(), self._ctx.patience.heard_hold_s)
+        self._wake.set()
+
+    def is_ahead(self, incoming: Incoming) -> bool:
+        """Tell whether older replies of the same thread may still be unread: a later one must not go before them.
+
+        It waits for a while only: where Slack does not let the bot read, a person must not wait for that.
+        """
+        if incoming.thread_ts is None or self._ctx.clock.now() >= self._hold_until:
+            return False
+        return self._unknown or Thread(incoming.channel, incoming.thread_ts) in self._unread
+
+    async def run(self, heard_until: Callable[[], datetime | None]) -> None:
+        """Work until cancelled. heard_until: when the connection to Slack last gave a sign of life."""
+        try:
+            while True:
+                self._wake.clear()
+                pause_s = self._ctx.patience.heard_mark_s
+                try:
+                    await self._look(heard_until)
+                except StoreUnavailable:  # which others log
+                    log.debug("slack.not_marked")
+                    pause_s = self._ctx.patience.look_around_s
+                except SlackLocked as err:
+                    self._no_token(err)
+                await self._ctx.clock.wait(self._wake, later(self._ctx.clock.now(), pause_s))
+        finally:
+            try:
+                await self._mark(heard_until())
+            except StoreUnavailable:
+                log.warning("slack.not_marked", help="the next start reads back a little more")
+
+    async def _look(self, heard_until: Callable[[], datetime | None]) -> None:
+        """Close a gap if there is one, and move the mark to where all is known."""
+        if self._gaps != self._closed:
+            async with self._ctx.database.reading() as tx:
+                mark = await checkpoints.get(tx, Mark.HEARD)
+            if mark is not None:
+                await self._ctx.clock.wait(None, later(self._ctx.clock.now(), self._ctx.patience.heard_settle_s))
+            gaps, heard = self._gaps, heard_until()  # what comes later, the reading may miss
+            if mark is not None:
+                await self._read_back(mark)
+            self._closed, self._unknown, self._locked = gaps, self._gaps != gaps, False
+            await self._put(heard)
+        await self._mark(heard_until())
+
+    def _no_token(self, err: SlackLocked) -> None:
+        """Leave the gap open, for a start with a token that is mended; nobody waits for that meanwhile."""
+        self._unknown = False
+        self._unread.clear()
+        if not self._locked:
+            log.error("slack.not_read_back", code=err.code, help="mend the token and restart: then it is read back")
+        self._locked = True
+
+    async def _mark(self, heard: datetime | None) -> None:
+        """Move the mark, unless something before it may be missing."""
+        if self._gaps == self._closed:
+            await self._put(heard)
+
+    async def _put(self, heard: datetime | None) -> None:
+        if heard is None or heard == self._marked:  # an earlier one is that of a clock which was put back
+            return
+        async with self._ctx.database.transaction() as tx:
+            await checkpoints.put(tx, Mark.HEARD, heard)
+        self._marked = heard
+
+    # --- one reading --------------------------------------------------------------------------------------------
+
+    async def _read_back(self, mark: datetime) -> None:
+        """Read threads of live runs, then places, then other threads, each the newest first, as far as calls go."""
+        now, patience = self._ctx.clock.now(), self._ctx.patience
+        since = max(later(min(mark, now), -patience.heard_margin_s), later(now, -patience.heard_back_s))
+        reading = Round(since)
+        if not self._locked:
+            log.info("slack.reading_back", since=since.isoformat(timespec="seconds"))
+        async with self._ctx.database.reading() as tx:
+            live = await threads.of_runs(tx, self._ctx.links.us.team, live=True)
+            ended = await threads.of_runs(tx, self._ctx.links.us.team, live=False, news_after=since - ENDED_LATELY)
+            known = await threads.places(tx, self._ctx.links.us.team)
+        self._unread, self._unknown = set(live), False
+        await self._read_threads(reading, live)
+        self._unread.clear()  # what could not be read holds up nobody
+        await self._read_all(reading, [Spot(channel) for channel in await self._places(reading, known)])
+        await self._read_threads(reading, [*reading.seen, *ended])
+        unread = dict(reading.unread)
+        level = log.warning if unread else log.info
+        level("slack.read_back", requests=reading.requests, calls=reading.calls.total(), unread=unread)
+        self._ctx.metrics.read_back(complete=not unread)
+
+    async def _places(self, reading: Round, known: Sequence[ChannelId]) -> Sequence[ChannelId]:
+        """List where the bot is: the places of its runs first, then direct messages, then the others."""
+        listed: list[ChannelId] = []
+        cursor: str | None = ""
+        failures = 0
+        while cursor is not None and reading.calls[PLACES] < self._ctx.patience.heard_calls and failures < TRIES:
+            await self._turn(PLACES)
+            try:
+                page, following = await self._ctx.gateway.places(cursor)
+            except PASSES as err:
+                failures += 1
+                await self._wait_out(err, failures)
+                continue
+            except SlackError as err:  # not every Slack has this call
+                raise_if_of_all(err)
+                log.warning("slack.places_unknown", code=err.code, help="only places of runs are read back")
+                break
+            reading.calls[PLACES] += 1
+            listed.extend(page)
+            cursor = following or None
+        listed.sort(key=lambda channel: not channel.startswith("D"))
+        return list(dict.fromkeys([*known, *listed]))
+
+    async def _read_threads(self, reading: Round, wanted: Iterable[Thread]) -> None:
+        fresh = [one for one in dict.fromkeys(wanted) if one not in reading.met]
+        reading.met.update(fresh)
+        await self._read_all(reading, [Spot(one.channel, one.ts) for one in fresh])
+
+    async def _read_all(self, reading: Round, spots: Iterable[Spot]) -> None:
+        """Read the first page of each, then the second pages, until all is read or the calls are used up."""
+        waiting = deque(spots)
+        failures = 0
+        while waiting:
+            spot = waiting.popleft()
+            if reading.calls[spot.method] >= self._ctx.patience.heard_calls or spot.tries >= TRIES:
+                reading.unread[spot.method] += 1
+                continue
+            await self._turn(spot.method)
+            try:
+                page = await self._page(reading, spot)
+                await self._keep(reading, page)
+            except PASSES as err:
+                failures += 1
+                waiting.append(replace(spot, tries=spot.tries + 1))
+                await self._wait_out(err, failures)
+                continue
+            except SlackError as err:  # the bot was removed, the thread deleted, a scope taken away
+                raise_if_of_all(err)
+                log.info("slack.not_readable", code=err.code, channel=spot.channel)
+                page = Page()
+            except Exception:  # the one place around one page: note it, go on
+                log.exception("slack.page_failed", channel=spot.channel)
+                reading.unread[spot.method] += 1
+                page = Page()
+            failures = 0
+            reading.calls[spot.method] += 1
+            reading.seen.extend(Thread(spot.channel, ts) for ts in page.threads)
+            if page.cursor:
+                waiting.append(replace(spot, cursor=page.cursor))
+            elif spot.thread is not None:
+                self._unread.discard(Thread(spot.channel, spot.thread))
+
+    async def _page(self, reading: Round, spot: Spot) -> Page:
+        """Read one page. Raises a `SlackError`."""
+        us = self._ctx.links.us
+        if spot.thread is None:
+            return await self._ctx.gateway.said_since(spot.channel, reading.since, us, spot.cursor)
+        return await self._ctx.gateway.replies_since(spot.channel, spot.thread, reading.since, us, spot.cursor)
+
+    async def _wait_out(self, err: SlackError, failures: int) -> None:
+        """Wait as long as Slack asks, else longer with each failure in a row."""
+        now = self._ctx.clock.now()
+        asked = later(now, err.retry_after_s) if isinstance(err, SlackBusy) else None
+        await self._ctx.clock.wait(None, asked or retry_at(failures, now, self._ctx.patience))
+
+    async def _keep(self, reading: Round, page: Page) -> None:
+        """Hand requests in as intake does, and wait for the database where it is away."""
+        for incoming in page.requests:
+            reading.requests += 1
+            while True:
+                try:
+                    await self._remember(incoming)
+                    break
+                except StoreUnavailable:
+                    await self._ctx.clock.wait(None, later(self._ctx.clock.now(), self._ctx.patience.look_around_s))
+
+    async def _turn(self, method: str) -> None:
+        """Wait until this method may be called again: reading back may take its time, cards may not."""
+        called = self._called.setdefault(method, deque(maxlen=self._ctx.patience.heard_pace))
+        if len(called) == called.maxlen:
+            await self._ctx.clock.wait(None, later(called[0], MINUTE_S))
+        called.append(self._ctx.clock.now())
+
+
+def raise_if_of_all(err: SlackError) -> None:
+    """Let rise what concerns every place: with this token nothing can be read."""
+    if isinstance(err, SlackLocked) and err.code != NO_SCOPE:
+        raise err

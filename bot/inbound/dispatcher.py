@@ -1,0 +1,407 @@
+"""Inbox row → parse → facts → policy → one transaction: the run, what it owes, and the row done."""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bot import effects, slots
+from bot.context import Context
+from bot.core import cards, commands, lifecycle, policy, words
+from bot.core.errors import OpenHandsError, SlackBusy, SlackError, SlackRefused
+from bot.core.model import (
+    Action,
+    Command,
+    Do,
+    Help,
+    Incoming,
+    IncomingKind,
+    ListRuns,
+    Origin,
+    Person,
+    Place,
+    Run,
+    RunId,
+    RunState,
+    Start,
+    Status,
+    Unclear,
+)
+from bot.core.mrkdwn import shorten, unescape_request
+from bot.core.pacing import asked_to_wait, later, retry_at
+from bot.inbound.replies import LISTED, Replies
+from bot.lanes import LaneScheduler
+from bot.slack.gateway import Spoken
+from bot.store import inbox, runs
+from bot.store.inbox import InboxRow
+
+log = structlog.get_logger("dispatcher")
+
+WIDTH = 16
+MOVABLE = timedelta(days=1)
+"""What ended longer ago is not what `retry` or `resume` mean outside of its thread."""
+CONTEXT_MAX = 8_000  # characters of a thread that go along with a task
+
+
+class Dispatcher:
+    """Turns requests into runs, follow-ups, commands and answers."""
+
+    def __init__(self, ctx: Context, *, default_repository: str | None, is_ahead: Callable[[Incoming], bool]) -> None:
+        """default_repository: for requests that name none. is_ahead: tells that older replies may still be unread."""
+        self._ctx = ctx
+        self._is_ahead = is_ahead
+        self._default_repository = default_repository
+        self._replies = Replies(ctx)
+        self.lanes = LaneScheduler[InboxRow](
+            "dispatcher",
+            ctx.clock,
+            ctx.patience,
+            due=self._due,
+            work=self._work,
+            give_up=self._give_up,
+            width=WIDTH,
+            wake=ctx.wake_dispatcher,
+        )
+
+    async def _due(self, now: datetime, busy: Collection[str]) -> tuple[Sequence[InboxRow], datetime | None]:
+        async with self._ctx.database.reading() as tx:
+            return await inbox.due(tx, now, busy, WIDTH), await inbox.next_at(tx, now)
+
+    async def _give_up(self, row: InboxRow) -> None:
+        await self._finish(row, words.broken())
+
+    async def _finish(self, row: InboxRow, answer: str = "") -> None:
+        """Close a row, with an answer for the person alone where there is one."""
+        now = self._ctx.clock.now()
+        async with self._ctx.database.transaction() as tx:
+            if answer:
+                await effects.enqueue_answer(tx, row.incoming, answer, now)
+            await inbox.done(tx, row.seq, now)
+        self._ctx.wake_sender.set()
+
+    # --- facts and rules ----------------------------------------------------------------------------------------
+
+    async def _work(self, row: InboxRow) -> datetime | None:
+        incoming = row.incoming
+        if self._is_ahead(incoming):
+            return later(self._ctx.clock.now(), self._ctx.patience.retry_first_s)
+        text = unescape_request(incoming.text, self._ctx.links.us.user)
+        talk = await self._is_talk(incoming, text)
+        if talk is None:  # who talks among people is not asked about, nor told of any rule
+            return later(self._ctx.clock.now(), self._ctx.patience.retry_first_s)
+        if talk:
+            await self._finish(row)
+            return None
+        try:
+            person = await self._ctx.gateway.person(incoming.user)
+            place = await self._place(incoming)
+        except SlackError as err:
+            return await self._facts_missing(row, err)
+        verdict = policy.judge(incoming, person, place)
+        if verdict is not policy.Verdict.ALLOWED:
+            log.info("request.refused", verdict=verdict, user=incoming.user, channel=incoming.channel)
+            await self._finish(row, words.refused(verdict))
+            return None
+        if incoming.action is not None:
+            await self._click(row, incoming.action)
+            return None
+        if incoming.kind is IncomingKind.COMMAND:
+            return await self._command(row, text, person, place)
+        return await self._message(row, text, person, place)
+
+    async def _is_talk(self, incoming: Incoming, text: str) -> bool | None:
+        """Tell whether people talk in a thread: by their own word, or as it turned out not to be ours.
+
+        None: a card is on its way that may be this thread's root.
+        """
+        if incoming.thread_ts is None or incoming.kind is not IncomingKind.MESSAGE:
+            return False
+        if commands.is_aside(text):
+            return True
+        if incoming.mentions_us or incoming.direct:
+            return False
+        async with self._ctx.database.reading() as tx:
+            found = await runs.of_thread(tx, incoming.team, incoming.channel, incoming.thread_ts)
+            if found is not None:
+                return not found[1]
+            return None if await inbox.card_owed(tx, incoming.channel) else True
+
+    async def _place(self, incoming: Incoming) -> Place:
+        """Ask where the request was made; where the bot can't look, nothing can be posted either."""
+        try:
+            return await self._ctx.gateway.place(incoming.channel)
+        except SlackRefused:
+            return Place(id=incoming.channel, private=True)
+
+    async def _facts_missing(self, row: InboxRow, err: SlackError) -> datetime | None:
+        """Wait while Slack can't say who asked, then refuse in words."""
+        now = self._ctx.clock.now()
+        if row.attempts == 0:
+            log.warning("request.waits", code=err.code, user=row.incoming.user, channel=row.incoming.channel)
+        if isinstance(err, SlackRefused) or now - row.received_at >= timedelta(
+            seconds=self._ctx.patience.facts_person_s
+        ):
+            log.warning("request.refused", verdict="unknown", code=err.code)
+            await self._finish(row, words.cannot_tell_who())
+            return None
+        at = (
+            asked_to_wait(err.retry_after_s, now, self._ctx.patience)
+            if isinstance(err, SlackBusy)
+            else retry_at(row.attempts + 1, now, self._ctx.patience)
+        )
+        async with self._ctx.database.transaction() as tx:
+            await inbox.again(tx, row.seq, at)
+        return None
+
+    # --- what was asked -----------------------------------------------------------------------------------------
+
+    async def _command(self, row: InboxRow, text: str, person: Person, place: Place) -> datetime | None:
+        command = await self._certain(commands.parse(text), row.incoming)
+        if isinstance(command, Start):
+            await self._start(row, command, person, place, context=[])
+            return None
+        await self._here(row, command)
+        return None
+
+    async def _message(self, row: InboxRow, text: str, person: Person, place: Place) -> datetime | None:
+        incoming = row.incoming
+        async with self._ctx.database.reading() as tx:
+            found = incoming.thread and await runs.of_thread(tx, incoming.team, incoming.channel, incoming.thread)
+            mine = await runs.live_of(tx, incoming.channel, incoming.user) if incoming.direct else ()
+        if found:
+            return await self._reply(row, found[0], text, person, place)
+        only = mine[0] if len(mine) == 1 and incoming.thread_ts is None else None
+        anew = commands.anew(text)
+        if anew is not None and (mine or incoming.thread_ts is not None):
+            only, text = None, anew
+        command = await self._certain(commands.parse(text), incoming)
+        if only is not None and is_meant_for(only, command, text) and not await self._movable(incoming, command):
+            return await self._reply(row, only, text, person, place)
+        if not isinstance(command, Start):
+            await self._here(row, command)
+            return None
+        return await self._begin(row, command, person, place)
+
+    async def _begin(self, row: InboxRow, command: Start, person: Person, place: Place) -> datetime | None:
+        """Start a run from a message; inside people's thread what they said goes along."""
+        incoming = row.incoming
+        context: list[Spoken] = []
+        if incoming.thread_ts is not None and incoming.ts is not None:
+            try:
+                context = await self._ctx.gateway.spoken(incoming.channel, incoming.thread_ts, incoming.ts)
+            except SlackRefused as err:
+                log.warning("context.unreadable", code=err.code, channel=incoming.channel)
+            except SlackError as err:
+                return await self._facts_missing(row, err)
+        await self._start(row, command, person, place, context=context)
+        return None
+
+    async def _here(self, row: InboxRow, command: Do | Status | ListRuns | Help | Unclear) -> None:
+        """Answer a command that was given outside of a run's thread, only to the person."""
+        incoming, now = row.incoming, self._ctx.clock.now()
+        async with self._ctx.database.transaction() as tx:
+            match command:
+                case Do(Action.STOP | Action.CANCEL):
+                    answer = await self._stop_only(tx, incoming)
+                case Do(action):
+                    answer = await self._move_only(tx, incoming, action)
+                case Status():
+                    mine = await runs.live_of(tx, incoming.channel, incoming.user)
+                    answer = "\n".join(map(words.status, mine)) if mine else words.no_run_of_yours()
+                case ListRuns():
+                    answer = self._replies.listed(await runs.latest_in(tx, incoming.channel, LISTED))
+                case Help():
+                    answer = words.help_text()
+                case Unclear():
+                    answer = words.unclear(command)
+            if answer:
+                await effects.enqueue_answer(tx, incoming, answer, now)
+            await inbox.done(tx, row.seq, now)
+        self._ctx.wake_sender.set()
+
+    async def _stop_only(self, tx: AsyncConnection, incoming: Incoming) -> str:
+        """Stop the person's only live run in this place, or ask which."""
+        mine = await runs.live_of(tx, incoming.channel, incoming.user)
+        match list(mine):
+            case []:
+                return words.no_run_of_yours()
+            case [run]:
+                await self._replies.moves.take(tx, run, Action.STOP, incoming)
+                return words.stopping()
+            case several:
+                return f"{words.which_run()}\n{self._replies.listed(several)}"
+
+    async def _move_only(self, tx: AsyncConnection, incoming: Incoming, action: Action) -> str:
+        """Do to the person's only run here that can take it what a word says, or ask which.
+
+        Some words mean different things to different runs; then the thread must say which one is meant.
+        """
+        match await self._moves(tx, incoming, action):
+            case []:
+                return words.none_to(action)
+            case [(run, Action.APPROVE | Action.REJECT)]:
+                return f"{words.use_the_buttons()}\n{self._replies.listed([run])}"
+            case [(run, move)]:
+                await self._replies.moves.take(tx, run, move, incoming)
+                return "" if move is Action.LEAVE else words.taken()
+            case several:
+                return f"{words.which_to(action)}\n{self._replies.listed([run for run, _ in several][:LISTED])}"
+
+    async def _moves(self, tx: AsyncConnection, incoming: Incoming, action: Action) -> list[tuple[Run, Action]]:
+        """Give the person's runs here that can take what a word says, each with what that is, newest first."""
+        recent = await runs.recent_of(tx, incoming.channel, incoming.user, self._ctx.clock.now() - MOVABLE)
+        return [(run, move) for run in recent if (move := lifecycle.action_for_word(run, action)) is not None]
+
+    async def _movable(self, incoming: Incoming, command: Command) -> bool:
+        """Tell whether a lone word is for the bot."""
+        if not isinstance(command, Do):
+            return False
+        async with self._ctx.database.reading() as tx:
+            return bool(await self._moves(tx, incoming, command.action))
+
+    async def _click(self, row: InboxRow, action: Action) -> None:
+        """Do what a button stands for, if it still stands for that: the run may have moved on since it was drawn."""
+        incoming, now = row.incoming, self._ctx.clock.now()
+        async with self._ctx.database.transaction() as tx:
+            drawn = cards.drawn(incoming.value)
+            run = None if drawn is None else await runs.find(tx, drawn.run)
+            if run is None or drawn is None or not is_shown(run, incoming):
+                await effects.enqueue_answer(tx, incoming, words.unknown_button(), now)
+            elif (move := lifecycle.action_for_click(run, action, drawn.turn, drawn.thing)) is None:
+                await effects.enqueue_answer(tx, incoming, words.not_now(run, action, incoming.user), now)
+            else:
+                await self._replies.moves.take(tx, run, move, incoming)
+            await inbox.done(tx, row.seq, now)
+        self._ctx.wake_sender.set()
+
+    # --- new runs -----------------------------------------------------------------------------------------------
+
+    async def _start(
+        self, row: InboxRow, command: Start, person: Person, place: Place, *, context: Sequence[Spoken]
+    ) -> None:
+        incoming, now = row.incoming, self._ctx.clock.now()
+        said = [unescape_request(one.text, self._ctx.links.us.user) for one in context]
+        async with self._ctx.database.transaction() as tx:
+            before = incoming.thread and await runs.of_thread(tx, incoming.team, incoming.channel, incoming.thread)
+            run = Run(
+                id=RunId(effects.new_id()),
+                team=incoming.team,
+                channel=incoming.channel,
+                thread_ts=incoming.thread,
+                request_ts=incoming.ts,
+                private=place.private,
+                requester=person.id,
+                task=command.task,
+                context=transcript(context, said),
+                branch=command.branch,
+                model=command.model,
+                state=RunState.QUEUED,
+                conversation_id=effects.new_conversation(),
+                queued_at=now,
+                seen_at=now,
+                turn_at=now,
+                created_at=now,
+                news_at=now,
+            )
+            run = self._placed(run, command, before[0].repository if before else None, said)
+            asked_at = written_at(row, now)
+            if run.state is RunState.QUEUED and now - asked_at >= timedelta(seconds=self._ctx.patience.stale_request_s):
+                run = replace(run, state=RunState.NEEDS_GO, asked_at=asked_at)
+            await runs.add(tx, run)
+            if incoming.thread is not None:
+                every_reply = incoming.thread_ts is None or incoming.direct or bool(before and before[1])
+                await runs.own_thread(tx, run, incoming.thread, every_reply=every_reply)
+            await effects.enqueue_card(tx, run, incoming, now)
+            await slots.admit_waiting(tx, self._ctx.links, self._ctx.limits, now)
+            run = await runs.get(tx, run.id)
+            if incoming.ts is not None:
+                await effects.enqueue_reaction(tx, run, incoming.ts, effects.RECEIVED, now)
+            await inbox.done(tx, row.seq, now)
+        log.info("run.created", run=run.id, state=run.state, channel=run.channel)
+        self._ctx.wake_sender.set()
+
+    async def _certain(self, command: Command, incoming: Incoming) -> Command:
+        """Drop a single thing like `and/or` that is no repository anybody knows."""
+        if not isinstance(command, Start) or command.repository is not None or len(command.candidates) != 1:
+            return command
+        [candidate] = command.candidates
+        async with self._ctx.database.reading() as tx:
+            used = await runs.used_in(tx, incoming.channel, candidate)
+        return command if used or await self._may_be_listed(candidate) else replace(command, candidates=())
+
+    async def _may_be_listed(self, repository: str) -> bool:
+        """Ask whether OpenHands lists a repository. It may where OpenHands can't say: the person is asked then."""
+        try:
+            openhands = await self._ctx.openhands()
+            return await openhands.lists(repository)
+        except OpenHandsError:
+            return True
+
+    def _placed(self, run: Run, command: Start, thread: str | None, said: Sequence[str]) -> Run:
+        """Choose the repository: typed, linked, the thread's, the default; else the run asks."""
+        if command.repository is not None:
+            kind = Origin.LINKED if command.linked else Origin.TYPED
+            return replace(run, repository=command.repository, origin=kind)
+        if len(command.candidates) != 1:
+            named = {name for text in said for name in commands.named_repositories(text)}
+            if thread is None and len(named) == 1:
+                thread = named.pop()
+            if thread is not None:
+                return replace(run, repository=thread, origin=Origin.THREAD)
+            if self._default_repository is not None:
+                return replace(run, repository=self._default_repository, origin=Origin.DEFAULT)
+        return replace(run, state=RunState.NEEDS_REPOSITORY, candidates=command.candidates)
+
+    # --- replies in the thread of a run -------------------------------------------------------------------------
+
+    async def _reply(self, row: InboxRow, run: Run, text: str, person: Person, place: Place) -> datetime | None:
+        incoming, now = row.incoming, self._ctx.clock.now()
+        anew = commands.anew(text)
+        if anew is not None or (run.state is RunState.CANCELLED and incoming.mentions_us):
+            command = await self._certain(commands.parse(text if anew is None else anew), incoming)
+            if isinstance(command, Start):
+                return await self._begin(row, command, person, place)
+        async with self._ctx.database.transaction() as tx:
+            run = await runs.get(tx, run.id)
+            await self._replies.take(tx, run, incoming, text)
+            await inbox.done(tx, row.seq, now)
+        self._ctx.wake_sender.set()
+        return None
+
+
+def is_meant_for(run: Run, command: Command, text: str) -> bool:
+    """Tell whether a direct message outside of any thread is for the person's only live run there.
+
+    It is if it names no repository, or nothing else when the run asks for one. Words such as `again` are for it too:
+    where it can't take them, they are words for the agent like any other.
+    """
+    if run.state is RunState.NEEDS_REPOSITORY and commands.repository_answer(text) is not None:
+        return True
+    if isinstance(command, Do) and command.action not in (Action.STOP, Action.CANCEL):
+        return True
+    return isinstance(command, Start) and command.repository is None and not command.candidates
+
+
+def is_shown(run: Run, incoming: Incoming) -> bool:
+    """Tell whether a button may be where it was clicked: in the run's place, or, once that is lost, at its requester's."""
+    return run.channel == incoming.channel or (incoming.direct and run.requester == incoming.user)
+
+
+def transcript(spoken: Sequence[Spoken], said: Sequence[str]) -> str:
+    """Write down what people said before, for the agent: the newest that fit, the oldest of these perhaps shortened."""
+    lines: list[str] = []
+    room = CONTEXT_MAX
+    for one, text in zip(reversed(spoken), reversed(said), strict=True):
+        if room <= 0:
+            break
+        line = shorten(f"{one.user}: {text}", room)
+        lines.append(line)
+        room -= len(line) + 1
+    return "\n".join(reversed(lines))
+
+
+def written_at(row: InboxRow, now: datetime) -> datetime:
+    """Tell when a person wrote a request: by Slack's clock, or earlier, as it was written down before a long stop."""
+    return min(row.received_at, now - timedelta(seconds=row.incoming.age_s(now)))

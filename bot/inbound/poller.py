@@ -1,0 +1,246 @@
+"""Runs that are due, in batches → what OpenHands shows of them → advance → one transaction each."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bot import effects, slots
+from bot.context import Context
+from bot.core import cards, lifecycle
+from bot.core.errors import OpenHandsError, StoreUnavailable, TooFast, Unauthorised, Unreadable
+from bot.core.lifecycle import OCCUPIES, Changed
+from bot.core.model import Observation, Phase, Run, RunId, RunState
+from bot.core.pacing import later, poll_at, retry_at
+from bot.openhands import OpenHands
+from bot.store import checkpoints, inbox, outbox, runs
+from bot.store.checkpoints import Mark
+
+log = structlog.get_logger("poller")
+
+WORDS_DECIDE = frozenset(
+    {Phase.ENDED, Phase.WANTS_APPROVAL, Phase.ERROR, Phase.STUCK, Phase.ASLEEP, Phase.GONE, Phase.MISSING}
+)
+"""Phases whose meaning is in the events: what sleeps or is gone may have ended before, while nobody looked."""
+POLLED = frozenset({RunState.STARTING, RunState.WORKING, RunState.WAITING, RunState.PAUSED})
+PROGRESS_GAP_S = 1.5
+"""Seconds between two readings of progress over all runs: cards of live runs share 40 edits a minute."""
+PROGRESS_AT_ONCE = 8
+"""Readings that may follow each other at once, where none was made for a while."""
+ROUND = 990
+"""Runs asked about in one round, in about ten full requests. If more are due, the next round follows at once."""
+SLICE = 99
+"""Looks taken in by one transaction, so that others who want to write need not wait for a whole round."""
+HELP: dict[type[OpenHandsError], str] = {
+    Unauthorised: "OPENHANDS_API_KEY is refused: set a new one and start the bot again",
+    Unreadable: "if OPENHANDS_BASE_URL is an old server, OPENHANDS_API=v0 says so",
+}
+TIDY_EVERY = timedelta(hours=1)
+
+
+class Poller:
+    """Looks at the runs that are due, all that share a due time in as few requests as OpenHands allows."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._down_since: datetime | None = None
+        self._failures = 0
+        self._failed = False
+        self._store_down = False
+        self._progress_at: dict[str, datetime] = {}
+        self._progress_used = datetime.min.replace(tzinfo=UTC)  # readings so far use up all time until then
+        self._tidied_at: datetime | None = None
+        self.wake = ctx.wake_poller
+        self.reading: dict[RunId, asyncio.Task[None]] = {}
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        try:
+            while True:
+                self.wake.clear()
+                try:
+                    with self._ctx.metrics.looking():
+                        until = await self._round()
+                    self._failed = False
+                    if self._store_down:
+                        log.info("store.available", loop="poller")
+                    self._store_down = False
+                except StoreUnavailable:
+                    if not self._store_down:  # once in a row
+                        log.exception("store.unavailable", loop="poller")
+                    self._store_down = True
+                    until = later(self._ctx.clock.now(), self._ctx.patience.look_around_s)
+                except Exception:  # the loop itself must go on, whatever one round met
+                    if not self._failed:  # once in a row
+                        log.exception("round.failed")
+                    self._failed = True
+                    until = later(self._ctx.clock.now(), self._ctx.patience.look_around_s)
+                await self._ctx.clock.wait(self.wake, until)
+        finally:
+            for task in self.reading.values():
+                task.cancel()
+            await asyncio.gather(*self.reading.values(), return_exceptions=True)
+
+    async def _round(self) -> datetime:
+        now = self._ctx.clock.now()
+        await self._tidy(now)
+        async with self._ctx.database.reading() as tx:
+            due = await runs.due(tx, now, ROUND)
+        if due:
+            try:
+                await self._look(due)
+            except OpenHandsError as err:
+                return await self._out_of_reach(due, err)
+        async with self._ctx.database.reading() as tx:
+            next_at, somebody_waits = await runs.next_poll_at(tx), await runs.any_queued(tx)
+        queue_at = await self._let_in(now) if somebody_waits else None
+        return min(at for at in (later(now, self._ctx.patience.look_around_s), next_at, queue_at) if at)
+
+    async def _let_in(self, now: datetime) -> datetime | None:
+        """Start who waits for a slot, if there is one; give when the next try is due while OpenHands is full."""
+        async with self._ctx.database.transaction() as tx:
+            await slots.admit_waiting(tx, self._ctx.links, self._ctx.limits, now)
+            full_until = await checkpoints.get(tx, Mark.FULL)
+        self._ctx.wake_sender.set()
+        return full_until if full_until is not None and full_until > now else None
+
+    async def _look(self, due: Sequence[Run]) -> None:
+        openhands = await self._ctx.openhands()
+        seen = await openhands.look([run for run in due if run.id not in self.reading])
+        if self._down_since is not None:
+            log.info("openhands.reached", down_s=(self._ctx.clock.now() - self._down_since).total_seconds())
+        self._down_since, self._failures = None, 0
+        told: list[tuple[Run, Observation | None]] = []
+        for run in due:
+            it = seen.get(run.id)
+            if it is not None and self._words_wanted(run, it, len(due)):
+                self.reading[run.id] = asyncio.create_task(self._read(openhands, run, it))
+                it = None
+            told.append((run, it))
+        for start in range(0, len(told), SLICE):
+            await self._apply(told[start : start + SLICE])
+
+    async def _read(self, openhands: OpenHands, run: Run, seen: Observation) -> None:
+        """Read one run's events, beside the rounds: a slow conversation holds up nobody else's news."""
+        structlog.contextvars.bind_contextvars(run=run.id)  # a task of its own
+        try:
+            try:
+                seen = await openhands.read(run, seen)
+            except OpenHandsError as err:
+                log.info("events.unreadable", run=run.id, error=type(err).__name__)
+            if await self._apply([(run, seen)]):
+                self.wake.set()  # its next time may be another now
+        except Exception:  # one run's trouble is its own; it is looked at again at its next time
+            log.exception("look.failed", run=run.id)
+        finally:
+            del self.reading[run.id]
+
+    def _words_wanted(self, run: Run, seen: Observation, live: int) -> bool:
+        """Tell whether the events decide, or whether it is time for the last line of progress.
+
+        live: so many runs share the readings of progress.
+        """
+        if seen.phase in WORDS_DECIDE and seen.last is None:
+            fresh = (seen.asked_at - run.news_at).total_seconds() < self._ctx.patience.poll_eager_s
+            return not (seen.phase is run.phase and run.state is RunState.WAITING and fresh)
+        return seen.phase is Phase.WORKING and not seen.blind and self._progress_due(run, live)
+
+    def _progress_due(self, run: Run, live: int) -> bool:
+        now = self._ctx.clock.now()
+        gap_s = max(self._ctx.patience.card_gap_s, PROGRESS_GAP_S * live)
+        last = self._progress_at.get(run.id)
+        if last is not None and (now - last).total_seconds() < gap_s:
+            return False
+        used = max(self._progress_used, later(now, -PROGRESS_AT_ONCE * PROGRESS_GAP_S))
+        if later(used, PROGRESS_GAP_S) > now:
+            return False
+        self._progress_used = later(used, PROGRESS_GAP_S)
+        self._progress_at[run.id] = now
+        return True
+
+    async def _apply(self, looks: Sequence[tuple[Run, Observation | None]]) -> bool:
+        """Take looks in, all in one transaction, and tell whether there was news.
+
+        None in place of a look: not seen this time, so only look again later.
+        """
+        now = self._ctx.clock.now()
+        changed: list[tuple[Run, Changed]] = []
+        unchanged: dict[tuple[datetime, datetime | None], list[RunId]] = defaultdict(list)
+        async with self._ctx.database.transaction() as tx:
+            now_there = await runs.get_all(tx, [run.id for run, _ in looks])
+            for run, seen in looks:
+                fresh = now_there[run.id]
+                after, owed = self._judged(fresh, seen if fresh.attempt == run.attempt else None, now)
+                if owed or after != replace(fresh, seen_at=after.seen_at, next_poll_at=after.next_poll_at):
+                    changed.append((fresh, (after, owed)))
+                else:
+                    unchanged[after.seen_at, after.next_poll_at].append(run.id)
+            for (seen_at, next_poll_at), ids in unchanged.items():
+                await runs.looked_at(tx, ids, seen_at, next_poll_at)
+            saved = [await self._write(tx, fresh, change, now) for fresh, change in changed]
+        if any(saved):
+            self._ctx.wake_sender.set()
+        return any(saved)
+
+    def _judged(self, fresh: Run, seen: Observation | None, now: datetime) -> Changed:
+        """Decide what a look changes, and when the next one is due."""
+        after, owed = (fresh, ()) if seen is None else lifecycle.advance(fresh, seen)
+        return self._timed(lifecycle.silence_told(after, now) if self._is_silent(after, now) else after, now), owed
+
+    async def _write(self, tx: AsyncConnection, fresh: Run, change: Changed, now: datetime) -> bool:
+        """Write one run's change, and tell whether the card shows it."""
+        saved = await self._ctx.save(tx, fresh, change)
+        if saved is None:
+            return False
+        if saved.stale_at is not None and fresh.stale_at is None:
+            await effects.enqueue_message(tx, saved, cards.stale(saved, self._ctx.links.page(saved)), now)
+        if saved.state not in POLLED:
+            self._progress_at.pop(saved.id, None)
+        return saved.version > fresh.version
+
+    def _is_silent(self, run: Run, now: datetime) -> bool:
+        """Tell whether a run at work has shown nothing new for so long that a person should look; only once."""
+        quiet_s = (now - (run.heard_at or run.news_at)).total_seconds()
+        return run.state in OCCUPIES and run.stale_at is None and quiet_s >= self._ctx.patience.stale_s
+
+    def _timed(self, run: Run, now: datetime) -> Run:
+        """Say when the run is looked at next; an ended one is not."""
+        if run.state not in POLLED:
+            return replace(run, next_poll_at=None)
+        person = run.state in (RunState.WAITING, RunState.PAUSED)
+        return replace(run, next_poll_at=poll_at(now, news_at=run.news_at, person=person, patience=self._ctx.patience))
+
+    async def _out_of_reach(self, due: Sequence[Run], err: OpenHandsError) -> datetime:
+        """Wait longer and longer; after a minute the cards say so."""
+        now = self._ctx.clock.now()
+        self._failures += 1
+        if self._down_since is None:
+            self._down_since = now
+            log.warning("openhands.unreachable", error=type(err).__name__, help=HELP.get(type(err), ""))
+        at = (
+            later(now, err.retry_after_s)
+            if isinstance(err, TooFast)
+            else retry_at(self._failures, now, self._ctx.patience)
+        )
+        key_refused = isinstance(err, Unauthorised)
+        shown = key_refused or (now - self._down_since).total_seconds() >= self._ctx.patience.unreachable_shown_s
+        async with self._ctx.database.transaction() as tx:
+            await runs.poll_again(tx, [run.id for run in due], at)
+            for run in due if shown else ():
+                fresh = await runs.get(tx, run.id)
+                await runs.save(tx, fresh, lifecycle.out_of_reach(fresh, self._down_since, key_refused=key_refused))
+        self._ctx.wake_sender.set()
+        return at
+
+    async def _tidy(self, now: datetime) -> None:
+        """Forget, now and then, what nothing will ask for again."""
+        if self._tidied_at is not None and now - self._tidied_at < TIDY_EVERY:
+            return
+        self._tidied_at = now
+        async with self._ctx.database.transaction() as tx:
+            await inbox.forget(tx, now, self._ctx.patience.keep_keys_s)
+            await outbox.forget(tx, now, self._ctx.patience.keep_keys_s)

@@ -1,0 +1,1 @@
+"""What operators look at: log, metrics, health, doctor, dead letters."""

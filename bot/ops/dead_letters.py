@@ -1,0 +1,67 @@
+"""`python -m bot dead`: what could never succeed, listed, tried again or dropped, while the bot runs."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+from bot.store import maintenance, outbox
+from bot.store.outbox import POSTED, DeadRow
+
+NONE = "Nothing is dead."
+HEADINGS = ("id", "kind", "run", "failed (UTC)", "why")
+
+
+class Unknown(Exception):
+    """No dead row has one of these ids; nothing was changed."""
+
+
+async def listed(database_url: str) -> str:
+    """Write every dead row as a line of a table, without a word of what it would have said.
+
+    This and the two below raise `NoDatabase`, `StoreUnavailable` and `SettingsWrong`.
+    """
+    async with maintenance.opened(database_url) as database, database.reading() as tx:
+        rows = await outbox.dead(tx)
+    if not rows:
+        return NONE
+    cells = [HEADINGS, *map(cells_of, rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(HEADINGS))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+    return "\n".join([*lines, "", f"`retry` posts these again: {', '.join(sorted(POSTED))}.", *others(rows)])
+
+
+def cells_of(row: DeadRow) -> tuple[str, ...]:
+    return (str(row.seq), row.kind, row.run or "-", f"{row.failed_at:%Y-%m-%d %H:%M}", row.result)
+
+
+def others(rows: Collection[DeadRow]) -> list[str]:
+    """Say what to do about rows that no command can bring back."""
+    left = sorted({row.kind.value for row in rows if row.kind not in POSTED})
+    if not left:
+        return []
+    return [f"These were told to a person, who can go on in Slack (reply, or ask again): {', '.join(left)}."]
+
+
+async def retried(database_url: str, ids: Collection[int] | None, now: datetime) -> str:
+    """Owe dead rows again, all of them for None; the bot finds them when it looks around next. Raises `Unknown`."""
+    async with maintenance.opened(database_url) as database, database.transaction() as tx:
+        rows = chosen(await outbox.dead(tx), ids)
+        again = [row.seq for row in rows if row.kind in POSTED]
+        await outbox.revive(tx, again, now)
+    return "\n".join([f"OutboxKind again: {len(again)}. A running bot posts them within seconds.", *others(rows)])
+
+
+async def dropped(database_url: str, ids: Collection[int] | None) -> str:
+    """Delete dead rows, all of them for None. Raises `Unknown`."""
+    async with maintenance.opened(database_url) as database, database.transaction() as tx:
+        rows = chosen(await outbox.dead(tx), ids)
+        await outbox.drop(tx, [row.seq for row in rows])
+    return f"Dropped: {len(rows)}."
+
+
+def chosen(rows: Sequence[DeadRow], ids: Collection[int] | None) -> Sequence[DeadRow]:
+    """Pick rows by id. Raises `Unknown` for the ids that are none."""
+    if ids is None:
+        return rows
+    if unknown := set(ids) - {row.seq for row in rows}:
+        raise Unknown(", ".join(map(str, sorted(unknown))))
+    return [row for row in rows if row.seq in ids]

@@ -1,0 +1,268 @@
+"""`python -m bot doctor`: everything the bot needs from outside, each looked at once, with how to mend it."""
+
+import asyncio
+import os
+import shutil
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from time import perf_counter
+
+import aiohttp
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bot.clock import WallClock
+from bot.core.errors import (
+    OpenHandsError,
+    SettingsWrong,
+    SlackError,
+    SlackLocked,
+    SlackRefused,
+    StoreUnavailable,
+    Unauthorised,
+    Unavailable,
+)
+from bot.core.model import Slots
+from bot.core.pacing import Patience
+from bot.openhands import OpenHands
+from bot.openhands.connect import LateOpenHands
+from bot.openhands.http import Http
+from bot.settings import Settings, how_to
+from bot.slack.gateway import Gateway
+from bot.slack.scopes import SCOPES
+from bot.store import inbox, maintenance
+from bot.store.address import read_address
+from bot.store.database import reason
+
+CHECK_S = 10.0
+"""So long a check may take; all are made at once."""
+ROOM_BYTES = 200_000_000
+"""Free space below which it is time to act: a write that fails is a request refused."""
+SIGNS = {True: "✓", False: "✗", None: "–"}
+REINSTALL = "paste manifest.yml under App Manifest at https://api.slack.com/apps, then reinstall the app"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one look came to."""
+
+    ok: bool | None
+    """None: not checked, or it can't be told."""
+    what: str
+    mend: str = ""
+    """The next step, where there is one."""
+
+    def __str__(self) -> str:
+        return f"{SIGNS[self.ok]} {self.what}" + (f": {self.mend}" if self.mend else "")
+
+
+def well(what: str, mend: str = "") -> Finding:
+    return Finding(ok=True, what=what, mend=mend)
+
+
+def wrong(what: str, mend: str) -> Finding:
+    return Finding(ok=False, what=what, mend=mend)
+
+
+def unclear(what: str, mend: str = "") -> Finding:
+    return Finding(ok=None, what=what, mend=mend)
+
+
+async def examine(settings: Settings, within_s: float = CHECK_S) -> Sequence[Finding]:
+    """Look at everything, all at once; the findings are always in the same order. Raises nothing."""
+    clock, patience = WallClock(), Patience(openhands_timeout_s=within_s)
+    key = settings.openhands_api_key.get_secret_value()
+    http = Http(settings.openhands_base_url, key, clock=clock, patience=patience)
+    openhands = LateOpenHands(http, settings.openhands_api)
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=within_s), trust_env=True) as session:
+        token = settings.slack_bot_token.get_secret_value()
+        gateway = Gateway(token, settings.slack_api_url, session, clock, patience)
+        found = await asyncio.gather(
+            within_time(within_s, "Slack", slack(gateway, settings)),
+            within_time(within_s, "Socket Mode", app_token(gateway, settings)),
+            within_time(within_s, "Database", database(settings.database_url, clock.now())),
+            within_time(within_s, "OpenHands", openhands_server(openhands, settings)),
+        )
+    await http.aclose()
+    return [finding for findings in found for finding in findings]
+
+
+async def within_time(within_s: float, name: str, look: AsyncGenerator[Finding, None]) -> Sequence[Finding]:
+    """Give what a look comes to; one that hangs, or meets what nobody foresaw, is a finding too."""
+    found: list[Finding] = []
+    try:
+        async with asyncio.timeout(within_s), aclosing(look) as findings:
+            async for finding in findings:
+                found.append(finding)  # noqa: PERF401 - what was found before it hung is kept
+    except TimeoutError:
+        found.append(wrong(f"{name} did not answer within {within_s:g} s", "try again; look at the network"))
+    except Exception as err:  # noqa: BLE001 - a doctor that falls ill tells nothing of the rest
+        found.append(wrong(f"{name}: the look itself failed ({type(err).__name__})", "report it as a mistake"))
+    return found
+
+
+# --- Slack ------------------------------------------------------------------------------------------------------
+
+
+async def slack(gateway: Gateway, settings: Settings) -> AsyncGenerator[Finding, None]:
+    """Look at the bot token, its scopes and the team's channel."""
+    try:
+        us, scopes = await gateway.identity()
+    except SlackError as err:
+        yield slack_error("SLACK_BOT_TOKEN", err)
+        return
+    yield well(f"Slack bot token: {us.user} in {us.workspace_url}")
+    yield of_scopes(scopes)
+    yield await team_channel(gateway, settings.notify_channel)
+
+
+def of_scopes(scopes: frozenset[str]) -> Finding:
+    """Compare what the token may do with what the code needs, which is what the manifest asks for."""
+    if not scopes:
+        return unclear("Scopes: Slack does not name them")
+    if missing := SCOPES - scopes:
+        return wrong(f"Scopes: {', '.join(sorted(missing))} missing", REINSTALL)
+    return well(f"Scopes: all {len(SCOPES)} of manifest.yml")
+
+
+async def team_channel(gateway: Gateway, name: str | None) -> Finding:
+    """Look whether the team's channel is there, with the bot in it."""
+    if name is None:
+        return unclear("NOTIFY_CHANNEL: not set, so only threads hear of ends")
+    try:
+        channel = await gateway.channel_called(name)
+        inside = channel is not None and await gateway.is_in(channel)
+    except SlackRefused:
+        channel = None
+    except SlackError as err:
+        return slack_error("NOTIFY_CHANNEL", err)
+    if channel is None:
+        return wrong("NOTIFY_CHANNEL: no such channel that the bot can see", "correct it; invite the bot if private")
+    if not inside:
+        return wrong("NOTIFY_CHANNEL: the bot is not in it", "/invite @OpenHands there")
+    return well("NOTIFY_CHANNEL: the bot is in it")
+
+
+async def app_token(gateway: Gateway, settings: Settings) -> AsyncGenerator[Finding, None]:
+    """Ask for a connection's address, without connecting."""
+    try:
+        await gateway.socket_url(settings.slack_app_token.get_secret_value())
+    except SlackError as err:
+        yield slack_error("SLACK_APP_TOKEN", err)
+    else:
+        yield well("Slack app-level token: Socket Mode may connect")
+
+
+def slack_error(what: str, err: SlackError) -> Finding:
+    if isinstance(err, SlackLocked | SlackRefused):
+        return wrong(f"{what} is refused by Slack ({err.code})", how_to(what.lower()))
+    mend = "look at the network, HTTPS_PROXY and SLACK_API_URL"
+    return wrong(f"{what}: no answer of Slack ({err.code})", mend)
+
+
+# --- the database -----------------------------------------------------------------------------------------------
+
+
+async def database(url: str, now: datetime) -> AsyncGenerator[Finding, None]:
+    """Look at the tables, and in them at what was heard of Slack; and at the room on the disk."""
+    file = maintenance.file_of(url)
+    try:
+        async with maintenance.opened(url) as opened, opened.reading() as tx:
+            yield await tables(tx, file)
+            yield heard(await inbox.last_received(tx), now)
+    except maintenance.NoDatabase as none:
+        yield unclear(f"Database: {none} is not there", "the first start makes it; if that was, correct DATABASE_URL")
+    except StoreUnavailable as err:
+        yield wrong(f"Database: it can't be read ({reason(err)})", read_address(url).advice)
+    except SettingsWrong as err:
+        yield wrong("Database: refused", " ".join(err.problems))
+    yield room(file)
+
+
+async def tables(tx: AsyncConnection, file: Path | None) -> Finding:
+    began = perf_counter()
+    current = await maintenance.is_current(tx)
+    took = f"answers in {(perf_counter() - began) * 1000:.0f} ms"
+    used = "a bot works on it" if await maintenance.is_in_use(tx, file) else "no bot works on it"
+    if not await maintenance.is_sound(tx):
+        return wrong(f"Database: damaged, {used}", "stop the bot and restore a backup")
+    if not current:
+        return unclear(f"Database: tables of another version, {used}", "a start of this version brings them up to date")
+    return well(f"Database: {took}, {used}")
+
+
+def heard(last: Mapping[str, datetime], now: datetime) -> Finding:
+    """Tell what came from Slack last: nobody can ask Slack which events the app is subscribed to."""
+    told = ", ".join(f"{kind} {ago(now - at)} ago" for kind, at in last.items()) or "nothing"
+    messages = last.keys() & {"message in a channel", "direct message"}
+    compare = "" if messages else f"write `@OpenHands status` in a channel; if no answer comes, {REINSTALL}"
+    return Finding(True if messages else None, f"Events of the last 7 days: {told}", compare)
+
+
+def ago(age: timedelta) -> str:
+    hours, minutes = divmod(max(0, int(age.total_seconds())) // 60, 60)
+    if hours >= 48:
+        return f"{hours // 24} days"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+def room(file: Path | None) -> Finding:
+    """Look how much fits on the disk."""
+    if file is None:
+        return unclear("Disk: the database is on a server")
+    folder = next(one for one in file.parents if one.exists())
+    if not os.access(folder, os.W_OK):
+        return wrong(f"Disk: {folder} can't be written to", "let the bot's user write there, or correct DATABASE_URL")
+    return of_room(shutil.disk_usage(folder).free, folder)
+
+
+def of_room(free_bytes: int, folder: Path) -> Finding:
+    told = f"Disk: {free_bytes / 1e9:.1f} GB free in {folder}"
+    if free_bytes < ROOM_BYTES:
+        return wrong(told, "make room: on a full disk no request can be taken")
+    return well(told)
+
+
+# --- OpenHands --------------------------------------------------------------------------------------------------
+
+
+async def openhands_server(openhands: LateOpenHands, settings: Settings) -> AsyncGenerator[Finding, None]:
+    """Look at the server, the key, the account's slots, and the default repository."""
+    try:
+        server = await openhands()
+    except Unauthorised:
+        yield wrong("OPENHANDS_API_KEY is refused by OpenHands", how_to("openhands_api_key"))
+        return
+    except OpenHandsError as err:
+        away = isinstance(err, Unavailable)
+        told = "it can't be reached" if away else "it answers, but not as OpenHands does"
+        mend = "look at the network" if away else "is it an old server? OPENHANDS_API=v0 says so"
+        yield wrong(f"OpenHands: {told}", f"look at OPENHANDS_BASE_URL; {mend}")
+        return
+    accepted = "key accepted" if settings.openhands_api_key.get_secret_value() else "no key, and none needed so far"
+    yield well(f"OpenHands: API {server.api.value}, {accepted}")
+    try:
+        yield slots(await server.slots(), settings.max_concurrent_runs)
+        yield await repository(server, settings.default_repository)
+    except OpenHandsError:
+        yield wrong("OpenHands: it does not answer every question", "try again; if it stays so, look at its own log")
+
+
+def slots(found: Slots | None, most: int) -> Finding:
+    if found is None:
+        return unclear("Slots: this server does not tell how many run")
+    told = f"Slots: {found.running} of MAX_CONCURRENT_RUNS={most} in use"
+    return well(told, "" if found.running < most else "new runs wait until one ends")
+
+
+async def repository(server: OpenHands, name: str | None) -> Finding:
+    """Look whether the account's git provider shows the default repository."""
+    if name is None:
+        return unclear("Git provider: not checked without DEFAULT_REPOSITORY")
+    if await server.lists(name):
+        return well(f"Git provider: {name} can be opened")
+    return unclear(
+        f"Git provider: {name} is in no list", "connect the provider in OpenHands' settings; look at the name"
+    )

@@ -1,0 +1,40 @@
+"""What is owed to OpenHands, done: starts, follow-ups, stops, and what people decide by a button."""
+
+from bot.context import Context
+from bot.core.model import Run, RunId
+from bot.outbound.decisions import Decisions
+from bot.outbound.follow_ups import FollowUps
+from bot.outbound.resumes import Resumes
+from bot.outbound.starts import Starts
+from bot.outbound.stops import Stops
+from bot.store import runs
+from bot.store.outbox import OutboxKind, OutboxRow
+
+KINDS = frozenset({OutboxKind.START, OutboxKind.SEND, OutboxKind.RESUME, OutboxKind.DECIDE, OutboxKind.STOP})
+"""What is owed to OpenHands; all else is owed to Slack."""
+
+
+class ToOpenHands:
+    """Finds the one that does a row."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._kinds: dict[OutboxKind, Starts | FollowUps | Resumes | Decisions | Stops] = {
+            OutboxKind.START: Starts(ctx),
+            OutboxKind.SEND: FollowUps(ctx),
+            OutboxKind.RESUME: Resumes(ctx),
+            OutboxKind.DECIDE: Decisions(ctx),
+            OutboxKind.STOP: Stops(ctx),
+        }
+
+    async def do(self, row: OutboxRow) -> None:
+        """Do a row, or say when it is tried again."""
+        await self._kinds[row.kind].do(row, await self._run(row))
+
+    async def give_up(self, row: OutboxRow) -> None:
+        """End a row that failed again and again for reasons nobody foresaw, and say so."""
+        await self._kinds[row.kind].give_up(row, await self._run(row))
+
+    async def _run(self, row: OutboxRow) -> Run:
+        async with self._ctx.database.reading() as tx:
+            return await runs.get(tx, RunId(row.run or ""))

@@ -1,0 +1,83 @@
+"""Who waits for a slot of the OpenHands account, and who may start: the oldest first, by itself."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bot import effects
+from bot.core import lifecycle
+from bot.core.lifecycle import OCCUPIES
+from bot.core.model import Run, RunState
+from bot.core.pacing import later
+from bot.effects import Links
+from bot.store import checkpoints, runs
+from bot.store.checkpoints import Mark
+
+REDRAWN_EVERY_S = 60.0
+"""Places move on with each start; their cards follow at most so often."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much the OpenHands account may do at once."""
+
+    slots: int
+    """How many runs may be starting or working at once."""
+    full_s: float
+    """Seconds until OpenHands is asked again after it said that it is full."""
+
+
+def concerns_queue(before: Run, after: Run) -> bool:
+    """Tell whether a change concerns the queue: a slot was given back, or somebody came to wait."""
+    waits = after.state is RunState.QUEUED and before.state is not RunState.QUEUED
+    return waits or (before.state in OCCUPIES and after.state not in OCCUPIES)
+
+
+async def admit_waiting(tx: AsyncConnection, links: Links, limits: Limits, now: datetime) -> bool:
+    """Start who waits while there are slots, and tell the others their places; tell whether anybody was let in.
+
+    While OpenHands itself says that it is full, only the first in the queue tries, once in a while.
+    """
+    waiting = list(await runs.queued(tx))
+    if not waiting:
+        await checkpoints.drop(tx, Mark.FULL)
+        return False
+    free = limits.slots - await runs.occupying(tx)
+    full_until = await checkpoints.get(tx, Mark.FULL)
+    if full_until is not None:
+        free = min(free, 1 if full_until <= now else 0)
+    entering, waiting = waiting[: max(0, free)], waiting[max(0, free) :]
+    if entering and full_until is not None:
+        await checkpoints.put(tx, Mark.FULL, later(now, limits.full_s))
+    for run in entering:
+        after = await effects.apply_transition(tx, run, lifecycle.admit(run, now), links, now)
+        if after is not None and after.cards > 0:  # else the card, once it stands, owes the start
+            await effects.enqueue_start(tx, after, now)
+    await _number(tx, waiting, now)
+    return bool(entering)
+
+
+async def _number(tx: AsyncConnection, waiting: list[Run], now: datetime) -> None:
+    """Write down the places; who came newly gets one at once."""
+    shown = await checkpoints.get(tx, Mark.PLACES)
+    due = shown is None or shown <= now
+    for place, run in enumerate(waiting, 1):
+        if run.queue_place != place and (due or run.queue_place is None):
+            await runs.save(tx, run, lifecycle.show_queue_position(run, place))
+    if due and waiting:
+        await checkpoints.put(tx, Mark.PLACES, later(now, REDRAWN_EVERY_S))
+
+
+async def mark_full(tx: AsyncConnection, limits: Limits, now: datetime) -> None:
+    """Remember that OpenHands has no free slot, whoever has them: try again after a while, or when a run of ours ends."""
+    await checkpoints.put(tx, Mark.FULL, later(now, limits.full_s))
+
+
+async def mark_available(tx: AsyncConnection, now: datetime) -> None:
+    """Let the first in the queue try at once: OpenHands took a start, or a slot was given back.
+
+    Only that one: of several that try together for one slot any might get it.
+    """
+    if await checkpoints.get(tx, Mark.FULL) is not None:
+        await checkpoints.put(tx, Mark.FULL, now)

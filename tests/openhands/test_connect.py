@@ -1,0 +1,91 @@
+"""Which API a server speaks."""
+
+from typing import Any, Literal
+
+import httpx
+import pytest
+import structlog
+
+from bot.core import errors
+from bot.openhands.connect import connect
+from tests.openhands.recorded import Wire, client, exchange, response_of
+
+COUNT = "/api/v1/app-conversations/count"
+LIST = "/api/conversations"
+PAGE = httpx.Response(200, html="<html>OpenHands</html>")
+
+
+def server(count: Any, listed: Any = None) -> Wire:
+    """Answer both probes, each with a recording or with something made up."""
+    wire = Wire()
+    for path, query, answer in ((COUNT, {}, count), (LIST, {"limit": 1}, listed)):
+        if answer is not None:
+            wire.then("GET", path, response_of(exchange(answer)) if isinstance(answer, str) else answer, query=query)
+    return wire
+
+
+async def outcome(wire: Wire, api: Literal["auto", "v1", "v0"]) -> object:
+    http = client(wire)
+    try:
+        return str((await connect(http, api)).api)
+    except errors.OpenHandsError as error:
+        return type(error)
+    finally:
+        await http.aclose()
+
+
+@pytest.mark.parametrize(
+    ("count", "listed", "found"),
+    [
+        ("app.07", None, "v1"),
+        ("finished.26", None, "v1"),
+        ("auth.01", None, errors.Unauthorised),
+        ("v0-only.01", "v0-only.03", "v0"),
+        ("v0-only.01", "v0-auth.01", errors.Unauthorised),
+        ("v0-only.01", "app.05", "v0"),
+        ("v0-only.01", httpx.Response(405, json={"detail": "Method Not Allowed"}), "v0"),
+        ("v0-only.01", PAGE, errors.Unreadable),
+        (PAGE, "v0-only.03", "v0"),
+        (PAGE, PAGE, errors.Unreadable),
+        (httpx.Response(200, json={"count": 1}), "app.05", "v0"),
+        (httpx.Response(200, json=True), "app.05", "v0"),
+        (httpx.Response(302, headers={"Location": "/login"}), PAGE, errors.Unreadable),
+        (httpx.Response(500, text="Internal Server Error"), None, errors.Unavailable),
+        (httpx.Response(503, html="<html>soon</html>"), None, errors.Unavailable),
+        (httpx.ConnectError("refused"), None, errors.Unavailable),
+        (httpx.ReadTimeout("slow"), None, errors.Unavailable),
+        ("rate.01", None, errors.TooFast),
+        ("v0-only.01", httpx.Response(502), errors.Unavailable),
+    ],
+)
+async def test_a_server_is_known_by_what_it_answers(count: Any, listed: Any, found: object) -> None:
+    """V1 counts; a status alone does not decide, since a server with its web page answers any GET with 200."""
+    assert await outcome(server(count, listed), "auto") == found
+
+
+@pytest.mark.parametrize(
+    ("api", "count", "listed", "found"),
+    [
+        ("v1", "app.07", None, "v1"),
+        ("v1", "v0-only.01", None, errors.Unreadable),
+        ("v1", PAGE, None, errors.Unreadable),
+        ("v1", "auth.01", None, errors.Unauthorised),
+        ("v0", None, "v0-only.03", "v0"),
+        ("v0", None, "app.05", "v0"),
+        ("v0", None, PAGE, "v0"),
+        ("v0", None, "v0-auth.02", errors.Unauthorised),
+        ("v0", None, httpx.ConnectError("refused"), errors.Unavailable),
+    ],
+)
+async def test_an_api_that_was_chosen_is_only_tried(
+    api: Literal["v1", "v0"], count: Any, listed: Any, found: object
+) -> None:
+    """The key must work, and V1 must be there; V0 has no call that must be."""
+    assert await outcome(server(count, listed), api) == found
+
+
+async def test_which_api_was_found_is_logged() -> None:
+    """Once, at the start."""
+    with structlog.testing.capture_logs() as logs:
+        await outcome(server("app.07"), "auto")
+    assert logs == [{"event": "openhands.connected", "log_level": "info", "api": "v1", "asked": "auto"}]
