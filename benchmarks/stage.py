@@ -14,7 +14,7 @@ from uuid import uuid4
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # a script finds what lies beside it, not the package
 
-from bot.core.model import Api, ChannelId, ConversationId, Run, RunId, RunState, TeamId, UserId  # noqa: E402
+from bot.core.model import Api, Card, ChannelId, ConversationId, Run, RunId, RunState, TeamId, UserId, Watch  # noqa: E402
 from bot.simulator.openhands import Conversation, LocalOpenHands  # noqa: E402
 from bot.simulator.openhands.state import StartTask  # noqa: E402
 from bot.simulator.process import THE_BOT, App, app_in  # noqa: E402
@@ -155,13 +155,11 @@ def a_run(conversation: str, state: RunState, *, task: str | None = None) -> Run
         api=Api.V1,
         conversation_id=ConversationId(conversation),
         start_task_id=task,
-        card_gone=True,
         turn_at=now,
-        seen_at=now,
         created_at=now,
         started_at=now,
-        news_at=now,
-        next_poll_at=now,
+        card=Card(gone=True),
+        watch=Watch(observed_at=now, news_at=now, next_poll_at=now),
     )
 
 

@@ -38,7 +38,7 @@ class Links:
 
     def thread(self, run: Run) -> str | None:
         """Address a run's thread; None before it has one."""
-        ts = run.card_ts or run.thread_ts
+        ts = run.card.ts or run.thread_ts
         return None if ts is None else self.us.permalink(run.channel, ts, run.thread_ts)
 
 

@@ -52,7 +52,7 @@ async def admit_waiting(tx: AsyncConnection, links: Links, limits: Limits, now: 
         await checkpoints.put(tx, Mark.FULL, later(now, limits.full_s))
     for run in entering:
         after = await effects.apply_transition(tx, run, lifecycle.admit(run, now), links, now)
-        if after is not None and after.cards > 0:  # else the card, once it stands, owes the start
+        if after is not None and after.card.posts > 0:  # else the card, once it stands, owes the start
             await effects.enqueue_start(tx, after, now)
     await _number(tx, waiting, now)
     return bool(entering)
@@ -63,7 +63,7 @@ async def _number(tx: AsyncConnection, waiting: list[Run], now: datetime) -> Non
     shown = await checkpoints.get(tx, Mark.PLACES)
     due = shown is None or shown <= now
     for place, run in enumerate(waiting, 1):
-        if run.queue_place != place and (due or run.queue_place is None):
+        if run.queue_position != place and (due or run.queue_position is None):
             await runs.save(tx, run, lifecycle.show_queue_position(run, place))
     if due and waiting:
         await checkpoints.put(tx, Mark.PLACES, later(now, REDRAWN_EVERY_S))

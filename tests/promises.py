@@ -124,8 +124,8 @@ class Promises:
     def cards_are_true_or_behind(self, now: Now) -> None:
         """Show on a card what its run is, unless an edit is owed."""
         for run in now.runs.values():
-            if run.card_ts is not None and run.version == run.card_version:
-                shown, due = self.slack.shown[run.card_ts], cards.card(run, LINKS.page(run))
+            if run.card.ts is not None and run.version == run.card.version:
+                shown, due = self.slack.shown[run.card.ts], cards.card(run, LINKS.page(run))
                 assert (shown.text, *buttons_of(shown)) == (due.text, *buttons_of(due)), run
 
     def agents_heard_in_order(self, now: Now) -> None:
@@ -141,13 +141,13 @@ class Promises:
             assert run.resume_by is None, run
             assert run.approved is None or run.waiting is not Waiting.APPROVAL, run
             assert run.stop_by is None or run.state not in lifecycle.OCCUPIES, run
-            assert run.version == run.card_version, run
+            assert run.version == run.card.version, run
         for one in now.follow_ups:
             if one.state in (FollowUpState.SENDING, FollowUpState.UNSURE, FollowUpState.WAITING):
                 run = now.runs[RunId(one.run)]
-                assert lifecycle.holds(run) or run.undecided is not None, (one, run)
+                assert lifecycle.holds(run) or run.doubtful_follow_up is not None, (one, run)
             if one.state is FollowUpState.HELD:
-                assert now.runs[RunId(one.run)].undecided is not None, one
+                assert now.runs[RunId(one.run)].doubtful_follow_up is not None, one
         for run in now.runs.values():
             talk = self.account.talks.get(run.conversation_id or ConversationId(""))
             if talk is not None and talk.phase is Phase.ENDED and run.state is not RunState.STARTING:
@@ -166,14 +166,16 @@ def something_moves_it_on(now: Now, run: Run) -> None:
         for row in now.open
     )
     if run.state is RunState.STARTING:
-        assert starts or (run.cards == 0 and now.has_open(run, OutboxKind.CARD)) or run.next_poll_at is not None, run
+        assert (
+            starts or (run.card.posts == 0 and now.has_open(run, OutboxKind.CARD)) or run.watch.next_poll_at is not None
+        ), run
     if run.state in (RunState.WORKING, RunState.WAITING, RunState.PAUSED):
-        assert run.next_poll_at is not None, run
+        assert run.watch.next_poll_at is not None, run
     if run.resume_by is not None:
         assert now.has_open(run, OutboxKind.RESUME), run
-    if run.approved is not None and run.phase is Phase.WANTS_APPROVAL:
-        assert now.has_open(run, OutboxKind.DECIDE) or run.next_poll_at is not None, run
-    if run.cards == 0:
+    if run.approved is not None and run.watch.phase is Phase.WANTS_APPROVAL:
+        assert now.has_open(run, OutboxKind.DECIDE) or run.watch.next_poll_at is not None, run
+    if run.card.posts == 0:
         assert now.has_open(run, OutboxKind.CARD), run
 
 
@@ -184,7 +186,7 @@ def nothing_is_lost(now: Now, one: FollowUp) -> None:
     match one.state:
         case FollowUpState.WAITING | FollowUpState.SENDING | FollowUpState.UNSURE | FollowUpState.HELD:
             assert on_its_way, (one, run)
-            assert one.asked_at is None or run.undecided is not None, (one, run)
+            assert one.asked_at is None or run.doubtful_follow_up is not None, (one, run)
         case FollowUpState.DELIVERED | FollowUpState.FAILED:
             assert not on_its_way, (one, run)
         case FollowUpState.WITHDRAWN:

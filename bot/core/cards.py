@@ -58,8 +58,8 @@ def button(run: Run, action: Action) -> Block:
     thing = {
         Action.APPROVE: run.action,
         Action.REJECT: run.action,
-        Action.AGAIN: run.undecided,
-        Action.LEAVE: run.undecided,
+        Action.AGAIN: run.doubtful_follow_up,
+        Action.LEAVE: run.doubtful_follow_up,
     }.get(action)
     made = {
         "type": "button",
@@ -116,12 +116,12 @@ def card(run: Run, address: str | None) -> Message:
         lines.append(escape(markdown.plain(run.answer, limit=ANSWER_ON_CARD)))
     if run.progress:
         lines.append(f"_{escape(run.progress).replace('_', ' ')}_")
-    if run.undecided:
-        lines.append(words.undecided(run.undecided_text))
-    if run.stale_at:
-        lines.append(words.quiet_since(run.heard_at or run.news_at))
-    if run.unreachable_since:
-        lines.append(words.unreachable(run.unreachable_since, key_refused=run.key_refused))
+    if run.doubtful_follow_up:
+        lines.append(words.undecided(run.doubtful_text))
+    if run.watch.silence_told_at:
+        lines.append(words.quiet_since(run.watch.heard_at or run.watch.news_at))
+    if run.watch.unreachable_since:
+        lines.append(words.unreachable(run.watch.unreachable_since, key_refused=run.watch.key_refused))
     blocks = [section(line) for line in lines]
     if wanted := wish(run):
         blocks[2:2] = wanted  # after what is to be done about it

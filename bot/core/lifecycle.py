@@ -65,30 +65,35 @@ def advance(run: Run, seen: Observation) -> Changed:
 
     No state is final: a follow-up may wake each. The server's own times are not used, they go backwards.
     """
-    if seen.asked_at <= run.seen_at or run.state in NOT_BEGUN:  # there is nothing to look at, or nothing any more
+    if (
+        seen.asked_at <= run.watch.observed_at or run.state in NOT_BEGUN
+    ):  # there is nothing to look at, or nothing any more
         return run, ()
     looked = replace(
         run,
-        seen_at=seen.asked_at,
-        phase=seen.phase,
         cost=max(run.cost, seen.cost or 0.0),
         pull_requests=merged(run.pull_requests, seen.pull_requests),
         progress=seen.progress or run.progress,
         blind=seen.blind or run.blind,
         start_task_id=seen.start_task_id or run.start_task_id,
         started_at=run.started_at or (seen.asked_at if seen.phase in EXISTS else None),
-        unreachable_since=None,
-        key_refused=False,
-        unsettled_since=(run.unsettled_since or seen.asked_at) if unsettled(seen) else None,
+        watch=replace(
+            run.watch,
+            observed_at=seen.asked_at,
+            phase=seen.phase,
+            unreachable_since=None,
+            key_refused=False,
+            ambiguous_since=(run.watch.ambiguous_since or seen.asked_at) if unsettled(seen) else None,
+        ),
     )
     if figures(looked) != figures(run):
-        looked = replace(looked, heard_at=seen.asked_at, stale_at=None)
+        looked = replace(looked, watch=replace(looked.watch, heard_at=seen.asked_at, silence_told_at=None))
     if run.state in ENDED and seen.phase is not Phase.WORKING:
         return looked, ()
     told_before = seen.ending is not None and seen.ending == run.ending
     if told_before and seen.asked_at - run.turn_at < FRESH:  # the status of before it was told to go on
         return looked, ()
-    after, effects = changed(run, judge(looked, seen, run.phase), seen.asked_at)
+    after, effects = changed(run, judge(looked, seen, run.watch.phase), seen.asked_at)
     if told_before:
         return after, tuple(effect for effect in effects if effect is Effect.RELEASE)
     return replace(after, ending=seen.ending or run.ending), effects
@@ -96,7 +101,7 @@ def advance(run: Run, seen: Observation) -> Changed:
 
 def figures(run: Run) -> tuple[object, ...]:
     """Give what changes while an agent works, beside the state: it was heard of."""
-    return run.phase, run.cost, run.pull_requests, run.progress
+    return run.watch.phase, run.cost, run.pull_requests, run.progress
 
 
 def unsettled(seen: Observation) -> bool:
@@ -116,9 +121,9 @@ def judge(run: Run, seen: Observation, before: Phase | None) -> Run:
     before: the phase at the look before; None where none was made since a message or a wake-up.
     """
     fresh = seen.asked_at - run.turn_at < FRESH
-    unsettled_for = seen.asked_at - (run.unsettled_since or seen.asked_at)
+    unsettled_for = seen.asked_at - (run.watch.ambiguous_since or seen.asked_at)
     match seen.phase, seen.last:
-        case Phase.WORKING, _:
+        case [Phase.WORKING, _]:
             return enter_state(awake(run), RunState.WORKING, answer=run.answer if run.state is RunState.WORKING else "")
         case (
             (Phase.ENDED | Phase.WANTS_APPROVAL | Phase.ERROR),
@@ -127,29 +132,29 @@ def judge(run: Run, seen: Observation, before: Phase | None) -> Run:
             return spoken(run, last)
         case (Phase.ASLEEP, Finish() | Said() | Failed() as last) | (Phase.GONE | Phase.MISSING, Finish() as last):
             return spoken(run, last)  # it ended before, while nobody looked
-        case Phase.ENDED, None:  # nothing newer than our message: old news, or its events are still on their way
+        case [Phase.ENDED, None]:  # nothing newer than our message: old news, or its events are still on their way
             return enter_state(run, RunState.DONE, reason=Reason.NO_WORDS) if unsettled_for >= SILENCE else run
-        case Phase.WANTS_APPROVAL, None:
+        case [Phase.WANTS_APPROVAL, None]:
             return enter_state(run, RunState.WAITING, waiting=Waiting.APPROVAL) if unsettled_for >= SILENCE else run
-        case Phase.ERROR, None:
+        case [Phase.ERROR, None]:
             return failed(run, Failed(Reason.AGENT_ERROR)) if unsettled_for >= WORDS_SETTLED else run
-        case Phase.STUCK, _:
+        case [Phase.STUCK, _]:
             return run if fresh else failed(run, Failed(Reason.STUCK))
-        case Phase.START_FAILED, last:
+        case [Phase.START_FAILED, last]:
             return failed(run, last if isinstance(last, Failed) else Failed(Reason.START_FAILED))
-        case Phase.BROKEN, _:
+        case [Phase.BROKEN, _]:
             return failed(run, Failed(Reason.SANDBOX_BROKEN))
-        case Phase.PAUSED, _:
+        case [Phase.PAUSED, _]:
             return run if fresh else halted(run, None)
-        case Phase.IDLE, _:
+        case [Phase.IDLE, _]:
             return halted(run, None) if run.stop_by or unsettled_for >= PASSING else run
-        case Phase.ASLEEP, _:
+        case [Phase.ASLEEP, _]:
             asleep_since = before in (None, Phase.ASLEEP)  # what was awake meanwhile has been put to sleep
             waking = asleep_since and seen.asked_at - run.turn_at < WAKING and run.stop_by is None
             return run if waking or waits_asleep(run) else halted(run, Reason.ASLEEP)
         case ((Phase.GONE | Phase.MISSING), _):
             return enter_state(run, RunState.LOST, reason=Reason.GONE)
-        case Phase.UNCLEAR, _:
+        case [Phase.UNCLEAR, _]:
             return enter_state(run, RunState.LOST, reason=Reason.SILENT) if unsettled_for >= SILENCE else run
         case _:  # still starting, or a word newer than this code
             return run
@@ -195,7 +200,7 @@ def halted(run: Run, reason: Reason | None) -> Run:
     """Nobody works: as asked, since what the agent wanted was rejected, or it is somebody else's doing."""
     if run.stop_by is not None:
         return enter_state(run, RunState.STOPPED)
-    if run.phase is Phase.IDLE and (run.approved is False or run.reason is Reason.REJECTED):
+    if run.watch.phase is Phase.IDLE and (run.approved is False or run.reason is Reason.REJECTED):
         return enter_state(run, RunState.PAUSED, reason=Reason.REJECTED)
     return enter_state(run, RunState.PAUSED, reason=reason)
 
@@ -234,7 +239,11 @@ def changed(before: Run, after: Run, now: datetime) -> Changed:
     """Add what a change of state brings: times, and who is told."""
     if before.turn == after.turn and shown(before) == shown(after):
         return after, ()
-    after = replace(after, news_at=now, heard_at=now, stale_at=None, ended_at=now if after.state in ENDED else None)
+    after = replace(
+        after,
+        ended_at=now if after.state in ENDED else None,
+        watch=replace(after.watch, news_at=now, heard_at=now, silence_told_at=None),
+    )
     if after.state is not RunState.WORKING:
         after = replace(after, progress="")
     effects: list[Effect] = []
@@ -286,11 +295,11 @@ def offers(run: Run) -> tuple[Action, ...]:
             assert_never(run.state)
     if run.resume_by is not None:
         fit = tuple(action for action in fit if action not in (Action.RESUME, Action.RETRY))
-    if run.undecided is not None:  # that message is to go out before, if at all
+    if run.doubtful_follow_up is not None:  # that message is to go out before, if at all
         fit = tuple(action for action in fit if action is not Action.RESUME)
     if run.state in LIVE - NOT_BEGUN and run.stop_by is None:
         fit = (*fit, Action.STOP)
-    return (*fit, Action.AGAIN, Action.LEAVE) if run.undecided is not None else fit
+    return (*fit, Action.AGAIN, Action.LEAVE) if run.doubtful_follow_up is not None else fit
 
 
 def action_for_word(run: Run, action: Action) -> Action | None:
@@ -319,7 +328,7 @@ def action_for_click(run: Run, action: Action, turn: int, thing: str) -> Action 
         case Action.APPROVE | Action.REJECT:
             same = thing == run.action
         case Action.AGAIN | Action.LEAVE:
-            same = thing == run.undecided
+            same = thing == run.doubtful_follow_up
         case _:
             same = turn == run.turn
     return action if same else None
@@ -327,7 +336,7 @@ def action_for_click(run: Run, action: Action, turn: int, thing: str) -> Action 
 
 def acted(run: Run, action: Action, by: UserId) -> Run:
     """Remember who did something, for the one who comes second."""
-    return replace(run, moved=action, moved_by=by)
+    return replace(run, last_action=action, last_action_by=by)
 
 
 # --- what people do, and what becomes of our own calls -----------------------------------------------------------
@@ -357,12 +366,12 @@ def go(run: Run, by: UserId, now: datetime) -> Changed:
 
 def admit(run: Run, now: datetime) -> Changed:
     """Give a queued run a slot."""
-    return changed(run, enter_state(replace(run, queue_place=None, turn_at=now), RunState.STARTING), now)
+    return changed(run, enter_state(replace(run, queue_position=None, turn_at=now), RunState.STARTING), now)
 
 
 def show_queue_position(run: Run, place: int) -> Run:
     """Show the run's place in the queue."""
-    return replace(run, queue_place=place)
+    return replace(run, queue_position=place)
 
 
 def requeue_full(run: Run, conversation: ConversationId, now: datetime) -> Changed:
@@ -420,14 +429,11 @@ def retry(run: Run, by: UserId, conversation: ConversationId, now: datetime) -> 
         conversation_id=conversation,
         start_task_id=None,
         started_at=None,
-        phase=None,
         stop_by=None,
         stop_at=None,
         resume_by=None,
-        unsettled_since=None,
-        seen_at=now,
         queued_at=now,
-        next_poll_at=None,
+        watch=replace(run.watch, phase=None, ambiguous_since=None, observed_at=now, next_poll_at=None),
     )
     return changed(run, enter_state(after, RunState.QUEUED, answer=""), now)
 
@@ -449,29 +455,31 @@ def decide(run: Run, by: UserId, *, approve: bool) -> Run:
 
 def undecide(run: Run) -> Run:
     """Take in that a decision does not count. What waits is read anew: it may be something else by now."""
-    return replace(run, approved=None, decided_by=None, phase=None)
+    return replace(run, approved=None, decided_by=None, watch=replace(run.watch, phase=None))
 
 
 def asks(run: Run, follow_up: FollowUp) -> Run:
     """Show that a person must say what becomes of a message; the first one, where there are several."""
-    if run.undecided is not None:
+    if run.doubtful_follow_up is not None:
         return run
-    return replace(run, undecided=follow_up.id, undecided_text=follow_up.text)
+    return replace(run, doubtful_follow_up=follow_up.id, doubtful_text=follow_up.text)
 
 
 def asks_no_more(run: Run, follow_up: str | None = None) -> Run:
     """Show that nothing is to be decided; follow_up: about this message, another one stays as it is."""
-    return replace(run, undecided=None, undecided_text="") if follow_up in (None, run.undecided) else run
+    return (
+        replace(run, doubtful_follow_up=None, doubtful_text="") if follow_up in (None, run.doubtful_follow_up) else run
+    )
 
 
 def silence_told(run: Run, now: datetime) -> Run:
     """Show that nothing has been heard of the run for long."""
-    return replace(run, stale_at=now)
+    return replace(run, watch=replace(run.watch, silence_told_at=now))
 
 
 def unpostable(run: Run, now: datetime) -> Changed:
     """End a run whose card can't be posted: nothing starts where the bot can't speak."""
-    return changed(run, enter_state(replace(run, card_gone=True), RunState.CANCELLED), now)
+    return changed(run, enter_state(replace(run, card=replace(run.card, gone=True)), RunState.CANCELLED), now)
 
 
 def restartable(run: Run) -> bool:
@@ -503,9 +511,7 @@ def started(run: Run, api: Api, it: Started, now: datetime) -> Changed:
         conversation_id=it.conversation_id,
         start_task_id=it.start_task_id,
         queued_at=None,
-        unreachable_since=None,
-        key_refused=False,
-        next_poll_at=now,
+        watch=replace(run.watch, unreachable_since=None, key_refused=False, next_poll_at=now),
     )
     return changed(run, after, now)
 
@@ -517,7 +523,7 @@ def not_started(run: Run, why: Failed, now: datetime) -> Changed:
 
 def within_reach(run: Run) -> Run:
     """Take in that nothing is tried any more, so that nothing is out of reach."""
-    return replace(run, unreachable_since=None, key_refused=False)
+    return replace(run, watch=replace(run.watch, unreachable_since=None, key_refused=False))
 
 
 def sent(run: Run, anchor: str | None, went_out: datetime, now: datetime) -> Changed:
@@ -536,22 +542,27 @@ def turn_resumed(run: Run, went_out: datetime, now: datetime) -> Changed:
         run,
         turn=run.turn + 1,
         turn_at=now,
-        seen_at=now,
-        phase=None,
         stop_by=run.stop_by if overtaken else None,
         stop_at=run.stop_at if overtaken else None,
         resume_by=None,
-        unsettled_since=None,
-        unreachable_since=None,
-        key_refused=False,
-        next_poll_at=now,
+        watch=replace(
+            run.watch,
+            observed_at=now,
+            phase=None,
+            ambiguous_since=None,
+            unreachable_since=None,
+            key_refused=False,
+            next_poll_at=now,
+        ),
     )
     return changed(run, enter_state(after, RunState.WORKING, answer=""), now)
 
 
 def out_of_reach(run: Run, since: datetime, *, key_refused: bool) -> Run:
     """Show on the card that OpenHands can't be asked, and whether that is because of the bot's key."""
-    return replace(run, unreachable_since=run.unreachable_since or since, key_refused=key_refused)
+    return replace(
+        run, watch=replace(run.watch, unreachable_since=run.watch.unreachable_since or since, key_refused=key_refused)
+    )
 
 
 def gone(run: Run, now: datetime) -> Changed:
@@ -561,7 +572,7 @@ def gone(run: Run, now: datetime) -> Changed:
 
 def sandbox_woken(run: Run, now: datetime) -> Changed:
     """Take in that a sleeping conversation runs again: it may go on by itself before the message arrives."""
-    after = replace(run, phase=None, next_poll_at=now, seen_at=now, turn_at=now)
+    after = replace(run, turn_at=now, watch=replace(run.watch, phase=None, next_poll_at=now, observed_at=now))
     if run.reason is Reason.ASLEEP:
         after = enter_state(after, RunState.WORKING)
     return changed(run, after, now)

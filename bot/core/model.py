@@ -279,10 +279,48 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """The one message that shows a run, from its post until it is gone."""
+
+    ts: MessageTs | None = None
+    """None before it is posted."""
+    version: int = 0
+    """The version it shows; lower than the run's is a debt to edit it."""
+    edited_at: datetime | None = None
+    posts: int = 0
+    """How often it was posted: a deleted card comes back once."""
+    gone: bool = False
+    """There is no card to edit any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """What polling knows of a run, and when it looks next. Times are ours: the server's go backwards."""
+
+    phase: "Phase | None" = None
+    """None before the first look after a message or a wake-up."""
+    observed_at: datetime
+    """When the request was sent whose answer was applied last."""
+    next_poll_at: datetime | None = None
+    news_at: datetime
+    """When the run's state last changed, for the pace of polling."""
+    heard_at: datetime | None = None
+    """When OpenHands last showed anything new of it."""
+    ambiguous_since: datetime | None = None
+    """What OpenHands shows since then can't be judged yet: no words, or a status that may pass."""
+    unreachable_since: datetime | None = None
+    """OpenHands could not be asked about this run since then; None while it answers."""
+    key_refused: bool = False
+    """It could not be asked because it refuses the bot's key."""
+    silence_told_at: datetime | None = None
+    """When people were told that nothing had been heard of it for long; None: they were not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """One task as the bot follows it, from the request to its end.
 
-    `version` counts what the card shows; polling's own bookkeeping leaves it. Times are aware and UTC.
+    Times are aware and UTC.
     """
 
     id: RunId
@@ -292,7 +330,6 @@ class Run:
     """Root of the thread it lives in; None until a command's card is posted, which is that root."""
     request_ts: MessageTs | None
     """The message that asked, to react to; None for a command."""
-    card_ts: MessageTs | None = None
     private: bool
     """From direct messages or a private channel: elsewhere only state, requester and link are told."""
     requester: UserId
@@ -304,6 +341,8 @@ class Run:
     candidates: tuple[str, ...] = ()
     branch: str | None = None
     model: str | None = None
+    card: Card = Card()
+    watch: Watch
     state: RunState
     waiting: Waiting | None = None
     action: str | None = None
@@ -331,11 +370,6 @@ class Run:
     """The last event before this turn's message; None while the first turn lasts."""
     ending: str | None = None
     """The event whose words were told last."""
-    phase: "Phase | None" = None
-    seen_at: datetime
-    """Our clock at the request whose answer was applied last."""
-    unsettled_since: datetime | None = None
-    """What OpenHands shows since then can't be judged yet: no words, or a status that may pass."""
     stop_by: UserId | None = None
     """Who asked to stop this turn."""
     stop_at: datetime | None = None
@@ -344,42 +378,24 @@ class Run:
     approved: bool | None = None
     """What was decided on `action`; None: nothing yet."""
     decided_by: UserId | None = None
-    moved: Action | None = None
-    """What a person did last, so that who comes second can be told who was first."""
-    moved_by: UserId | None = None
-    undecided: str | None = None
-    """The follow-up a person is asked about."""
-    undecided_text: str = ""
+    last_action: Action | None = None
+    """What a person did last, so that whoever comes second can be told who was first."""
+    last_action_by: UserId | None = None
+    doubtful_follow_up: str | None = None
+    """The follow-up a person is asked about: it may not have arrived, or is old."""
+    doubtful_text: str = ""
     """What it says."""
     queued_at: datetime | None = None
     """Since when it waits for a slot; the oldest goes first."""
-    queue_place: int | None = None
-    """Its place in the queue as the card shows it; 1 is next."""
-    unreachable_since: datetime | None = None
-    """OpenHands could not be asked about this run since then; None while it answers."""
-    key_refused: bool = False
-    """It could not be asked because it refuses the bot's key."""
+    queue_position: int | None = None
+    """Its position in the queue as the card shows it; 1 is next."""
     version: int = 1
-    card_version: int = 0
-    """The version the card shows; lower than `version` is a debt to edit it."""
-    card_at: datetime | None = None
-    """When it was edited last."""
-    cards: int = 0
-    """How often it was posted: a deleted card comes back once."""
-    card_gone: bool = False
-    """There is no card to edit any more."""
+    """Counts what the card shows; `watch` leaves it as it is."""
     created_at: datetime
     started_at: datetime | None = None
     ended_at: datetime | None = None
     asked_at: datetime | None = None
     """When a person asked for it, where that was long before the bot could read it."""
-    news_at: datetime
-    """When its state last changed, for the pace of polling."""
-    heard_at: datetime | None = None
-    """When OpenHands last showed anything new of it."""
-    stale_at: datetime | None = None
-    """When people were told that nothing had been heard of it for long; None: they were not."""
-    next_poll_at: datetime | None = None
 
 
 class FollowUpState(StrEnum):

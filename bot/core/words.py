@@ -290,8 +290,8 @@ def wish(detail: str) -> str:
 
 def queued(run: Run) -> str:
     """Say where a run stands in the queue."""
-    place = "it is next" if run.queue_place == 1 else f"it is number {run.queue_place} in the queue"
-    where = place if run.queue_place is not None else "it waits"
+    place = "it is next" if run.queue_position == 1 else f"it is number {run.queue_position} in the queue"
+    where = place if run.queue_position is not None else "it waits"
     return f"Every slot is busy: {where}, and starts by itself when one is free."
 
 
@@ -315,7 +315,7 @@ def paused(run: Run) -> str:
             "Nothing is lost: press Resume, or reply here, to wake it and go on."
         )
     if run.reason is Reason.REJECTED:
-        by = f" by {mention(run.moved_by)}" if run.moved is Action.REJECT and run.moved_by else ""
+        by = f" by {mention(run.last_action_by)}" if run.last_action is Action.REJECT and run.last_action_by else ""
         return f"What the agent wanted to do was rejected{by}, and not done. Reply here with what it should do instead."
     return "Somebody paused it in OpenHands. Nothing is lost: press Resume, or reply here, to go on."
 
@@ -448,7 +448,7 @@ def news(run: Run) -> str:
     """
     if run.state is RunState.STOPPED and run.stop_by == run.requester:
         return f"{state(run)}\nReply here to go on."
-    if run.reason is Reason.REJECTED and run.moved_by == run.requester:
+    if run.reason is Reason.REJECTED and run.last_action_by == run.requester:
         return f"{state(run)}\n{explanation(run)}"
     return "\n".join(part for part in (f"{mention(run.requester)} {state(run)}", explanation(run)) if part)
 
@@ -460,8 +460,8 @@ def status(run: Run) -> str:
         parts.append(in_brief(run.detail))
     if run.progress:
         parts.append(f"Last: {escape(run.progress)}")
-    if run.unreachable_since:
-        parts.append(unreachable(run.unreachable_since, key_refused=run.key_refused))
+    if run.watch.unreachable_since:
+        parts.append(unreachable(run.watch.unreachable_since, key_refused=run.watch.key_refused))
     return "\n".join(part for part in parts if part)
 
 
@@ -530,9 +530,13 @@ ALIKE = (
 
 def not_now(run: Run, action: Action, by: UserId) -> str:
     """Tell who comes second, or too late, what happened instead."""
-    if run.moved is not None and run.moved_by is not None and any({action, run.moved} <= pair for pair in ALIKE):
-        first = "You did that already" if run.moved_by == by else f"{mention(run.moved_by)} was first"
-        return f"{first}: {was_done(run.moved)}. Nothing more was done; the run's state is {state(run)}."
+    if (
+        run.last_action is not None
+        and run.last_action_by is not None
+        and any({action, run.last_action} <= pair for pair in ALIKE)
+    ):
+        first = "You did that already" if run.last_action_by == by else f"{mention(run.last_action_by)} was first"
+        return f"{first}: {was_done(run.last_action)}. Nothing more was done; the run's state is {state(run)}."
     return f"`{word(action)}` does not fit any more, so nothing was done; the run's state is {state(run)}."
 
 
@@ -597,7 +601,7 @@ def no_resume_here() -> str:
 
 def stale(run: Run) -> str:
     """Tell, once, that nothing has been heard of a run for long."""
-    since = clock_time(run.heard_at or run.news_at)
+    since = clock_time(run.watch.heard_at or run.watch.news_at)
     return (
         f"{mention(run.requester)} OpenHands has shown nothing new of this run since {since}. I go on looking, and nothing "
         "is lost; look in OpenHands whether it still works, or stop it."

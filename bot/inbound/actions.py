@@ -60,7 +60,7 @@ class Actions:
         now = self._ctx.clock.now()
         after = FollowUpState.WAITING if action is Action.AGAIN else FollowUpState.WITHDRAWN
         found = await runs.follow_ups_of(tx, run.id, [FollowUpState.UNSURE, FollowUpState.HELD])
-        asked = [one.state for one in found if one.id == run.undecided]
+        asked = [one.state for one in found if one.id == run.doubtful_follow_up]
         for one in found:
             if one.state in asked:  # only the first in line can be unsure
                 await runs.save_follow_up(tx, replace(one, state=after, asked_at=None))
@@ -72,7 +72,7 @@ class Actions:
     async def _stop(self, tx: AsyncConnection, run: Run, incoming: Incoming) -> None:
         """Stop the run; what was not sent to the agent yet is not sent any more."""
         now = self._ctx.clock.now()
-        no_card_yet = run.cards == 0  # and without one no start is owed
+        no_card_yet = run.card.posts == 0  # and without one no start is owed
         if run.state is RunState.STARTING and (
             no_card_yet or await outbox.never_sent(tx, run.id, OutboxKind.START, now)
         ):
@@ -86,7 +86,7 @@ class Actions:
         if after == run and not waiting:
             await effects.enqueue_answer(tx, incoming, words.nothing_to_stop(run), now)
             return
-        if any(one.id == after.undecided for one in waiting):
+        if any(one.id == after.doubtful_follow_up for one in waiting):
             after = lifecycle.asks_no_more(after)
         await self._ctx.save(tx, run, (after, effect))
         being_woken = after.state is RunState.STOPPED and bool(run.resume_by or waiting)

@@ -28,6 +28,7 @@ from bot.core.model import (
     Start,
     Status,
     Unclear,
+    Watch,
 )
 from bot.core.mrkdwn import shorten, unescape_request
 from bot.core.pacing import asked_to_wait, later, retry_at
@@ -300,10 +301,9 @@ class Dispatcher:
                 state=RunState.QUEUED,
                 conversation_id=effects.new_conversation(),
                 queued_at=now,
-                seen_at=now,
                 turn_at=now,
                 created_at=now,
-                news_at=now,
+                watch=Watch(observed_at=now, news_at=now),
             )
             run = self._placed(run, command, before[0].repository if before else None, said)
             asked_at = written_at(row, now)

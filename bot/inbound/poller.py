@@ -92,7 +92,7 @@ class Poller:
             due = await runs.due(tx, now, ROUND)
         if due:
             try:
-                await self._look(due)
+                await self._observe(due)
             except OpenHandsError as err:
                 return await self._out_of_reach(due, err)
         async with self._ctx.database.reading() as tx:
@@ -108,9 +108,9 @@ class Poller:
         self._ctx.wake_sender.set()
         return full_until if full_until is not None and full_until > now else None
 
-    async def _look(self, due: Sequence[Run]) -> None:
+    async def _observe(self, due: Sequence[Run]) -> None:
         openhands = await self._ctx.openhands()
-        seen = await openhands.look([run for run in due if run.id not in self.reading])
+        seen = await openhands.observe([run for run in due if run.id not in self.reading])
         if self._down_since is not None:
             log.info("openhands.reached", down_s=(self._ctx.clock.now() - self._down_since).total_seconds())
         self._down_since, self._failures = None, 0
@@ -145,8 +145,8 @@ class Poller:
         live: so many runs share the readings of progress.
         """
         if seen.phase in WORDS_DECIDE and seen.last is None:
-            fresh = (seen.asked_at - run.news_at).total_seconds() < self._ctx.patience.poll_eager_s
-            return not (seen.phase is run.phase and run.state is RunState.WAITING and fresh)
+            fresh = (seen.asked_at - run.watch.news_at).total_seconds() < self._ctx.patience.poll_eager_s
+            return not (seen.phase is run.watch.phase and run.state is RunState.WAITING and fresh)
         return seen.phase is Phase.WORKING and not seen.blind and self._progress_due(run, live)
 
     def _progress_due(self, run: Run, live: int) -> bool:
@@ -175,10 +175,15 @@ class Poller:
             for run, seen in looks:
                 fresh = now_there[run.id]
                 after, owed = self._judged(fresh, seen if fresh.attempt == run.attempt else None, now)
-                if owed or after != replace(fresh, seen_at=after.seen_at, next_poll_at=after.next_poll_at):
+                if owed or after != replace(
+                    fresh,
+                    watch=replace(
+                        fresh.watch, observed_at=after.watch.observed_at, next_poll_at=after.watch.next_poll_at
+                    ),
+                ):
                     changed.append((fresh, (after, owed)))
                 else:
-                    unchanged[after.seen_at, after.next_poll_at].append(run.id)
+                    unchanged[after.watch.observed_at, after.watch.next_poll_at].append(run.id)
             for (seen_at, next_poll_at), ids in unchanged.items():
                 await runs.looked_at(tx, ids, seen_at, next_poll_at)
             saved = [await self._write(tx, fresh, change, now) for fresh, change in changed]
@@ -196,7 +201,7 @@ class Poller:
         saved = await self._ctx.save(tx, fresh, change)
         if saved is None:
             return False
-        if saved.stale_at is not None and fresh.stale_at is None:
+        if saved.watch.silence_told_at is not None and fresh.watch.silence_told_at is None:
             await effects.enqueue_message(tx, saved, cards.stale(saved, self._ctx.links.page(saved)), now)
         if saved.state not in POLLED:
             self._progress_at.pop(saved.id, None)
@@ -204,15 +209,21 @@ class Poller:
 
     def _is_silent(self, run: Run, now: datetime) -> bool:
         """Tell whether a run at work has shown nothing new for so long that a person should look; only once."""
-        quiet_s = (now - (run.heard_at or run.news_at)).total_seconds()
-        return run.state in OCCUPIES and run.stale_at is None and quiet_s >= self._ctx.patience.stale_s
+        quiet_s = (now - (run.watch.heard_at or run.watch.news_at)).total_seconds()
+        return run.state in OCCUPIES and run.watch.silence_told_at is None and quiet_s >= self._ctx.patience.stale_s
 
     def _timed(self, run: Run, now: datetime) -> Run:
         """Say when the run is looked at next; an ended one is not."""
         if run.state not in POLLED:
-            return replace(run, next_poll_at=None)
+            return replace(run, watch=replace(run.watch, next_poll_at=None))
         person = run.state in (RunState.WAITING, RunState.PAUSED)
-        return replace(run, next_poll_at=poll_at(now, news_at=run.news_at, person=person, patience=self._ctx.patience))
+        return replace(
+            run,
+            watch=replace(
+                run.watch,
+                next_poll_at=poll_at(now, news_at=run.watch.news_at, person=person, patience=self._ctx.patience),
+            ),
+        )
 
     async def _out_of_reach(self, due: Sequence[Run], err: OpenHandsError) -> datetime:
         """Wait longer and longer; after a minute the cards say so."""

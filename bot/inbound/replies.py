@@ -92,7 +92,7 @@ class Replies:
             await effects.enqueue_send(tx, run, follow_up, now)
             await effects.enqueue_reaction(tx, run, incoming.ts, effects.RECEIVED, now)
             if state is FollowUpState.HELD:
-                if run.undecided is None:
+                if run.doubtful_follow_up is None:
                     await effects.enqueue_reply(tx, incoming, words.follow_up_old(text), now)
                 await self._ctx.save(tx, run, (lifecycle.asks(run, follow_up), ()))
 

@@ -52,7 +52,7 @@ class OpenHands(Protocol):
         """
         ...
 
-    async def look(self, runs: Sequence[Run]) -> Mapping[RunId, Observation]:
+    async def observe(self, runs: Sequence[Run]) -> Mapping[RunId, Observation]:
         """Ask how these runs are, in batches of at most 99 ids; words are not read.
 
         A run missing from the answer could not be asked about this time. For a starting run (V1) the start task is

@@ -148,7 +148,7 @@ class V0:
 
     # --- look ---------------------------------------------------------------------------------------------------
 
-    async def look(self, runs: Sequence[Run]) -> Mapping[RunId, Observation]:
+    async def observe(self, runs: Sequence[Run]) -> Mapping[RunId, Observation]:
         seen: dict[RunId, Observation] = {}
         failures: list[OpenHandsError] = []
         places = asyncio.Semaphore(AT_ONCE)
@@ -158,7 +158,7 @@ class V0:
                 if any(isinstance(failure, Unavailable | TooFast | Unauthorised) for failure in failures):
                     return  # the next one would fare no better, and might wait as long
                 try:
-                    seen[run.id] = await self._look(run, ConversationId(run.conversation_id or ""))
+                    seen[run.id] = await self._observe(run, ConversationId(run.conversation_id or ""))
                 except OpenHandsError as failure:
                     failures.append(failure)
 
@@ -170,7 +170,7 @@ class V0:
             raise failures[0]
         return seen
 
-    async def _look(self, run: Run, name: ConversationId) -> Observation:
+    async def _observe(self, run: Run, name: ConversationId) -> Observation:
         conversation, asked_at = await self._calls.conversation(name)
         if conversation is None:
             return Observation(asked_at=asked_at, phase=Phase.GONE)

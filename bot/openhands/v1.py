@@ -145,7 +145,7 @@ class V1:
 
     # --- look ---------------------------------------------------------------------------------------------------
 
-    async def look(self, runs: Sequence[Run]) -> Mapping[RunId, Observation]:
+    async def observe(self, runs: Sequence[Run]) -> Mapping[RunId, Observation]:
         starting = [run for run in runs if run.state is RunState.STARTING and run.start_task_id]
         tasks, no_tasks = await self._batches(TASKS, {run.id: _uuid(run.start_task_id) for run in starting}, StartTask)
         seen: dict[RunId, Observation] = {}
@@ -258,7 +258,7 @@ class V1:
         return self._known.get(_id_of(run)) or await self._conversation(run)
 
     async def last_event(self, run: Run) -> str | None:
-        known = await self._latest(run, run.phase)
+        known = await self._latest(run, run.watch.phase)
         reading = await self._reader.read(_id_of(run), known, limit=1, pages=1, enough=bool)
         return reading.events[0].id if reading.events else None
 
@@ -266,7 +266,7 @@ class V1:
         """See `OpenHands.heard`. Where `after` itself is not there yet, nothing there is known to be newer."""
         reading = await self._reader.read(
             _id_of(run),
-            await self._latest(run, run.phase),
+            await self._latest(run, run.watch.phase),
             limit=HEARD_LIMIT,
             pages=HEARD_PAGES,
             enough=lambda events: any(event.id == after for event in events),

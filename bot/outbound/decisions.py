@@ -29,12 +29,12 @@ class Decisions(Handler):
         except Asleep:
             await self._wake_up(row, run)
         except (NotFound, Archived):  # the next look tells what became of it
-            await self._again(row, retry_at(row.attempts + 1, self._ctx.clock.now(), self._ctx.patience))
+            await self._reschedule(row, retry_at(row.attempts + 1, self._ctx.clock.now(), self._ctx.patience))
             await self._look_soon(run)
         except (Unsupported, Rejected):
             await self._undo(row, run, words.cannot_decide(self._ctx.links.page(run)))
         except Unsure:  # it may be repeated: what waits is compared again
-            await self._again(row, later(self._ctx.clock.now(), self._ctx.patience.decision_settled_s))
+            await self._reschedule(row, later(self._ctx.clock.now(), self._ctx.patience.decision_settled_s))
         except OpenHandsError as err:
             if self._only_the_agent_is_out_of_reach(row, run):
                 await self._undo(row, run, words.decision_lost(self._ctx.links.page(run)))
@@ -45,7 +45,7 @@ class Decisions(Handler):
     def _only_the_agent_is_out_of_reach(self, row: OutboxRow, run: Run) -> bool:
         """Tell whether decisions can't be passed on though OpenHands itself answers, as where its agents are walled off."""
         now, long_s = self._ctx.clock.now(), self._ctx.patience.unreachable_shown_s
-        tried_s, seen_s = (now - row.created_at).total_seconds(), (now - run.seen_at).total_seconds()
+        tried_s, seen_s = (now - row.created_at).total_seconds(), (now - run.watch.observed_at).total_seconds()
         return tried_s >= long_s and seen_s < long_s / 2
 
     async def _decide(self, row: OutboxRow, run: Run, openhands: OpenHands) -> None:
@@ -70,7 +70,7 @@ class Decisions(Handler):
             case DecisionOutcome.POSTED if row.attempts >= DECISIONS:
                 await self._undo(row, run, words.decision_lost(self._ctx.links.page(run)))
             case DecisionOutcome.POSTED:  # taken at the very moment something begins to wait, it may have had no effect
-                await self._again(row, later(self._ctx.clock.now(), self._ctx.patience.decision_settled_s))
+                await self._reschedule(row, later(self._ctx.clock.now(), self._ctx.patience.decision_settled_s))
         await self._look_soon(run)
 
     async def _wake_up(self, row: OutboxRow, run: Run) -> None:
@@ -86,7 +86,7 @@ class Decisions(Handler):
         except OpenHandsError as err:
             await self._out_of_reach(row, run, err)
         else:
-            await self._again(row, later(now, self._ctx.patience.decision_settled_s))
+            await self._reschedule(row, later(now, self._ctx.patience.decision_settled_s))
         await self._look_soon(run)
 
     async def _no_room(self, row: OutboxRow, run: Run) -> None:

@@ -70,7 +70,7 @@ class FollowUps(Handler):
             if run.state in lifecycle.ENDED:
                 await self._gone(row, run, follow_up)
             else:  # the next look tells whether it is gone
-                await self._again(row, later(self._ctx.clock.now(), self._ctx.patience.poll_s))
+                await self._reschedule(row, later(self._ctx.clock.now(), self._ctx.patience.poll_s))
                 await self._look_soon(run)
         except Archived:
             await self._gone(row, run, follow_up)
@@ -112,7 +112,7 @@ class FollowUps(Handler):
         try:
             await openhands.send(run, follow_up.text, before=going_out)
         except Withdrawn:
-            await self._again(row, self._ctx.clock.now())  # what it is now decides: closed, or held
+            await self._reschedule(row, self._ctx.clock.now())  # what it is now decides: closed, or held
             return
         except Unsure:
             raise
@@ -180,7 +180,7 @@ class FollowUps(Handler):
         if heard:
             await self._delivered(row, run, follow_up, tried_at)
             return
-        quiet_since = None if run.phase in (Phase.WORKING, None) else follow_up.quiet_since or now
+        quiet_since = None if run.watch.phase in (Phase.WORKING, None) else follow_up.quiet_since or now
         after = replace(follow_up, state=FollowUpState.UNSURE, quiet_since=quiet_since)
         if quiet_since and (now - quiet_since).total_seconds() >= self._ctx.patience.heard_settled_s:
             if run.stop_at is not None and run.stop_at >= tried_at:
@@ -238,7 +238,7 @@ class FollowUps(Handler):
         now = self._ctx.clock.now()
         async with self._ctx.database.transaction() as tx:
             asking = await runs.get(tx, run.id)
-            if asking.undecided is None and (await runs.get_follow_up(tx, row.id)).state is FollowUpState.HELD:
+            if asking.doubtful_follow_up is None and (await runs.get_follow_up(tx, row.id)).state is FollowUpState.HELD:
                 await self._tell(tx, run, words.follow_up_old(follow_up.text), now)
                 await self._ctx.save(tx, asking, (lifecycle.asks(asking, follow_up), ()))
             await outbox.reschedule(tx, row.seq, later(now, self._ctx.patience.poll_person_s), sent=True)
@@ -249,7 +249,7 @@ class FollowUps(Handler):
             follow_up = await runs.get_follow_up(tx, row.id)
         now = self._ctx.clock.now()
         if follow_up.state is not FollowUpState.WAITING:  # called off meanwhile
-            await self._again(row, now)
+            await self._reschedule(row, now)
             return
         try:
             await (await self._ctx.openhands()).resume(run)

@@ -25,7 +25,7 @@ class Handler:
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
 
-    async def _again(self, row: OutboxRow, at: datetime) -> None:
+    async def _reschedule(self, row: OutboxRow, at: datetime) -> None:
         """Come back later; whether an earlier call may have had its effect stays as the row has it."""
         async with self._ctx.database.transaction() as tx:
             await outbox.reschedule(tx, row.seq, at, sent=True)
@@ -56,7 +56,7 @@ class Handler:
         wait = later(now, err.retry_after_s) if isinstance(err, TooFast) else None
         async with self._ctx.database.transaction() as tx:
             fresh = await runs.get(tx, run.id)
-            since = fresh.unreachable_since or row.created_at
+            since = fresh.watch.unreachable_since or row.created_at
             key_refused = isinstance(err, Unauthorised)
             long = now - row.created_at >= timedelta(seconds=self._ctx.patience.unreachable_shown_s) and wait is None
             if key_refused or long:

@@ -58,7 +58,7 @@ class Starts(Handler):
         except Withdrawn:
             await self._done(row, run, "withdrawn")
         except Unsure:
-            await self._again(row, later(self._ctx.clock.now(), self._ctx.patience.start_lookups_s[0]))
+            await self._reschedule(row, later(self._ctx.clock.now(), self._ctx.patience.start_lookups_s[0]))
         except AtCapacity:
             await self._full(row, run)
         except TooFast as err:
@@ -66,7 +66,7 @@ class Starts(Handler):
                 await self._full(row, run)
             else:
                 now = self._ctx.clock.now()
-                await self._again(
+                await self._reschedule(
                     row, max(later(now, err.retry_after_s), retry_at(row.attempts + 1, now, self._ctx.patience))
                 )
         except NoAccess:
@@ -91,7 +91,7 @@ class Starts(Handler):
         except CannotTell:
             await self._not_started(row, run, Failed(Reason.START_UNSURE))
         except NotFound:  # what may be it does not tell yet
-            await self._again(row, self._next_look(tried_at))
+            await self._reschedule(row, self._next_look(tried_at))
         except OpenHandsError as err:
             await self._out_of_reach(row, run, err)
         else:
@@ -103,7 +103,7 @@ class Starts(Handler):
         if it is not None and not await self._is_of_another(run, it):
             await self._started(row, run, api, it)
         elif it is None and self._ctx.clock.now() < settled_at:
-            await self._again(row, min(self._next_look(tried_at), settled_at))
+            await self._reschedule(row, min(self._next_look(tried_at), settled_at))
         elif it is None and api is Api.V1 and row.attempts < STARTS:  # V0 takes no id that would show a second one
             await self._start(row, run)
         else:

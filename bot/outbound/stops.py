@@ -46,7 +46,7 @@ class Stops(Handler):
         if run.state is RunState.STOPPED:
             await self._done(row, run, "gone")
             return
-        await self._again(row, retry_at(row.attempts + 1, self._ctx.clock.now(), self._ctx.patience))
+        await self._reschedule(row, retry_at(row.attempts + 1, self._ctx.clock.now(), self._ctx.patience))
         await self._look_soon(run)
 
     async def _come_back(self, row: OutboxRow, run: Run) -> None:

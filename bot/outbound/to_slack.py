@@ -62,16 +62,16 @@ class ToSlack:
         try:
             await self._kinds[row.kind](row)
         except SlackBusy as err:
-            await self._again(row, asked_to_wait(err.retry_after_s, self._ctx.clock.now(), self._ctx.patience))
+            await self._reschedule(row, asked_to_wait(err.retry_after_s, self._ctx.clock.now(), self._ctx.patience))
         except SlackUnavailable:
-            await self._again(row, self._trouble_until(row, at_least_s=self._ctx.patience.retry_first_s))
+            await self._reschedule(row, self._trouble_until(row, at_least_s=self._ctx.patience.retry_first_s))
         except SlackUnsure as err:  # what took too long once may take as long again before it shows
             slow = err.code == TIMED_OUT
             settled_s = self._ctx.patience.slack_timeout_s if slow else self._ctx.patience.post_settled_s
-            await self._again(row, self._trouble_until(row, at_least_s=settled_s))
+            await self._reschedule(row, self._trouble_until(row, at_least_s=settled_s))
         except SlackLocked as err:
             self._say_locked(err)
-            await self._again(row, later(self._ctx.clock.now(), self._ctx.patience.retry_slowest_s))
+            await self._reschedule(row, later(self._ctx.clock.now(), self._ctx.patience.retry_slowest_s))
         except SlackRefused as err:
             log.warning("slack.refused", code=err.code, kind=row.kind, run=row.run)
             await self._refused(row, err)
@@ -91,7 +91,7 @@ class ToSlack:
             self._locked.add(err.code)
             log.error("slack.locked", code=err.code, help="nothing is lost, it waits until the token is mended")
 
-    async def _again(self, row: OutboxRow, at: datetime) -> None:
+    async def _reschedule(self, row: OutboxRow, at: datetime) -> None:
         """Come back later; whether an earlier call may have had its effect stays as the row has it."""
         async with self._ctx.database.transaction() as tx:
             await outbox.reschedule(tx, row.seq, at, sent=True)
@@ -130,7 +130,7 @@ class ToSlack:
                 return found
             settled = later(row.tried_at, self._ctx.patience.post_settled_s)
             if now < settled:
-                await self._again(row, settled)
+                await self._reschedule(row, settled)
                 return None
         return await self._call(row, lambda: self._post(row, channel, message, thread))
 
@@ -154,11 +154,8 @@ class ToSlack:
             fresh = await runs.get(tx, run.id)
             after = replace(
                 fresh,
-                card_ts=posted.ts,
                 thread_ts=posted.thread or posted.ts,
-                card_version=shown,
-                card_at=now,
-                cards=fresh.cards + 1,
+                card=replace(fresh.card, ts=posted.ts, version=shown, edited_at=now, posts=fresh.card.posts + 1),
             )
             await runs.save(tx, fresh, after)
             if posted.thread is None:
@@ -170,7 +167,7 @@ class ToSlack:
     async def _message(self, row: OutboxRow) -> None:
         """Tell the thread. Each time anew, wherever it was refused before: nothing else says that it is back."""
         run = await self._run(row)
-        perhaps_gone = run.thread_ts if run.card_gone and row.tried_at is None else None
+        perhaps_gone = run.thread_ts if run.card.gone and row.tried_at is None else None
         if perhaps_gone is not None and await self._ctx.gateway.is_gone(run.channel, perhaps_gone):
             raise SlackRefused("thread_not_found")  # Slack itself would put it in the channel
         if await self._posted(row, run.channel, message_of(row), run.thread_ts):
@@ -252,10 +249,10 @@ class ToSlack:
         async with self._ctx.database.transaction() as tx:
             await outbox.failed(tx, row.seq, now, err.code)
             match row.kind:
-                case OutboxKind.CARD if run is not None and run.cards == 0:
+                case OutboxKind.CARD if run is not None and run.card.posts == 0:
                     await self._nowhere(tx, row, run, err, now)
                 case OutboxKind.CARD if run is not None:
-                    await runs.save(tx, run, replace(run, card_gone=True))
+                    await runs.save(tx, run, replace(run, card=replace(run.card, gone=True)))
                 case OutboxKind.MESSAGE if run is not None:
                     told = elsewhere(words.not_posted(run), message_of(row))
                     person = about.get("user") or run.requester
@@ -289,12 +286,12 @@ class ToSlack:
         """Show the newest state on the card; a time: not before then."""
         async with self._ctx.database.reading() as tx:
             run = await runs.get(tx, id)
-        if run.card_ts is None:
+        if run.card.ts is None:
             return None
         now = self._ctx.clock.now()
         message = cards.card(run, self._ctx.links.page(run))
         try:
-            await self._edited(run.channel, run.card_ts, message)
+            await self._edited(run.channel, run.card.ts, message)
         except SlackBusy as err:
             return asked_to_wait(err.retry_after_s, now, self._ctx.patience)
         except (SlackUnavailable, SlackUnsure):
@@ -323,11 +320,11 @@ class ToSlack:
         log.warning("card.gone", run=run, code=err.code)
         async with self._ctx.database.transaction() as tx:
             fresh = await runs.get(tx, run)
-            if err.code == "message_not_found" and fresh.cards < CARDS:
-                await runs.save(tx, fresh, replace(fresh, card_ts=None))
+            if err.code == "message_not_found" and fresh.card.posts < CARDS:
+                await runs.save(tx, fresh, replace(fresh, card=replace(fresh.card, ts=None)))
                 await effects.enqueue_card(tx, fresh, None, now)
             else:
-                await runs.save(tx, fresh, replace(fresh, card_gone=True))
+                await runs.save(tx, fresh, replace(fresh, card=replace(fresh.card, gone=True)))
 
     async def _run(self, row: OutboxRow) -> Run:
         async with self._ctx.database.reading() as tx:

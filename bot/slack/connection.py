@@ -21,11 +21,11 @@ LOST = "connection_lost"
 CLOSE_S = 2.0
 """So long the other side may take to answer our closing word; a dead one never does."""
 
-Take = Callable[["Line", SocketModeRequest], None]
+Take = Callable[["Connection", SocketModeRequest], None]
 
 
-class Line(AsyncBaseSocketModeClient):
-    """One connection; the next one is another line, so that both can be open while one takes over from the other.
+class Connection(AsyncBaseSocketModeClient):
+    """One connection; the next one is another object, so that both can be open while one takes over.
 
     The SDK's own client is one for all connections in turn: it closes the old before it opens the new, notices a cut at
     its next ping, and tries an address that has expired for ever. Hence this transport of ours beneath its envelopes
@@ -33,13 +33,13 @@ class Line(AsyncBaseSocketModeClient):
     """
 
     def __init__(self, ws: "aiohttp.ClientWebSocketResponse[bool]", take: Take, now: Callable[[], datetime]) -> None:
-        """take: begins to answer an envelope. `open_line` makes a line."""
+        """take: begins to answer an envelope. `open_connection` makes one."""
         self.logger = logging.getLogger("slack.sdk")
         self.greeted = False
         self.begun = asyncio.Event()
         """Slack has said its first word: a greeting, or that there is no place for this connection."""
         self.leaving = asyncio.Event()
-        """Another line is wanted: Slack has said, or warned, that this one ends, or it has ended."""
+        """Another connection is wanted: Slack has said, or warned, that this one ends, or it has ended."""
         self.gone = asyncio.Event()
         """Slack uses it no more."""
         self.why = ""
@@ -102,9 +102,9 @@ class Line(AsyncBaseSocketModeClient):
         await asyncio.wait([self._closing, self._reading])
 
 
-async def open_line(
+async def open_connection(
     session: aiohttp.ClientSession, url: str, take: Take, now: Callable[[], datetime], *, ping_s: float
-) -> Line:
+) -> Connection:
     """Open a connection. Raises `aiohttp.ClientError` or `TimeoutError`.
 
     ping_s: after so long without a word the other side is pinged, and given up after half of that again.
@@ -112,4 +112,4 @@ async def open_line(
     ws = await session.ws_connect(
         url, autoping=False, heartbeat=ping_s, timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_S)
     )
-    return Line(ws, take, now)
+    return Connection(ws, take, now)

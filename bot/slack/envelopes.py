@@ -10,36 +10,38 @@ from slack_sdk.socket_mode.request import SocketModeRequest
 
 log = structlog.get_logger("slack")
 
-ALine = TypeVar("ALine")
+AConnection = TypeVar("AConnection")
 
 
-class Envelopes(Generic[ALine]):
+class Envelopes(Generic[AConnection]):
     """Answers envelopes side by side, those of events in one channel in the order they came.
 
     That order holds over all connections: while one takes over from another, both bring envelopes.
     """
 
-    def __init__(self, answer: Callable[[ALine, SocketModeRequest], Awaitable[None]]) -> None:
+    def __init__(self, answer: Callable[[AConnection, SocketModeRequest], Awaitable[None]]) -> None:
         """answer: acts on an envelope and acknowledges it on the connection that brought it."""
         self._answer = answer
-        self._under_way: dict[asyncio.Task[None], ALine] = {}
+        self._under_way: dict[asyncio.Task[None], AConnection] = {}
         self._latest: dict[str, asyncio.Task[None]] = {}
 
-    def take(self, line: ALine, request: SocketModeRequest) -> None:
+    def take(self, connection: AConnection, request: SocketModeRequest) -> None:
         """Begin to answer one."""
         event = request.payload.get("event")
         channel = str(event.get("channel", "")) if isinstance(event, dict) else ""
         earlier = self._latest.get(channel) if channel else None
-        answering = asyncio.create_task(self._answer_after(earlier, line, request))
-        self._under_way[answering] = line
+        answering = asyncio.create_task(self._answer_after(earlier, connection, request))
+        self._under_way[answering] = connection
         if channel:
             self._latest[channel] = answering
         answering.add_done_callback(partial(self._answered, channel))
 
-    async def _answer_after(self, earlier: asyncio.Task[None] | None, line: ALine, request: SocketModeRequest) -> None:
+    async def _answer_after(
+        self, earlier: asyncio.Task[None] | None, connection: AConnection, request: SocketModeRequest
+    ) -> None:
         if earlier is not None:
             await asyncio.wait([earlier])
-        await self._answer(line, request)
+        await self._answer(connection, request)
 
     def _answered(self, channel: str, answering: asyncio.Task[None]) -> None:
         del self._under_way[answering]
@@ -48,9 +50,9 @@ class Envelopes(Generic[ALine]):
         if not answering.cancelled() and (err := answering.exception()) is not None:
             log.warning("slack.not_answered", error=type(err).__name__)
 
-    async def settled(self, line: ALine, within_s: float) -> None:
+    async def settled(self, connection: AConnection, within_s: float) -> None:
         """Wait until all that a connection brought is answered, so many seconds at most."""
-        if under_way := [answering for answering, by in self._under_way.items() if by is line]:
+        if under_way := [answering for answering, by in self._under_way.items() if by is connection]:
             await asyncio.wait(under_way, timeout=within_s)
 
     async def end(self, within_s: float) -> None:

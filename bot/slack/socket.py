@@ -16,7 +16,7 @@ from slack_sdk.socket_mode.request import SocketModeRequest
 from bot.clock import Clock
 from bot.core.errors import SlackBusy, SlackError, SlackLocked, SlackUnavailable
 from bot.core.pacing import Patience
-from bot.slack.connection import LOST, WARNING, Line, open_line
+from bot.slack.connection import LOST, WARNING, Connection, open_connection
 from bot.slack.envelopes import Envelopes
 from bot.slack.gateway import Gateway
 
@@ -48,10 +48,10 @@ class Socket:
         self._gateway = gateway
         self._clock = clock
         self._patience = patience
-        self._envelopes: Envelopes[Line] = Envelopes(self._answer)
-        self._line: Line | None = None
-        self._lines: set[Line] = set()  # all that are not closed yet
-        self._uncounted: set[Line] = set()  # those whose end is not counted yet
+        self._envelopes: Envelopes[Connection] = Envelopes(self._answer)
+        self._connection: Connection | None = None
+        self._connections: set[Connection] = set()  # all that are not closed yet
+        self._uncounted: set[Connection] = set()  # those whose end is not counted yet
         self._retiring: set[asyncio.Task[None]] = set()
         self._tries = 0  # since the last connection that lasted
         self._trouble = ""
@@ -61,12 +61,12 @@ class Socket:
     @property
     def live(self) -> bool:
         """Whether what people do arrives now: Slack greeted the connection, uses it and answers its pings."""
-        return self._line is not None and not self._line.gone.is_set()
+        return self._connection is not None and not self._connection.gone.is_set()
 
     @property
     def heard_until(self) -> datetime | None:
         """When the latest connection last gave a sign of life; None before the first one."""
-        return None if self._line is None else self._line.heard_at
+        return None if self._connection is None else self._connection.heard_at
 
     async def keep(self, connected: Callable[[], None], missed: Callable[[], None]) -> None:
         """Stay connected until cancelled.
@@ -76,8 +76,8 @@ class Socket:
         else is waited out.
         """
         while True:
-            line = await self._opened()
-            before, self._line = self._line, line
+            connection = await self._opened()
+            before, self._connection = self._connection, connection
             seamless = before is not None and not before.gone.is_set()
             if before is None:
                 connected()
@@ -87,20 +87,20 @@ class Socket:
                 missed()
             if not self._trouble:
                 log.info("slack.renewed" if before else "slack.connected", seamless=seamless)
-            await self._leaving(line, reconnected=before is not None)
+            await self._leaving(connection, reconnected=before is not None)
 
-    async def _leaving(self, line: Line, *, reconnected: bool) -> None:
-        """Wait until a line is to be replaced. What lasted for a while was no false start."""
+    async def _leaving(self, connection: Connection, *, reconnected: bool) -> None:
+        """Wait until a connection is to be replaced. What lasted for a while was no false start."""
         try:
             async with asyncio.timeout(self._patience.socket_proven_s):
-                await line.leaving.wait()
+                await connection.leaving.wait()
         except TimeoutError:
             if self._trouble:
                 log.info("slack.reconnected" if reconnected else "slack.connected", tries=self._tries)
             self._tries, self._trouble = 0, ""
-            await line.leaving.wait()
-        if line.why not in ("", REFRESH):
-            self._told("slack.disconnected", line.why)
+            await connection.leaving.wait()
+        if connection.why not in ("", REFRESH):
+            self._told("slack.disconnected", connection.why)
 
     def _told(self, event: str, code: str) -> None:
         """Log that there is no connection, and why: once for each reason in a row."""
@@ -110,21 +110,21 @@ class Socket:
 
     # --- the next connection ------------------------------------------------------------------------------------
 
-    async def _opened(self) -> Line:
-        """Open a line, however long that takes. One that did not last makes the next one wait."""
+    async def _opened(self) -> Connection:
+        """Open a connection, however long that takes. One that did not last makes the next one wait."""
         while True:
             await asyncio.sleep(self._pause_s())
             self._tries += 1
             try:
                 return await self._open()
             except SlackError as err:
-                if self._line is None and (isinstance(err, SlackLocked) or err.code == NOT_OURS):
+                if self._connection is None and (isinstance(err, SlackLocked) or err.code == NOT_OURS):
                     raise
                 self._told("slack.unreachable", err.code)
                 if isinstance(err, SlackBusy):
                     await asyncio.sleep(err.retry_after_s)
-            if self._line is not None and self._line.gone.is_set():
-                await self._close(self._line)  # it may be its place that is lacking
+            if self._connection is not None and self._connection.gone.is_set():
+                await self._close(self._connection)  # it may be its place that is lacking
 
     def _pause_s(self) -> float:
         if self._tries == 0:
@@ -132,61 +132,61 @@ class Socket:
         doubled = self._patience.socket_again_s * 2.0 ** min(self._tries - 1, 16)
         return min(doubled, self._patience.retry_slowest_s)
 
-    async def _open(self) -> Line:
-        """Open a line and wait for Slack's greeting. Raises a `SlackError`.
+    async def _open(self) -> Connection:
+        """Open a connection and wait for Slack's greeting. Raises a `SlackError`.
 
         Each try has an address of its own: one that is used or too old stays refused.
         """
         url = await self._gateway.socket_url(self._token)
         try:
             async with asyncio.timeout(self._patience.slack_timeout_s):
-                line = await open_line(
+                connection = await open_connection(
                     self._gateway.session, url, self._envelopes.take, self._clock.now, ping_s=self._patience.ping_s
                 )
         except (aiohttp.ClientError, TimeoutError):
             raise SlackUnavailable("no_socket") from None
-        self._lines.add(line)
-        self._uncounted.add(line)
+        self._connections.add(connection)
+        self._uncounted.add(connection)
         with suppress(TimeoutError):
             async with asyncio.timeout(self._patience.slack_timeout_s):
-                await line.begun.wait()
-        if line.greeted:
-            return line
-        why = line.why or NO_GREETING
-        await self._close(line)
+                await connection.begun.wait()
+        if connection.greeted:
+            return connection
+        why = connection.why or NO_GREETING
+        await self._close(connection)
         raise SlackUnavailable(why)
 
-    async def _answer(self, line: Line, request: SocketModeRequest) -> None:
-        """Let Bolt answer, on the line that brought the envelope: whether Slack takes it on another is not known."""
+    async def _answer(self, connection: Connection, request: SocketModeRequest) -> None:
+        """Let Bolt answer, on the connection that brought the envelope: whether Slack takes it on another is not known."""
         began = time.time()
         response = await run_async_bolt_app(self._app, request)
-        await send_async_response(line, request, response, began)
+        await send_async_response(connection, request, response, began)
 
     # --- the end of one -----------------------------------------------------------------------------------------
 
-    def _retire(self, line: Line, missed: Callable[[], None]) -> None:
-        retiring = asyncio.create_task(self._retired(line, missed))
+    def _retire(self, connection: Connection, missed: Callable[[], None]) -> None:
+        retiring = asyncio.create_task(self._retired(connection, missed))
         self._retiring.add(retiring)
         retiring.add_done_callback(self._retiring.discard)
 
-    async def _retired(self, line: Line, missed: Callable[[], None]) -> None:
-        """Close a line that has a successor when Slack uses it no more; with a mere warning that may take a while."""
-        if not line.gone.is_set():
+    async def _retired(self, connection: Connection, missed: Callable[[], None]) -> None:
+        """Close a connection that has a successor when Slack uses it no more; with a mere warning that may take a while."""
+        if not connection.gone.is_set():
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._patience.handover_s):
-                    await line.gone.wait()
-            if line.why == LOST:
+                    await connection.gone.wait()
+            if connection.why == LOST:
                 missed()
-        await self._close(line)
+        await self._close(connection)
 
-    async def _close(self, line: Line) -> None:
-        """Let what a line brought be answered on it, then close it."""
-        if line in self._uncounted:
-            self._uncounted.remove(line)
-            self.ended[line.why or (WARNING if line.greeted else NO_GREETING)] += 1
-        await self._envelopes.settled(line, self._patience.drain_s)
-        await line.disconnect()
-        self._lines.discard(line)
+    async def _close(self, connection: Connection) -> None:
+        """Let what a connection brought be answered on it, then close it."""
+        if connection in self._uncounted:
+            self._uncounted.remove(connection)
+            self.ended[connection.why or (WARNING if connection.greeted else NO_GREETING)] += 1
+        await self._envelopes.settled(connection, self._patience.drain_s)
+        await connection.disconnect()
+        self._connections.discard(connection)
 
     async def close(self) -> None:
         """Let the answers under way go out, then close; envelopes not acknowledged are Slack's to send again."""
@@ -194,5 +194,5 @@ class Socket:
         for retiring in self._retiring:
             retiring.cancel()
         await asyncio.gather(*self._retiring, return_exceptions=True)
-        for line in [*self._lines]:
-            await self._close(line)
+        for connection in [*self._connections]:
+            await self._close(connection)

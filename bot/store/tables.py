@@ -57,7 +57,7 @@ def storable(value: Any) -> Any:
     return value
 
 
-class Line(TypeDecorator[str]):
+class ShortText(TypeDecorator[str]):
     """A short text, compared byte by byte. Its length is for the reader: no database cuts it or refuses a longer one."""
 
     impl = String
@@ -70,7 +70,7 @@ class Line(TypeDecorator[str]):
         return None if value is None else storable(value)
 
 
-class Words(TypeDecorator[str]):
+class LongText(TypeDecorator[str]):
     """A text of any length."""
 
     impl = Text
@@ -105,10 +105,10 @@ inbox = Table(
     "inbox",
     metadata,
     Column("seq", Integer, primary_key=True, autoincrement=True),
-    Column("key", Line(255), nullable=False, unique=True),
-    Column("lane", Line(255), nullable=False),  # the thread it belongs to: its rows go in order
+    Column("key", ShortText(255), nullable=False, unique=True),
+    Column("lane", ShortText(255), nullable=False),  # the thread it belongs to: its rows go in order
     Column(
-        "position", Line(32), nullable=False
+        "position", ShortText(32), nullable=False
     ),  # Slack's time of the message or click: order within the lane, however it arrived
     Column("payload", Document),  # an Incoming; null once done
     Column("received_at", UtcTime, nullable=False),
@@ -122,61 +122,61 @@ Index("inbox_old", inbox.c.done_at)
 threads = Table(
     "threads",
     metadata,
-    Column("team", Line(32), primary_key=True),
-    Column("channel", Line(32), primary_key=True),
-    Column("thread_ts", Line(32), primary_key=True),
-    Column("run", Line(36), nullable=False),
+    Column("team", ShortText(32), primary_key=True),
+    Column("channel", ShortText(32), primary_key=True),
+    Column("thread_ts", ShortText(32), primary_key=True),
+    Column("run", ShortText(36), nullable=False),
     Column("every_reply", Boolean, nullable=False),  # false: people's own thread, where only mentions steer
 )
 
 runs = Table(
     "runs",
     metadata,
-    Column("id", Line(36), primary_key=True),
-    Column("team", Line(32), nullable=False),
-    Column("channel", Line(32), nullable=False),
-    Column("thread_ts", Line(32)),
-    Column("request_ts", Line(32)),
-    Column("card_ts", Line(32)),
+    Column("id", ShortText(36), primary_key=True),
+    Column("team", ShortText(32), nullable=False),
+    Column("channel", ShortText(32), nullable=False),
+    Column("thread_ts", ShortText(32)),
+    Column("request_ts", ShortText(32)),
+    Column("card_ts", ShortText(32)),
     Column("private", Boolean, nullable=False),
-    Column("requester", Line(32), nullable=False),
-    Column("task", Words, nullable=False),
-    Column("context", Words, nullable=False),
-    Column("repository", Line(255)),
-    Column("origin", Line(16)),
+    Column("requester", ShortText(32), nullable=False),
+    Column("task", LongText, nullable=False),
+    Column("context", LongText, nullable=False),
+    Column("repository", ShortText(255)),
+    Column("origin", ShortText(16)),
     Column("candidates", Document, nullable=False),
-    Column("branch", Line(255)),
-    Column("model", Line(255)),
-    Column("state", Line(32), nullable=False),
-    Column("waiting", Line(32)),
-    Column("action", Line(255)),
-    Column("reason", Line(32)),
-    Column("detail", Words, nullable=False),
-    Column("answer", Words, nullable=False),
+    Column("branch", ShortText(255)),
+    Column("model", ShortText(255)),
+    Column("state", ShortText(32), nullable=False),
+    Column("waiting", ShortText(32)),
+    Column("action", ShortText(255)),
+    Column("reason", ShortText(32)),
+    Column("detail", LongText, nullable=False),
+    Column("answer", LongText, nullable=False),
     Column("pull_requests", Document, nullable=False),
     Column("cost", Float, nullable=False),
-    Column("progress", Words, nullable=False),
+    Column("progress", LongText, nullable=False),
     Column("blind", Boolean, nullable=False),
-    Column("api", Line(8)),
-    Column("conversation_id", Line(64)),
-    Column("start_task_id", Line(64)),
+    Column("api", ShortText(8)),
+    Column("conversation_id", ShortText(64)),
+    Column("start_task_id", ShortText(64)),
     Column("attempt", Integer, nullable=False),
     Column("turn", Integer, nullable=False),
     Column("turn_at", UtcTime, nullable=False),
-    Column("turn_after", Line(64)),
-    Column("ending", Line(64)),
-    Column("phase", Line(32)),
+    Column("turn_after", ShortText(64)),
+    Column("ending", ShortText(64)),
+    Column("phase", ShortText(32)),
     Column("seen_at", UtcTime, nullable=False),
     Column("unsettled_since", UtcTime),
-    Column("stop_by", Line(32)),
+    Column("stop_by", ShortText(32)),
     Column("stop_at", UtcTime),
-    Column("resume_by", Line(32)),
+    Column("resume_by", ShortText(32)),
     Column("approved", Boolean),
-    Column("decided_by", Line(32)),
-    Column("moved", Line(16)),
-    Column("moved_by", Line(32)),
-    Column("undecided", Line(36)),
-    Column("undecided_text", Words, nullable=False, server_default=""),
+    Column("decided_by", ShortText(32)),
+    Column("moved", ShortText(16)),
+    Column("moved_by", ShortText(32)),
+    Column("undecided", ShortText(36)),
+    Column("undecided_text", LongText, nullable=False, server_default=""),
     Column("queued_at", UtcTime),
     Column("queue_place", Integer),
     Column("unreachable_since", UtcTime),
@@ -204,13 +204,13 @@ follow_ups = Table(
     "follow_ups",
     metadata,
     Column("seq", Integer, primary_key=True, autoincrement=True),
-    Column("id", Line(36), nullable=False, unique=True),
-    Column("run", Line(36), nullable=False, index=True),
-    Column("author", Line(32), nullable=False),
-    Column("text", Words, nullable=False),
-    Column("source_ts", Line(32), nullable=False),
-    Column("state", Line(16), nullable=False),
-    Column("last_event", Line(64)),
+    Column("id", ShortText(36), nullable=False, unique=True),
+    Column("run", ShortText(36), nullable=False, index=True),
+    Column("author", ShortText(32), nullable=False),
+    Column("text", LongText, nullable=False),
+    Column("source_ts", ShortText(32), nullable=False),
+    Column("state", ShortText(16), nullable=False),
+    Column("last_event", ShortText(64)),
     Column("quiet_since", UtcTime),
     Column("asked_at", UtcTime),
     Column("sends", Integer, nullable=False, server_default="0"),
@@ -220,10 +220,10 @@ outbox = Table(
     "outbox",
     metadata,
     Column("seq", Integer, primary_key=True, autoincrement=True),
-    Column("id", Line(36), nullable=False),
-    Column("run", Line(36)),
-    Column("kind", Line(16), nullable=False),
-    Column("lane", Line(96), nullable=False),  # its rows go in order
+    Column("id", ShortText(36), nullable=False),
+    Column("run", ShortText(36)),
+    Column("kind", ShortText(16), nullable=False),
+    Column("lane", ShortText(96), nullable=False),  # its rows go in order
     Column("rank", Integer, nullable=False),  # who goes first when Slack's budget is short: the lower
     Column("payload", Document),  # null once done
     Column("created_at", UtcTime, nullable=False),
@@ -232,7 +232,7 @@ outbox = Table(
     Column("next_at", UtcTime, nullable=False),
     Column("done_at", UtcTime),
     Column("failed_at", UtcTime),
-    Column("result", Line(255)),  # Slack's or OpenHands' own word for what became of it
+    Column("result", ShortText(255)),  # Slack's or OpenHands' own word for what became of it
     UniqueConstraint("id"),
 )
 partial("outbox_open", outbox.c.lane, outbox.c.seq, where="done_at IS NULL AND failed_at IS NULL")
@@ -240,6 +240,6 @@ partial("outbox_open", outbox.c.lane, outbox.c.seq, where="done_at IS NULL AND f
 marks = Table(
     "marks",
     metadata,
-    Column("name", Line(32), primary_key=True),  # what is remembered between two starts: see `store.marks`
+    Column("name", ShortText(32), primary_key=True),  # what is remembered between two starts: see `store.marks`
     Column("at", UtcTime, nullable=False),
 )

@@ -1,10 +1,10 @@
 """Runs for the tables of the core tests."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from bot.core.model import ChannelId, ConversationId, Run, RunId, RunState, TeamId, UserId
+from bot.core.model import ChannelId, ConversationId, Run, RunId, RunState, TeamId, UserId, Watch
+from tests.changes import changed
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 ALICE, BOB = UserId("UALICE"), UserId("UBOB")
@@ -24,9 +24,8 @@ def a_run(state: RunState = RunState.WORKING, **given: Any) -> Run:
         task="fix README",
         state=state,
         conversation_id=ConversationId("c"),
-        seen_at=NOW - timedelta(minutes=1),
         turn_at=old,
         created_at=old,
-        news_at=old,
+        watch=Watch(observed_at=NOW - timedelta(minutes=1), news_at=old),
     )
-    return replace(run, **given)
+    return changed(run, **given)

@@ -23,8 +23,8 @@ RUNS = {
     "asks whether it is one": a_run(RunState.NEEDS_REPOSITORY, candidates=("org/a",)),
     "still wanted?": a_run(RunState.NEEDS_GO, **IN_REPOSITORY, asked_at=NOW - timedelta(hours=2)),
     "queued": a_run(RunState.QUEUED, **IN_REPOSITORY),
-    "queued, next": a_run(RunState.QUEUED, **IN_REPOSITORY, queue_place=1),
-    "queued, third": a_run(RunState.QUEUED, **IN_REPOSITORY, queue_place=3),
+    "queued, next": a_run(RunState.QUEUED, **IN_REPOSITORY, queue_position=1),
+    "queued, third": a_run(RunState.QUEUED, **IN_REPOSITORY, queue_position=3),
     "starting": a_run(RunState.STARTING, **IN_REPOSITORY, branch="dev", model="claude"),
     "starting, to be stopped": a_run(RunState.STARTING, **IN_REPOSITORY, stop_by=BOB),
     "working": a_run(RunState.WORKING, **IN_REPOSITORY, progress="Reading README_old.md", cost=0.05),
@@ -33,9 +33,9 @@ RUNS = {
     "working, the thread's repository": a_run(RunState.WORKING, repository="org/repo", origin=Origin.THREAD),
     "working, chosen repository": a_run(RunState.WORKING, repository="org/repo", origin=Origin.CHOSEN),
     "working, no repository": a_run(RunState.WORKING, origin=Origin.NONE),
-    "working, nothing new for long": a_run(RunState.WORKING, **IN_REPOSITORY, stale_at=NOW),
+    "working, nothing new for long": a_run(RunState.WORKING, **IN_REPOSITORY, silence_told_at=NOW),
     "working, a message to decide about": a_run(
-        RunState.WORKING, **IN_REPOSITORY, undecided="m1", undecided_text="and <!channel>"
+        RunState.WORKING, **IN_REPOSITORY, doubtful_follow_up="m1", doubtful_text="and <!channel>"
     ),
     "working, out of reach": a_run(RunState.WORKING, **IN_REPOSITORY, unreachable_since=NOW),
     "working, blind": a_run(RunState.WORKING, **IN_REPOSITORY, blind=True),
@@ -69,7 +69,7 @@ RUNS = {
     "paused": a_run(RunState.PAUSED, **IN_REPOSITORY),
     "paused, to be resumed": a_run(RunState.PAUSED, **IN_REPOSITORY, resume_by=BOB),
     "paused after a rejection": a_run(
-        RunState.PAUSED, **IN_REPOSITORY, reason=Reason.REJECTED, moved=Action.REJECT, moved_by=BOB
+        RunState.PAUSED, **IN_REPOSITORY, reason=Reason.REJECTED, last_action=Action.REJECT, last_action_by=BOB
     ),
     "paused after a rejection elsewhere": a_run(RunState.PAUSED, **IN_REPOSITORY, reason=Reason.REJECTED),
     "failed, to be resumed": a_run(RunState.FAILED, **ENDED, reason=Reason.MODEL_KEY, resume_by=BOB),
@@ -136,7 +136,7 @@ def test_what_was_silent_for_long_is_told_with_a_stop(snapshot: SnapshotAssertio
             Action.REJECT,
             cards.Drawn(RunId("run"), 1, "e:1"),
         ),
-        (a_run(RunState.WORKING, undecided="m"), Action.LEAVE, cards.Drawn(RunId("run"), 1, "m")),
+        (a_run(RunState.WORKING, doubtful_follow_up="m"), Action.LEAVE, cards.Drawn(RunId("run"), 1, "m")),
     ],
 )
 def test_a_button_tells_how_the_run_was_when_it_was_drawn(run: Run, action: Action, carries: cards.Drawn) -> None:

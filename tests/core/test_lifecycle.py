@@ -98,7 +98,7 @@ def test_a_look_changes_the_state(
 
 def test_a_late_answer_changes_nothing() -> None:
     """A look that was asked before the last one applied is dropped whole."""
-    run = a_run(seen_at=NOW)
+    run = a_run(observed_at=NOW)
     assert advance(run, look(Phase.GONE)) == (run, ())
 
 
@@ -107,7 +107,7 @@ def test_the_same_look_twice_has_no_effects() -> None:
     once, _ = advance(a_run(), look(Phase.ENDED, Said("Which one?")))
     twice, effects = advance(once, look(Phase.ENDED, Said("Which one?"), NOW + timedelta(seconds=2)))
     assert effects == ()
-    assert replace(twice, seen_at=once.seen_at) == once
+    assert replace(twice, watch=replace(twice.watch, observed_at=once.watch.observed_at)) == once
 
 
 def test_an_end_is_told_once() -> None:
@@ -185,7 +185,7 @@ def test_a_passing_doubt_starts_anew() -> None:
     first, _ = advance(a_run(), look(Phase.UNCLEAR))
     well, _ = advance(first, look(Phase.WORKING, at=NOW + timedelta(seconds=100)))
     after, _ = advance(well, look(Phase.UNCLEAR, at=NOW + timedelta(seconds=200)))
-    assert (after.state, after.unsettled_since) == (RunState.WORKING, NOW + timedelta(seconds=200))
+    assert (after.state, after.watch.ambiguous_since) == (RunState.WORKING, NOW + timedelta(seconds=200))
 
 
 @pytest.mark.parametrize("phase", [Phase.PAUSED, Phase.IDLE, Phase.ASLEEP])
@@ -212,7 +212,7 @@ def test_a_waking_sandbox_may_take_its_time() -> None:
 
 def test_what_was_awake_and_falls_asleep_is_paused_at_once() -> None:
     """Only what is being woken may take its time: this one was put to sleep, however lately its turn began."""
-    run = a_run(RunState.WORKING, phase=Phase.WORKING, turn_at=NOW - timedelta(seconds=10))
+    run = a_run(RunState.WORKING, turn_at=NOW - timedelta(seconds=10), phase=Phase.WORKING)
     after, effects = advance(run, look(Phase.ASLEEP))
     assert (after.state, after.reason, effects) == (RunState.PAUSED, Reason.ASLEEP, (Effect.TELL,))
 
@@ -234,7 +234,12 @@ def test_news_of_the_conversation_are_taken_along() -> None:
     """What kind of server it is, its task, that it can be opened, and that it can be reached again."""
     run = a_run(RunState.STARTING, unreachable_since=NOW)
     after, _ = advance(run, look(Phase.WORKING, blind=True, start_task_id="t1"))
-    assert (after.blind, after.start_task_id, after.started_at, after.unreachable_since) == (True, "t1", NOW, None)
+    assert (after.blind, after.start_task_id, after.started_at, after.watch.unreachable_since) == (
+        True,
+        "t1",
+        NOW,
+        None,
+    )
 
 
 def test_a_finish_without_words_keeps_those_there_were() -> None:
@@ -317,7 +322,7 @@ def test_cancel_before_the_start_went_out() -> None:
 def test_where_the_bot_cannot_speak_nothing_starts() -> None:
     """What waited for the start is let go."""
     after, effects = lifecycle.unpostable(a_run(RunState.STARTING), NOW)
-    assert (after.state, after.card_gone, after.ended_at, effects) == (RunState.CANCELLED, True, NOW, (Effect.RELEASE,))
+    assert (after.state, after.card.gone, after.ended_at, effects) == (RunState.CANCELLED, True, NOW, (Effect.RELEASE,))
 
 
 def test_again_is_a_new_attempt_in_a_new_conversation() -> None:
@@ -325,7 +330,7 @@ def test_again_is_a_new_attempt_in_a_new_conversation() -> None:
     run = a_run(RunState.FAILED, reason=Reason.AT_CAPACITY, answer="old", started_at=NOW, turn_after="e9", ended_at=NOW)
     after, effects = lifecycle.retry(run, BOB, ConversationId("new"), NOW)
     assert (after.state, after.attempt, after.turn, after.conversation_id) == (RunState.QUEUED, 2, 2, "new")
-    assert (after.queued_at, after.moved, after.moved_by) == (NOW, Action.RETRY, BOB)
+    assert (after.queued_at, after.last_action, after.last_action_by) == (NOW, Action.RETRY, BOB)
     assert (after.answer, after.reason, after.started_at, after.turn_after, after.ended_at) == (
         "",
         None,
@@ -358,7 +363,7 @@ def test_started_keeps_what_openhands_calls_it() -> None:
     after, effects = lifecycle.started(
         a_run(RunState.STARTING), Api.V0, Started(conversation_id=ConversationId("hex")), NOW
     )
-    assert (after.api, after.conversation_id, after.next_poll_at, after.state) == (
+    assert (after.api, after.conversation_id, after.watch.next_poll_at, after.state) == (
         Api.V0,
         "hex",
         NOW,
@@ -378,7 +383,7 @@ def test_a_message_begins_a_new_turn() -> None:
     """All that was seen so far is of the turn before."""
     run = a_run(RunState.DONE, answer="old", stop_by=BOB, stop_at=NOW - timedelta(hours=1), ended_at=NOW)
     after, effects = lifecycle.sent(run, "e9", NOW - timedelta(seconds=3), NOW)
-    assert (after.state, after.turn, after.turn_after, after.seen_at) == (RunState.WORKING, 2, "e9", NOW)
+    assert (after.state, after.turn, after.turn_after, after.watch.observed_at) == (RunState.WORKING, 2, "e9", NOW)
     assert (after.answer, after.stop_by, after.ended_at, effects) == ("", None, None, ())
 
 
@@ -399,8 +404,8 @@ def test_out_of_reach_counts_from_the_first_time() -> None:
     """The card names the beginning of the outage."""
     first = lifecycle.out_of_reach(a_run(), NOW, key_refused=False)
     later = lifecycle.out_of_reach(first, NOW + timedelta(hours=1), key_refused=True)
-    assert (later.unreachable_since, later.key_refused) == (NOW, True)
-    assert advance(later, look(Phase.WORKING))[0].key_refused is False
+    assert (later.watch.unreachable_since, later.watch.key_refused) == (NOW, True)
+    assert advance(later, look(Phase.WORKING))[0].watch.key_refused is False
 
 
 # --- the queue --------------------------------------------------------------------------------------------------
@@ -409,13 +414,13 @@ def test_out_of_reach_counts_from_the_first_time() -> None:
 def test_what_is_still_wanted_waits_for_its_turn() -> None:
     """Said by whoever presses the button."""
     after, effects = lifecycle.go(a_run(RunState.NEEDS_GO), BOB, NOW)
-    assert (after.state, after.queued_at, after.moved_by, effects) == (RunState.QUEUED, NOW, BOB, ())
+    assert (after.state, after.queued_at, after.last_action_by, effects) == (RunState.QUEUED, NOW, BOB, ())
 
 
 def test_who_is_let_in_starts() -> None:
     """Messages stay held until the conversation is there."""
     after, effects = lifecycle.admit(lifecycle.show_queue_position(a_run(RunState.QUEUED, queued_at=NOW), 1), NOW)
-    assert (after.state, after.queue_place, after.turn_at, effects) == (RunState.STARTING, None, NOW, ())
+    assert (after.state, after.queue_position, after.turn_at, effects) == (RunState.STARTING, None, NOW, ())
 
 
 def test_where_the_account_is_full_the_run_waits_with_its_seniority() -> None:
@@ -429,7 +434,7 @@ def test_where_the_account_is_full_the_run_waits_with_its_seniority() -> None:
         None,
         starting.created_at,
     )
-    assert (after.unreachable_since, effects) == (None, ())
+    assert (after.watch.unreachable_since, effects) == (None, ())
 
 
 # --- buttons and words ------------------------------------------------------------------------------------------
@@ -446,7 +451,7 @@ ASKING = {"waiting": Waiting.APPROVAL, "action": "e1"}
         (a_run(RunState.STARTING), "stop"),
         (a_run(RunState.WORKING), "stop"),
         (a_run(RunState.WORKING, stop_by=BOB), ""),
-        (a_run(RunState.WORKING, undecided="m"), "stop again leave"),
+        (a_run(RunState.WORKING, doubtful_follow_up="m"), "stop again leave"),
         (a_run(RunState.WAITING, waiting=Waiting.QUESTION), "stop"),
         (a_run(RunState.WAITING, **ASKING), "approve reject stop"),
         (a_run(RunState.WAITING, **ASKING, approved=True), "stop"),
@@ -454,7 +459,7 @@ ASKING = {"waiting": Waiting.APPROVAL, "action": "e1"}
         (a_run(RunState.WAITING, waiting=Waiting.APPROVAL), "stop"),
         (a_run(RunState.PAUSED), "resume stop"),
         (a_run(RunState.PAUSED, resume_by=BOB), "stop"),
-        (a_run(RunState.PAUSED, undecided="m"), "stop again leave"),
+        (a_run(RunState.PAUSED, doubtful_follow_up="m"), "stop again leave"),
         (a_run(RunState.DONE), ""),
         (a_run(RunState.FAILED, reason=Reason.MODEL_KEY), "resume retry"),
         (a_run(RunState.FAILED, reason=Reason.STUCK), "retry"),
@@ -477,8 +482,8 @@ def test_what_can_be_done(run: Run, offered: str) -> None:
         (a_run(RunState.PAUSED), Action.RESUME, Action.RESUME),
         (a_run(RunState.WORKING), Action.RESUME, None),
         (a_run(RunState.LOST), Action.AGAIN, Action.RETRY),
-        (a_run(RunState.LOST, undecided="m"), Action.AGAIN, Action.AGAIN),
-        (a_run(RunState.WORKING, undecided="m"), Action.RETRY, Action.AGAIN),
+        (a_run(RunState.LOST, doubtful_follow_up="m"), Action.AGAIN, Action.AGAIN),
+        (a_run(RunState.WORKING, doubtful_follow_up="m"), Action.RETRY, Action.AGAIN),
         (a_run(RunState.WORKING), Action.LEAVE, None),
         (a_run(RunState.WAITING, **ASKING), Action.APPROVE, Action.APPROVE),
     ],
@@ -501,8 +506,8 @@ def test_what_a_word_means(run: Run, action: Action, move: Action | None) -> Non
         (a_run(RunState.WORKING), Action.RESUME, 1, "", None),
         (a_run(RunState.WAITING, **ASKING), Action.APPROVE, 1, "e1", Action.APPROVE),
         (a_run(RunState.WAITING, **ASKING), Action.REJECT, 1, "e0", None),
-        (a_run(RunState.WORKING, undecided="m", turn=9), Action.LEAVE, 1, "m", Action.LEAVE),
-        (a_run(RunState.WORKING, undecided="m"), Action.AGAIN, 1, "n", None),
+        (a_run(RunState.WORKING, doubtful_follow_up="m", turn=9), Action.LEAVE, 1, "m", Action.LEAVE),
+        (a_run(RunState.WORKING, doubtful_follow_up="m"), Action.AGAIN, 1, "n", None),
     ],
 )
 def test_what_a_click_does_now(run: Run, action: Action, turn: int, thing: str, move: Action | None) -> None:
@@ -517,7 +522,7 @@ def test_a_decision_holds_for_the_action_it_was_made_on() -> None:
     )
     same, _ = advance(decided, look(Phase.WANTS_APPROVAL, WISH))
     other, effects = advance(decided, look(Phase.WANTS_APPROVAL, replace(WISH, action_id="e2")))
-    assert (same.approved, same.decided_by, same.moved) == (True, BOB, Action.APPROVE)
+    assert (same.approved, same.decided_by, same.last_action) == (True, BOB, Action.APPROVE)
     assert (other.approved, other.decided_by, other.action, effects) == (None, None, "e2", TOLD)
     assert lifecycle.undecide(decided).approved is None
 
@@ -525,7 +530,9 @@ def test_a_decision_holds_for_the_action_it_was_made_on() -> None:
 def test_an_agent_whose_action_was_rejected_waits_for_other_words() -> None:
     """It stays idle, and nobody paused it."""
     rejected = lifecycle.decide(a_run(RunState.WAITING, **ASKING), BOB, approve=False)
-    idle, first = advance(replace(rejected, unsettled_since=NOW - timedelta(minutes=1)), look(Phase.IDLE))
+    idle, first = advance(
+        replace(rejected, watch=replace(rejected.watch, ambiguous_since=NOW - timedelta(minutes=1))), look(Phase.IDLE)
+    )
     again, second = advance(idle, look(Phase.IDLE, at=NOW + timedelta(minutes=5)))
     assert (idle.state, idle.reason, first) == (RunState.PAUSED, Reason.REJECTED, (Effect.TELL, Effect.RELEASE))
     assert (again.state, again.reason, second) == (RunState.PAUSED, Reason.REJECTED, ())
@@ -535,7 +542,12 @@ def test_a_resume_is_over_once_the_agent_works() -> None:
     """Whoever made it go on."""
     asked = lifecycle.resume(a_run(RunState.PAUSED), BOB)
     after, _ = advance(asked, look(Phase.WORKING))
-    assert (asked.resume_by, asked.moved, after.state, after.resume_by) == (BOB, Action.RESUME, RunState.WORKING, None)
+    assert (asked.resume_by, asked.last_action, after.state, after.resume_by) == (
+        BOB,
+        Action.RESUME,
+        RunState.WORKING,
+        None,
+    )
     assert lifecycle.not_resumed(asked).resume_by is None
 
 
@@ -578,10 +590,10 @@ def test_one_message_at_a_time_is_decided_about() -> None:
         for name in ("first", "second")
     )
     asked = lifecycle.asks(lifecycle.asks(a_run(), first), second)
-    assert (asked.undecided, asked.undecided_text) == ("first", "first words")
-    assert lifecycle.asks_no_more(asked, "second").undecided == "first"
+    assert (asked.doubtful_follow_up, asked.doubtful_text) == ("first", "first words")
+    assert lifecycle.asks_no_more(asked, "second").doubtful_follow_up == "first"
     assert lifecycle.asks_no_more(asked, "first") == a_run()
-    assert lifecycle.asks_no_more(asked).undecided is None
+    assert lifecycle.asks_no_more(asked).doubtful_follow_up is None
 
 
 def test_anything_new_ends_the_silence() -> None:
@@ -589,8 +601,8 @@ def test_anything_new_ends_the_silence() -> None:
     silent = lifecycle.silence_told(a_run(phase=Phase.WORKING, heard_at=NOW - timedelta(hours=13)), NOW)
     same, _ = advance(silent, look(Phase.WORKING))
     heard, _ = advance(silent, look(Phase.WORKING, progress="Reading"))
-    assert (same.stale_at, same.heard_at) == (NOW, silent.heard_at)
-    assert (heard.stale_at, heard.heard_at) == (None, NOW)
+    assert (same.watch.silence_told_at, same.watch.heard_at) == (NOW, silent.watch.heard_at)
+    assert (heard.watch.silence_told_at, heard.watch.heard_at) == (None, NOW)
 
 
 @pytest.mark.parametrize("state", [RunState.NEEDS_REPOSITORY, RunState.NEEDS_GO, RunState.QUEUED])
@@ -625,4 +637,4 @@ def test_a_start_that_is_called_off_is_out_of_reach_no_more() -> None:
     """Nothing is tried any more."""
     run = a_run(RunState.STARTING, unreachable_since=NOW, key_refused=True)
     after, _ = lifecycle.cancel(run, BOB, NOW)
-    assert (after.state, after.unreachable_since, after.key_refused) == (RunState.CANCELLED, None, False)
+    assert (after.state, after.watch.unreachable_since, after.watch.key_refused) == (RunState.CANCELLED, None, False)

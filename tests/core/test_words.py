@@ -48,9 +48,14 @@ SENTENCES = {
     "which to": words.which_to(Action.LEAVE),
     "none to": words.none_to(Action.RETRY),
     "taken": words.taken(),
-    **{f"too late for {action}": words.not_now(a_run(moved=action, moved_by=BOB), action, ALICE) for action in Action},
-    "twice": words.not_now(a_run(moved=Action.RETRY, moved_by=BOB), Action.RESUME, BOB),
-    "too late": words.not_now(a_run(RunState.DONE, moved=Action.APPROVE, moved_by=BOB), Action.RESUME, ALICE),
+    **{
+        f"too late for {action}": words.not_now(a_run(last_action=action, last_action_by=BOB), action, ALICE)
+        for action in Action
+    },
+    "twice": words.not_now(a_run(last_action=Action.RETRY, last_action_by=BOB), Action.RESUME, BOB),
+    "too late": words.not_now(
+        a_run(RunState.DONE, last_action=Action.APPROVE, last_action_by=BOB), Action.RESUME, ALICE
+    ),
     "unknown button": words.unknown_button(),
     "click not saved": words.click_not_saved(),
     "use the buttons": words.use_the_buttons(),
@@ -64,7 +69,7 @@ SENTENCES = {
     "no room to resume": words.no_room_to_resume(),
     "rejected for the agent": words.rejected_for_agent(),
     "rejected by the requester": words.news(
-        a_run(RunState.PAUSED, reason=Reason.REJECTED, moved=Action.REJECT, moved_by=a_run().requester)
+        a_run(RunState.PAUSED, reason=Reason.REJECTED, last_action=Action.REJECT, last_action_by=a_run().requester)
     ),
     "stale": words.stale(a_run()),
     "stale, heard of before": words.stale(a_run(heard_at=NOW)),

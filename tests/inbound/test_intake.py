@@ -54,11 +54,11 @@ async def test_what_is_no_request_is_committed_before_it_is_acknowledged(tmp_pat
     """A lost place ends the edits there and is told to whoever has a run in it."""
     async with intake(tmp_path, Missed()) as (middleware, database):
         async with database.transaction() as tx:
-            await runs.add(tx, a_run("one", channel="C01", cards=1))
+            await runs.add(tx, a_run("one", channel="C01", posts=1))
         answer = await middleware(body=ARCHIVED)
         async with database.reading() as tx:
             told = [row.kind for row in await outbox.due(tx, NOW.replace(year=2030), [], 10)]
-            lost = (await runs.get(tx, a_run("one").id)).card_gone
+            lost = (await runs.get(tx, a_run("one").id)).card.gone
     assert (answer.status, answer.body, told, lost) == (200, "", ["direct"], True)
 
 

@@ -213,7 +213,7 @@ class Account:
         name = run.conversation_id or ConversationId("")
         return Started(conversation_id=name, start_task_id=name) if name in self.talks else None
 
-    async def look(self, runs: Sequence[Run]) -> Mapping[RunId, Observation]:
+    async def observe(self, runs: Sequence[Run]) -> Mapping[RunId, Observation]:
         self._reachable()
         return {run.id: self._seen(run) for run in runs if run.conversation_id is not None}
 

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,10 @@ from typing import Any
 import httpx
 
 from bot.clock import Clock
-from bot.core.model import ChannelId, ConversationId, Run, RunId, RunState, TeamId, UserId
+from bot.core.model import ChannelId, ConversationId, Run, RunId, RunState, TeamId, UserId, Watch
 from bot.core.pacing import Patience
 from bot.openhands.http import Http
+from tests.changes import changed
 
 RECORDED = Path(__file__).parent.parent / "recorded"
 NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -121,9 +121,8 @@ def a_run(conversation: str | None, **changes: Any) -> Run:
         task="fix it",
         state=RunState.WORKING,
         conversation_id=ConversationId(conversation) if conversation else None,
-        seen_at=NOON,
         created_at=NOON,
-        news_at=NOON,
         turn_at=NOON,
+        watch=Watch(observed_at=NOON, news_at=NOON),
     )
-    return replace(run, **changes)
+    return changed(run, **changes)

@@ -49,7 +49,7 @@ async def connected(server: LocalOpenHands | BareOpenHands, key: str = "") -> As
 
 async def see(openhands: OpenHands, run: Run) -> Observation:
     """Look and read, and leave out what differs from time to time."""
-    looked = await openhands.look([run])
+    looked = await openhands.observe([run])
     return await openhands.read(run, looked[run.id])
 
 
@@ -60,7 +60,7 @@ async def ready(local: LocalOpenHands, openhands: OpenHands, **changes: Any) -> 
     run = replace(run, conversation_id=started.conversation_id, start_task_id=started.start_task_id)
     for _ in range(10):
         await local.tick()
-        if (await openhands.look([run]))[run.id].phase is Phase.WORKING:
+        if (await openhands.observe([run]))[run.id].phase is Phase.WORKING:
             return replace(run, state=RunState.WORKING)
     raise AssertionError("it does not get to work")
 
@@ -147,7 +147,7 @@ async def test_a_v1_start_whose_answer_was_lost_is_found() -> None:
             await openhands.start(run, "fix it", "")
         found = await openhands.find_start(run, "fix it", since)
         assert found is not None
-        looked = await openhands.look([replace(run, start_task_id=found.start_task_id)])
+        looked = await openhands.observe([replace(run, start_task_id=found.start_task_id)])
         assert looked[run.id].phase is Phase.STARTING
     assert local.violations == []
 
@@ -323,7 +323,7 @@ async def test_a_server_on_this_machine_is_reached_past_a_proxy(monkeypatch: pyt
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
     async with connected(LocalOpenHands()) as openhands:
-        assert await openhands.look([a_run(str(uuid4()))]) != {}
+        assert await openhands.observe([a_run(str(uuid4()))]) != {}
 
 
 async def test_a_v0_run_is_followed_from_start_to_end() -> None:

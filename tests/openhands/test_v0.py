@@ -67,7 +67,7 @@ def server(word: str = "RUNNING", events: Any = None, **changes: Any) -> Wire:
 
 
 async def see(openhands: V0, run: Run) -> Observation:
-    return await openhands.read(run, (await openhands.look([run]))[run.id])
+    return await openhands.read(run, (await openhands.observe([run]))[run.id])
 
 
 RUN = a_run(NAME)
@@ -131,7 +131,7 @@ async def test_an_authentication_error_with_a_key_that_works_is_about_the_reposi
     """The guide has one error for a wrong key and for a repository without access."""
     wire = server("STARTING").then("POST", LIST, httpx.Response(401, json=GUIDE))
     async with v0(wire) as openhands:
-        await openhands.look([RUN])
+        await openhands.observe([RUN])
         with pytest.raises(errors.NoAccess):
             await openhands.start(a_run(None, repository="acme/none"), "fix it", "")
         with pytest.raises(errors.Unauthorised):
@@ -287,7 +287,7 @@ async def test_events_that_are_known_to_be_missing_are_not_asked_for() -> None:
     """Also not to find a start."""
     wire = server("RUNNING", NO_SUCH_CALL).then("GET", LIST, listed(OURS), query={"limit": 100})
     async with v0(wire) as openhands:
-        await openhands.look([RUN])
+        await openhands.observe([RUN])
         with pytest.raises(errors.CannotTell):
             await openhands.find_start(a_run(None), "fix it", NOON)
 
@@ -477,9 +477,9 @@ async def test_a_server_that_has_events_is_not_taken_for_blind_later() -> None:
     wire.then("GET", f"{ONE}/events", PAGE, query={"start_id": 8, "limit": 100})
     wire.then("GET", f"{ONE}/events", told([]), query={"start_id": 8, "limit": 100})
     async with v0(wire) as openhands:
-        await openhands.look([RUN])
+        await openhands.observe([RUN])
         with pytest.raises(errors.Unreadable):
-            await openhands.look([RUN])
+            await openhands.observe([RUN])
         seen = await see(openhands, RUN)
     assert (seen.phase, seen.blind) == (Phase.WORKING, False)
 
@@ -517,9 +517,9 @@ async def test_one_conversation_that_cannot_be_asked_costs_the_others_nothing() 
     """It is missing from the answer."""
     wire = server("STARTING").then("GET", f"{LIST}/x", httpx.Response(200, json={"conversation_id": 7}))
     async with v0(wire) as openhands:
-        assert list(await openhands.look([a_run("x"), RUN, a_run(None)])) == [RUN.id]
+        assert list(await openhands.observe([a_run("x"), RUN, a_run(None)])) == [RUN.id]
         with pytest.raises(errors.Unreadable):
-            await openhands.look([a_run("x")])
+            await openhands.observe([a_run("x")])
 
 
 async def test_when_openhands_is_out_of_reach_the_rest_is_not_waited_for() -> None:
@@ -529,7 +529,7 @@ async def test_when_openhands_is_out_of_reach_the_rest_is_not_waited_for() -> No
         wire.then("GET", f"{LIST}/{number}", httpx.ConnectError("refused"))
     async with v0(wire) as openhands:
         with pytest.raises(errors.Unavailable):
-            await openhands.look([a_run(str(number)) for number in range(20)])
+            await openhands.observe([a_run(str(number)) for number in range(20)])
     assert len(wire.calls) == 1
 
 
@@ -547,7 +547,7 @@ async def test_four_conversations_are_asked_at_the_same_time() -> None:
         return httpx.Response(200, content="null")
 
     async with v0(httpx.MockTransport(answer)) as openhands:
-        assert len(await openhands.look([a_run(str(number)) for number in range(20)])) == 20
+        assert len(await openhands.observe([a_run(str(number)) for number in range(20)])) == 20
     assert most == 4
 
 
@@ -563,8 +563,8 @@ async def test_more_events_than_fit_in_one_go_are_read_on_next_time() -> None:
 
     async with v0(answer) as openhands:
         with pytest.raises(errors.Unavailable):
-            await openhands.look([RUN])
-        assert (await openhands.look([RUN]))[RUN.id].phase is Phase.STARTING
+            await openhands.observe([RUN])
+        assert (await openhands.observe([RUN]))[RUN.id].phase is Phase.STARTING
         assert await openhands.last_event(RUN) == "2049"
 
 

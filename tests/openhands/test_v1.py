@@ -38,7 +38,7 @@ async def looked_at(name: str, **changes: Any) -> Observation:
     """Look at the conversation of a recording."""
     run = a_run(conversation_of(name), **changes)
     async with v1(Wire(name)) as openhands:
-        return (await openhands.look([run]))[run.id]
+        return (await openhands.observe([run]))[run.id]
 
 
 # --- start ------------------------------------------------------------------------------------------------------
@@ -193,7 +193,7 @@ async def test_a_start_is_followed_by_its_task_until_the_conversation_is_there()
     names = [f"finished.{number:02}" for number in range(4, 13)]
     run = a_run(FINISHED, **STARTING)
     async with v1(Wire(*names)) as openhands:
-        phases = [(await openhands.look([run]))[run.id].phase for _ in range(8)]
+        phases = [(await openhands.observe([run]))[run.id].phase for _ in range(8)]
     assert phases == [Phase.STARTING] * 7 + [Phase.WORKING]
 
 
@@ -213,7 +213,7 @@ async def test_a_failed_start_has_a_reason_and_none_of_the_servers_words(
     task = exchange(name)["query"]["ids"]
     run = a_run(FINISHED, state=RunState.STARTING, start_task_id=task, repository=repository)
     async with v1(Wire(name)) as openhands:
-        seen = (await openhands.look([run]))[run.id]
+        seen = (await openhands.observe([run]))[run.id]
         assert await openhands.read(run, seen) == seen
     assert (seen.phase, seen.last) == (Phase.START_FAILED, Failed(reason))
 
@@ -227,7 +227,7 @@ async def test_a_repository_without_permission_is_told_from_other_failures() -> 
     }
     run = a_run(FINISHED, **STARTING)
     async with v1(lambda _: httpx.Response(200, json=[task])) as openhands:
-        assert (await openhands.look([run]))[run.id].last == Failed(Reason.REPOSITORY)
+        assert (await openhands.observe([run]))[run.id].last == Failed(Reason.REPOSITORY)
 
 
 async def test_a_start_task_without_news_has_failed() -> None:
@@ -237,9 +237,9 @@ async def test_a_start_task_without_news_has_failed() -> None:
     async with v1(Wire("finished.04", "finished.05"), clock) as openhands:
         for minutes in (0, 9, 18, 19):
             clock.time = NOON + timedelta(minutes=minutes)
-            seen.append((await openhands.look([run]))[run.id])
+            seen.append((await openhands.observe([run]))[run.id])
         clock.time = NOON + timedelta(minutes=19, seconds=1)
-        seen.append((await openhands.look([run]))[run.id])
+        seen.append((await openhands.observe([run]))[run.id])
     assert [(one.phase, one.last) for one in seen] == [
         (Phase.STARTING, None),
         (Phase.STARTING, None),
@@ -290,7 +290,7 @@ async def test_other_statuses_are_read(sandbox: str | None, execution: str | Non
     entry = {"id": FINISHED, "sandbox_status": sandbox, "execution_status": execution}
     run = a_run(FINISHED)
     async with v1(lambda _: httpx.Response(200, json=[entry])) as openhands:
-        assert await openhands.look([run]) == {run.id: Observation(asked_at=NOON, phase=phase)}
+        assert await openhands.observe([run]) == {run.id: Observation(asked_at=NOON, phase=phase)}
 
 
 @pytest.mark.parametrize(
@@ -309,7 +309,7 @@ async def test_a_start_whose_task_is_gone_too_is_gone() -> None:
     """Deleting a conversation takes its task with it."""
     run = a_run(FINISHED, **STARTING)
     async with v1(Wire("finished.42", "finished.39")) as openhands:
-        assert (await openhands.look([run]))[run.id].phase is Phase.GONE
+        assert (await openhands.observe([run]))[run.id].phase is Phase.GONE
 
 
 def entry_of(repository: str | None, provider: str | None, numbers: object = (7,)) -> dict[str, Any]:
@@ -339,7 +339,7 @@ async def test_pull_requests_are_links_where_the_host_is_known(entry: dict[str, 
     """A bare number leads nowhere; the cost comes along."""
     run = a_run(FINISHED, repository="own/one")
     async with v1(lambda _: httpx.Response(200, json=[entry])) as openhands:
-        seen = (await openhands.look([run]))[run.id]
+        seen = (await openhands.observe([run]))[run.id]
     assert (seen.pull_requests, seen.cost) == (links, 0.5)
 
 
@@ -347,18 +347,18 @@ async def test_metrics_may_be_missing() -> None:
     """They are null on some servers."""
     run = a_run(FINISHED)
     async with v1(lambda _: httpx.Response(200, json=[{"id": FINISHED, "metrics": None}])) as openhands:
-        assert (await openhands.look([run]))[run.id].cost is None
+        assert (await openhands.observe([run]))[run.id].cost is None
 
 
 async def test_many_runs_share_a_request() -> None:
     """99 ids fit in one, as recorded; the order tells which entry is whose, with or without dashes."""
     names = exchange("app.20")["query"]["ids"]
     async with v1(Wire("app.20")) as openhands:
-        seen = await openhands.look([a_run(name) for name in names])
+        seen = await openhands.observe([a_run(name) for name in names])
     assert [one.phase for one in seen.values()] == [Phase.GONE] * 99
     mixed = [a_run(name, id=RunId(str(number))) for number, name in enumerate(exchange("finished.28")["query"]["ids"])]
     async with v1(Wire("finished.28")) as openhands:
-        seen = await openhands.look(mixed)
+        seen = await openhands.observe(mixed)
     assert [one.phase for one in seen.values()] == [Phase.GONE, Phase.ENDED, Phase.ENDED]
 
 
@@ -382,8 +382,8 @@ async def test_the_hundredth_run_is_asked_about_in_a_second_request() -> None:
     """A server refuses 100."""
     transport, sizes = batches(lambda ids: httpx.Response(200, json=[None] * len(ids)))
     async with v1(transport) as openhands:
-        assert len(await openhands.look(many(100))) == 100
-        assert await openhands.look([]) == {}
+        assert len(await openhands.observe(many(100))) == 100
+        assert await openhands.observe([]) == {}
     assert sizes == [99, 1]
 
 
@@ -394,7 +394,7 @@ async def test_one_bad_batch_costs_the_others_nothing() -> None:
     )
     runs = many(101)
     async with v1(transport) as openhands:
-        assert list(await openhands.look(runs)) == [run.id for run in runs[99:]]
+        assert list(await openhands.observe(runs)) == [run.id for run in runs[99:]]
 
 
 async def test_a_malformed_id_is_left_out() -> None:
@@ -402,7 +402,7 @@ async def test_a_malformed_id_is_left_out() -> None:
     runs = [*many(1), a_run("not-an-id"), a_run(None)]
     transport, sizes = batches(lambda ids: httpx.Response(200, json=[None] * len(ids)))
     async with v1(transport) as openhands:
-        assert list(await openhands.look(runs)) == [runs[0].id]
+        assert list(await openhands.observe(runs)) == [runs[0].id]
     assert sizes == [1]
 
 
@@ -415,7 +415,7 @@ async def test_an_answer_of_another_shape_is_unreadable(body: object) -> None:
     """If it is all there is."""
     async with v1(lambda _: httpx.Response(200, json=body)) as openhands:
         with pytest.raises(errors.Unreadable):
-            await openhands.look(many(2))
+            await openhands.observe(many(2))
 
 
 async def test_one_unreadable_entry_costs_the_others_nothing() -> None:
@@ -423,7 +423,7 @@ async def test_one_unreadable_entry_costs_the_others_nothing() -> None:
     runs = many(2)
     entry = {"id": runs[0].conversation_id, "pr_number": "many"}
     async with v1(lambda _: httpx.Response(200, json=[entry, None])) as openhands:
-        assert list(await openhands.look(runs)) == [runs[1].id]
+        assert list(await openhands.observe(runs)) == [runs[1].id]
 
 
 async def test_when_openhands_is_out_of_reach_the_second_batch_is_not_waited_for() -> None:
@@ -431,7 +431,7 @@ async def test_when_openhands_is_out_of_reach_the_second_batch_is_not_waited_for
     transport, sizes = batches(lambda _: httpx.Response(503))
     async with v1(transport) as openhands:
         with pytest.raises(errors.Unavailable):
-            await openhands.look(many(300))
+            await openhands.observe(many(300))
     assert sizes == [99]
 
 
@@ -683,7 +683,7 @@ async def test_the_sessions_key_is_in_no_text() -> None:
     """Neither in what is remembered nor in what is seen."""
     run = a_run(conversation_of("asked.01"))
     async with v1(Wire("asked.01")) as openhands:
-        seen = await openhands.look([run])
+        seen = await openhands.observe([run])
         assert "SESSION-API-KEY" in json.dumps(exchange("asked.01"))
         assert "SESSION-API-KEY" not in repr(seen) + repr(
             openhands._known.get(ConversationId(conversation_of("asked.01")))

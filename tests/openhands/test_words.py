@@ -232,8 +232,8 @@ async def test_the_key_of_the_latest_look_is_used() -> None:
     wire.then("GET", AGENT_EVENTS, page(FINISH), query=QUERY)
     http = client(wire)
     openhands = V1(http)
-    await openhands.look([RUN])
-    looked = await openhands.look([RUN])
+    await openhands.observe([RUN])
+    looked = await openhands.observe([RUN])
     await openhands.read(RUN, looked[RUN.id])
     await http.aclose()
     assert [request.headers.get("X-Session-API-Key") for request in wire.requests] == [None, None, "new"]

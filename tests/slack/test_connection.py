@@ -11,7 +11,7 @@ from aiohttp import web
 from slack_sdk.socket_mode.request import SocketModeRequest
 from structlog.testing import capture_logs
 
-from bot.slack.connection import Line, open_line
+from bot.slack.connection import Connection, open_connection
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 LATE_S = 5.0
@@ -23,7 +23,7 @@ class Bare:
 
     says: list[str] = field(default_factory=list)
     took: list[str] = field(default_factory=list)
-    line: Line | None = None
+    connection: Connection | None = None
     pongs: int = 0
 
     async def serve(self, request: web.Request) -> web.WebSocketResponse:
@@ -36,7 +36,7 @@ class Bare:
             self.pongs += frame.type is aiohttp.WSMsgType.PONG
         return ws
 
-    def take(self, _line: Line, request: SocketModeRequest) -> None:
+    def take(self, _line: Connection, request: SocketModeRequest) -> None:
         self.took.append(request.envelope_id)
 
 
@@ -65,15 +65,20 @@ async def test_what_cannot_be_read_is_passed_over(bare: tuple[Bare, str, aiohttp
         '{"type": "events_api", "envelope_id": "good", "payload": {}}',
     ]
     with capture_logs() as logs:
-        line = await open_line(session, url, made.take, lambda: NOW, ping_s=LATE_S)
+        connection = await open_connection(session, url, made.take, lambda: NOW, ping_s=LATE_S)
         async with asyncio.timeout(LATE_S):
-            await line.begun.wait()
+            await connection.begun.wait()
             while not made.pongs:  # noqa: ASYNC110 - on the other side of a wire
                 await asyncio.sleep(0.001)
-    assert (line.greeted, line.gone.is_set(), made.took, line.heard_at) == (True, False, ["good"], NOW)
+    assert (connection.greeted, connection.gone.is_set(), made.took, connection.heard_at) == (
+        True,
+        False,
+        ["good"],
+        NOW,
+    )
     assert [one["event"] for one in logs] == ["slack.unreadable"] * 3
-    await line.disconnect()
-    assert (line.gone.is_set(), line.why) == (True, "connection_lost")
+    await connection.disconnect()
+    assert (connection.gone.is_set(), connection.why) == (True, "connection_lost")
 
 
 async def test_a_connection_without_a_greeting_that_ends_has_begun_and_gone(
@@ -82,10 +87,10 @@ async def test_a_connection_without_a_greeting_that_ends_has_begun_and_gone(
     """Whoever waits for its first word waits no longer."""
     made, url, session = bare
     made.says = ['{"type": "disconnect", "reason": "too_many_websockets"}']
-    line = await open_line(session, url, made.take, lambda: NOW, ping_s=LATE_S)
+    connection = await open_connection(session, url, made.take, lambda: NOW, ping_s=LATE_S)
     async with asyncio.timeout(LATE_S):
-        await line.begun.wait()
-    assert (line.greeted, line.gone.is_set(), line.why) == (False, True, "too_many_websockets")
-    await line.disconnect()
+        await connection.begun.wait()
+    assert (connection.greeted, connection.gone.is_set(), connection.why) == (False, True, "too_many_websockets")
+    await connection.disconnect()
     with pytest.raises(ConnectionError):
-        await line.send_message("{}")
+        await connection.send_message("{}")

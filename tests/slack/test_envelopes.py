@@ -25,9 +25,9 @@ class Desk:
         if request.envelope_id == "broken":
             raise ConnectionError
 
-    async def takes(self, name: str, *, line: str = "line", **payload: Any) -> None:
+    async def takes(self, name: str, *, connection: str = "connection", **payload: Any) -> None:
         self.gates[name] = asyncio.Event()
-        self.envelopes.take(line, SocketModeRequest(type="any", envelope_id=name, payload=payload))
+        self.envelopes.take(connection, SocketModeRequest(type="any", envelope_id=name, payload=payload))
         await turn()
 
     async def lets(self, name: str) -> None:
@@ -71,8 +71,8 @@ async def test_events_of_one_channel_keep_their_order() -> None:
 async def test_the_order_holds_over_two_connections() -> None:
     """While one takes over from the other, both bring what people write in one channel."""
     desk = Desk()
-    await desk.takes("first", line="old", event={"channel": "C1"})
-    await desk.takes("second", line="new", event={"channel": "C1"})
+    await desk.takes("first", connection="old", event={"channel": "C1"})
+    await desk.takes("second", connection="new", event={"channel": "C1"})
     before = [*desk.begun]
     await desk.lets("first")
     await desk.lets("second")
@@ -83,8 +83,8 @@ async def test_the_order_holds_over_two_connections() -> None:
 async def test_a_connection_is_settled_when_its_own_envelopes_are() -> None:
     """Those of the other one are not waited for."""
     desk = Desk()
-    await desk.takes("ours", line="old")
-    await desk.takes("theirs", line="new")
+    await desk.takes("ours", connection="old")
+    await desk.takes("theirs", connection="new")
     settling = asyncio.create_task(desk.envelopes.settled("old", SOON_S))
     await turn()
     waits = not settling.done()

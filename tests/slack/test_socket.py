@@ -223,7 +223,7 @@ async def test_a_connection_slack_does_not_greet_is_none(ear: Ear, logs: list[Ev
         patience = replace(HURRY, slack_timeout_s=0.05)
         socket = Socket(AsyncApp(authorize=no_authorize), "xapp-1", mute, ear.at.clock, patience)
         keeping = asyncio.create_task(socket.keep(ear.count_connected, ear.count_missed))
-        await ear.until(lambda: socket.ended["no_greeting"] == 2 and bool(socket._lines))
+        await ear.until(lambda: socket.ended["no_greeting"] == 2 and bool(socket._connections))
         keeping.cancel()
         with suppress(asyncio.CancelledError):
             await keeping
@@ -420,7 +420,7 @@ async def test_closing_in_a_hand_over_ends_both_connections(ear: Ear) -> None:
     ear.tasks.pop().cancel()
     await ear.socket.close()
     await ear.until(lambda: ear.open == 0)
-    assert (ear.socket._retiring, ear.socket._lines) == (set(), set())
+    assert (ear.socket._retiring, ear.socket._connections) == (set(), set())
 
 
 async def test_stopping_while_it_connects_leaves_nothing_open(ear: Ear) -> None:
@@ -431,7 +431,7 @@ async def test_stopping_while_it_connects_leaves_nothing_open(ear: Ear) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     await ear.socket.close()
-    assert (ear.connected, ear.open, ear.socket._lines) == (0, 0, set())
+    assert (ear.connected, ear.open, ear.socket._connections) == (0, 0, set())
 
 
 async def test_no_ticket_or_token_is_logged(ear: Ear, logs: list[EventDict], caplog: pytest.LogCaptureFixture) -> None:

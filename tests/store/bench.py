@@ -9,8 +9,9 @@ from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]  # it ships no types
 
-from bot.core.model import ChannelId, Incoming, IncomingKind, MessageTs, Run, RunId, RunState, TeamId, UserId
+from bot.core.model import ChannelId, Incoming, IncomingKind, MessageTs, Run, RunId, RunState, TeamId, UserId, Watch
 from bot.store.database import Database, open_database
+from tests.changes import changed
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 TEAM, DEV, DIRECT, ALICE, BOB = (
@@ -71,11 +72,10 @@ def a_run(name: str = "run-1", **about: Any) -> Run:
         "task": "fix README",
         "state": RunState.STARTING,
         "turn_at": NOW,
-        "seen_at": NOW,
         "created_at": NOW,
-        "news_at": NOW,
+        "watch": Watch(observed_at=NOW, news_at=NOW),
     }
-    return Run(**start | about)
+    return changed(Run(**start), **about)
 
 
 def a_message(ts: str, **about: Any) -> Incoming:

@@ -343,4 +343,4 @@ async def test_no_text_is_too_long_or_too_odd(database: Database) -> None:
     async with database.transaction() as tx:
         await runs.add(tx, run)
         found = await runs.get(tx, run.id)
-    assert (found.branch, found.answer, found.heard_at) == ("b" * 300, "ab\ufffd", at(0.000001))
+    assert (found.branch, found.answer, found.watch.heard_at) == ("b" * 300, "ab\ufffd", at(0.000001))

@@ -1,6 +1,6 @@
 """Runs, their threads and their follow-ups as rows; changes by compare-and-swap."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -27,6 +27,7 @@ from bot.core.model import (
 from bot.store import runs
 from bot.store.database import Database
 from bot.store.runs import Behind
+from tests.changes import changed, flat
 from tests.store.bench import ALICE, BOB, DEV, DIRECT, NOW, TEAM, a_run, at
 
 FULL: dict[str, Any] = {
@@ -35,7 +36,7 @@ FULL: dict[str, Any] = {
     "channel": ChannelId("C9"),
     "thread_ts": MessageTs("1.000001"),
     "request_ts": MessageTs("1.000002"),
-    "card_ts": MessageTs("1.000003"),
+    "ts": MessageTs("1.000003"),
     "private": True,
     "requester": UserId("U9"),
     "task": "täsk \U0001f600 '; DROP TABLE runs; --",
@@ -64,33 +65,33 @@ FULL: dict[str, Any] = {
     "turn_after": "e-1",
     "ending": "event-8",
     "phase": Phase.WANTS_APPROVAL,
-    "seen_at": at(2),
-    "unsettled_since": at(3),
+    "observed_at": at(2),
+    "ambiguous_since": at(3),
     "stop_by": UserId("U8"),
     "stop_at": at(4),
     "resume_by": UserId("U7"),
     "approved": True,
     "decided_by": UserId("U6"),
-    "moved": Action.RETRY,
-    "moved_by": UserId("U5"),
-    "undecided": "follow-up-1",
-    "undecided_text": "and the docs",
+    "last_action": Action.RETRY,
+    "last_action_by": UserId("U5"),
+    "doubtful_follow_up": "follow-up-1",
+    "doubtful_text": "and the docs",
     "queued_at": at(4.5),
-    "queue_place": 3,
+    "queue_position": 3,
     "unreachable_since": at(5),
     "key_refused": True,
     "version": 7,
     "card_version": 6,
-    "card_at": at(6),
-    "cards": 2,
-    "card_gone": True,
+    "edited_at": at(6),
+    "posts": 2,
+    "gone": True,
     "created_at": at(7),
     "started_at": at(8),
     "ended_at": at(9),
     "asked_at": at(9.5),
     "news_at": at(10),
     "heard_at": at(10.25),
-    "stale_at": at(10.5),
+    "silence_told_at": at(10.5),
     "next_poll_at": at(11),
 }
 """A value for every field, none of them its default."""
@@ -117,18 +118,18 @@ async def save(database: Database, before: Run, after: Run) -> Run | None:
 
 def test_the_full_run_leaves_nothing_at_its_default() -> None:
     """A field added to `Run` needs a value here, or its way through the table is not looked at."""
-    bare = a_run()
-    assert [field.name for field in fields(Run)] == list(FULL)
-    assert [name for name, value in FULL.items() if getattr(bare, name) == value] == []
+    bare = flat(a_run())
+    assert bare.keys() == FULL.keys()
+    assert [name for name, value in FULL.items() if bare[name] == value] == []
 
 
-@pytest.mark.parametrize("run", [Run(**FULL), a_run()], ids=["full", "bare"])
+@pytest.mark.parametrize("run", [changed(a_run(), **FULL), a_run()], ids=["full", "bare"])
 async def test_a_run_comes_back_as_it_was(database: Database, run: Run) -> None:
     """Every field survives, with its type: enums, tuples, times to the microsecond, and what is None."""
     await add(database, run)
     found = await get(database, run)
     assert found == run
-    assert [type(getattr(found, name)) for name in FULL] == [type(getattr(run, name)) for name in FULL]
+    assert [type(value) for value in flat(found).values()] == [type(value) for value in flat(run).values()]
 
 
 async def test_times_come_back_in_utc(database: Database) -> None:
@@ -138,7 +139,7 @@ async def test_times_come_back_in_utc(database: Database) -> None:
     async with database.reading() as tx:
         due = [await runs.due(tx, at(seconds), 10) for seconds in (-1, 0)]
     found = await get(database, a_run())
-    assert (found.next_poll_at, found.next_poll_at and found.next_poll_at.tzname()) == (NOW, "UTC")
+    assert (found.watch.next_poll_at, found.watch.next_poll_at and found.watch.next_poll_at.tzname()) == (NOW, "UTC")
     assert [len(some) for some in due] == [0, 1]
 
 
@@ -172,17 +173,17 @@ SHOWN = {
     "resume_by",
     "approved",
     "decided_by",
-    "moved_by",
-    "undecided",
-    "undecided_text",
-    "queue_place",
+    "last_action_by",
+    "doubtful_follow_up",
+    "doubtful_text",
+    "queue_position",
     "unreachable_since",
     "key_refused",
     "created_at",
     "started_at",
     "ended_at",
     "asked_at",
-    "stale_at",
+    "silence_told_at",
 }
 """A change of one of these is a debt to edit the card; of any other it is not."""
 
@@ -191,7 +192,7 @@ SHOWN = {
 async def test_the_version_counts_what_the_card_shows(database: Database, name: str) -> None:
     """Polling's own bookkeeping does not make the card old; what people see does."""
     before = a_run()
-    after = replace(before, **{name: FULL[name]})
+    after = changed(before, **{name: FULL[name]})
     await add(database, before)
     saved = await save(database, before, after)
     expected = replace(after, version=2 if name in SHOWN else 1)
@@ -232,9 +233,11 @@ async def test_bookkeeping_of_two_does_not_collide(database: Database) -> None:
     """Only the columns that changed are written: what another wrote beside it stays."""
     before = a_run()
     await add(database, before)
-    await save(database, before, replace(before, next_poll_at=at(5)))
-    await save(database, before, replace(before, seen_at=at(4)))
-    assert await get(database, before) == replace(before, next_poll_at=at(5), seen_at=at(4))
+    await save(database, before, replace(before, watch=replace(before.watch, next_poll_at=at(5))))
+    await save(database, before, replace(before, watch=replace(before.watch, observed_at=at(4))))
+    assert await get(database, before) == replace(
+        before, watch=replace(before.watch, next_poll_at=at(5), observed_at=at(4))
+    )
 
 
 # --- cards that are behind --------------------------------------------------------------------------------------
@@ -242,7 +245,7 @@ async def test_bookkeeping_of_two_does_not_collide(database: Database) -> None:
 
 def carded(name: str, **about: Any) -> Run:
     """Give a run whose card shows version 1 and was edited at the start."""
-    return a_run(name, card_ts=MessageTs("1.000001"), card_at=NOW, card_version=1, **about)
+    return a_run(name, **about, ts=MessageTs("1.000001"), edited_at=NOW, card_version=1)
 
 
 FINAL = (RunState.WAITING, RunState.FAILED)
@@ -261,10 +264,10 @@ async def test_cards_that_are_behind(database: Database) -> None:
         carded("live", version=2, state=RunState.WORKING, news_at=at(-5)),
         carded("question", version=2, state=RunState.WAITING, news_at=at(-1)),
         carded("ended", version=3, state=RunState.FAILED, news_at=at(-9)),
-        replace(carded("just edited", version=9, news_at=at(-2)), card_at=at(2)),
+        changed(carded("just edited", version=9, news_at=at(-2)), edited_at=at(2)),
         carded("another state", version=2, state=RunState.WORKING, news_at=at(1)),
-        replace(carded("no card", version=2), card_ts=None),
-        carded("gone", version=2, card_gone=True),
+        changed(carded("no card", version=2), ts=None),
+        carded("gone", version=2, gone=True),
     )
     assert await behind(database) == [
         Behind(RunId("ended"), 3, final=True, edited_at=NOW),
@@ -283,22 +286,22 @@ async def test_a_place_that_is_lost_loses_its_live_cards(database: Database) -> 
     """Each requester is named for each run; ended runs and other places are left; the second time nobody is named."""
     await add(
         database,
-        carded("working", state=RunState.WORKING, cards=1),
-        carded("asks", state=RunState.WAITING, cards=1, requester=BOB),
-        carded("done", state=RunState.DONE, cards=1),
-        carded("elsewhere", state=RunState.WORKING, cards=1, channel=DIRECT),
+        carded("working", state=RunState.WORKING, posts=1),
+        carded("asks", state=RunState.WAITING, posts=1, requester=BOB),
+        carded("done", state=RunState.DONE, posts=1),
+        carded("elsewhere", state=RunState.WORKING, posts=1, channel=DIRECT),
         a_run("no card yet"),
     )
     async with database.transaction() as tx:
         lost = [sorted(await runs.lose_cards(tx, DEV)) for _ in range(2)]
     async with database.reading() as tx:
-        gone = [(await runs.get(tx, RunId(name))).card_gone for name in ("working", "asks", "done", "elsewhere")]
+        gone = [(await runs.get(tx, RunId(name))).card.gone for name in ("working", "asks", "done", "elsewhere")]
     assert (lost, gone) == ([[ALICE, BOB], []], [True, True, False, False])
 
 
 async def test_a_card_that_is_back(database: Database) -> None:
     """It is owed its edit again."""
-    await add(database, carded("one", version=2, card_gone=True))
+    await add(database, carded("one", version=2, gone=True))
     before = await behind(database)
     async with database.transaction() as tx:
         await runs.try_card_again(tx, RunId("one"))
@@ -312,7 +315,7 @@ async def test_a_card_never_goes_back(database: Database) -> None:
     async with database.transaction() as tx:
         await runs.card_shown(tx, run.id, 4, at(10))
         await runs.card_shown(tx, run.id, 3, at(11))
-    assert await get(database, run) == replace(run, card_version=4, card_at=at(11))
+    assert await get(database, run) == replace(run, card=replace(run.card, version=4, edited_at=at(11)))
 
 
 # --- polling ----------------------------------------------------------------------------------------------------
@@ -328,7 +331,11 @@ async def test_runs_that_are_due(database: Database) -> None:
         a_run("never"),
     )
     async with database.reading() as tx:
-        due, first, next_at = await runs.due(tx, at(10), 10), await runs.due(tx, at(10), 1), await runs.next_poll_at(tx)
+        due, first, next_at = (
+            await runs.due(tx, at(10), 10),
+            await runs.due(tx, at(10), 1),
+            await runs.next_poll_at(tx),
+        )
     assert ([run.id for run in due], [run.id for run in first], next_at) == (["late", "now"], ["late"], at(5))
 
 
@@ -341,8 +348,8 @@ async def test_looks_that_changed_nothing_are_written_together(database: Databas
         await runs.looked_at(tx, [*before], at(18), at(20))
     assert before == {one.id: one, two.id: two}
     assert [await get(database, run) for run in (one, two, other)] == [
-        replace(one, seen_at=at(18), next_poll_at=at(20)),
-        replace(two, seen_at=at(18), next_poll_at=at(20)),
+        replace(one, watch=replace(one.watch, observed_at=at(18), next_poll_at=at(20))),
+        replace(two, watch=replace(two.watch, observed_at=at(18), next_poll_at=at(20))),
         other,
     ]
 
@@ -356,8 +363,8 @@ async def test_runs_are_put_off_together(database: Database) -> None:
         await runs.poll_again(tx, [one.id, two.id], at(20))
     assert none is None
     assert [await get(database, run) for run in (one, two, other)] == [
-        replace(one, next_poll_at=at(20)),
-        replace(two, next_poll_at=at(20)),
+        replace(one, watch=replace(one.watch, next_poll_at=at(20))),
+        replace(two, watch=replace(two.watch, next_poll_at=at(20))),
         other,
     ]
 

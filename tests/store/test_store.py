@@ -73,7 +73,7 @@ async def test_a_filled_database_is_opened_again(url: str) -> None:
     assert (*found, differs) == (run, [asked], [])
 
 
-RUN = a_run(branch="dev", answer="Fixed two links.", card_ts=MessageTs("1.000002"))
+RUN = a_run(branch="dev", answer="Fixed two links.", ts=MessageTs("1.000002"))
 SAID = FollowUp(
     id="f-1",
     run=RUN.id,

@@ -22,7 +22,7 @@ async def test_threads_of_live_runs_are_told_from_others_newest_news_first(datab
     await put(
         database,
         a_run("queued", state=RunState.QUEUED, news_at=at(1)),
-        a_run("paused", state=RunState.PAUSED, news_at=at(3), channel=DIRECT),
+        a_run("paused", state=RunState.PAUSED, channel=DIRECT, news_at=at(3)),
         a_run("done", state=RunState.DONE, news_at=at(2)),
         a_run("lost", state=RunState.LOST, news_at=at(4)),
         a_run("other", team=TeamId("T2")),

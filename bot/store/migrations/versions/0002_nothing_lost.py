@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from bot.store.tables import Line, UtcTime, Words
+from bot.store.tables import LongText, ShortText, UtcTime
 
 revision = "0002"
 down_revision = "0001"
@@ -12,14 +12,14 @@ down_revision = "0001"
 def upgrade() -> None:
     with op.batch_alter_table("runs", schema=None) as batch_op:
         for column in (
-            sa.Column("action", Line(255), nullable=True),
-            sa.Column("resume_by", Line(32), nullable=True),
+            sa.Column("action", ShortText(255), nullable=True),
+            sa.Column("resume_by", ShortText(32), nullable=True),
             sa.Column("approved", sa.Boolean(), nullable=True),
-            sa.Column("decided_by", Line(32), nullable=True),
-            sa.Column("moved", Line(16), nullable=True),
-            sa.Column("moved_by", Line(32), nullable=True),
-            sa.Column("undecided", Line(36), nullable=True),
-            sa.Column("undecided_text", Words(), server_default="", nullable=False),
+            sa.Column("decided_by", ShortText(32), nullable=True),
+            sa.Column("moved", ShortText(16), nullable=True),
+            sa.Column("moved_by", ShortText(32), nullable=True),
+            sa.Column("undecided", ShortText(36), nullable=True),
+            sa.Column("undecided_text", LongText(), server_default="", nullable=False),
             sa.Column("queued_at", UtcTime(), nullable=True),
             sa.Column("queue_place", sa.Integer(), nullable=True),
             sa.Column("asked_at", UtcTime(), nullable=True),
@@ -34,7 +34,7 @@ def upgrade() -> None:
 
     op.create_table(
         "marks",
-        sa.Column("name", Line(32), nullable=False),
+        sa.Column("name", ShortText(32), nullable=False),
         sa.Column("at", UtcTime(), nullable=False),
         sa.PrimaryKeyConstraint("name"),
     )
