@@ -67,7 +67,7 @@ def in_ms(values: Sequence[float]) -> list[str]:
 
 
 async def idle(ours: Site, bare: Site, folder: Path, pairs: int) -> list[str]:
-    """Measure both apps and the disk in turn; give what is lost."""
+    """Measure both apps and the disk in turn; return what is lost."""
     our_ms: list[float] = []
     bare_ms: list[float] = []
     fsync_ms: list[float] = []
@@ -96,7 +96,7 @@ async def idle(ours: Site, bare: Site, folder: Path, pairs: int) -> list[str]:
 
 
 async def load(ours: Site, openhands: LocalOpenHands, size: Size) -> list[str]:
-    """Ask steadily, then wait until every run was told its end; give what is lost."""
+    """Ask steadily, then wait until every run was told its end; return what is lost."""
     loop = asyncio.get_running_loop()
     wanted = size.load_s * size.per_s
     calls_before, posts_before = len(openhands.calls), posts(ours.slack)
@@ -140,7 +140,7 @@ def posts(slack: LocalSlack) -> int:
 
 
 def waits_s(posted: int) -> float:
-    """Give the seconds that Slack's limit costs: the first minute's share goes at once."""
+    """Return the seconds that Slack's limit costs: the first minute's share goes at once."""
     return max(0, posted - 1) // POSTS_A_MINUTE * 60.0
 
 
@@ -157,7 +157,7 @@ def told(place: Site) -> int:
 
 
 async def measure(folders: Sequence[Path], size: Size) -> list[str]:
-    """Measure everything, in a folder for each app; give what is lost, and the end of the bot's log."""
+    """Measure everything, in a folder for each app; return what is lost, and the end of the bot's log."""
     async with local_openhands() as openhands:
 
         async def finish(c: Conversation, _text: str) -> None:

@@ -59,7 +59,7 @@ QUICK = Size(live=3, ends=2, every_s=0.2, interval_s=0.2)
 
 
 def name_of(number: int) -> str:
-    """Name a run so that its words are found again, also beside one whose number begins alike."""
+    """Return a run so that its words are found again, also beside one whose number begins alike."""
     return f"number {number:04}"
 
 
@@ -99,7 +99,7 @@ class Loop:
             await asyncio.sleep(begun_s + interval_s - clock.time())
 
     async def _patiently(self, method: str, **about: str) -> str:
-        """Call Slack, waiting as long as it asks for; give the message's `ts`."""
+        """Call Slack, waiting as long as it asks for; return the message's `ts`."""
         while True:
             try:
                 answer = await self._web.api_call(method, json=about)
@@ -158,7 +158,7 @@ async def end_some(place: Site, openhands: LocalOpenHands, loop: Loop, size: Siz
 
 
 def told(slack: LocalSlack, method: str, number: int) -> datetime | None:
-    """Give when Slack was first told the end of a run by this method."""
+    """Return when Slack was first told the end of a run by this method."""
     about = f"{name_of(number)}"
     return next(
         (
@@ -171,7 +171,7 @@ def told(slack: LocalSlack, method: str, number: int) -> datetime | None:
 
 
 def delays(slack: LocalSlack, method: str, ended: dict[int, datetime]) -> list[float]:
-    """Give the seconds between each end that was told and its telling."""
+    """Return the seconds between each end that was told and its telling."""
     when = {number: told(slack, method, number) for number in ended}
     return [(at - ended[number]).total_seconds() for number, at in when.items() if at is not None]
 

@@ -64,7 +64,7 @@ async def rest(seconds: float, place: Site) -> Memory:
 
 
 def looks(calls: list[Call], count: int) -> Callable[[], bool]:
-    """Tell whether every run was looked at so many times; each call is counted once."""
+    """Return whether every run was looked at so many times; each call is counted once."""
     counted, asked = 0, 0
 
     def enough() -> bool:

@@ -39,7 +39,7 @@ QUICK_INTERVAL_S = 0.2
 
 
 async def one_each(count: int) -> int:
-    """Ask about each conversation by itself, once; give how many requests that took."""
+    """Ask about each conversation by itself, once; return how many requests that took."""
     async with local_openhands() as openhands:
         openhands.rate_limit = False  # counted, not timed: at the real pace it would take minutes
         runs = working(openhands, count)
@@ -63,7 +63,7 @@ def rounds(calls: Sequence[Call]) -> int:
 
 
 async def ours(folder: Path, count: int, interval_s: float) -> tuple[list[str], list[str]]:
-    """Let the bot follow so many runs for some rounds; give the figures of the table, and what went wrong."""
+    """Let the bot follow so many runs for some rounds; return the figures of the table, and what went wrong."""
     async with local_openhands() as openhands:
         await follow(folder, [*working(openhands, count), *starting(openhands, count)])
         settings = {"POLL_INTERVAL_S": str(interval_s)}

@@ -139,7 +139,7 @@ def _on_its_way(openhands: LocalOpenHands) -> Run:
 
 
 def a_run(conversation: str, state: RunState, *, task: str | None = None) -> Run:
-    """Give a run with news a moment ago; it has no card, so that nothing but OpenHands is asked."""
+    """Return a run with news a moment ago; it has no card, so that nothing but OpenHands is asked."""
     now = datetime.now(UTC)
     return Run(
         id=RunId(str(uuid4())),
@@ -188,7 +188,7 @@ def folder_for(*names: str) -> Iterator[list[Path]]:
 
 
 def shares(values: Sequence[float]) -> tuple[float, float, float]:
-    """Give p50, p95 and p99."""
+    """Return p50, p95 and p99."""
     cuts = statistics.quantiles(values, n=100, method="inclusive")
     return cuts[49], cuts[94], cuts[98]
 

@@ -94,7 +94,7 @@ def drop_dead(ids: Ids = None, *, every: All = False) -> None:
 
 
 def meant(ids: list[int] | None, *, every: bool) -> list[int] | None:
-    """Give the ids that were named; None for all of them."""
+    """Return the ids that were named; None for all of them."""
     if bool(ids) is every:
         fail("Name the ids that `python -m bot dead` lists, or say --all.", WRONG)
     return ids or None

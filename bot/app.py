@@ -117,7 +117,7 @@ class Bot:
         return gateway
 
     async def _unless_stopped(self, knowing: Coroutine[Any, Any, Known]) -> Known | None:
-        """Give what it comes to; None when asked to stop before, however long a call is under way."""
+        """Return what it comes to; None when asked to stop before, however long a call is under way."""
         known, stopping = asyncio.create_task(knowing), asyncio.create_task(self._stop.wait())
         try:
             await asyncio.wait([known, stopping], return_when=asyncio.FIRST_COMPLETED)

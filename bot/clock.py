@@ -10,7 +10,7 @@ class Clock(Protocol):
     """What the bot knows of time. Tests pass one that is moved by hand."""
 
     def now(self) -> datetime:
-        """Give the time, aware and UTC."""
+        """Return the time, aware and UTC."""
         ...
 
     async def wait(self, event: asyncio.Event | None, until: datetime | None) -> None:

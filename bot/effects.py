@@ -51,7 +51,7 @@ def new_conversation() -> ConversationId:
 
 
 def start_lane(run: Run) -> str:
-    """Name the lane of starts. It is not that of messages: they wait for the start, and may be written before it."""
+    """Return the lane of starts. It is not that of messages: they wait for the start, and may be written before it."""
     return f"start:{run.id}"
 
 
@@ -115,7 +115,7 @@ async def enqueue(tx: AsyncConnection, run: Run, effects: Iterable[Effect], link
 
 
 async def enqueue_card(tx: AsyncConnection, run: Run, asked: Incoming | None, now: datetime) -> None:
-    """Owe the card. For a command it opens the thread, and where it can't be posted the command is answered."""
+    """Enqueue the card. For a command it opens the thread, and where it can't be posted the command is answered."""
     about = {"channel": run.channel, "response_url": asked.response_url if asked is not None else None}
     await outbox.add(tx, OutboxKind.CARD, id=new_id(), lane=card_lane(run), now=now, run=run.id, payload=about)
 
@@ -129,7 +129,7 @@ async def enqueue_message(
     to: UserId | None = None,
     once: str | None = None,
 ) -> None:
-    """Owe a new message in the run's thread, after its card.
+    """Enqueue a new message in the run's thread, after its card.
 
     to: who gets it directly where that thread is lost; the requester if nobody is named. once: names what is said no
     second time.
@@ -140,7 +140,7 @@ async def enqueue_message(
 
 
 async def enqueue_reply(tx: AsyncConnection, incoming: Incoming, text: str, now: datetime) -> None:
-    """Owe an answer that everybody in the place may read, in the thread of the request."""
+    """Enqueue an answer that everybody in the place may read, in the thread of the request."""
     about = {
         "channel": incoming.channel,
         "thread": incoming.thread_ts if incoming.direct else incoming.thread,
@@ -151,7 +151,7 @@ async def enqueue_reply(tx: AsyncConnection, incoming: Incoming, text: str, now:
 
 
 async def enqueue_answer(tx: AsyncConnection, incoming: Incoming, text: str, now: datetime) -> None:
-    """Owe an answer for the person alone; in direct messages an ordinary one, which stays."""
+    """Enqueue an answer for the person alone; in direct messages an ordinary one, which stays."""
     if incoming.direct and incoming.action is None:  # a click is answered where only its maker sees it, there too
         await enqueue_reply(tx, incoming, text, now)
         return
@@ -174,7 +174,7 @@ async def enqueue_direct(
     *,
     instead_of: RowId | None = None,
 ) -> None:
-    """Owe a direct message. instead_of: a row that failed; however often it fails, the person is told once."""
+    """Enqueue a direct message. instead_of: a row that failed; however often it fails, the person is told once."""
     row = new_id() if instead_of is None else RowId(str(uuid.uuid5(uuid.UUID(instead_of), "direct")))
     about = {"user": user, **payload(message)}
     await outbox.add(
@@ -189,7 +189,7 @@ async def enqueue_reaction(tx: AsyncConnection, run: Run, ts: MessageTs, name: s
 
 
 async def enqueue_start(tx: AsyncConnection, run: Run, now: datetime) -> None:
-    """Owe the start of this attempt; a second row for the same attempt is none."""
+    """Enqueue the start of this attempt; a second row for the same attempt is none."""
     row = RowId(str(uuid.uuid5(uuid.UUID(run.id), f"start {run.attempt}")))
     await outbox.add(
         tx, OutboxKind.START, id=row, lane=start_lane(run), now=now, run=run.id, payload={"attempt": run.attempt}
@@ -197,23 +197,23 @@ async def enqueue_start(tx: AsyncConnection, run: Run, now: datetime) -> None:
 
 
 async def enqueue_send(tx: AsyncConnection, run: Run, follow_up: FollowUp, now: datetime) -> None:
-    """Owe a follow-up to the agent; the row has the follow-up's own id."""
+    """Enqueue a follow-up to the agent; the row has the follow-up's own id."""
     await outbox.add(tx, OutboxKind.SEND, id=RowId(follow_up.id), lane=send_lane(run), now=now, run=run.id)
 
 
 async def enqueue_resume(tx: AsyncConnection, run: Run, now: datetime) -> None:
-    """Owe the agent that it goes on, after the messages that were written before."""
+    """Enqueue the agent that it goes on, after the messages that were written before."""
     await outbox.add(tx, OutboxKind.RESUME, id=new_id(), lane=send_lane(run), now=now, run=run.id)
 
 
 async def enqueue_decision(tx: AsyncConnection, run: Run, now: datetime) -> None:
-    """Owe the agent what was decided on the action it waits with."""
+    """Enqueue the agent what was decided on the action it waits with."""
     about = {"action": run.action, "accept": run.approved, "by": run.decided_by}
     await outbox.add(tx, OutboxKind.DECIDE, id=new_id(), lane=f"decide:{run.id}", now=now, run=run.id, payload=about)
 
 
 async def enqueue_stop(tx: AsyncConnection, run: Run, now: datetime, *, woken: bool = False) -> None:
-    """Owe an interruption, at once, whatever an earlier one waits for.
+    """Enqueue an interruption, at once, whatever an earlier one waits for.
 
     woken: though the run shows as stopped, since its conversation may have been woken.
     """

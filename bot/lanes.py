@@ -85,7 +85,7 @@ class LaneScheduler(Generic[AJob]):
             await self._end()
 
     async def _start_due(self) -> datetime:
-        """Start what can start; give the time of the next look."""
+        """Start what can start; return the time of the next look."""
         now = self._clock.now()
         self._later = {lane: at for lane, at in self._later.items() if at > now}
         self.throttled = {lane: at for lane, at in self.throttled.items() if at > now}

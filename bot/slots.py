@@ -29,13 +29,13 @@ class Limits:
 
 
 def concerns_queue(before: Run, after: Run) -> bool:
-    """Tell whether a change concerns the queue: a slot was given back, or somebody came to wait."""
+    """Return whether a change concerns the queue: a slot was given back, or somebody came to wait."""
     waits = after.state is RunState.QUEUED and before.state is not RunState.QUEUED
     return waits or (before.state in OCCUPIES and after.state not in OCCUPIES)
 
 
 async def admit_waiting(tx: AsyncConnection, links: Links, limits: Limits, now: datetime) -> bool:
-    """Start who waits while there are slots, and tell the others their places; tell whether anybody was let in.
+    """Start who waits while there are slots, and tell the others their places; return whether anybody was let in.
 
     While OpenHands itself says that it is full, only the first in the queue tries, once in a while.
     """

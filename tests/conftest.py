@@ -175,7 +175,7 @@ class Story(World):
     # --- looking ------------------------------------------------------------------------------------------------
 
     def cards(self, in_: str = "#dev") -> list[Message]:
-        """Give the bot's cards in a place: what carries the id of the run's first row."""
+        """Return the bot's cards in a place: what carries the id of the run's first row."""
         return [
             one
             for one in self.posts(in_)
@@ -188,23 +188,23 @@ class Story(World):
         return read_card(card)
 
     def news(self, in_: str = "#dev") -> list[str]:
-        """Give the texts of everything else the bot posted in a place."""
+        """Return the texts of everything else the bot posted in a place."""
         return [one.text for one in self.posts(in_) if not is_card(one)]
 
     def reactions(self, said: Said) -> list[str]:
-        """Name the reactions on what a person wrote, in the order they were given."""
+        """Return the reactions on what a person wrote, in the order they were given."""
         message = self.slack.message(said.channel, said.ts)
         assert message is not None, "it was deleted"
         return list(message.reactions)
 
     def kept(self) -> list[str]:
-        """Name the requests the bot ever wrote down, by their keys."""
+        """Return the requests the bot ever wrote down, by their keys."""
         with closing(sqlite3.connect(self.database)) as file:
             return [key for (key,) in file.execute("SELECT key FROM inbox ORDER BY seq")]
 
     @property
     def conversation(self) -> Conversation:
-        """Give the only conversation OpenHands has."""
+        """Return the only conversation OpenHands has."""
         [conversation] = self.openhands.conversations.values()
         return conversation
 

@@ -35,7 +35,7 @@ class Server:
         return f"postgresql://postgres@/{database}?host={quote(str(self.sockets), safe='')}"
 
     async def fresh(self) -> str:
-        """Give the address of a database with the bot's tables, which are empty: the same one again, that is quicker.
+        """Return the address of a database with the bot's tables, which are empty: the same one again, that is quicker.
 
         Who worked in it before is thrown out.
         """
@@ -89,7 +89,7 @@ def database_of(url: str) -> str:
 
 @cache
 def server() -> Server:
-    """Give the server of this process; the first call starts it."""
+    """Return the server of this process; the first call starts it."""
     return Server(Path(tempfile.mkdtemp(prefix="pg")))
 
 

@@ -48,7 +48,7 @@ class Now:
         return [run for run in self.runs.values() if run.state is state]
 
     def without_answers(self) -> tuple[Any, ...]:
-        """Give all that a click may change, beside the sentence that only one person sees."""
+        """Return all that a click may change, beside the sentence that only one person sees."""
         return self.runs, self.follow_ups, [row for row in self.owed if row["kind"] != OutboxKind.ANSWER.value]
 
 
@@ -104,7 +104,7 @@ class Promises:
         assert len(said) == len(set(said))
 
     def text_of(self, row: Any) -> str:
-        """Give the text of what is, or was, owed to Slack: a row that is done has lost it."""
+        """Return the text of what is, or was, owed to Slack: a row that is done has lost it."""
         said: list[str] = [post.text for post in self.slack.posts if post.row == row["id"]]
         return said[0] if said else row["payload"]["text"]
 
@@ -155,7 +155,7 @@ class Promises:
 
 
 def buttons_of(message: cards.Message) -> list[tuple[str, str]]:
-    """Give actions and what they are about; a Stop may be of an earlier turn, since it means every turn."""
+    """Return actions and what they are about; a Stop may be of an earlier turn, since it means every turn."""
     return [(one.action, one.value.split(":")[2]) for one in buttons_in(message)]
 
 

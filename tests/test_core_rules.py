@@ -16,7 +16,7 @@ FORBIDDEN_NAMES = frozenset({"environ", "getenv", "now", "open", "print", "today
 
 
 def core() -> list[str]:
-    """Name the core modules: all that stand in its room."""
+    """Return the core modules: all that stand in its room."""
     return sorted(file.stem for file in (ROOT / "bot" / "core").glob("*.py"))
 
 

@@ -32,14 +32,14 @@ def text(name: str) -> str:
 
 
 def rows(document: str, header: str) -> Iterator[list[str]]:
-    """Give the cells of each row of the table whose first heading is `header`."""
+    """Return the cells of each row of the table whose first heading is `header`."""
     _, _, table = document.partition(f"\n| {header} |")
     for line in table.partition("\n\n")[0].splitlines()[2:]:
         yield [cell.strip() for cell in line.strip("|").split(" | ")]
 
 
 def spans(markdown: str) -> list[str]:
-    """Give what stands between back quotes."""
+    """Return what stands between back quotes."""
     return re.findall(r"`([^`\n]+)`", markdown)
 
 

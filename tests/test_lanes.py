@@ -159,7 +159,7 @@ def begun(table: Table, name: str) -> int:
 
 
 def logged(logs: Sequence[EventDict]) -> list[Mapping[str, Any]]:
-    """Give what was logged, without the tracebacks."""
+    """Return what was logged, without the tracebacks."""
     return [{name: value for name, value in line.items() if name != "exc_info"} for line in logs]
 
 
@@ -329,7 +329,7 @@ async def test_an_outage_does_not_count_towards_giving_up() -> None:
 
 @pytest.fixture
 async def ending() -> AsyncIterator[tuple[Table, "asyncio.Task[None]"]]:
-    """Give a loop that was told to end with a1 under way and a2 waiting."""
+    """Return a loop that was told to end with a1 under way and a2 waiting."""
     table = Table([Job("a1"), Job("a2")], held=held("a1"))
     loop = asyncio.create_task(table.lanes.run())
     await table.rests()

@@ -71,7 +71,7 @@ OTHER_EVENTS = (
 
 
 def methods_used() -> set[str]:
-    """Name the Web API methods the gateway calls: the first argument of each call that looks like one, logs aside."""
+    """Return the Web API methods the gateway calls: the first argument of each call that looks like one, logs aside."""
     source = Path(gateway.__file__).read_text(encoding="utf-8")
     calls = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call) and node.args)
     firsts = (call.args[0] for call in calls if not ast.unparse(call.func).startswith("log."))
@@ -80,7 +80,7 @@ def methods_used() -> set[str]:
 
 
 def sdk_methods_used() -> set[str]:
-    """Name the methods of the SDK's client the gateway calls."""
+    """Return the methods of the SDK's client the gateway calls."""
     source = Path(gateway.__file__).read_text(encoding="utf-8")
     return {
         node.attr

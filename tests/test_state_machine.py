@@ -316,7 +316,7 @@ class Life(RuleBasedStateMachine):
                 talk.phase = Phase[does]
 
     def talk_at(self, at: int) -> Talk:
-        """Give a conversation, those that work first: there more can happen."""
+        """Return a conversation, those that work first: there more can happen."""
         talks = sorted(self.account.talks.values(), key=lambda talk: talk.phase is not Phase.WORKING)
         return talks[at % len(talks)]
 

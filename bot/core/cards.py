@@ -171,7 +171,7 @@ def pull_requests(run: Run) -> str:
 
 
 def name_of(url: str) -> str:
-    """Name a pull request by the tail of its address: `org/repo #12`."""
+    """Return a pull request by the tail of its address: `org/repo #12`."""
     path = url.split("://", 1)[-1].split("/", 1)[-1]
     for middle in ("/pull/", "/-/merge_requests/", "/merge_requests/", "/pull-requests/", "/pulls/"):
         repository, found, number = path.partition(middle)

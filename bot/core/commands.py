@@ -93,7 +93,7 @@ def is_aside(text: str) -> bool:
 
 
 def named_repositories(text: str) -> tuple[str, ...]:
-    """Name the repositories a text states or links, each once, in the order they stand there."""
+    """Return the repositories a text states or links, each once, in the order they stand there."""
     asked = _stated(text.strip())
     if isinstance(asked, Unclear):
         return ()
@@ -137,7 +137,7 @@ def _lone_word(text: str) -> Command | None:
 
 
 def _is_slip(word: str, meant: str) -> bool:
-    """Tell whether `word` is `meant` with one slip of the fingers.
+    """Return whether `word` is `meant` with one slip of the fingers.
 
     A letter too many or too few, two letters swapped; in long words also a wrong letter. In short ones that would be
     another word: "lint" is a task, not "list".

@@ -100,12 +100,12 @@ def advance(run: Run, seen: Observation) -> Changed:
 
 
 def figures(run: Run) -> tuple[object, ...]:
-    """Give what changes while an agent works, beside the state: it was heard of."""
+    """Return what changes while an agent works, beside the state: it was heard of."""
     return run.watch.phase, run.cost, run.pull_requests, run.progress
 
 
 def unsettled(seen: Observation) -> bool:
-    """Tell whether a look may mean several things, and time has to tell which."""
+    """Return whether a look may mean several things, and time has to tell which."""
     match seen.phase:
         case Phase.UNCLEAR | Phase.IDLE:
             return True
@@ -161,13 +161,13 @@ def judge(run: Run, seen: Observation, before: Phase | None) -> Run:
 
 
 def waits_asleep(run: Run) -> bool:
-    """Tell whether a run waits for a person as well while its sandbox sleeps. V0 forgets there what it wanted."""
+    """Return whether a run waits for a person as well while its sandbox sleeps. V0 forgets there what it wanted."""
     forgotten = run.api is Api.V0 and run.waiting is Waiting.APPROVAL
     return run.state is RunState.WAITING and run.stop_by is None and not forgotten
 
 
 def awake(run: Run) -> Run:
-    """Take in that an agent works: a stop is over by which its run had ended, or after which it was resumed."""
+    """Clear a stop that is over: its run had ended by it, or was resumed after it."""
     if run.resume_by is not None:
         return replace(run, turn=run.turn + 1, stop_by=None, stop_at=None)
     ended_by_it = run.stop_at is not None and run.ended_at is not None and run.stop_at <= run.ended_at
@@ -259,18 +259,18 @@ def changed(before: Run, after: Run, now: datetime) -> Changed:
 
 
 def shown(run: Run) -> tuple[object, ...]:
-    """Give what must differ for a look to be news: where a run waits, also what it said or wants."""
+    """Return what must differ for a look to be news: where a run waits, also what it said or wants."""
     said = (run.answer, run.detail, run.action) if run.state is RunState.WAITING else ()
     return (run.state, run.waiting, run.reason, *said)
 
 
 def holds(run: Run) -> bool:
-    """Tell whether follow-ups wait: before the conversation is ready, or when a message would count as approval."""
+    """Return whether follow-ups wait: before the conversation is ready, or when a message would count as approval."""
     return run.state in NOT_BEGUN or run.state is RunState.STARTING or run.waiting is Waiting.APPROVAL
 
 
 def offers(run: Run) -> tuple[Action, ...]:
-    """Name what a person can do now, in the order the buttons stand."""
+    """Return what a person can do now, in the order the buttons stand."""
     match run.state:
         case RunState.NEEDS_GO:
             fit: tuple[Action, ...] = (Action.GO, Action.CANCEL)
@@ -365,7 +365,7 @@ def go(run: Run, by: UserId, now: datetime) -> Changed:
 
 
 def admit(run: Run, now: datetime) -> Changed:
-    """Give a queued run a slot."""
+    """Return a queued run a slot."""
     return changed(run, enter_state(replace(run, queue_position=None, turn_at=now), RunState.STARTING), now)
 
 
@@ -375,7 +375,7 @@ def show_queue_position(run: Run, place: int) -> Run:
 
 
 def requeue_full(run: Run, conversation: ConversationId, now: datetime) -> Changed:
-    """Take in that the account has no free slot: the run waits, and is then asked for under a new conversation's id.
+    """Queue the run because the account has no free slot; its next attempt gets a new conversation id.
 
     Its place is that of its first request, before all that asked later.
     """
@@ -419,7 +419,7 @@ def cancel(run: Run, by: UserId, now: datetime) -> Changed:
 
 
 def retry(run: Run, by: UserId, conversation: ConversationId, now: datetime) -> Changed:
-    """Begin anew, in a new conversation, when a slot is free."""
+    """Start over, in a new conversation, when a slot is free."""
     after = replace(
         acted(run, Action.RETRY, by),
         attempt=run.attempt + 1,
@@ -439,22 +439,22 @@ def retry(run: Run, by: UserId, conversation: ConversationId, now: datetime) -> 
 
 
 def resume(run: Run, by: UserId) -> Run:
-    """Take in that a person wants the run to go on; it does once OpenHands was told."""
+    """Record that a person wants the run resumed; it takes effect once OpenHands was told."""
     return acted(replace(run, resume_by=by), Action.RESUME, by)
 
 
 def not_resumed(run: Run) -> Run:
-    """Take in that it can't be resumed."""
+    """Drop a resume that is not possible."""
     return replace(run, resume_by=None)
 
 
 def decide(run: Run, by: UserId, *, approve: bool) -> Run:
-    """Take in what a person decided on the action that waits; it holds once OpenHands was told."""
+    """Record a decision on the action that waits; it takes effect once OpenHands was told."""
     return acted(replace(run, approved=approve, decided_by=by), Action.APPROVE if approve else Action.REJECT, by)
 
 
 def undecide(run: Run) -> Run:
-    """Take in that a decision does not count. What waits is read anew: it may be something else by now."""
+    """Drop a decision that had no effect. The waiting action is read again: it may be another by now."""
     return replace(run, approved=None, decided_by=None, watch=replace(run.watch, phase=None))
 
 
@@ -483,7 +483,7 @@ def unpostable(run: Run, now: datetime) -> Changed:
 
 
 def restartable(run: Run) -> bool:
-    """Tell whether the run has no conversation to go on with, so that only a new attempt helps."""
+    """Return whether the run has no conversation to go on with, so that only a new attempt helps."""
     return run.state is RunState.LOST or (run.state is RunState.FAILED and run.reason in NEVER_STARTED)
 
 
@@ -504,7 +504,7 @@ NEVER_STARTED = frozenset(
 
 
 def started(run: Run, api: Api, it: Started, now: datetime) -> Changed:
-    """Take in that OpenHands has the task."""
+    """Record that OpenHands has the task."""
     after = replace(
         run,
         api=api,
@@ -517,22 +517,22 @@ def started(run: Run, api: Api, it: Started, now: datetime) -> Changed:
 
 
 def not_started(run: Run, why: Failed, now: datetime) -> Changed:
-    """Take in that the task will not run."""
+    """Fail a run whose start was refused."""
     return changed(run, failed(within_reach(run), why), now)
 
 
 def within_reach(run: Run) -> Run:
-    """Take in that nothing is tried any more, so that nothing is out of reach."""
+    """Clear the warning that OpenHands is out of reach: nothing is being tried."""
     return replace(run, watch=replace(run.watch, unreachable_since=None, key_refused=False))
 
 
 def sent(run: Run, anchor: str | None, went_out: datetime, now: datetime) -> Changed:
-    """Take in that the agent got a message: a new turn, of which everything so far is old news."""
+    """Begin a new turn: the agent has the message, and everything before it is old news."""
     return turn_resumed(replace(run, turn_after=anchor), went_out, now)
 
 
 def turn_resumed(run: Run, went_out: datetime, now: datetime) -> Changed:
-    """Take in that the agent goes on, or did before it was told to, and perhaps has ended again: the next look tells.
+    """Begin a new turn: the conversation runs again, whether or not our call caused it. The next poll shows if it ended.
 
     Everything since the last message is still to be told, unless it was. A stop asked for while the call was on its way
     still holds; an older one is over.
@@ -566,12 +566,12 @@ def out_of_reach(run: Run, since: datetime, *, key_refused: bool) -> Run:
 
 
 def gone(run: Run, now: datetime) -> Changed:
-    """Take in that the conversation can't be woken any more."""
+    """Mark a run as lost whose conversation can't be woken any more."""
     return changed(run, enter_state(run, RunState.LOST, reason=Reason.GONE), now)
 
 
 def sandbox_woken(run: Run, now: datetime) -> Changed:
-    """Take in that a sleeping conversation runs again: it may go on by itself before the message arrives."""
+    """Record that a sandbox was woken: its agent may continue before the message arrives."""
     after = replace(run, turn_at=now, watch=replace(run.watch, phase=None, next_poll_at=now, observed_at=now))
     if run.reason is Reason.ASLEEP:
         after = enter_state(after, RunState.WORKING)

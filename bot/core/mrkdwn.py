@@ -214,7 +214,7 @@ _FILE_ENDINGS = frozenset(
 
 
 def web_host(url: str) -> str | None:
-    """Name the host an http(s) address leads to, in lower case; None where the address is not safe to link."""
+    """Return the host an http(s) address leads to, in lower case; None where the address is not safe to link."""
     found = _WEB.fullmatch(url) if len(url) <= MAX_URL else None
     return found[1].lower() if found else None
 

@@ -103,7 +103,7 @@ def asked_to_wait(retry_after_s: float, now: datetime, patience: Patience) -> da
 
 
 def on_grid(now: datetime, step_s: float) -> datetime:
-    """Give the first point after `now` on the grid of `step_s`, which is the same for all runs."""
+    """Return the first point after `now` on the grid of `step_s`, which is the same for all runs."""
     steps = int(now.timestamp() / step_s) + 1
     return datetime.fromtimestamp(steps * step_s, UTC)
 

@@ -160,7 +160,7 @@ def place_lost(channel: ChannelId) -> str:
 
 
 def state(run: Run) -> str:
-    """Name the state, emoji first; the label alone carries the meaning."""
+    """Return the state, emoji first; the label alone carries the meaning."""
     match run.state:
         case RunState.NEEDS_REPOSITORY:
             return "❔ Which repository?"
@@ -284,7 +284,7 @@ def approval(run: Run) -> str:
 
 
 def wish(detail: str) -> str:
-    """Give what waits for approval, letter by letter, as far as it is shown."""
+    """Return what waits for approval, letter by letter, as far as it is shown."""
     return shorten(detail, WISH_SHOWN)
 
 
@@ -426,7 +426,7 @@ def quiet_since(since: datetime) -> str:
 
 
 def clock_time(at: datetime) -> str:
-    """Give a time of day in everybody's own zone, in UTC where Slack can't."""
+    """Return a time of day in everybody's own zone, in UTC where Slack can't."""
     return f"<!date^{int(at.timestamp())}^{{time}}|{at:%H:%M} UTC>"
 
 
@@ -499,7 +499,7 @@ def none_to(action: Action) -> str:
 
 
 def word(action: Action) -> str:
-    """Give the word that does the same as a button."""
+    """Return the word that does the same as a button."""
     return "leave it" if action is Action.LEAVE else action.value
 
 

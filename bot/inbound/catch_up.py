@@ -88,7 +88,7 @@ class CatchUp:
         self._wake.set()
 
     def is_ahead(self, incoming: Incoming) -> bool:
-        """Tell whether older replies of the same thread may still be unread: a later one must not go before them.
+        """Return whether older replies of the same thread may still be unread: a later one must not go before them.
 
         It waits for a while only: where Slack does not let the bot read, a person must not wait for that.
         """

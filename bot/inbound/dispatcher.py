@@ -113,7 +113,7 @@ class Dispatcher:
         return await self._message(row, text, person, place)
 
     async def _is_talk(self, incoming: Incoming, text: str) -> bool | None:
-        """Tell whether people talk in a thread: by their own word, or as it turned out not to be ours.
+        """Return whether people talk in a thread: by their own word, or as it turned out not to be ours.
 
         None: a card is on its way that may be this thread's root.
         """
@@ -251,12 +251,12 @@ class Dispatcher:
                 return f"{words.which_to(action)}\n{self._replies.listed([run for run, _ in several][:LISTED])}"
 
     async def _moves(self, tx: AsyncConnection, incoming: Incoming, action: Action) -> list[tuple[Run, Action]]:
-        """Give the person's runs here that can take what a word says, each with what that is, newest first."""
+        """Return the person's runs here that can take what a word says, each with what that is, newest first."""
         recent = await runs.recent_of(tx, incoming.channel, incoming.user, self._ctx.clock.now() - MOVABLE)
         return [(run, move) for run in recent if (move := lifecycle.action_for_word(run, action)) is not None]
 
     async def _movable(self, incoming: Incoming, command: Command) -> bool:
-        """Tell whether a lone word is for the bot."""
+        """Return whether a lone word is for the bot."""
         if not isinstance(command, Do):
             return False
         async with self._ctx.database.reading() as tx:
@@ -372,7 +372,7 @@ class Dispatcher:
 
 
 def is_meant_for(run: Run, command: Command, text: str) -> bool:
-    """Tell whether a direct message outside of any thread is for the person's only live run there.
+    """Return whether a direct message outside of any thread is for the person's only live run there.
 
     It is if it names no repository, or nothing else when the run asks for one. Words such as `again` are for it too:
     where it can't take them, they are words for the agent like any other.
@@ -385,7 +385,7 @@ def is_meant_for(run: Run, command: Command, text: str) -> bool:
 
 
 def is_shown(run: Run, incoming: Incoming) -> bool:
-    """Tell whether a button may be where it was clicked: in the run's place, or, once that is lost, at its requester's."""
+    """Return whether a button may be where it was clicked: in the run's place, or, once that is lost, at its requester's."""
     return run.channel == incoming.channel or (incoming.direct and run.requester == incoming.user)
 
 
@@ -403,5 +403,5 @@ def transcript(spoken: Sequence[Spoken], said: Sequence[str]) -> str:
 
 
 def written_at(row: InboxRow, now: datetime) -> datetime:
-    """Tell when a person wrote a request: by Slack's clock, or earlier, as it was written down before a long stop."""
+    """Return when a person wrote a request: by Slack's clock, or earlier, as it was written down before a long stop."""
     return min(row.received_at, now - timedelta(seconds=row.incoming.age_s(now)))

@@ -101,7 +101,7 @@ class Poller:
         return min(at for at in (later(now, self._ctx.patience.look_around_s), next_at, queue_at) if at)
 
     async def _let_in(self, now: datetime) -> datetime | None:
-        """Start who waits for a slot, if there is one; give when the next try is due while OpenHands is full."""
+        """Start who waits for a slot, if there is one; return when the next try is due while OpenHands is full."""
         async with self._ctx.database.transaction() as tx:
             await slots.admit_waiting(tx, self._ctx.links, self._ctx.limits, now)
             full_until = await checkpoints.get(tx, Mark.FULL)
@@ -140,7 +140,7 @@ class Poller:
             del self.reading[run.id]
 
     def _words_wanted(self, run: Run, seen: Observation, live: int) -> bool:
-        """Tell whether the events decide, or whether it is time for the last line of progress.
+        """Return whether the events decide, or whether it is time for the last line of progress.
 
         live: so many runs share the readings of progress.
         """
@@ -163,7 +163,7 @@ class Poller:
         return True
 
     async def _apply(self, looks: Sequence[tuple[Run, Observation | None]]) -> bool:
-        """Take looks in, all in one transaction, and tell whether there was news.
+        """Take looks in, all in one transaction, and return whether there was news.
 
         None in place of a look: not seen this time, so only look again later.
         """
@@ -197,7 +197,7 @@ class Poller:
         return self._timed(lifecycle.silence_told(after, now) if self._is_silent(after, now) else after, now), owed
 
     async def _write(self, tx: AsyncConnection, fresh: Run, change: Changed, now: datetime) -> bool:
-        """Write one run's change, and tell whether the card shows it."""
+        """Write one run's change, and return whether the card shows it."""
         saved = await self._ctx.save(tx, fresh, change)
         if saved is None:
             return False
@@ -208,12 +208,12 @@ class Poller:
         return saved.version > fresh.version
 
     def _is_silent(self, run: Run, now: datetime) -> bool:
-        """Tell whether a run at work has shown nothing new for so long that a person should look; only once."""
+        """Return whether a run at work has shown nothing new for so long that a person should look; only once."""
         quiet_s = (now - (run.watch.heard_at or run.watch.news_at)).total_seconds()
         return run.state in OCCUPIES and run.watch.silence_told_at is None and quiet_s >= self._ctx.patience.stale_s
 
     def _timed(self, run: Run, now: datetime) -> Run:
-        """Say when the run is looked at next; an ended one is not."""
+        """Return when the run is looked at next; an ended one is not."""
         if run.state not in POLLED:
             return replace(run, watch=replace(run.watch, next_poll_at=None))
         person = run.state in (RunState.WAITING, RunState.PAUSED)

@@ -31,7 +31,7 @@ class OpenHands(Protocol):
         ...
 
     def link(self, conversation: ConversationId) -> str:
-        """Give the page where people see the conversation."""
+        """Return the page where people see the conversation."""
         ...
 
     async def start(self, run: Run, message: str, about: str, before: Before = nothing) -> Started:
@@ -44,7 +44,7 @@ class OpenHands(Protocol):
         ...
 
     async def find_start(self, run: Run, message: str, since: datetime) -> Started | None:
-        """Look whether a start whose answer was lost arrived; None: not (yet) there.
+        """Return whether a start whose answer was lost arrived; None: not (yet) there.
 
         since: our clock just before the first try. Raises `CannotTell` where this server can't show it, or shows
         several that could be it, and `NotFound` while one that could be it does not show its message yet; any other
@@ -69,7 +69,7 @@ class OpenHands(Protocol):
         ...
 
     async def last_event(self, run: Run) -> str | None:
-        """Name the newest event of the conversation, as an anchor: what comes later is newer. None: no events."""
+        """Return the newest event of the conversation, as an anchor: what comes later is newer. None: no events."""
         ...
 
     async def send(self, run: Run, text: str, before: Before = nothing) -> None:
@@ -81,7 +81,7 @@ class OpenHands(Protocol):
         ...
 
     async def heard(self, run: Run, text: str, after: str | None) -> bool:
-        """Tell whether a person's message with this text is among the events newer than `after`.
+        """Return whether a person's message with this text is among the events newer than `after`.
 
         Raises `CannotTell` where the server has no events.
         """
@@ -122,5 +122,5 @@ class OpenHands(Protocol):
         ...
 
     async def lists(self, repository: str) -> bool:
-        """Tell whether the account can see a repository of exactly this name; False where that can't be told."""
+        """Return whether the account can see a repository of exactly this name; False where that can't be told."""
         ...

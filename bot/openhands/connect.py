@@ -36,7 +36,7 @@ class LateOpenHands:
 
 
 async def connect(http: Http, api: Literal["auto", "v1", "v0"]) -> OpenHands:
-    """Give the client for what the server speaks; another `api` than auto says it, then only the key is tried.
+    """Return the client for what the server speaks; another `api` than auto says it, then only the key is tried.
 
     Raises `Unauthorised` for a refused key. Any other `OpenHandsError` means that it can't be told now: try on.
     """

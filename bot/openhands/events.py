@@ -115,7 +115,7 @@ def _this_turn(events: Iterable[Event], turn_after: str | None) -> tuple[list[Ev
 
 
 def _ending(turn: Iterable[Event]) -> Event | None:
-    """Give the event the turn ended with; None where the agent's newest step is no end."""
+    """Return the event the turn ended with; None where the agent's newest step is no end."""
     for event in turn:
         match event.kind:
             case Kind.FINISH | Kind.SAID:
@@ -128,7 +128,7 @@ def _ending(turn: Iterable[Event]) -> Event | None:
 
 
 def _wanted(events: Iterable[Event]) -> tuple[ApprovalRequest | None, bool]:
-    """Give the newest action nobody has carried out or refused, with all that came in the same answer of the model.
+    """Return the newest action nobody has carried out or refused, with all that came in the same answer of the model.
 
     One approval runs them all, so they are shown and named as one. Also tell whether older events can add none.
     """

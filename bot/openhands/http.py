@@ -81,13 +81,13 @@ class Answer:
         return shorten(redact(clean(found)), WORDS_LENGTH) if isinstance(found, str) else ""
 
     def value(self) -> Any:
-        """Give the JSON of a success, else raise what the status means in general."""
+        """Return the JSON of a success, else raise what the status means in general."""
         if 200 <= self.status < 300 and self.readable:
             return self.body
         raise self.error()
 
     def error(self) -> OpenHandsError:
-        """Name what an answer without a value means, where the call has no table of its own."""
+        """Return what an answer without a value means, where the call has no table of its own."""
         match self.status:
             case 401:
                 return Unauthorised("401")
@@ -321,7 +321,7 @@ class Http:
 
 
 def origin(url: str) -> str:
-    """Name the server an address is on; the address itself where it can't be read."""
+    """Return the server an address is on; the address itself where it can't be read."""
     try:
         read = httpx.URL(url)
     except httpx.InvalidURL:

@@ -107,7 +107,7 @@ class V0:
         raise refusal(answer, repository=run.repository, key_works=self._http.key_works)
 
     async def _refused_unseen(self, run: Run, asked_at: datetime) -> bool:
-        """Tell whether a bare 500 was a refusal: a user without any git token gets one, and nothing is created."""
+        """Return whether a bare 500 was a refusal: a user without any git token gets one, and nothing is created."""
         if run.repository is None:
             return False
         try:
@@ -133,11 +133,11 @@ class V0:
         return Started(conversation_id=ConversationId(ours[0].conversation_id))
 
     def _out_of_time(self, since: datetime) -> bool:
-        """Tell whether a start at that time would be through, or have failed."""
+        """Return whether a start at that time would be through, or have failed."""
         return (self._http.clock.now() - since).total_seconds() >= self._http.patience.start_stuck_s
 
     async def _first_message(self, conversation: Conversation0) -> str | None:
-        """Give what a person said first; None: nothing yet."""
+        """Return what a person said first; None: nothing yet."""
         if self._has_events is False:
             raise CannotTell("no events")
         answer = await self._calls.ask("GET", conversation, "/events", params={"start_id": 0, "limit": EVENTS})
@@ -193,7 +193,7 @@ class V0:
         )
 
     def _start_stuck(self, run: Run, phase: Phase, asked_at: datetime) -> bool:
-        """Tell whether a start has been on its way for too long: a failed one looks so for ever."""
+        """Return whether a start has been on its way for too long: a failed one looks so for ever."""
         if phase is not Phase.STARTING or run.state is not RunState.STARTING:
             self._starting.drop(run.id)
             return False

@@ -240,7 +240,7 @@ def phase_of(runtime: str, story: Story | None, turn_after: str | None) -> Phase
 
 
 def refusal(answer: Answer, *, repository: str | None, key_works: bool) -> OpenHandsError:
-    """Name what a refused start means.
+    """Return what a refused start means.
 
     The guide has one AuthenticationError for a wrong key and for a repository out of reach; a key that has worked
     before is not wrong.

@@ -90,5 +90,5 @@ class Calls0:
 
 
 def _path(name: str) -> str:
-    """Give a conversation's path; the id is the server's, so nothing is taken for granted."""
+    """Return a conversation's path; the id is the server's, so nothing is taken for granted."""
     return f"{CONVERSATIONS}/{quote(name, safe='')}"

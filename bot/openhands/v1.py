@@ -252,7 +252,7 @@ class V1:
         )
 
     async def _latest(self, run: Run, phase: Phase | None) -> Conversation | None:
-        """Give the latest look, asking anew only after a restart; None where the conversation is gone."""
+        """Return the latest look, asking anew only after a restart; None where the conversation is gone."""
         if phase is Phase.GONE:
             return None
         return self._known.get(_id_of(run)) or await self._conversation(run)

@@ -42,7 +42,7 @@ def others(rows: Collection[DeadRow]) -> list[str]:
 
 
 async def retried(database_url: str, ids: Collection[int] | None, now: datetime) -> str:
-    """Owe dead rows again, all of them for None; the bot finds them when it looks around next. Raises `Unknown`."""
+    """Enqueue dead rows again, all of them for None; the bot finds them when it looks around next. Raises `Unknown`."""
     async with maintenance.opened(database_url) as database, database.transaction() as tx:
         rows = chosen(await outbox.dead(tx), ids)
         again = [row.seq for row in rows if row.kind in POSTED]

@@ -90,7 +90,7 @@ async def examine(settings: Settings, within_s: float = CHECK_S) -> Sequence[Fin
 
 
 async def within_time(within_s: float, name: str, look: AsyncGenerator[Finding, None]) -> Sequence[Finding]:
-    """Give what a look comes to; one that hangs, or meets what nobody foresaw, is a finding too."""
+    """Return what a look comes to; one that hangs, or meets what nobody foresaw, is a finding too."""
     found: list[Finding] = []
     try:
         async with asyncio.timeout(within_s), aclosing(look) as findings:
@@ -128,7 +128,7 @@ def of_scopes(scopes: frozenset[str]) -> Finding:
 
 
 async def team_channel(gateway: Gateway, name: str | None) -> Finding:
-    """Look whether the team's channel is there, with the bot in it."""
+    """Return whether the team's channel is there, with the bot in it."""
     if name is None:
         return unclear("NOTIFY_CHANNEL: not set, so only threads hear of ends")
     try:
@@ -258,7 +258,7 @@ def slots(found: Slots | None, most: int) -> Finding:
 
 
 async def repository(server: OpenHands, name: str | None) -> Finding:
-    """Look whether the account's git provider shows the default repository."""
+    """Return whether the account's git provider shows the default repository."""
     if name is None:
         return unclear("Git provider: not checked without DEFAULT_REPOSITORY")
     if await server.lists(name):

@@ -69,7 +69,7 @@ class Health:
         return web.json_response({"alive": True})
 
     async def _ready(self, _request: web.Request) -> web.Response:
-        """Say whether requests arrive and can be written down and acted on."""
+        """Return whether requests arrive and can be written down and acted on."""
         good = {"process": "running", "slack": "connected", "database": "answers", "tokens": "accepted"}
         found = {
             "process": "stopping" if self._components.stopping.is_set() else "running",

@@ -100,18 +100,18 @@ class Metrics:
 
 
 def type_of(body: Mapping[str, Any]) -> str:
-    """Name a payload by its type, an event by its own; what is no such word is `other`."""
+    """Return a payload by its type, an event by its own; what is no such word is `other`."""
     event = body.get("event")
     return word(event.get("type") if isinstance(event, Mapping) else body.get("type"))
 
 
 def word(kind: Any) -> str:
-    """Give one of Slack's own words; `other` for what is none and may hold anything."""
+    """Return one of Slack's own words; `other` for what is none and may hold anything."""
     return kind if isinstance(kind, str) and WORD.fullmatch(kind) else OTHER
 
 
 def status_class(status: int | None) -> str:
-    """Name what the status of an answer says about the next step: 429 stands for itself."""
+    """Return what the status of an answer says about the next step: 429 stands for itself."""
     if status is None:
         return "none"
     return "429" if status == 429 else f"{status // 100}xx"

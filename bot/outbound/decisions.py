@@ -43,7 +43,7 @@ class Decisions(Handler):
                 await self._look_soon(run)
 
     def _only_the_agent_is_out_of_reach(self, row: OutboxRow, run: Run) -> bool:
-        """Tell whether decisions can't be passed on though OpenHands itself answers, as where its agents are walled off."""
+        """Return whether decisions can't be passed on though OpenHands itself answers, as where its agents are walled off."""
         now, long_s = self._ctx.clock.now(), self._ctx.patience.unreachable_shown_s
         tried_s, seen_s = (now - row.created_at).total_seconds(), (now - run.watch.observed_at).total_seconds()
         return tried_s >= long_s and seen_s < long_s / 2

@@ -122,7 +122,7 @@ class FollowUps(Handler):
         await self._delivered(row, run, follow_up, went_out)
 
     async def _heard_meanwhile(self, run: Run, follow_up: FollowUp, openhands: OpenHands) -> bool:
-        """Tell whether a message that a person wants sent again has arrived since they were asked."""
+        """Return whether a message that a person wants sent again has arrived since they were asked."""
         try:
             return await openhands.heard(run, follow_up.text, follow_up.last_event)
         except CannotTell:
@@ -203,7 +203,7 @@ class FollowUps(Handler):
         await self._look_soon(run)
 
     async def _as_it_was(self, tx: AsyncConnection, follow_up: FollowUp) -> bool:
-        """Tell whether nobody decided about a message while OpenHands was asked about it."""
+        """Return whether nobody decided about a message while OpenHands was asked about it."""
         fresh = await runs.get_follow_up(tx, follow_up.id)
         return (fresh.state, fresh.asked_at) == (follow_up.state, follow_up.asked_at)
 
@@ -284,7 +284,7 @@ class FollowUps(Handler):
             await outbox.reschedule(tx, row.seq, later(now, self._ctx.patience.full_s), sent=False)
 
     async def _gone(self, row: OutboxRow, run: Run, follow_up: FollowUp) -> None:
-        """Give a follow-up back whose conversation is there no more; the run is lost with it."""
+        """Return a follow-up back whose conversation is there no more; the run is lost with it."""
         async with self._ctx.database.transaction() as tx:
             fresh = await runs.get(tx, run.id)
             if fresh.attempt != run.attempt:  # the next conversation gets it
@@ -307,7 +307,7 @@ class FollowUps(Handler):
             await outbox.failed(tx, row.seq, now, "undeliverable")
 
     async def give_up(self, row: OutboxRow, run: Run) -> None:
-        """Give the message back to its author."""
+        """Return the message back to its author."""
         async with self._ctx.database.reading() as tx:
             follow_up = await runs.get_follow_up(tx, row.id)
         await self._undeliverable(row, run, follow_up, words.follow_up_rejected(""))

@@ -26,7 +26,7 @@ class Handler:
         self._ctx = ctx
 
     async def _reschedule(self, row: OutboxRow, at: datetime) -> None:
-        """Come back later; whether an earlier call may have had its effect stays as the row has it."""
+        """Reschedule; whether an earlier call may have had its effect stays as the row has it."""
         async with self._ctx.database.transaction() as tx:
             await outbox.reschedule(tx, row.seq, at, sent=True)
 
@@ -64,7 +64,7 @@ class Handler:
             await outbox.reschedule(tx, row.seq, wait or self._by_age(row, now), sent=True)
 
     def _by_age(self, row: OutboxRow, now: datetime) -> datetime:
-        """Give the time of the next try: the older what is owed, the later."""
+        """Return the time of the next try: the older what is owed, the later."""
         age = (now - row.created_at).total_seconds()
         return later(now, min(self._ctx.patience.retry_slowest_s, max(self._ctx.patience.retry_first_s, age / 4)))
 

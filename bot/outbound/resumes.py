@@ -63,7 +63,7 @@ class Resumes(Handler):
         self._ctx.wake_poller.set()
 
     async def _come_back(self, row: OutboxRow, run: Run, by: UserId) -> None:
-        """Come back when the conversation may be awake; what was frozen goes on by itself, as the next look shows."""
+        """Retry when the conversation may be awake; what was frozen goes on by itself, as the next look shows."""
         if row.attempts >= WAKES:
             await self._cannot(row, run, by, words.cannot_resume(run))
             return
@@ -94,7 +94,7 @@ class Resumes(Handler):
             await outbox.done(tx, row.seq, now, "gone")
 
     async def _cannot(self, row: OutboxRow, run: Run, by: UserId, text: str) -> None:
-        """Give it back to the person."""
+        """Return the choice to the person."""
         now = self._ctx.clock.now()
         async with self._ctx.database.transaction() as tx:
             fresh = await runs.get(tx, run.id)

@@ -108,7 +108,7 @@ class Sender:
         return jobs, min(times, default=None)
 
     def _edit_at(self, card: Behind) -> datetime:
-        """Say how soon a card may be edited again."""
+        """Return how soon a card may be edited again."""
         return later(card.edited_at, self._ctx.patience.final_gap_s if card.final else self._ctx.patience.card_gap_s)
 
     def _admit(self, job: OutboxRow | Edit, now: datetime) -> datetime | None:

@@ -98,7 +98,7 @@ class Starts(Handler):
             await self._found(row, run, openhands.api, it, tried_at)
 
     async def _found(self, row: OutboxRow, run: Run, api: Api, it: Started | None, tried_at: datetime) -> None:
-        """Take in what a look shows; a start that has failed counts as started, and the next look tells of it."""
+        """Apply what a look-up shows. A start that failed counts as started: the next poll reports it."""
         settled_at = later(tried_at, self._ctx.patience.start_settled_s)
         if it is not None and not await self._is_of_another(run, it):
             await self._started(row, run, api, it)
@@ -110,7 +110,7 @@ class Starts(Handler):
             await self._not_started(row, run, Failed(Reason.START_UNSURE))
 
     def _next_look(self, tried_at: datetime) -> datetime:
-        """Tell when a start is looked for again: soon after it went out, then more and more rarely."""
+        """Return when a start is looked for again: soon after it went out, then more and more rarely."""
         age_s, pauses_s = (self._ctx.clock.now() - tried_at).total_seconds(), self._ctx.patience.start_lookups_s
         return later(tried_at, next((at_s for at_s in accumulate(pauses_s) if at_s > age_s), age_s + pauses_s[-1]))
 
@@ -122,7 +122,7 @@ class Starts(Handler):
         return words.task_for_agent(run, await self._said(run), with_branch=openhands.api is Api.V0)
 
     async def _said(self, run: Run) -> list[str]:
-        """Give what people said to the conversations before this one, which a new attempt carries over."""
+        """Return what people said to the conversations before this one, which a new attempt carries over."""
         if run.turn == 1:
             return []
         async with self._ctx.database.reading() as tx:
@@ -155,7 +155,7 @@ class Starts(Handler):
             await outbox.mark_attempt(tx, row.seq, self._ctx.clock.now())
 
     async def _name(self, run: Run) -> str:
-        """Name the requester for the agent; the id where Slack does not answer just now."""
+        """Return the requester for the agent; the id where Slack does not answer just now."""
         try:
             return (await self._ctx.gateway.person(run.requester)).name or run.requester
         except SlackError:

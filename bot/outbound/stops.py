@@ -83,6 +83,6 @@ def is_starting(run: Run) -> bool:
 
 
 def still_on(row: OutboxRow, run: Run) -> bool:
-    """Tell whether an agent may be at work: the run is, or shows as stopped while its conversation was being woken."""
+    """Return whether an agent may be at work: the run is, or shows as stopped while its conversation was being woken."""
     woken = bool(row.payload.get("woken")) and run.state is RunState.STOPPED
     return woken or run.state not in lifecycle.ENDED

@@ -52,7 +52,7 @@ class ToSlack:
         }
 
     def channel_of(self, row: OutboxRow) -> str:
-        """Name what a row posts to, for Slack's limit of one message a second; a direct message goes by its person."""
+        """Return what a row posts to, for Slack's limit of one message a second; a direct message goes by its person."""
         if row.kind is OutboxKind.NOTIFY:
             return self._notify_id or ""
         return str(row.payload.get("channel") or row.payload.get("user"))
@@ -77,7 +77,7 @@ class ToSlack:
             await self._refused(row, err)
 
     def _trouble_until(self, row: OutboxRow, *, at_least_s: float) -> datetime:
-        """Say when to look again: soon at first, more and more slowly while Slack stays in trouble.
+        """Return when to look again: soon at first, more and more slowly while Slack stays in trouble.
 
         Attempts count posts alone; what is asked before a post fails without one, so the row's age counts as well.
         """
@@ -92,7 +92,7 @@ class ToSlack:
             log.error("slack.locked", code=err.code, help="nothing is lost, it waits until the token is mended")
 
     async def _reschedule(self, row: OutboxRow, at: datetime) -> None:
-        """Come back later; whether an earlier call may have had its effect stays as the row has it."""
+        """Reschedule; whether an earlier call may have had its effect stays as the row has it."""
         async with self._ctx.database.transaction() as tx:
             await outbox.reschedule(tx, row.seq, at, sent=True)
 

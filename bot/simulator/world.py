@@ -58,7 +58,7 @@ class Person:
         return click
 
     def sees(self) -> list[str]:
-        """Give the sentences only this person was shown, in order."""
+        """Return the sentences only this person was shown, in order."""
         return [one.text for one in self._world.slack.ephemerals(self.id)]
 
 
@@ -85,11 +85,11 @@ class World:
         return made
 
     def place(self, name: str) -> str:
-        """Give the id of a channel by its name, or the id that was given."""
+        """Return the id of a channel by its name, or the id that was given."""
         return self._places.get(name.removeprefix("#"), name)
 
     def posts(self, in_: str, *, thread: str | None = None) -> list[Message]:
-        """Give what the bot posted in a place, oldest first."""
+        """Return what the bot posted in a place, oldest first."""
         return [
             one for one in self.slack.messages(self.place(in_), thread_ts=thread) if one.bot_id == self.slack.bot_id
         ]

@@ -69,7 +69,7 @@ class Budget:
         return until if until > now else None
 
     def close(self, method: str, channel: str, until: datetime, now: datetime) -> None:
-        """Take in that Slack asked to wait: this method alone, the others are not affected.
+        """Pause one method as Slack asked; the others are not affected.
 
         Posts have a limit in each channel and one in the whole workspace, and Slack does not say which was reached.
         It is taken for the channel's, until a second channel is refused while the first has to wait.
@@ -85,7 +85,7 @@ class Budget:
 
 
 def full(calls: deque[datetime], limit: int, now: datetime) -> datetime | None:
-    """Say when one more call stays within so many a minute; None: now. Calls older than a minute are dropped."""
+    """Return when one more call stays within so many a minute; None: now. Calls older than a minute are dropped."""
     while calls and calls[0] <= now - MINUTE:
         calls.popleft()
     return calls[-limit] + MINUTE if len(calls) >= limit else None

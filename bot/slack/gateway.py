@@ -168,7 +168,7 @@ class Gateway:
     async def _pages(
         self, method: str, call: Callable[..., Awaitable[Any]], items: str, **arguments: Any
     ) -> AsyncIterator[Mapping[str, Any]]:
-        """Give the items of all pages, in Slack's order."""
+        """Return the items of all pages, in Slack's order."""
         cursor: str | None = None
         while cursor != "":
             answer = await self._call(method, call, **arguments, limit=PAGE, cursor=cursor)
@@ -214,7 +214,7 @@ class Gateway:
         return Posted(MessageTs(answer["ts"]), thread)
 
     async def is_gone(self, channel: ChannelId, thread: MessageTs) -> bool:
-        """Tell whether a thread was surely deleted, root and all; False as well where Slack does not say."""
+        """Return whether a thread was surely deleted, root and all; False as well where Slack does not say."""
         try:
             await self._call(
                 "conversations.replies", self.client.conversations_replies, channel=channel, ts=thread, limit=1
@@ -347,7 +347,7 @@ class Gateway:
         return asked[1]
 
     async def spoken(self, channel: ChannelId, thread: MessageTs, before: MessageTs) -> list[Spoken]:
-        """Give what people said in a thread before a message, oldest first, the last few only."""
+        """Return what people said in a thread before a message, oldest first, the last few only."""
         where = {"channel": channel, "ts": thread, "latest": before}
         said: dict[str, Spoken] = {}  # by ts: every page has the thread's root at its head
         async for message in self._pages(
@@ -360,12 +360,12 @@ class Gateway:
         return list(said.values())[-CONTEXT_MESSAGES:]
 
     async def is_in(self, channel: ChannelId) -> bool:
-        """Tell whether the bot is a member of a channel."""
+        """Return whether the bot is a member of a channel."""
         answer = await self._call("conversations.info", self.client.conversations_info, channel=channel)
         return bool(part(answer, "channel").get("is_member"))
 
     async def channel_called(self, written: str) -> ChannelId | None:
-        """Give the channel an operator wrote as a name, with or without `#`, or as an id; None: no such name."""
+        """Return the channel an operator wrote as a name, with or without `#`, or as an id; None: no such name."""
         name = written.removeprefix("#")
         is_id = name[:1] in ("C", "G") and name.isalnum() and name.isupper()
         return ChannelId(name) if is_id else await self.channel_named(name)
@@ -381,7 +381,7 @@ class Gateway:
     # --- reading back, a page a call, since only the caller knows how many calls there may be -------------------
 
     async def places(self, cursor: str) -> tuple[Sequence[ChannelId], str]:
-        """Give channels and direct messages the bot is in, and where the list goes on; empty at its end."""
+        """Return channels and direct messages the bot is in, and where the list goes on; empty at its end."""
         wanted = {"types": PLACES, "exclude_archived": True, "limit": PAGE, "cursor": cursor or None}
         try:
             answer = await self._call("users.conversations", self.client.users_conversations, **wanted)
@@ -429,7 +429,7 @@ class Gateway:
 
 
 def part(answer: Any, name: str) -> Mapping[str, Any]:
-    """Give a part of an answer that has to be there. Raises `SlackUnsure`."""
+    """Return a part of an answer that has to be there. Raises `SlackUnsure`."""
     found = answer.get(name)
     if not isinstance(found, Mapping):
         raise SlackUnsure("answer_unreadable")

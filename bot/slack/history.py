@@ -58,5 +58,5 @@ def slack_time(at: datetime) -> str:
 
 
 def next_cursor(answer: Mapping[str, Any]) -> str:
-    """Give where a list goes on; empty at its end."""
+    """Return where a list goes on; empty at its end."""
     return (answer.get("response_metadata") or {}).get("next_cursor") or ""

@@ -38,7 +38,7 @@ class Identity:
         return address if thread_ts in (None, ts) else f"{address}?thread_ts={thread_ts}&cid={channel}"
 
     def wrote(self, message: Mapping[str, Any]) -> bool:
-        """Tell whether a message is our own: Slack names our bot on it, or our user, or both."""
+        """Return whether a message is our own: Slack names our bot on it, or our user, or both."""
         return message.get("user") == self.user or (self.bot != "" and message.get("bot_id") == self.bot)
 
 
@@ -152,7 +152,7 @@ def place_gone(body: Mapping[str, Any], us: Identity) -> PlaceGone | None:
 
 
 def fields(value: Any) -> Mapping[str, Any]:
-    """Give a part of a payload; nothing is in it where it is missing, or of another kind."""
+    """Return a part of a payload; nothing is in it where it is missing, or of another kind."""
     return value if isinstance(value, dict) else {}
 
 

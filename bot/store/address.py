@@ -104,7 +104,7 @@ def server(url: str) -> PostgresServer:
 
 
 def ports(hosts: str) -> list[str]:
-    """Give the ports of `host`, `host:port`, `[address]:port`, or several of them with commas."""
+    """Return the ports of `host`, `host:port`, `[address]:port`, or several of them with commas."""
     after = [host.rpartition("]")[2].rpartition(":") for host in hosts.split(",")]
     return [port for _, colon, port in after if colon and port]
 

@@ -29,11 +29,11 @@ class Backend(Protocol):
     readers: AsyncEngine
 
     async def connect(self) -> AsyncConnection:
-        """Give a connection that may write. Raises `faults`, and `StoreInUse` where another process may."""
+        """Return a connection that may write. Raises `faults`, and `StoreInUse` where another process may."""
         ...
 
     def is_lost(self, connection: AsyncConnection) -> bool:
-        """Tell whether it is known that the other end has closed it."""
+        """Return whether it is known that the other end has closed it."""
         ...
 
     async def let_go(self, connection: AsyncConnection) -> None:
@@ -41,15 +41,15 @@ class Backend(Protocol):
         ...
 
     def is_trusted_after(self, err: Exception) -> bool:
-        """Tell whether the connection is as good as before one of `faults`."""
+        """Return whether the connection is as good as before one of `faults`."""
         ...
 
     def surely_refused(self, err: Exception) -> bool:
-        """Tell whether a commit that failed so surely saved nothing."""
+        """Return whether a commit that failed so surely saved nothing."""
         ...
 
     def in_one_step(self, statement: Executable) -> asyncio.Future[int] | None:
-        """Commit a statement by a shorter way than a transaction's, if there is one; give how many rows it changed."""
+        """Commit a statement by a shorter way than a transaction's, if there is one; return how many rows it changed."""
         ...
 
     async def close(self) -> None: ...
@@ -117,7 +117,7 @@ class Database:
             self._turns.give()
 
     async def write_down(self, statement: Executable) -> int:
-        """Commit one statement, before all others that wait for their turn; give how many rows it changed.
+        """Commit one statement, before all others that wait for their turn; return how many rows it changed.
 
         While it is done nothing else begins here: the work behind the loops is what keeps the process busy, and Slack
         waits for this one. A caller that is cancelled does not take it back. Raises `StoreUnavailable`.
@@ -164,7 +164,7 @@ class Database:
             raise
 
     async def _writing(self) -> AsyncConnection:
-        """Give the one connection that writes. Raises what the driver raises, and `StoreUnavailable`."""
+        """Return the one connection that writes. Raises what the driver raises, and `StoreUnavailable`."""
         if self._connection is not None and self._backend.is_lost(self._connection):
             await self._undo(keep=False)
         if self._connection is None:
@@ -291,7 +291,7 @@ def migrate(connection: Connection) -> None:
 
 
 def is_newest(connection: Connection) -> bool:
-    """Tell whether the tables are those of this version; the name of each migration's file begins with its version."""
+    """Return whether the tables are those of this version; the name of each migration's file begins with its version."""
     newest = max(file.stem for file in (MIGRATIONS / "versions").glob("[0-9]*.py"))
     if not inspect(connection).has_table("alembic_version"):
         return False
@@ -300,7 +300,7 @@ def is_newest(connection: Connection) -> bool:
 
 
 def reason(err: StoreUnavailable) -> str:
-    """Give the driver's own words for what went wrong, without SQL and links; for operators."""
+    """Return the driver's own words for what went wrong, without SQL and links; for operators."""
     said = err.__cause__ or err
     said = getattr(said, "orig", None) or said
     said = said.__cause__ or said

@@ -37,7 +37,7 @@ def message_key(incoming: Incoming, ts: str) -> str:
 
 
 def lane(incoming: Incoming) -> str:
-    """Give what must be handled in order: a thread, all direct messages with one person, or a command alone."""
+    """Return what must be handled in order: a thread, all direct messages with one person, or a command alone."""
     if incoming.kind is IncomingKind.COMMAND:
         return incoming.key
     if incoming.direct:
@@ -46,12 +46,12 @@ def lane(incoming: Incoming) -> str:
 
 
 def may_be_talk(incoming: Incoming) -> bool:
-    """Tell what only `is_for_us` can decide: a message between people that does not mention us."""
+    """Return whether only `is_for_us` can decide: a message between people that does not mention us."""
     return not (incoming.kind is not IncomingKind.MESSAGE or incoming.mentions_us or incoming.direct)
 
 
 async def is_for_us(connection: AsyncConnection, incoming: Incoming) -> bool:
-    """Tell talk from requests: one look-up for a reply that does not mention us, none for anything else.
+    """Return whether a message is a request and no talk: one look-up for a reply that does not mention us, none for anything else.
 
     Such a reply is kept when its thread is ours, when its root is a request not looked at yet, or when a first card
     is owed in that channel right now and may turn out to be its root: then the dispatcher decides.
@@ -100,7 +100,7 @@ async def add(database: Database, incoming: Incoming, now: datetime) -> bool:
 
 
 async def due(connection: AsyncConnection, now: datetime, busy: Collection[str], limit: int) -> Sequence[InboxRow]:
-    """Give the first open row of each lane that is not busy and may be tried now, oldest first."""
+    """Return the first open row of each lane that is not busy and may be tried now, oldest first."""
     earlier = inbox.alias()
     before = (earlier.c.position < inbox.c.position) | (
         (earlier.c.position == inbox.c.position) & (earlier.c.seq < inbox.c.seq)

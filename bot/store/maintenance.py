@@ -21,7 +21,7 @@ class NoDatabase(Exception):
 
 
 def file_of(url: str) -> Path | None:
-    """Name the file the database is in; None where a server keeps it."""
+    """Return the file the database is in; None where a server keeps it."""
     address = read_address(url)
     return address.file.absolute() if isinstance(address, SqliteFile) else None
 
@@ -40,7 +40,7 @@ async def opened(url: str) -> AsyncIterator[Database]:
 
 
 async def is_current(connection: AsyncConnection) -> bool:
-    """Tell whether the tables are those of this version."""
+    """Return whether the tables are those of this version."""
     from alembic.runtime.migration import MigrationContext  # noqa: PLC0415 - slow to import, and seldom asked for
     from alembic.script import ScriptDirectory  # noqa: PLC0415 - as above
 
@@ -57,7 +57,7 @@ async def is_sound(connection: AsyncConnection) -> bool:
 
 
 async def is_in_use(connection: AsyncConnection, file: Path | None) -> bool:
-    """Tell whether a bot works on it now."""
+    """Return whether a bot works on it now."""
     return await _server_is_in_use(connection) if file is None else _file_is_in_use(file)
 
 

@@ -96,7 +96,7 @@ async def add(
     run: RunId | None = None,
     payload: Mapping[str, Any] | None = None,
 ) -> None:
-    """Owe something; an id that is there already changes nothing."""
+    """Enqueue something; an id that is there already changes nothing."""
     values = {
         "id": id,
         "run": run,
@@ -137,7 +137,7 @@ NEXT_AT = select(func.min(outbox.c.next_at)).where(open_(), outbox.c.next_at > b
 
 
 async def due(connection: AsyncConnection, now: datetime, busy: Collection[str], limit: int) -> Sequence[OutboxRow]:
-    """Give the first open row of each lane that is not busy and may be tried now, by rank and age."""
+    """Return the first open row of each lane that is not busy and may be tried now, by rank and age."""
     found = await connection.execute(DUE, {"now": now, "busy": list(busy), "most": limit})
     return [
         OutboxRow(
@@ -179,7 +179,7 @@ async def reschedule(connection: AsyncConnection, seq: int, at: datetime, *, sen
 
 
 async def undo_attempt(connection: AsyncConnection, seq: int, attempts: int) -> None:
-    """Take back `trying`: the call surely had no effect. attempts: as many as there were before."""
+    """Undo `trying`: the call surely had no effect. attempts: as many as there were before."""
     await connection.execute(update(outbox).where(outbox.c.seq == seq).values(tried_at=None, attempts=attempts))
 
 
@@ -215,7 +215,7 @@ async def never_sent(connection: AsyncConnection, run: RunId, kind: OutboxKind, 
 
 
 async def dead(connection: AsyncConnection) -> Sequence[DeadRow]:
-    """Give every row that was closed as failed, oldest first."""
+    """Return every row that was closed as failed, oldest first."""
     columns = (outbox.c.seq, outbox.c.kind, outbox.c.run, outbox.c.failed_at, outbox.c.result)
     found = await connection.execute(
         select(*columns).where(outbox.c.failed_at.is_not(None)).order_by(outbox.c.failed_at, outbox.c.seq)
@@ -227,7 +227,7 @@ async def dead(connection: AsyncConnection) -> Sequence[DeadRow]:
 
 
 async def revive(connection: AsyncConnection, seqs: Collection[int], now: datetime) -> None:
-    """Owe failed posts again, from now on. Each is looked for before it is posted: an earlier try may have arrived."""
+    """Enqueue failed posts again, from now on. Each is looked for before it is posted: an earlier try may have arrived."""
     await connection.execute(
         update(outbox)
         .where(outbox.c.seq.in_(seqs), outbox.c.failed_at.is_not(None))

@@ -136,7 +136,7 @@ class Postgres:
         )
 
     async def _writing(self) -> asyncpg.Connection:
-        """Give a connection that may write: whoever has it has the lock."""
+        """Return a connection that may write: whoever has it has the lock."""
         connection = await self._connected()
         try:
             await connection.execute(ON_DISK)
@@ -179,7 +179,7 @@ def engine(connected: Callable[[], Any], **about: Any) -> AsyncEngine:
 
 
 def drop_the_dead(pool: Pool) -> None:
-    """Give nobody a connection that the server, or the way there, has closed meanwhile."""
+    """Never hand out a connection that the server, or the way there, has closed meanwhile."""
 
     @event.listens_for(pool, "checkout")
     def alive(connection: Any, _record: Any, _proxy: Any) -> None:
@@ -188,25 +188,25 @@ def drop_the_dead(pool: Pool) -> None:
 
 
 def driver(connection: AsyncConnection) -> Any:
-    """Give asyncpg's own connection; None where SQLAlchemy has dropped it."""
+    """Return asyncpg's own connection; None where SQLAlchemy has dropped it."""
     ours = connection.sync_connection
     return None if ours is None or ours.invalidated or ours.closed else ours.connection.driver_connection
 
 
 def driver_error(err: BaseException) -> BaseException:
-    """Give asyncpg's own error, however SQLAlchemy wrapped it."""
+    """Return asyncpg's own error, however SQLAlchemy wrapped it."""
     wrapped = err.orig if isinstance(err, DBAPIError) and err.orig is not None else err
     inner = wrapped.__cause__
     return inner if isinstance(inner, asyncpg.PostgresError | asyncpg.InterfaceError) else wrapped
 
 
 def sqlstate(err: Exception) -> str:
-    """Give the server's code for what went wrong; empty where it was not the server who spoke."""
+    """Return the server's code for what went wrong; empty where it was not the server who spoke."""
     return str(getattr(driver_error(err), "sqlstate", None) or "")
 
 
 def passes(err: Exception) -> bool:
-    """Tell whether trying again may help: the server is not there, not yet, or has too much to do."""
+    """Return whether trying again may help: the server is not there, not yet, or has too much to do."""
     said = driver_error(err)
     if isinstance(said, asyncpg.PostgresError):
         return sqlstate(err)[:2] in PASSING and sqlstate(err) != NOT_POSTGRES

@@ -60,19 +60,19 @@ async def add(connection: AsyncConnection, run: Run) -> None:
 
 
 async def get(connection: AsyncConnection, run: RunId) -> Run:
-    """Give a run by id; runs are never deleted, so it is there."""
+    """Return a run by id; runs are never deleted, so it is there."""
     found = await connection.execute(select(runs).where(runs.c.id == run))
     return from_row(Run, found.mappings().one())
 
 
 async def get_all(connection: AsyncConnection, ids: Collection[RunId]) -> Mapping[RunId, Run]:
-    """Give runs by their ids, a few hundred at most."""
+    """Return runs by their ids, a few hundred at most."""
     found = await connection.execute(select(runs).where(runs.c.id.in_(ids)))
     return {run.id: run for run in (from_row(Run, row) for row in found.mappings())}
 
 
 async def find(connection: AsyncConnection, run: str) -> Run | None:
-    """Give a run by an id from outside, which may be nobody's."""
+    """Return a run by an id from outside, which may be nobody's."""
     found = (await connection.execute(select(runs).where(runs.c.id == run))).mappings().one_or_none()
     return None if found is None else from_row(Run, found)
 
@@ -140,7 +140,7 @@ BEHIND = (
 async def behind(
     connection: AsyncConnection, final: Collection[RunState], busy: Collection[RunId], limit: int
 ) -> Sequence[Behind]:
-    """Give the cards that are behind, also those edited just now: in a final state first, then in another state than shown.
+    """Return the cards that are behind, also those edited just now: in a final state first, then in another state than shown.
 
     Lines of progress and places in the queue come last; of equals the oldest news first.
     """
@@ -171,7 +171,7 @@ async def try_card_again(connection: AsyncConnection, run: RunId) -> None:
 
 
 async def due(connection: AsyncConnection, now: datetime, limit: int) -> Sequence[Run]:
-    """Give the runs to look at now, those that wait longest first."""
+    """Return the runs to look at now, those that wait longest first."""
     found = await connection.execute(
         select(runs).where(runs.c.next_poll_at <= now).order_by(runs.c.next_poll_at).limit(limit)
     )
@@ -198,7 +198,7 @@ async def poll_again(connection: AsyncConnection, ids: Collection[RunId], at: da
 async def of_thread(
     connection: AsyncConnection, team: TeamId, channel: ChannelId, thread: MessageTs
 ) -> tuple[Run, bool] | None:
-    """Give a thread's run, and whether every reply there steers it."""
+    """Return a thread's run, and whether every reply there steers it."""
     found = await connection.execute(
         select(runs, threads.c.every_reply)
         .join(threads, threads.c.run == runs.c.id)
@@ -215,7 +215,7 @@ async def own_thread(connection: AsyncConnection, run: Run, thread: MessageTs, *
 
 
 async def live_of(connection: AsyncConnection, channel: ChannelId, requester: UserId) -> Sequence[Run]:
-    """Give a person's live runs in a place, newest first."""
+    """Return a person's live runs in a place, newest first."""
     found = await connection.execute(
         select(runs)
         .where(
@@ -229,7 +229,7 @@ async def live_of(connection: AsyncConnection, channel: ChannelId, requester: Us
 
 
 async def latest_in(connection: AsyncConnection, channel: ChannelId, limit: int) -> Sequence[Run]:
-    """Give the runs of a place, newest first."""
+    """Return the runs of a place, newest first."""
     found = await connection.execute(
         select(runs).where(runs.c.channel == channel).order_by(runs.c.created_at.desc()).limit(limit)
     )
@@ -237,7 +237,7 @@ async def latest_in(connection: AsyncConnection, channel: ChannelId, limit: int)
 
 
 async def is_of_another(connection: AsyncConnection, run: RunId, conversation: ConversationId) -> bool:
-    """Tell whether a conversation belongs to another run: it looks like the one searched for, and is not."""
+    """Return whether a conversation belongs to another run: it looks like the one searched for, and is not."""
     found = await connection.execute(
         select(runs.c.id).where(runs.c.conversation_id == conversation, runs.c.id != run).limit(1)
     )
@@ -245,7 +245,7 @@ async def is_of_another(connection: AsyncConnection, run: RunId, conversation: C
 
 
 async def queued(connection: AsyncConnection) -> Sequence[Run]:
-    """Give the runs that wait for a slot, the one that goes next first."""
+    """Return the runs that wait for a slot, the one that goes next first."""
     found = await connection.execute(
         select(runs).where(runs.c.state == RunState.QUEUED.value).order_by(runs.c.queued_at, runs.c.created_at)
     )
@@ -266,7 +266,7 @@ async def occupying(connection: AsyncConnection) -> int:
 
 
 async def used_in(connection: AsyncConnection, channel: ChannelId, repository: str) -> bool:
-    """Tell whether a run in this place ever used this repository."""
+    """Return whether a run in this place ever used this repository."""
     found = await connection.execute(
         select(runs.c.id)
         .where(runs.c.channel == channel, func.lower(runs.c.repository) == func.lower(repository))
@@ -294,7 +294,7 @@ async def save_follow_up(connection: AsyncConnection, follow_up: FollowUp) -> No
 async def follow_ups_of(
     connection: AsyncConnection, run: RunId, states: Collection[FollowUpState]
 ) -> Sequence[FollowUp]:
-    """Give a run's follow-ups in these states, in the order they were written."""
+    """Return a run's follow-ups in these states, in the order they were written."""
     found = await connection.execute(
         select(follow_ups)
         .where(follow_ups.c.run == run, follow_ups.c.state.in_([state.value for state in states]))
@@ -306,7 +306,7 @@ async def follow_ups_of(
 async def recent_of(
     connection: AsyncConnection, channel: ChannelId, requester: UserId, since: datetime
 ) -> Sequence[Run]:
-    """Give a person's runs in a place that are live, wait for a decision or had news since then, newest first."""
+    """Return a person's runs in a place that are live, wait for a decision or had news since then, newest first."""
     found = await connection.execute(
         select(runs)
         .where(

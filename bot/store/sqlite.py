@@ -74,7 +74,7 @@ class Sqlite:
 
 
 def committed(engine: Engine, statement: Executable) -> int:
-    """Do one statement as a transaction; give how many rows it changed. Raises `StoreUnavailable`."""
+    """Do one statement as a transaction; return how many rows it changed. Raises `StoreUnavailable`."""
     try:
         opened = engine.connect()
     except DBAPIError as err:
@@ -92,7 +92,7 @@ def committed(engine: Engine, statement: Executable) -> int:
 
 
 def refused(err: Exception) -> bool:
-    """Tell whether SQLite surely did not commit: it had no lock, or no room."""
+    """Return whether SQLite surely did not commit: it had no lock, or no room."""
     if not isinstance(err, OperationalError):
         return False
     said = str(err.orig)

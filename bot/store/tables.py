@@ -47,7 +47,7 @@ HALVES = re.compile("[\ud800-\udfff]")
 
 
 def storable(value: Any) -> Any:
-    """Give a text, or JSON with texts in it, as every database takes it."""
+    """Return a text, or JSON with texts in it, as every database takes it."""
     if isinstance(value, str):
         return HALVES.sub("\ufffd", value.replace("\x00", ""))
     if isinstance(value, Mapping):

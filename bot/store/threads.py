@@ -21,7 +21,7 @@ class Thread(NamedTuple):
 async def of_runs(
     connection: AsyncConnection, team: TeamId, *, live: bool, news_after: datetime | None = None
 ) -> Sequence[Thread]:
-    """Give the threads whose run is live, or is not, the newest news first.
+    """Return the threads whose run is live, or is not, the newest news first.
 
     news_after: leave out those whose last news is older.
     """
@@ -35,7 +35,7 @@ async def of_runs(
 
 
 async def places(connection: AsyncConnection, team: TeamId) -> Sequence[ChannelId]:
-    """Give every place that has a run, the newest run first."""
+    """Return every place that has a run, the newest run first."""
     found = await connection.execute(
         select(runs.c.channel)
         .where(runs.c.team == team)

@@ -260,7 +260,7 @@ def test_a_long_run_says_how_long() -> None:
 
 
 def mrkdwn(blocks: list[dict[str, Any]]) -> list[str]:
-    """Give every text that Slack reads as mrkdwn."""
+    """Return every text that Slack reads as mrkdwn."""
     texts = [block["text"] for block in blocks if block["type"] == "section"]
     texts += [element for block in blocks if block["type"] == "context" for element in block["elements"]]
     return [text["text"] for text in texts]

@@ -108,7 +108,7 @@ class Child:
         process.close()
 
     def _taken(self) -> ForkServerProcess | None:
-        """Give the process that runs, to be ended; one that ended by itself is noted."""
+        """Return the process that runs, to be ended; one that ended by itself is noted."""
         process, self._process = self._process, None
         if process is not None and process.exitcode is not None:
             self.ended_badly.append(process.exitcode)

@@ -17,7 +17,7 @@ STARTED_PERHAPS = "I can't find out whether the task started"
 
 
 def heard(conversation: Conversation) -> list[str]:
-    """Give what an agent was told, each thing apart, also what its first message carried over."""
+    """Return what an agent was told, each thing apart, also what its first message carried over."""
     parts = (part for text in conversation.messages for part in (text.split("\n\n") if CARRIED in text else [text]))
     return [part for part in parts if part != CARRIED]
 
@@ -69,7 +69,7 @@ class Errand:
         return self.town.world.slack.message(*self._card)
 
     def cards(self) -> list[Message]:
-        """Give every card this task has."""
+        """Return every card this task has."""
         return [one for one in self.town.world.posts(self.channel) if is_card(one) and read_card(one).task == self.task]
 
     @property
@@ -87,7 +87,7 @@ class Errand:
         return self.card.ts if self.card else None
 
     def news(self) -> list[Message]:
-        """Give what the bot wrote in the thread beside the card."""
+        """Return what the bot wrote in the thread beside the card."""
         return [one for one in self.town.world.posts(self.channel, thread=self.root) if not is_card(one)]
 
     def offers(self, action: str) -> bool:
@@ -171,7 +171,7 @@ class Errand:
         return done(the_rest(self.task) if goes_on else self.task)
 
     def told(self) -> bool:
-        """Tell whether the end is on the card and in the thread, and the team has heard of it where it is to."""
+        """Return whether the end is on the card and in the thread, and the team has heard of it where it is to."""
         if (card := self.card) is None or self.state != self.last_state or self.last_words not in card.text:
             return False
         if self.last_state != "Stopped" and not self._team_knows(card):

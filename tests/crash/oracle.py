@@ -58,13 +58,13 @@ def where(town: Town, errand: Errand) -> str:
 
 
 def of(conversation: Conversation) -> Iterator[str]:
-    """Tell whether a conversation was started twice: that is what destroys it."""
+    """Return whether a conversation was started twice: that is what destroys it."""
     if conversation.destroyed or len(conversation.start_tasks) != 1:
         yield f"conversation {conversation.id} has {len(conversation.start_tasks)} starts"
 
 
 def misheard(errand: Errand) -> Iterator[str]:
-    """Tell whether the agents got what was said to them, each message once; a new attempt gets again what was said."""
+    """Return whether the agents got what was said to them, each message once; a new attempt gets again what was said."""
     told = Counter(text for conversation in errand.conversations for text in heard(conversation))
     said = Counter([errand.task] * errand.attempts + [reply.text for reply in errand.replies])
     carried = any(CARRIED in text for conversation in errand.conversations for text in conversation.messages)
@@ -74,7 +74,7 @@ def misheard(errand: Errand) -> Iterator[str]:
 
 
 def out_of_order(town: Town, errand: Errand) -> Iterator[str]:
-    """Tell whether replies that were acknowledged in their order came in another one."""
+    """Return whether replies that were acknowledged in their order came in another one."""
     told = [text for conversation in errand.conversations for text in heard(conversation)]
     taken = acknowledged(town)
     for one, following in zip(errand.replies, errand.replies[1:], strict=False):
@@ -86,7 +86,7 @@ def out_of_order(town: Town, errand: Errand) -> Iterator[str]:
 
 
 def acknowledged(town: Town) -> dict[str, datetime]:
-    """Give when Slack was first told that a message was taken, by its ts."""
+    """Return when Slack was first told that a message was taken, by its ts."""
     taken: dict[str, datetime] = {}
     for delivery in town.world.slack.deliveries:
         ts = delivery.payload.get("event", {}).get("ts")
@@ -96,7 +96,7 @@ def acknowledged(town: Town) -> dict[str, datetime]:
 
 
 def told_twice(errand: Errand) -> Iterator[str]:
-    """Tell whether the thread heard the same words of the agent, or of the end, more than once."""
+    """Return whether the thread heard the same words of the agent, or of the end, more than once."""
     ends = {done(text) for conversation in errand.conversations for text in conversation.messages}
     for words in sorted(ends | {errand.last_words}):
         if (times := sum(words in one.text for one in errand.news())) > 1:
@@ -104,7 +104,7 @@ def told_twice(errand: Errand) -> Iterator[str]:
 
 
 def misdecided(errand: Errand) -> Iterator[str]:
-    """Tell whether what waited for approval was done though rejected, or not though approved."""
+    """Return whether what waited for approval was done though rejected, or not though approved."""
     if errand.kind not in DECISIONS or not errand.conversations:
         return
     kinds = Counter(event["kind"] for event in errand.conversations[0].events)
@@ -114,7 +114,7 @@ def misdecided(errand: Errand) -> Iterator[str]:
 
 
 def posted_twice(town: Town) -> list[str]:
-    """Give the posts that stand there twice, told apart by the id each carries for the bot itself."""
+    """Return the posts that stand there twice, told apart by the id each carries for the bot itself."""
     posts = [
         (one.metadata["event_payload"]["id"], one.text)
         for place in (*map(town.place, PLACES), TEAM)

@@ -27,7 +27,7 @@ LOOKS = {"status", "tasks", "events", "agent_events", "chat.update", "conversati
 
 
 def moments(recorded: str) -> Iterator[Moment]:
-    """Give both sides of every call of every journey."""
+    """Return both sides of every call of every journey."""
     for kind, services in json.loads(recorded).items():
         for service, calls in services.items():
             for call, times in calls.items():

@@ -52,7 +52,7 @@ FAILING = {Kind.FAILS_RESUMED, Kind.FAILS_RETRIED, Kind.FAILS_REPLIED}
 
 
 def done(text: str) -> str:
-    """Give the agent's last words on a message; what it goes on with has none of its own."""
+    """Return the agent's last words on a message; what it goes on with has none of its own."""
     return f"Did: {text}."
 
 
@@ -97,7 +97,7 @@ class Agents:
 
 
 def conversations_of(openhands: LocalOpenHands, task: str) -> list[Conversation]:
-    """Give the conversations a task has, those of later attempts too."""
+    """Return the conversations a task has, those of later attempts too."""
     return [c for c in openhands.conversations.values() if c.messages and c.messages[0].partition("\n")[0] == task]
 
 
@@ -110,7 +110,7 @@ class Town:
         self.child = child
 
     def place(self, name: str) -> str:
-        """Give the id of a place."""
+        """Return the id of a place."""
         return self.world.slack.dm(self.alice.id) if name == "dm" else self.world.place(name)
 
     async def connected(self) -> None:

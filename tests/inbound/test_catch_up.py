@@ -166,14 +166,14 @@ async def reader(folder: Path, patience: Patience) -> AsyncIterator[Reader]:
 
 @pytest.fixture
 async def quick(tmp_path: Path) -> AsyncIterator[Reader]:
-    """Give a reader as in production."""
+    """Return a reader as in production."""
     async with reader(tmp_path, Patience(heard_settle_s=0.0)) as made:
         yield made
 
 
 @pytest.fixture
 async def bounded(tmp_path: Path) -> AsyncIterator[Reader]:
-    """Give one that may read three pages of each kind, two a minute."""
+    """Return one that may read three pages of each kind, two a minute."""
     async with reader(tmp_path, Patience(heard_settle_s=0.0, heard_calls=3, heard_pace=2)) as made:
         yield made
 
@@ -194,7 +194,7 @@ def table_away(folder: Path, table: str = "marks") -> Iterator[None]:
 
 
 def accounts(logs: list[EventDict]) -> list[tuple[Any, Any, Any]]:
-    """Give what each reading came to: requests, calls, and what was left unread."""
+    """Return what each reading came to: requests, calls, and what was left unread."""
     return [(one["requests"], one["calls"], one["unread"]) for one in logs if one["event"] == "slack.read_back"]
 
 

@@ -235,7 +235,7 @@ class Account:
         )
 
     def _last(self, talk: Talk, phase: Phase, turn_after: str | None) -> tuple[Last, Event] | None:
-        """Give the newest words if they are of this turn and say what the phase is about."""
+        """Return the newest words if they are of this turn and say what the phase is about."""
         newest = talk.events[-1]
         said = next(at for at, event in reversed([*enumerate(talk.events)]) if event.what is What.PERSON)
         if turn_after in [event.id for event in talk.events[said:]]:  # the turn's own message has not shown up
@@ -357,7 +357,7 @@ class Button:
 
 
 def buttons_in(message: Message) -> list[Button]:
-    """Give a message's buttons that are no links."""
+    """Return a message's buttons that are no links."""
     row: list[dict[str, Any]] = [one for block in message.blocks for one in block.get("elements", ())]
     return [Button(one["action_id"], one["value"]) for one in row if "value" in one]
 

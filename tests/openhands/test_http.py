@@ -17,7 +17,7 @@ HTML = {"content-type": "text/html"}
 
 
 async def outcome(http: Http, method: str, **more: object) -> object:
-    """Give a call's value, or its error with the words or seconds in it."""
+    """Return a call's value, or its error with the words or seconds in it."""
     try:
         return (await http.ask(method, "/x")).value()
     except errors.OpenHandsError as error:

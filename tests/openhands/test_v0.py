@@ -49,7 +49,7 @@ def status(word: str, **changes: Any) -> httpx.Response:
 
 
 def events_of(*names: str) -> list[Any]:
-    """Give recorded events in the order in which they happened."""
+    """Return recorded events in the order in which they happened."""
     found = [event for name in names for event in exchange(name)["response"]["events"]]
     return sorted(found, key=lambda event: int(event["id"]))
 

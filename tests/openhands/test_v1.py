@@ -30,7 +30,7 @@ async def v1(transport: Any, clock: JumpingClock | None = None, patience: Patien
 
 
 def conversation_of(name: str) -> str:
-    """Give the id a recording asks about."""
+    """Return the id a recording asks about."""
     return str(UUID(exchange(name)["query"]["ids"]))
 
 
@@ -509,7 +509,7 @@ async def test_a_message_has_longer_than_other_calls() -> None:
 
 
 def conversation(name: str, **changes: object) -> httpx.Response:
-    """Give a recorded look at one conversation, changed."""
+    """Return a recorded look at one conversation, changed."""
     [entry] = exchange(name)["response"]
     return httpx.Response(200, json=[{**entry, **changes}])
 

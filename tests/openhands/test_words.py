@@ -38,7 +38,7 @@ def page(*events: Any, more: str | None = None) -> httpx.Response:
 
 
 def recorded_events(*names: str) -> list[Any]:
-    """Give the events of recordings, in order."""
+    """Return the events of recordings, in order."""
     return [event for name in names for event in exchange(name)["response"]["items"]]
 
 

@@ -25,7 +25,7 @@ from tests.store.bench import a_message, file_in
 
 @asynccontextmanager
 async def port_of(components: Components) -> AsyncIterator[str]:
-    """Answer about these components; give the address."""
+    """Answer about these components; return the address."""
     with socket.socket() as free:
         free.bind(("", 0))
         port = free.getsockname()[1]

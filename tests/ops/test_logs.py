@@ -30,7 +30,7 @@ raise RuntimeError(token)
 
 @pytest.fixture(params=["console", "json"])
 def said(request: pytest.FixtureRequest) -> str:
-    """Give what a process wrote in one of the formats."""
+    """Return what a process wrote in one of the formats."""
     script = TALKS.replace("FORMAT", repr(request.param))
     root = Path(__file__).parents[2]
     ended = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False)

@@ -36,7 +36,7 @@ class Socket:
             return received
 
     async def event(self) -> JSON:
-        """Give the next envelope's event and acknowledge it."""
+        """Return the next envelope's event and acknowledge it."""
         envelope = await self.next()
         await self.ack(envelope["envelope_id"])
         event: JSON = envelope["payload"]["event"]
@@ -73,7 +73,7 @@ class Bench:
             return answer
 
     async def error(self, method: str, **args: Any) -> str | None:
-        """Give the error a call is refused with, None if it is not."""
+        """Return the error a call is refused with, None if it is not."""
         return (await self.api(method, **args)).get("error")
 
     async def url(self) -> str:

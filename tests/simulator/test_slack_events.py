@@ -15,7 +15,7 @@ async def at() -> AsyncIterator[Bench]:
 
 
 def events(at: Bench) -> list[JSON]:
-    """Give every event sent so far, without waiting for a socket."""
+    """Return every event sent so far, without waiting for a socket."""
     return [one.payload["event"] for one in at.slack.deliveries]
 
 

@@ -30,7 +30,7 @@ class Bench:
         return Identity(TeamId(slack.team_id), UserId(slack.bot_user_id), slack.bot_id, slack.workspace_url)
 
     def called(self) -> list[str]:
-        """Name the calls Slack has seen."""
+        """Return the calls Slack has seen."""
         return [call.method for call in self.slack.calls]
 
 

@@ -30,7 +30,7 @@ async def at() -> AsyncIterator[Bench]:
 
 
 def sent(at: Bench) -> Mapping[str, Any]:
-    """Give the arguments of the last call, without what it was about."""
+    """Return the arguments of the last call, without what it was about."""
     about = {"channel", "text", "blocks", "metadata", "ts", "thread_ts", "user"}
     return {name: value for name, value in at.slack.calls[-1].args.items() if name not in about}
 

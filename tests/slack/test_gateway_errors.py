@@ -32,7 +32,7 @@ async def post(at: Bench) -> MessageTs:
 
 
 def budget(at: Bench, *methods: str) -> list[float | None]:
-    """Give the seconds each method is closed for, None where it is open."""
+    """Return the seconds each method is closed for, None where it is open."""
     now = at.clock.now()
     closed = [at.gateway.budget.closed(method, at.dev, now) for method in methods]
     return [None if until is None else (until - now).total_seconds() for until in closed]

@@ -17,7 +17,7 @@ STOP: JSON = {"type": "button", "action_id": "stop", "value": "r1:1:", "action_t
 
 
 def event(about: Mapping[str, Any] | None = None, **body: Any) -> JSON:
-    """Give the payload of alice's message in #dev, with changes; None takes a field away."""
+    """Return the payload of alice's message in #dev, with changes; None takes a field away."""
     message = {
         "type": "message",
         "user": "U01",
@@ -34,7 +34,7 @@ def event(about: Mapping[str, Any] | None = None, **body: Any) -> JSON:
 
 
 def command(**about: Any) -> JSON:
-    """Give the payload of alice's `/openhands fix README` in #dev, with changes; None takes a field away."""
+    """Return the payload of alice's `/openhands fix README` in #dev, with changes; None takes a field away."""
     typed = {
         "command": "/openhands",
         "text": "fix README",
@@ -51,7 +51,7 @@ def command(**about: Any) -> JSON:
 
 
 def click(**about: Any) -> JSON:
-    """Give the payload of alice's click on Stop, on a card in a thread of #dev, with changes; None takes a field away."""
+    """Return the payload of alice's click on Stop, on a card in a thread of #dev, with changes; None takes a field away."""
     clicked = {
         "type": "block_actions",
         "user": {"id": "U01", "username": "alice", "team_id": "T1"},
@@ -249,7 +249,7 @@ ANYTHING = st.recursive(
 
 
 def nearly(right: Mapping[str, Any]) -> st.SearchStrategy[JSON]:
-    """Give dicts like this one, in which anything may be anything, or missing."""
+    """Return dicts like this one, in which anything may be anything, or missing."""
     return st.fixed_dictionaries({}, optional={name: st.just(value) | ANYTHING for name, value in right.items()})
 
 

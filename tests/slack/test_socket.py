@@ -141,7 +141,7 @@ async def no_authorize() -> AuthorizeResult:
 
 
 def told(logs: list[EventDict]) -> list[tuple[str, Any]]:
-    """Give what was logged: each event with its code, or how many tries it took."""
+    """Return what was logged: each event with its code, or how many tries it took."""
     return [(line["event"], line.get("code", line.get("tries"))) for line in logs]
 
 

@@ -24,7 +24,7 @@ TEAM, DEV, DIRECT, ALICE, BOB = (
 
 
 def at(seconds: float) -> datetime:
-    """Give the time so many seconds after the start."""
+    """Return the time so many seconds after the start."""
     return NOW + timedelta(seconds=seconds)
 
 
@@ -60,7 +60,7 @@ async def locked(url: str) -> AsyncIterator[None]:
 
 
 def a_run(name: str = "run-1", **about: Any) -> Run:
-    """Give a run at its very start, in a thread of #dev."""
+    """Return a run at its very start, in a thread of #dev."""
     start: dict[str, Any] = {
         "id": RunId(name),
         "team": TEAM,
@@ -79,7 +79,7 @@ def a_run(name: str = "run-1", **about: Any) -> Run:
 
 
 def a_message(ts: str, **about: Any) -> Incoming:
-    """Give a message in #dev, outside of a thread, that does not mention us."""
+    """Return a message in #dev, outside of a thread, that does not mention us."""
     start: dict[str, Any] = {
         "kind": IncomingKind.MESSAGE,
         "team": TEAM,

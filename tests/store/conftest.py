@@ -12,7 +12,7 @@ from tests.store.bench import file_in, opened
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 async def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Give the address of a database of this test's own, in which nothing is yet."""
+    """Return the address of a database of this test's own, in which nothing is yet."""
     return await server().fresh() if request.param == "postgresql" else file_in(tmp_path)
 
 

@@ -58,7 +58,7 @@ class Listener:
 
 @pytest.fixture
 async def listener() -> AsyncIterator[tuple[Listener, str]]:
-    """Give a listener, and its host and port."""
+    """Return a listener, and its host and port."""
     made = Listener()
     listening = await start_server(made, "127.0.0.1", 0)
     async with listening:

@@ -17,7 +17,7 @@ WORDS = {"text": "Done", "blocks": []}
 
 
 async def owed(database: Database, *kinds: OutboxKind) -> dict[OutboxKind, int]:
-    """Owe one row of each kind; give their numbers."""
+    """Enqueue one row of each kind; return their numbers."""
     async with database.transaction() as tx:
         for kind in kinds:
             await outbox.add(tx, kind, id=RowId(kind.value), lane=kind.value, now=NOW, run=RUN, payload=WORDS)
@@ -25,7 +25,7 @@ async def owed(database: Database, *kinds: OutboxKind) -> dict[OutboxKind, int]:
 
 
 async def died(database: Database, *kinds: OutboxKind) -> dict[OutboxKind, int]:
-    """Owe one row of each kind, and let all of them fail after one call, each a second later than the one before."""
+    """Enqueue one row of each kind, and let all of them fail after one call, each a second later than the one before."""
     numbers = await owed(database, *kinds)
     async with database.transaction() as tx:
         for after, kind in enumerate(kinds):

@@ -27,7 +27,7 @@ async def due(database: Database, seconds: float = 0, busy: tuple[str, ...] = ()
 
 
 async def kept(database: Database) -> list[tuple[str, Any]]:
-    """Give the keys and payloads that are stored."""
+    """Return the keys and payloads that are stored."""
     async with database.reading() as tx:
         found = await tx.execute(select(table.c.key, table.c.payload).order_by(table.c.seq))
         return [(key, payload) for key, payload in found]

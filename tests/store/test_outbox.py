@@ -32,7 +32,7 @@ async def ids(database: Database, seconds: float = 0) -> list[str]:
 
 
 async def the(database: Database, name: str, seconds: float = 0) -> OutboxRow:
-    """Give one of the rows that are due."""
+    """Return one of the rows that are due."""
     [row] = [row for row in await due(database, seconds) if row.id == name]
     return row
 

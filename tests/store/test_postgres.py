@@ -58,7 +58,7 @@ async def stored(database: Database) -> list[str]:
 
 
 async def show(database: Database, name: str) -> tuple[str, str]:
-    """Give a setting of the connection that writes, and of one that reads."""
+    """Return a setting of the connection that writes, and of one that reads."""
     async with database.transaction() as tx:
         writing = (await tx.execute(text(f"SHOW {name}"))).scalar_one()
     async with database.reading() as tx:

@@ -244,7 +244,7 @@ async def test_bookkeeping_of_two_does_not_collide(database: Database) -> None:
 
 
 def carded(name: str, **about: Any) -> Run:
-    """Give a run whose card shows version 1 and was edited at the start."""
+    """Return a run whose card shows version 1 and was edited at the start."""
     return a_run(name, **about, ts=MessageTs("1.000001"), edited_at=NOW, card_version=1)
 
 

@@ -25,7 +25,7 @@ from tests.store.bench import ALICE, NOW, a_message, a_run, file_in, opened
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 async def empty(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Give the address of a database without tables."""
+    """Return the address of a database without tables."""
     if request.param == "postgresql":
         return await server().empty()
     (tmp_path / "openhands.db").touch()

@@ -14,7 +14,7 @@ from tests.store.bench import a_run, locked
 
 
 async def stored(database: Database) -> list[str]:
-    """Name the runs that are committed."""
+    """Return the runs that are committed."""
     async with database.reading() as tx:
         found = await tx.execute(text("SELECT id FROM runs ORDER BY id"))
         return list(found.scalars())

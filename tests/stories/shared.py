@@ -24,12 +24,12 @@ def asked_by(world: Story) -> str:
 
 
 def direct(world: Story) -> list[str]:
-    """Give what the bot wrote to alice directly."""
+    """Return what the bot wrote to alice directly."""
     return [one.text for one in world.posts(world.slack.dm(world.alice.id))]
 
 
 def starts(world: Story) -> list[Any]:
-    """Give what the bot asked OpenHands to start."""
+    """Return what the bot asked OpenHands to start."""
     return [call.body for call in world.openhands.calls if call.kind == "start"]
 
 
@@ -65,7 +65,7 @@ def locked(database: Path) -> Iterator[None]:
 
 
 async def quick_to_doubt(make_world: Make) -> Story:
-    """Give a world in which a person is asked about a message after a minute, rather than ten."""
+    """Return a world in which a person is asked about a message after a minute, rather than ten."""
     world = await make_world(start=False)
     world.patience = replace(world.patience, unsure_person_s=60.0)
     await world.starts()

@@ -23,13 +23,13 @@ async def asks(world: Story, command: str) -> Message:
 
 
 def kinds(world: Story) -> list[str]:
-    """Name what became of the actions that waited."""
+    """Return what became of the actions that waited."""
     answers = ("ObservationEvent", "UserRejectObservation")
     return [event["kind"] for event in world.conversation.events if event["kind"] in answers]
 
 
 def decisions(world: Story) -> list[object]:
-    """Give what the agent server was told of decisions."""
+    """Return what the agent server was told of decisions."""
     return [call.body for call in world.openhands.calls if call.kind == "respond"]
 
 

@@ -17,7 +17,7 @@ HASTY = Patience(ping_s=0.2, drain_s=5.0, retry_first_s=0.05)
 
 
 def environment(world: Story, **given: str) -> dict[str, str]:
-    """Give what an operator would have set for these two servers."""
+    """Return what an operator would have set for these two servers."""
     return {
         "SLACK_BOT_TOKEN": world.slack.bot_token,
         "SLACK_APP_TOKEN": world.slack.app_token,

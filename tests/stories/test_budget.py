@@ -17,7 +17,7 @@ PROMPT_S = 2.0
 
 
 def too_fast(world: Story) -> list[str]:
-    """Name the calls for which Slack had to name a limit."""
+    """Return the calls for which Slack had to name a limit."""
     return [call.method for call in world.slack.calls if call.error == "ratelimited"]
 
 
@@ -42,7 +42,7 @@ class Crowd:
 
     @property
     def cards(self) -> dict[str, Message]:
-        """Give the cards by their tasks."""
+        """Return the cards by their tasks."""
         return {card.text.split("\n")[1]: card for place in PLACES for card in self.world.cards(place)}
 
     @property
@@ -82,7 +82,7 @@ class Crowd:
             self.known.setdefault((task, answer), datetime.fromisoformat(at).replace(tzinfo=UTC))
 
     def told_s(self) -> list[float]:
-        """Give the seconds from each commit to the message in the thread."""
+        """Return the seconds from each commit to the message in the thread."""
         cards, messages = self.cards, self.world.slack.messages
         return [
             min(
@@ -94,7 +94,7 @@ class Crowd:
         ]
 
     def shown_s(self) -> list[float]:
-        """Give the seconds from each commit to the edit of the card."""
+        """Return the seconds from each commit to the edit of the card."""
         cards = self.cards
         edits = [call for call in self.world.slack.calls if call.method == "chat.update" and call.ok]
         return [

@@ -23,12 +23,12 @@ REINSTALL = "paste manifest.yml under App Manifest at https://api.slack.com/apps
 
 
 async def said(world: Story) -> list[str]:
-    """Give what the doctor says, without what depends on the machine."""
+    """Return what the doctor says, without what depends on the machine."""
     return [line for line in map(str, await examine(world.settings())) if "Disk" not in line]
 
 
 async def told(world: Story, about: str) -> str:
-    """Give the only line about something."""
+    """Return the only line about something."""
     [line] = [line for line in await said(world) if line[2:].startswith(about)]
     return line
 

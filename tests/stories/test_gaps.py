@@ -28,7 +28,7 @@ async def repeated(world: Story) -> None:
 
 
 def tasks(world: Story) -> list[list[str]]:
-    """Give what each conversation was told."""
+    """Return what each conversation was told."""
     return [one.messages for one in world.openhands.conversations.values()]
 
 

@@ -14,7 +14,7 @@ TOKEN = "ghp_" + "a1B2c3D4e5" * 4
 
 
 def texts(message: Message) -> str:
-    """Give all that a message says, in `text` and blocks alike."""
+    """Return all that a message says, in `text` and blocks alike."""
     return message.text + "".join(said(message.blocks))
 
 

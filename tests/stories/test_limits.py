@@ -16,7 +16,7 @@ async def crowd(world: Story) -> None:
 
 
 def refused_for_speed(world: Story) -> list[str]:
-    """Name the calls a service refused because there were too many."""
+    """Return the calls a service refused because there were too many."""
     slack = [call.method for call in world.slack.calls if call.error == "ratelimited"]
     return slack + [call.path for call in world.openhands.calls if call.status == 429]
 

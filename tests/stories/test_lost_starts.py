@@ -15,7 +15,7 @@ UNSURE = "OpenHands' answer was lost and I can't find out whether the task start
 
 
 def working(world: Story) -> Card:
-    """Give the card of a run at work that nothing is wrong with."""
+    """Return the card of a run at work that nothing is wrong with."""
     return Card("Working", "fix README", (f"{asked_by(world)} · {SINCE}",))
 
 

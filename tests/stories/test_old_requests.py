@@ -34,7 +34,7 @@ async def comes_back(world: Story, minutes: float) -> None:
 
 
 async def replied_while_away(world: Story, *words: str) -> Message:
-    """Have a run at work, and replies in its thread which the bot reads two hours later; give the card."""
+    """Have a run at work, and replies in its thread which the bot reads two hours later; return the card."""
     card = await working(world)
     await world.stops()
     for one in words:

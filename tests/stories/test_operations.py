@@ -38,7 +38,7 @@ async def ready(world: Story) -> tuple[int, Any]:
 
 
 async def numbers(world: Story) -> dict[str, float]:
-    """Give every number by its name and labels, as Prometheus reads them."""
+    """Return every number by its name and labels, as Prometheus reads them."""
     _, text = await get(world, "/metrics")
     lines = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
     return {name: float(value) for name, value in lines}

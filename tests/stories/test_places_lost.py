@@ -21,7 +21,7 @@ def end(world: Story) -> str:
 
 
 def of_bobs(world: Story) -> list[str]:
-    """Give what the bot wrote to bob directly."""
+    """Return what the bot wrote to bob directly."""
     return [one.text for one in world.posts(world.slack.dm(world.bob.id))]
 
 
@@ -30,7 +30,7 @@ def calls(world: Story, method: str) -> int:
 
 
 def dead(world: Story) -> list[tuple[str, str]]:
-    """Give kind and reason of the rows that were closed as failed."""
+    """Return kind and reason of the rows that were closed as failed."""
     with closing(sqlite3.connect(world.database)) as file:
         return file.execute("SELECT kind, result FROM outbox WHERE failed_at IS NOT NULL ORDER BY seq").fetchall()
 
@@ -164,7 +164,7 @@ def place_lost(world: Story) -> str:
 
 
 def told_again(world: Story) -> str:
-    """Name the event that told of the loss."""
+    """Return the event that told of the loss."""
     events = [one for one in world.slack.deliveries if one.event_id is not None]
     return next(one.envelope_id for one in events if one.payload["event"]["type"] == "channel_archive")
 

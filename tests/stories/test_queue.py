@@ -19,7 +19,7 @@ def explained(card: Message) -> str:
 
 
 def names(world: Story) -> list[str]:
-    """Give the tasks of the agents, in the order in which they were started."""
+    """Return the tasks of the agents, in the order in which they were started."""
     return [one.messages[0] for one in world.openhands.conversations.values()]
 
 

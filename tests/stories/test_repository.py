@@ -9,7 +9,7 @@ WHICH = "Which repository should I use? Reply here with `org/repo`, or `none`. N
 
 
 def facts(card: Message) -> str:
-    """Give the card's last line but for its times."""
+    """Return the card's last line but for its times."""
     return " · ".join(part for part in card.text.splitlines()[-1].split(" · ") if not part.startswith("since "))
 
 

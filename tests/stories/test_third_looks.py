@@ -50,7 +50,7 @@ def calls(world: Story, kind: str) -> int:
 
 
 def told(world: Story) -> list[list[str]]:
-    """Give what each agent was told, oldest conversation first."""
+    """Return what each agent was told, oldest conversation first."""
     return [one.messages for one in world.openhands.conversations.values()]
 
 

@@ -99,7 +99,7 @@ KINDS: dict[str, tuple[Fate, int, str, str, list[str]]] = {
 
 
 async def quick_to_ask(make_world: Make) -> Story:
-    """Give a world with a run at work in which two minutes without news are long."""
+    """Return a world with a run at work in which two minutes without news are long."""
     world = await make_world(start=False)
     world.patience = replace(world.patience, stale_s=120.0)
     await world.starts()

@@ -221,7 +221,7 @@ class Agents:
         self._take_or_hold(c, text, run=True)
 
     def _take_or_hold(self, c: Conversation, text: str, *, run: bool) -> Held | None:
-        """Give the agent a message, or have it wait for the command: on V1 nothing is read before that ends."""
+        """Return the agent a message, or have it wait for the command: on V1 nothing is read before that ends."""
         if c.tool is None or c.api == "v0":
             self.take(c, text, run=run)
             return None
@@ -230,7 +230,7 @@ class Agents:
         return held
 
     def take(self, c: Conversation, text: str, *, run: bool) -> None:
-        """Give the agent a message. While it waits for approval one with `run` counts as approval."""
+        """Return the agent a message. While it waits for approval one with `run` counts as approval."""
         if c.api == "v0":
             self._take_v0(c, text)
             return

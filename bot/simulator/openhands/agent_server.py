@@ -54,7 +54,7 @@ async def conversation(world: Starts, asked: Asked) -> object:
 
 
 async def final_response(world: Starts, asked: Asked) -> object:
-    """Give the last words ever: after a follow-up that failed they are old. Empty before the first."""
+    """Return the last words ever: after a follow-up that failed they are old. Empty before the first."""
     c = _known(world, asked)
     for event in reversed(c.events):
         if event["kind"] == "ActionEvent" and event["action"]["kind"] == "FinishAction":

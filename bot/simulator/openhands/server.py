@@ -155,14 +155,14 @@ class LocalOpenHands(Starts):
         self._faults.add(Fault(kind, status, body, html, invalid_json, drop, hang_s, after, times))
 
     def recover(self) -> None:
-        """Take back what was to go wrong."""
+        """Undo what was to go wrong."""
         self._faults.clear()
 
     # The wire
 
     @web.middleware
     async def _catch_all(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Give paths and methods nobody serves an answer in JSON, as the real server does."""
+        """Answer paths and methods nobody serves in JSON, as the real server does."""
         try:
             return await handler(request)
         except (web.HTTPNotFound, web.HTTPMethodNotAllowed) as unserved:

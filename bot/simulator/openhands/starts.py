@@ -70,7 +70,7 @@ class Starts(Controls):
         return list({c.sandbox_id: c for c in alive if c.sandbox_status in {"RUNNING", "STARTING"}}.values())
 
     def make_room(self, waking: Conversation | None = None) -> bool:
-        """Make room for one more sandbox, and tell whether there is some.
+        """Make room for one more sandbox, and return whether there is some.
 
         A server that pauses pauses the oldest, working or not. One that refuses pauses only those without work.
         """
@@ -144,7 +144,7 @@ class Starts(Controls):
             self._begin(task, task.updated_at)
 
     def _sandbox_of_all(self) -> str:
-        """Name the sandbox that runs, or is being made, and takes one more; else a new one."""
+        """Return the sandbox that runs, or is being made, and takes one more; else a new one."""
         made = (task.sandbox_id for task in self.tasks.values() if task.under_way and task.sandbox_id)
         there = (c.sandbox_id for c in self._busy_slots())
         return next(there, None) or next(made, None) or uuid4().hex

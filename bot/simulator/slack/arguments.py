@@ -90,7 +90,7 @@ def time_of(ts: str) -> float:
 
 
 def page(args: JSON, total: int, default: int) -> tuple[int, int]:
-    """Give the slice that `limit` and `cursor` ask for."""
+    """Return the slice that `limit` and `cursor` ask for."""
     limit, start = str(args.get("limit") or default), 0
     if not limit.isdigit() or not 1 <= int(limit) <= PAGE_MAX:
         raise Refused("invalid_limit")

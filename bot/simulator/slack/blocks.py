@@ -286,7 +286,7 @@ def _error(why: str, at: str) -> str:
 
 
 def _lengths(part: Any) -> Iterator[int]:
-    """Give the length of every text a person would read."""
+    """Return the length of every text a person would read."""
     if isinstance(part, list):
         for item in part:
             yield from _lengths(item)

@@ -279,7 +279,7 @@ class Deliveries:
 
 
 def _read_ack(text: str) -> tuple[JSON, str]:
-    """Give the ack and its envelope id, `""` where it has none."""
+    """Return the ack and its envelope id, `""` where it has none."""
     try:
         ack: Any = json.loads(text)
     except ValueError:

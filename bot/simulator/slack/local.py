@@ -141,7 +141,7 @@ class LocalSlack:
         return self._workspace.conversation([user])[0].id
 
     def group_dm(self, users: Iterable[str]) -> str:
-        """Give the group direct message of the bot and these people, two or more."""
+        """Return the group direct message of the bot and these people, two or more."""
         return self._workspace.conversation(users)[0].id
 
     def join(self, channel: str, user: str) -> None:
@@ -260,7 +260,7 @@ class LocalSlack:
     # -- what is visible
 
     def messages(self, channel: str, *, thread_ts: str | None = None) -> list[Message]:
-        """Give what is stored, oldest first: the whole channel with all replies, or one thread, its root first."""
+        """Return what is stored, oldest first: the whole channel with all replies, or one thread, its root first."""
         place = self._workspace.channel(channel)
         if thread_ts is None:
             return list(place.messages.values())
@@ -270,7 +270,7 @@ class LocalSlack:
         return self._workspace.channel(channel).messages.get(ts)
 
     def ephemerals(self, user: str, channel: str | None = None) -> list[Ephemeral]:
-        """Give what only this person saw, in order: ephemeral messages, answers to commands, texts of acks."""
+        """Return what only this person saw, in order: ephemeral messages, answers to commands, texts of acks."""
         return [one for one in self._workspace.ephemerals if one.user == user and channel in (None, one.channel)]
 
     @property

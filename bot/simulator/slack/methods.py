@@ -237,7 +237,7 @@ class WebApi:
         return self._read(list(reversed(tops)), args, PAGE_DEFAULT)
 
     def replies(self, args: JSON) -> JSON:
-        """Give a thread, oldest first, its root at the head of every page."""
+        """Return a thread, oldest first, its root at the head of every page."""
         place = self._readable(args)
         root_ts = self.workspace.root_of(place, args.get("ts"))
         if root_ts is None:

@@ -147,7 +147,7 @@ def _thread(place: Channel, one: Message) -> JSON:
 
 
 def tombstone(one: Message) -> dict[str, Any]:
-    """Give what becomes of a deleted root that has replies, as fields of a Message."""
+    """Return what becomes of a deleted root that has replies, as fields of a Message."""
     return {
         "user": SLACKBOT,
         "text": _DELETED_TEXT,
@@ -162,12 +162,12 @@ def tombstone(one: Message) -> dict[str, Any]:
 
 
 def posted(shown: JSON, place: Channel) -> JSON:
-    """Give the `message` event of a new message."""
+    """Return the `message` event of a new message."""
     return shown | {"channel": place.id, "event_ts": shown["ts"], "channel_type": place.kind}
 
 
 def mentioned(shown: JSON, place: Channel) -> JSON:
-    """Give the `app_mention` event of the same message: same channel and ts, no channel_type."""
+    """Return the `app_mention` event of the same message: same channel and ts, no channel_type."""
     kept = {key: value for key, value in shown.items() if key != "subtype"}
     return kept | {"type": "app_mention", "channel": place.id, "event_ts": shown["ts"]}
 

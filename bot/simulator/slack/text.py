@@ -53,7 +53,7 @@ def to_wire(text: str, users: Mapping[str, str], channels: Mapping[str, str]) ->
 
 
 def with_names(text: str, names: Mapping[str, str]) -> str:
-    """Give mentions their name, as commands with `should_escape` have them: `<@U1|alice>`. names: id → name."""
+    """Add the name to mentions, as commands with `should_escape` have them: `<@U1|alice>`. names: id → name."""
     return _MENTION.sub(lambda match: f"<@{match[1]}|{names.get(match[1], match[1])}>", text)
 
 

@@ -138,13 +138,13 @@ class Workspace:
     # -- messages
 
     def next_ts(self, place: Channel) -> str:
-        """Give the next `ts`: unique and increasing in its channel even where the clock stands still."""
+        """Return the next `ts`: unique and increasing in its channel even where the clock stands still."""
         us = int(self.now().timestamp() * 1_000_000)
         place.last_us = max(us, place.last_us + 1)
         return f"{place.last_us // 1_000_000}.{place.last_us % 1_000_000:06d}"
 
     def root_of(self, place: Channel, ts: str | None) -> str | None:
-        """Give the root of the thread that `ts` is in, or None if there is no such message."""
+        """Return the root of the thread that `ts` is in, or None if there is no such message."""
         found = place.messages.get(ts or "")
         return None if found is None else found.thread_ts or found.ts
 
