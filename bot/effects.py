@@ -12,9 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bot.core import cards
 from bot.core.lifecycle import Changed, restartable
 from bot.core.model import ConversationId, Effect, FollowUp, Incoming, MessageTs, RowId, Run, RunState, UserId
+from bot.core.owed import OutboxKind
 from bot.slack.recognise import Identity
 from bot.store import outbox, runs
-from bot.store.outbox import OutboxKind
 
 log = structlog.get_logger("runs")
 

@@ -68,7 +68,7 @@ class LaneScheduler(Generic[AJob]):
         self._width = width
         self._later: dict[str, datetime] = {}
         self.throttled: dict[str, datetime] = {}
-        """LaneScheduler whose job had no budget when it was looked at last, and when there may be some."""
+        """Lanes whose job had no budget when it was looked at last, and when there may be some."""
         self._failures: dict[str, tuple[object, int]] = {}
         self._unsaved_lanes: set[str] = set()
         self._store_down = False

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from bot import settings
@@ -20,6 +21,9 @@ from bot.simulator.slack import LocalSlack
 from bot.simulator.slack.records import Message
 from bot.simulator.world import Person, Said, World
 from bot.store.database import open_database
+
+hypothesis.settings.register_profile("shared", deadline=None)  # machines are shared: a bound on time proves nothing
+hypothesis.settings.load_profile("shared")
 
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 HURRY = Patience(ping_s=1.0, socket_again_s=0.05, drain_s=5.0, look_around_s=30.0)

@@ -4,11 +4,11 @@ from typing import Any
 
 from bot.core import cards, lifecycle
 from bot.core.model import ConversationId, FollowUp, FollowUpState, Phase, Run, RunId, RunState, UserId, Waiting
+from bot.core.owed import OutboxKind
 from bot.core.pacing import Patience
 from bot.effects import Links
 from bot.slack.recognise import Identity
 from bot.slots import Limits
-from bot.store.outbox import OutboxKind
 from tests.openhands.account import Account, Memory, buttons_in
 from tests.store.bench import TEAM
 

@@ -19,17 +19,17 @@ from sqlalchemy import StaticPool, create_engine, select
 
 from bot.context import Context
 from bot.core.model import Action, FollowUp, Incoming, IncomingKind, MessageTs, Person, Phase, Place, Run, Start, UserId
+from bot.core.owed import TO_OPENHANDS, OutboxKind, OutboxRow
 from bot.inbound.dispatcher import Dispatcher
 from bot.inbound.poller import Poller
 from bot.inbound.replies import Replies
-from bot.outbound.to_openhands import KINDS, ToOpenHands
+from bot.outbound.to_openhands import ToOpenHands
 from bot.outbound.to_slack import ToSlack
 from bot.store import outbox, runs
 from bot.store.checkpoints import Mark
 from bot.store.database import Database, open_database
 from bot.store.inbox import InboxRow
 from bot.store.mapping import from_row
-from bot.store.outbox import OutboxKind, OutboxRow
 from bot.store.tables import follow_ups as follow_up_table
 from bot.store.tables import marks as mark_table
 from bot.store.tables import outbox as outbox_table
@@ -241,7 +241,7 @@ class Life(RuleBasedStateMachine):
 
     async def tells(self) -> None:
         """Post and edit all that is owed."""
-        while rows := await self.owes(frozenset(OutboxKind) - KINDS):
+        while rows := await self.owes(frozenset(OutboxKind) - TO_OPENHANDS):
             for row in rows:
                 await self.to_slack.do(row)
         async with self.database.reading() as tx:
@@ -257,7 +257,7 @@ class Life(RuleBasedStateMachine):
 
     async def calls(self, at: int, fate: Fate, act: Callable[[], Awaitable[None]] | None) -> None:
         await self.tells()
-        if rows := await self.owes(KINDS):
+        if rows := await self.owes(TO_OPENHANDS):
             async with self.under(fate, act):
                 await self.to_openhands.do(rows[at % len(rows)])
 
@@ -353,7 +353,7 @@ class Life(RuleBasedStateMachine):
         await self.tells()
         async with self.under(fate):
             for _ in range(AT_ONCE):
-                if not (rows := await self.owes(KINDS)):
+                if not (rows := await self.owes(TO_OPENHANDS)):
                     break
                 for row in rows:
                     await self.to_openhands.do(row)

@@ -412,6 +412,11 @@ def stop_later(run: Run, by: UserId, now: datetime) -> Run:
     return replace(run, stop_by=by, stop_at=now)
 
 
+def not_stopped(run: Run) -> Run:
+    """Drop a stop that had no effect."""
+    return replace(run, stop_by=None, stop_at=None)
+
+
 def cancel(run: Run, by: UserId, now: datetime) -> Changed:
     """End a run whose start has not gone out."""
     asked = acted(replace(within_reach(run), stop_by=by, stop_at=now), Action.CANCEL, by)
@@ -477,9 +482,19 @@ def silence_told(run: Run, now: datetime) -> Run:
     return replace(run, watch=replace(run.watch, silence_told_at=now))
 
 
+def card_gone(run: Run) -> Run:
+    """Give up the card: there is none to edit any more."""
+    return replace(run, card=replace(run.card, gone=True))
+
+
+def card_deleted(run: Run) -> Run:
+    """Forget where the card was, so that it is posted once more."""
+    return replace(run, card=replace(run.card, ts=None))
+
+
 def unpostable(run: Run, now: datetime) -> Changed:
     """End a run whose card can't be posted: nothing starts where the bot can't speak."""
-    return changed(run, enter_state(replace(run, card=replace(run.card, gone=True)), RunState.CANCELLED), now)
+    return changed(run, enter_state(card_gone(run), RunState.CANCELLED), now)
 
 
 def restartable(run: Run) -> bool:

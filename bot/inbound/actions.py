@@ -8,8 +8,8 @@ from bot import effects
 from bot.context import Context
 from bot.core import lifecycle, words
 from bot.core.model import Action, FollowUpState, Incoming, Run, RunState
+from bot.core.owed import OutboxKind
 from bot.store import outbox, runs
-from bot.store.outbox import OutboxKind
 
 
 class Actions:

@@ -3,8 +3,9 @@
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
+from bot.core.owed import REPOSTABLE
 from bot.store import maintenance, outbox
-from bot.store.outbox import POSTED, DeadRow
+from bot.store.outbox import DeadRow
 
 NONE = "Nothing is dead."
 HEADINGS = ("id", "kind", "run", "failed (UTC)", "why")
@@ -26,7 +27,7 @@ async def listed(database_url: str) -> str:
     cells = [HEADINGS, *map(cells_of, rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(HEADINGS))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
-    return "\n".join([*lines, "", f"`retry` posts these again: {', '.join(sorted(POSTED))}.", *others(rows)])
+    return "\n".join([*lines, "", f"`retry` posts these again: {', '.join(sorted(REPOSTABLE))}.", *others(rows)])
 
 
 def cells_of(row: DeadRow) -> tuple[str, ...]:
@@ -35,7 +36,7 @@ def cells_of(row: DeadRow) -> tuple[str, ...]:
 
 def others(rows: Collection[DeadRow]) -> list[str]:
     """Say what to do about rows that no command can bring back."""
-    left = sorted({row.kind.value for row in rows if row.kind not in POSTED})
+    left = sorted({row.kind.value for row in rows if row.kind not in REPOSTABLE})
     if not left:
         return []
     return [f"These were told to a person, who can go on in Slack (reply, or ask again): {', '.join(left)}."]
@@ -45,9 +46,9 @@ async def retried(database_url: str, ids: Collection[int] | None, now: datetime)
     """Enqueue dead rows again, all of them for None; the bot finds them when it looks around next. Raises `Unknown`."""
     async with maintenance.opened(database_url) as database, database.transaction() as tx:
         rows = chosen(await outbox.dead(tx), ids)
-        again = [row.seq for row in rows if row.kind in POSTED]
+        again = [row.seq for row in rows if row.kind in REPOSTABLE]
         await outbox.revive(tx, again, now)
-    return "\n".join([f"OutboxKind again: {len(again)}. A running bot posts them within seconds.", *others(rows)])
+    return "\n".join([f"Owed again: {len(again)}. A running bot posts them within seconds.", *others(rows)])
 
 
 async def dropped(database_url: str, ids: Collection[int] | None) -> str:

@@ -10,13 +10,13 @@ from bot.context import Context
 from bot.core.errors import SlackError
 from bot.core.lifecycle import ENDED, TOLD
 from bot.core.model import RunId
+from bot.core.owed import OUTBOX, OutboxRow, Service
 from bot.core.pacing import later
 from bot.lanes import LaneScheduler
-from bot.outbound.to_openhands import KINDS, ToOpenHands
+from bot.outbound.to_openhands import ToOpenHands
 from bot.outbound.to_slack import ToSlack
-from bot.slack.budget import EDIT, POST
+from bot.slack.budget import EDIT
 from bot.store import outbox, runs
-from bot.store.outbox import OutboxKind, OutboxRow
 from bot.store.runs import Behind
 
 log = structlog.get_logger("sender")
@@ -25,22 +25,12 @@ WIDTH = 64
 """Calls under way at once; a message to a working agent may take 40 s, and must hold up nobody else's."""
 SLOW_WIDTH = 48
 """Starts, messages and wake-ups under way at once: the rest of the width is for Slack and for stops."""
-SLOW = frozenset({OutboxKind.START, OutboxKind.SEND, OutboxKind.RESUME})
 BATCH = 100
 EDIT_LANE = "edit:"
 FINAL = TOLD | ENDED
 """States whose cards are edited before all others: a person looks, or nothing will follow."""
 FINAL_EDIT, LIVE_EDIT = 1, 5
-"""Ranks of edits among `RANKS`: final states before new cards, all others last."""
-
-METHODS = {
-    OutboxKind.CARD: POST,
-    OutboxKind.MESSAGE: POST,
-    OutboxKind.REPLY: POST,
-    OutboxKind.NOTIFY: POST,
-    OutboxKind.DIRECT: POST,
-    OutboxKind.REACT: "reactions.add",
-}
+"""Ranks of edits among those of `OUTBOX`: final states before new cards, all others last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +105,13 @@ class Sender:
         budget = self._ctx.gateway.budget
         if isinstance(job, Edit):
             return budget.admit(EDIT, "", now) if job.card.final else budget.admit_live_edit(self._at_work, now)
-        if job.kind in SLOW:
+        spec = OUTBOX[job.kind]
+        if spec.slow:
             hanging = sum(lane.startswith(("start:", "send:")) for lane in self.lanes.under_way)
             return later(now, self._ctx.patience.retry_first_s) if hanging >= SLOW_WIDTH else None
-        method = METHODS.get(job.kind)
-        if method is None:
+        if spec.method is None:
             return None
-        return budget.admit(method, self._slack.channel_of(job), now)
+        return budget.admit(spec.method, self._slack.channel_of(job), now)
 
     async def _work(self, job: OutboxRow | Edit) -> datetime | None:
         run = job.card.run if isinstance(job, Edit) else job.run
@@ -129,7 +119,7 @@ class Sender:
             structlog.contextvars.bind_contextvars(run=run)  # each job is a task of its own: all it logs is of this run
         if isinstance(job, Edit):
             return await self._slack.edit(job.card.run)
-        if job.kind in KINDS:
+        if OUTBOX[job.kind].service is Service.OPENHANDS:
             await self._rows.do(job)
         else:
             await self._slack.do(job)
@@ -138,7 +128,7 @@ class Sender:
     async def _give_up(self, job: OutboxRow | Edit) -> None:
         if isinstance(job, Edit):
             return
-        if job.kind in KINDS:
+        if OUTBOX[job.kind].service is Service.OPENHANDS:
             await self._rows.give_up(job)
             return
         await self._slack.give_up(job)

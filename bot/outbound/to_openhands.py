@@ -2,16 +2,13 @@
 
 from bot.context import Context
 from bot.core.model import Run, RunId
+from bot.core.owed import OutboxKind, OutboxRow
 from bot.outbound.decisions import Decisions
 from bot.outbound.follow_ups import FollowUps
 from bot.outbound.resumes import Resumes
 from bot.outbound.starts import Starts
 from bot.outbound.stops import Stops
 from bot.store import runs
-from bot.store.outbox import OutboxKind, OutboxRow
-
-KINDS = frozenset({OutboxKind.START, OutboxKind.SEND, OutboxKind.RESUME, OutboxKind.DECIDE, OutboxKind.STOP})
-"""What is owed to OpenHands; all else is owed to Slack."""
 
 
 class ToOpenHands:
@@ -19,7 +16,7 @@ class ToOpenHands:
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
-        self._kinds: dict[OutboxKind, Starts | FollowUps | Resumes | Decisions | Stops] = {
+        self.kinds: dict[OutboxKind, Starts | FollowUps | Resumes | Decisions | Stops] = {
             OutboxKind.START: Starts(ctx),
             OutboxKind.SEND: FollowUps(ctx),
             OutboxKind.RESUME: Resumes(ctx),
@@ -29,11 +26,11 @@ class ToOpenHands:
 
     async def do(self, row: OutboxRow) -> None:
         """Do a row, or say when it is tried again."""
-        await self._kinds[row.kind].do(row, await self._run(row))
+        await self.kinds[row.kind].do(row, await self._run(row))
 
     async def give_up(self, row: OutboxRow) -> None:
         """End a row that failed again and again for reasons nobody foresaw, and say so."""
-        await self._kinds[row.kind].give_up(row, await self._run(row))
+        await self.kinds[row.kind].give_up(row, await self._run(row))
 
     async def _run(self, row: OutboxRow) -> Run:
         async with self._ctx.database.reading() as tx:

@@ -3,9 +3,10 @@
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, assert_never
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot import effects
 from bot.context import Context
@@ -13,10 +14,10 @@ from bot.core import cards, lifecycle, words
 from bot.core.cards import Message
 from bot.core.errors import SlackBusy, SlackError, SlackLocked, SlackRefused, SlackUnavailable, SlackUnsure
 from bot.core.model import ChannelId, MessageTs, Run, RunId, RunState, UserId
+from bot.core.owed import OUTBOX, OutboxKind, OutboxRow, Refusal
 from bot.core.pacing import asked_to_wait, later, retry_at
 from bot.slack.gateway import TIMED_OUT, Posted
 from bot.store import outbox, runs
-from bot.store.outbox import OutboxKind, OutboxRow
 
 log = structlog.get_logger("sender")
 
@@ -41,7 +42,7 @@ class ToSlack:
         self._notify_channel = notify_channel
         self._notify_id: ChannelId | None = None
         self._locked: set[str] = set()
-        self._kinds: Mapping[OutboxKind, Callable[[OutboxRow], Awaitable[None]]] = {
+        self.kinds: Mapping[OutboxKind, Callable[[OutboxRow], Awaitable[None]]] = {
             OutboxKind.CARD: self._card,
             OutboxKind.MESSAGE: self._message,
             OutboxKind.REPLY: self._reply,
@@ -60,7 +61,7 @@ class ToSlack:
     async def do(self, row: OutboxRow) -> None:
         """Do a row, or say when it is tried again."""
         try:
-            await self._kinds[row.kind](row)
+            await self.kinds[row.kind](row)
         except SlackBusy as err:
             await self._reschedule(row, asked_to_wait(err.retry_after_s, self._ctx.clock.now(), self._ctx.patience))
         except SlackUnavailable:
@@ -244,30 +245,40 @@ class ToSlack:
 
     async def _refused(self, row: OutboxRow, err: SlackRefused) -> None:
         """Close the row; what it would have said reaches the person another way."""
-        now, about = self._ctx.clock.now(), row.payload
+        now = self._ctx.clock.now()
         run = await self._run(row) if row.run else None
         async with self._ctx.database.transaction() as tx:
             await outbox.failed(tx, row.seq, now, err.code)
-            match row.kind:
-                case OutboxKind.CARD if run is not None and run.card.posts == 0:
+            match OUTBOX[row.kind].refusal:
+                case Refusal.NO_CARD if run is not None and run.card.posts == 0:
                     await self._nowhere(tx, row, run, err, now)
-                case OutboxKind.CARD if run is not None:
-                    await runs.save(tx, run, replace(run, card=replace(run.card, gone=True)))
-                case OutboxKind.MESSAGE if run is not None:
-                    told = elsewhere(words.not_posted(run), message_of(row))
-                    person = about.get("user") or run.requester
-                    await effects.enqueue_direct(tx, run, person, told, now, instead_of=row.id)
-                case OutboxKind.REPLY:
-                    told = elsewhere(words.not_answered(), message_of(row))
-                    await effects.enqueue_direct(tx, None, about["user"], told, now, instead_of=row.id)
-                case OutboxKind.ANSWER if about.get("user"):
-                    await effects.enqueue_direct(tx, None, about["user"], cards.sentence(about["text"]), now)
-                case OutboxKind.NOTIFY:
-                    self._notify_id = None
-                case _:
-                    pass
+                case Refusal.NO_CARD:
+                    if run is not None:
+                        await runs.save(tx, run, lifecycle.card_gone(run))
+                case Refusal.DIRECT:
+                    await self._said_directly(tx, row, run, now)
+                case Refusal.DROPPED:
+                    if row.kind is OutboxKind.NOTIFY:  # looked up anew for the next line
+                        self._notify_id = None
+                case Refusal.HANDLER:
+                    raise AssertionError(row.kind)
+                case _ as never:
+                    assert_never(never)
 
-    async def _nowhere(self, tx: Any, row: OutboxRow, run: Run, err: SlackRefused, now: datetime) -> None:
+    async def _said_directly(self, tx: AsyncConnection, row: OutboxRow, run: Run | None, now: datetime) -> None:
+        """Owe as a direct message what could not be said where it belongs."""
+        about = row.payload
+        if row.kind is OutboxKind.ANSWER:  # it may have no person: a command's own channel only
+            if about.get("user"):
+                await effects.enqueue_direct(tx, None, about["user"], cards.sentence(about["text"]), now)
+            return
+        if run is None:
+            why, person = words.not_answered(), about["user"]
+        else:
+            why, person = words.not_posted(run), about.get("user") or run.requester
+        await effects.enqueue_direct(tx, run, person, elsewhere(why, message_of(row)), now, instead_of=row.id)
+
+    async def _nowhere(self, tx: AsyncConnection, row: OutboxRow, run: Run, err: SlackRefused, now: datetime) -> None:
         """End a run that never had a card: nothing starts where the bot can't post."""
         await self._ctx.save(tx, run, lifecycle.unpostable(run, now))
         text = words.invite() if err.code in NOT_THERE else words.place_closed()
@@ -321,10 +332,10 @@ class ToSlack:
         async with self._ctx.database.transaction() as tx:
             fresh = await runs.get(tx, run)
             if err.code == "message_not_found" and fresh.card.posts < CARDS:
-                await runs.save(tx, fresh, replace(fresh, card=replace(fresh.card, ts=None)))
+                await runs.save(tx, fresh, lifecycle.card_deleted(fresh))
                 await effects.enqueue_card(tx, fresh, None, now)
             else:
-                await runs.save(tx, fresh, replace(fresh, card=replace(fresh.card, gone=True)))
+                await runs.save(tx, fresh, lifecycle.card_gone(fresh))
 
     async def _run(self, row: OutboxRow) -> Run:
         async with self._ctx.database.reading() as tx:

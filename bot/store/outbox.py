@@ -3,59 +3,15 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import bindparam, delete, exists, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.core.model import RowId, RunId
+from bot.core.owed import OUTBOX, REPOSTABLE, OutboxKind, OutboxRow
 from bot.store import upserts
 from bot.store.tables import outbox
-
-
-class OutboxKind(StrEnum):
-    """The kinds of rows, each done by one handler of the sender."""
-
-    CARD = "card"
-    MESSAGE = "message"
-    """A new message in the thread of a run."""
-    REPLY = "reply"
-    """A message in any thread or conversation."""
-    NOTIFY = "notify"
-    """A line in the team's channel."""
-    DIRECT = "direct"
-    """A direct message to one person."""
-    ANSWER = "answer"
-    """A sentence only one person sees; at most once."""
-    REACT = "react"
-    START = "start"
-    SEND = "send"
-    RESUME = "resume"
-    DECIDE = "decide"
-    """Approve or reject what the agent waits with."""
-    STOP = "stop"
-
-
-RANKS = {
-    OutboxKind.MESSAGE: 0,
-    OutboxKind.DIRECT: 0,
-    OutboxKind.ANSWER: 0,
-    OutboxKind.REPLY: 1,
-    OutboxKind.STOP: 1,
-    OutboxKind.DECIDE: 1,
-    OutboxKind.RESUME: 2,
-    OutboxKind.CARD: 2,
-    OutboxKind.SEND: 2,
-    OutboxKind.START: 3,
-    OutboxKind.NOTIFY: 3,
-    OutboxKind.REACT: 4,
-}
-"""Who goes first when there is not enough for all: the lower. A person must look > new card > the rest."""
-
-
-POSTED = frozenset({OutboxKind.MESSAGE, OutboxKind.REPLY, OutboxKind.NOTIFY, OutboxKind.DIRECT})
-"""What can be posted once more after it failed: nothing but the post itself hangs on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,22 +24,6 @@ class DeadRow:
     failed_at: datetime
     result: str
     """Slack's or OpenHands' own word for why."""
-
-
-@dataclass(frozen=True, slots=True)
-class OutboxRow:
-    """Something owed. `tried_at` is when a call went out whose outcome is not known; None: nothing went out."""
-
-    seq: int
-    id: RowId
-    run: RunId | None
-    kind: OutboxKind
-    lane: str
-    rank: int
-    payload: Mapping[str, Any]
-    created_at: datetime
-    attempts: int
-    tried_at: datetime | None
 
 
 async def add(
@@ -102,7 +42,7 @@ async def add(
         "run": run,
         "kind": kind.value,
         "lane": lane,
-        "rank": RANKS[kind],
+        "rank": OUTBOX[kind].rank,
         "payload": dict(payload or {}),
         "created_at": now,
         "next_at": now,
@@ -170,8 +110,8 @@ async def mark_attempt(connection: AsyncConnection, seq: int, now: datetime) -> 
     )
 
 
-async def reschedule(connection: AsyncConnection, seq: int, at: datetime, *, sent: bool) -> None:
-    """Try later. sent: the last call may have had its effect, so look before repeating."""
+async def reschedule(connection: AsyncConnection, seq: int, at: datetime, *, sent: bool = True) -> None:
+    """Try later. sent: what may have gone out stays as the row has it; False: the last call surely had no effect."""
     values: dict[str, Any] = {"next_at": at}
     if not sent:
         values["tried_at"] = None
@@ -179,7 +119,7 @@ async def reschedule(connection: AsyncConnection, seq: int, at: datetime, *, sen
 
 
 async def undo_attempt(connection: AsyncConnection, seq: int, attempts: int) -> None:
-    """Undo `trying`: the call surely had no effect. attempts: as many as there were before."""
+    """Undo `mark_attempt`: the call surely had no effect. attempts: as many as count from now on."""
     await connection.execute(update(outbox).where(outbox.c.seq == seq).values(tried_at=None, attempts=attempts))
 
 
@@ -194,7 +134,7 @@ async def failed(connection: AsyncConnection, seq: int, now: datetime, result: s
     """Close a row that can never succeed; its lane goes on. Its words go, unless it may be posted later all the same."""
     row = update(outbox).where(outbox.c.seq == seq)
     await connection.execute(row.values(failed_at=now, result=result[:255]))
-    await connection.execute(row.where(outbox.c.kind.not_in([kind.value for kind in POSTED])).values(payload=None))
+    await connection.execute(row.where(outbox.c.kind.not_in([kind.value for kind in REPOSTABLE])).values(payload=None))
 
 
 async def release(connection: AsyncConnection, lane: str, now: datetime) -> None:
@@ -231,7 +171,7 @@ async def revive(connection: AsyncConnection, seqs: Collection[int], now: dateti
     await connection.execute(
         update(outbox)
         .where(outbox.c.seq.in_(seqs), outbox.c.failed_at.is_not(None))
-        .where(outbox.c.kind.in_([kind.value for kind in POSTED]))
+        .where(outbox.c.kind.in_([kind.value for kind in REPOSTABLE]))
         .values(failed_at=None, result=None, attempts=0, next_at=now)
     )
 

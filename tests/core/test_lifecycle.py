@@ -12,6 +12,7 @@ from bot.core.model import (
     Action,
     Api,
     ApprovalRequest,
+    Card,
     ConversationId,
     Effect,
     Failed,
@@ -638,3 +639,17 @@ def test_a_start_that_is_called_off_is_out_of_reach_no_more() -> None:
     run = a_run(RunState.STARTING, unreachable_since=NOW, key_refused=True)
     after, _ = lifecycle.cancel(run, BOB, NOW)
     assert (after.state, after.watch.unreachable_since, after.watch.key_refused) == (RunState.CANCELLED, None, False)
+
+
+def test_a_stop_without_effect_is_forgotten() -> None:
+    """The card no longer says that it was asked for, and Stop is offered again."""
+    asked, _ = lifecycle.stop(a_run(), BOB, NOW)
+    assert lifecycle.not_stopped(asked).stop_by is None
+    assert Action.STOP in lifecycle.offers(lifecycle.not_stopped(asked))
+
+
+def test_a_deleted_card_is_posted_once_more_and_then_given_up() -> None:
+    """Without a place it is owed anew; given up, nothing is edited any more."""
+    run = a_run(ts=MessageTs("1.000001"), posts=1)
+    assert lifecycle.card_deleted(run).card == Card(posts=1)
+    assert lifecycle.card_gone(run).card == Card(ts=MessageTs("1.000001"), posts=1, gone=True)

@@ -5,9 +5,10 @@ from typing import Any
 from sqlalchemy import select
 
 from bot.core.model import RowId, RunId, RunState
+from bot.core.owed import OutboxKind, OutboxRow
 from bot.store import inbox, outbox, runs
 from bot.store.database import Database
-from bot.store.outbox import DeadRow, OutboxKind, OutboxRow
+from bot.store.outbox import DeadRow
 from bot.store.stats import Standing, standing
 from bot.store.tables import outbox as table
 from tests.store.bench import NOW, a_command, a_message, a_run, at

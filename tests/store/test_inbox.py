@@ -7,10 +7,10 @@ import pytest
 from sqlalchemy import select
 
 from bot.core.model import Incoming, IncomingKind, MessageTs, RowId, RunId, RunState, TeamId, UserId
+from bot.core.owed import OutboxKind
 from bot.store import inbox, outbox, runs
 from bot.store.database import Database
 from bot.store.inbox import InboxRow
-from bot.store.outbox import OutboxKind
 from bot.store.tables import inbox as table
 from tests.store.bench import ALICE, DEV, DIRECT, NOW, TEAM, a_command, a_message, a_run, at
 

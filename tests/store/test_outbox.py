@@ -6,9 +6,9 @@ import pytest
 from sqlalchemy import select
 
 from bot.core.model import RowId, RunId
+from bot.core.owed import OutboxKind, OutboxRow
 from bot.store import outbox
 from bot.store.database import Database
-from bot.store.outbox import OutboxKind, OutboxRow
 from bot.store.tables import outbox as table
 from tests.store.bench import NOW, at
 

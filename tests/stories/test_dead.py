@@ -53,7 +53,7 @@ async def test_a_dead_row_is_posted_when_it_is_retried(world: Story) -> None:
     url = world.settings().database_url
     said = await retried(url, [number], world.clock.now())
     await world.passes(world.patience.look_around_s)
-    assert said == "OutboxKind again: 1. A running bot posts them within seconds."
+    assert said == "Owed again: 1. A running bot posts them within seconds."
     assert len(world.news("#news")) == 1
     assert await listed(url) == "Nothing is dead."
 
@@ -88,7 +88,7 @@ async def test_what_only_a_person_can_bring_back_is_said(world: Story) -> None:
     await world.passes(4)
     said = await retried(world.settings().database_url, None, world.clock.now())
     assert said.splitlines() == [
-        "OutboxKind again: 0. A running bot posts them within seconds.",
+        "Owed again: 0. A running bot posts them within seconds.",
         "These were told to a person, who can go on in Slack (reply, or ask again): react.",
     ]
 
@@ -144,7 +144,7 @@ def test_the_exit_code_tells_an_unknown_number(folder: Path) -> None:
     asyncio.run(opened_once(f"sqlite:///{folder}/openhands.db"))
     assert typed() == (0, "Nothing is dead.\n")
     assert typed("retry", "4711") == (2, "Not dead, or dropped already: 4711. Nothing was changed.\n")
-    assert typed("retry", "--all") == (0, "OutboxKind again: 0. A running bot posts them within seconds.\n")
+    assert typed("retry", "--all") == (0, "Owed again: 0. A running bot posts them within seconds.\n")
 
 
 async def opened_once(url: str) -> None:

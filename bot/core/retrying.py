@@ -1,0 +1,349 @@
+"""What becomes of an outbox row whose call to OpenHands failed: a decision, apart from carrying it out.
+
+`next_step` is a table from (call, error) to a `Step`. It touches nothing; `Handler.finish` writes what it decides.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from itertools import accumulate
+from typing import assert_never
+
+from bot.core import lifecycle, words
+from bot.core.errors import (
+    Archived,
+    Asleep,
+    AtCapacity,
+    CannotTell,
+    NoAccess,
+    NotFound,
+    OpenHandsError,
+    Rejected,
+    TooFast,
+    Unauthorised,
+    Unreadable,
+    Unsupported,
+    Unsure,
+)
+from bot.core.model import Failed, Reason, Run, RunState
+from bot.core.owed import OutboxKind, OutboxRow
+from bot.core.pacing import Patience, later, retry_at
+
+REFUSALS = 6
+"""Starts that got a 429 without the limit named: with doubling pauses about a minute, then it counts as the limit."""
+WAKES = 8
+"""Tries to wake a conversation before a person is told: with doubling pauses about two minutes."""
+DECISIONS = 6
+"""A decision the server takes again and again without effect is given back to the person."""
+STOPS = 6
+"""A stop that is asked for again and again without effect is given back to the person: with its pauses, in a minute."""
+STOP_SHOWS_S = lifecycle.FRESH.total_seconds() + 3
+"""A stop shows by then: so soon after a message a look does not yet believe that nobody works."""
+
+
+class Call(StrEnum):
+    """What was asked of OpenHands."""
+
+    START = "start"
+    FIND = "find"
+    """Whether a start whose answer was lost arrived."""
+    SEND = "send"
+    CHECK = "check"
+    """Whether a message whose answer was lost arrived."""
+    WAKE = "wake"
+    """The sandbox, for a message or a decision that needs it awake."""
+    RESUME = "resume"
+    DECIDE = "decide"
+    STOP = "stop"
+
+
+class Effort(StrEnum):
+    """What the row remembers of the call that failed."""
+
+    KEPT = "kept"
+    """What it knows already: whether an earlier call had its effect stays as it is."""
+    COUNTED = "counted"
+    """One more attempt, which need not be looked up before it is repeated."""
+    UNDONE = "undone"
+    """Nothing: the call surely had no effect, and is as if it had not been made."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unreachable:
+    """OpenHands has not answered for so long that the card says so."""
+
+    key_refused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Close the row: nothing is left to do."""
+
+    result: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """Come back to the row."""
+
+    at: datetime
+    effort: Effort = Effort.KEPT
+    observe: bool = False
+    """Have the run looked at at once: what it shows decides."""
+    unreachable: Unreachable | None = None
+    say: str = ""
+    """Told once to the person who waits for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Keep the row until the run's next state releases it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """Wake the sandbox, then come back."""
+
+
+@dataclass(frozen=True, slots=True)
+class GiveBack:
+    """Close the row as not done, and tell the person who waits for it."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """End the run: it will not start."""
+
+    why: Failed
+
+
+@dataclass(frozen=True, slots=True)
+class Requeue:
+    """Let the run wait for a free slot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """End the run: its conversation is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Let a person decide: whether the message arrived can't be found out."""
+
+
+Step = Done | Retry | Hold | Wake | GiveBack | Refuse | Requeue | Lost | Ask
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """What a decision about a row is taken from."""
+
+    row: OutboxRow
+    """As it was before the call."""
+    run: Run
+    now: datetime
+    patience: Patience
+    page: str | None
+    """The conversation's address for people."""
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since the row was written."""
+        return (self.now - self.row.created_at).total_seconds()
+
+    @property
+    def tried_s(self) -> float:
+        """Seconds since its call went out whose outcome is not known; since it was written where none is."""
+        return (self.now - (self.row.tried_at or self.row.created_at)).total_seconds()
+
+    def after(self, seconds: float) -> datetime:
+        return later(self.now, seconds)
+
+    def backoff(self) -> datetime:
+        """Return the time of the next attempt: each pause is twice the one before."""
+        return retry_at(self.row.attempts + 1, self.now, self.patience)
+
+
+def next_step(call: Call, error: OpenHandsError | None, here: Situation) -> Step:
+    """Decide what becomes of a row.
+
+    error: None where the call was taken, and only time tells whether it took effect. Total: an error that no line names
+    is an outage.
+    """
+    match call:
+        case Call.START:
+            step = _start(error, here)
+        case Call.FIND:
+            step = _find(error, here)
+        case Call.SEND:
+            step = _send(error, here)
+        case Call.CHECK:
+            step = _check(error, here) or _send(error, here)
+        case Call.WAKE:
+            step = _wake(error, here)
+        case Call.RESUME:
+            step = _resume(error, here)
+        case Call.DECIDE:
+            step = _decide(error, here)
+        case Call.STOP:
+            step = _stop(error, here)
+        case _:
+            assert_never(call)
+    return step or _outage(call, error, here)
+
+
+def next_look(tried_at: datetime, now: datetime, patience: Patience) -> datetime:
+    """Return when a start is looked for again: soon after it went out, then more and more rarely."""
+    age_s, pauses_s = (now - tried_at).total_seconds(), patience.start_lookups_s
+    return later(tried_at, next((at_s for at_s in accumulate(pauses_s) if at_s > age_s), age_s + pauses_s[-1]))
+
+
+def _start(error: OpenHandsError | None, here: Situation) -> Step | None:
+    match error:
+        case Unsure():
+            return Retry(at=here.after(here.patience.start_lookups_s[0]))
+        case AtCapacity():
+            return Requeue()
+        case TooFast() if here.row.attempts >= REFUSALS:  # it is the account's limit in other words
+            return Requeue()
+        case TooFast():
+            return Retry(at=max(here.after(error.retry_after_s), here.backoff()), effort=Effort.COUNTED)
+        case NoAccess():
+            return Refuse(Failed(Reason.REPOSITORY))
+        case Unauthorised():
+            return Refuse(Failed(Reason.KEY_REFUSED))
+        case Rejected():
+            return Refuse(Failed(Reason.START_REJECTED, error.words))
+        case Unreadable() | NotFound() | Unsupported():
+            return Refuse(Failed(Reason.START_UNREADABLE))
+        case _:
+            return None
+
+
+def _find(error: OpenHandsError | None, here: Situation) -> Step | None:
+    """Post nothing and give nothing up on a look-up that fails: for whatever reason, it is no answer."""
+    match error:
+        case CannotTell():
+            return Refuse(Failed(Reason.START_UNSURE))
+        case NotFound():  # what may be it does not tell yet
+            return Retry(at=next_look(here.row.tried_at or here.row.created_at, here.now, here.patience))
+        case _:
+            return None
+
+
+def _check(error: OpenHandsError | None, here: Situation) -> Step | None:
+    return Ask() if isinstance(error, CannotTell) or here.tried_s >= here.patience.unsure_person_s else None
+
+
+def _send(error: OpenHandsError | None, here: Situation) -> Step | None:
+    match error:
+        case Unsure():
+            return Retry(at=here.after(here.patience.poll_s))
+        case Asleep():
+            return Wake() if here.row.attempts < WAKES else GiveBack(words.cannot_wake())
+        case NotFound() if here.run.state not in lifecycle.ENDED:  # the next look shows whether it is gone
+            return Retry(at=here.after(here.patience.poll_s), observe=True)
+        case NotFound() | Archived():
+            return Lost()
+        case Rejected():
+            return GiveBack(words.follow_up_rejected(error.words))
+        case Unsupported():
+            return GiveBack(words.follow_up_unsupported(here.page))
+        case _:
+            return None
+
+
+def _wake(error: OpenHandsError | None, here: Situation) -> Step | None:
+    at = here.after(here.patience.full_s)
+    match here.row.kind, error:
+        case OutboxKind.SEND, AtCapacity():
+            return Retry(at=at, effort=Effort.UNDONE, say=words.no_room_to_wake())
+        case OutboxKind.SEND, Unsupported():
+            return GiveBack(words.follow_up_unsupported(here.page))
+        case OutboxKind.SEND, NotFound() | Archived() | Rejected():
+            return Lost()
+        case _, AtCapacity():
+            return Retry(at=at, observe=True, say=words.no_room_to_resume())
+        case _:
+            return None
+
+
+def _resume(error: OpenHandsError | None, here: Situation) -> Step | None:
+    match error:
+        case Asleep() | Unsure() if here.row.attempts >= WAKES:
+            return GiveBack(words.cannot_resume(here.run))
+        case Asleep() | Unsure():  # it may be repeated
+            return Retry(at=here.backoff(), effort=Effort.COUNTED, observe=True)
+        case AtCapacity():
+            at = here.after(here.patience.full_s)
+            return Retry(at=at, effort=Effort.UNDONE, say=words.no_room_to_resume())
+        case NotFound() | Archived():
+            return Lost()
+        case Unsupported():
+            return GiveBack(words.no_resume_here())
+        case Rejected():
+            return GiveBack(words.cannot_resume(here.run))
+        case _:
+            return None
+
+
+def _decide(error: OpenHandsError | None, here: Situation) -> Step | None:
+    match error:
+        case None if here.row.attempts >= DECISIONS:
+            return GiveBack(words.decision_lost(here.page))
+        case None | Unsure():  # taken at the instant something begins to wait, it may have had no effect
+            return Retry(at=here.after(here.patience.decision_settled_s), observe=True)
+        case Asleep() if here.age_s >= here.patience.unsure_person_s:
+            return GiveBack(words.decision_lost(here.page))
+        case Asleep():
+            return Wake()
+        case NotFound() | Archived():  # the next look shows what became of it
+            return Retry(at=here.backoff(), observe=True)
+        case Unsupported() | Rejected():
+            return GiveBack(words.cannot_decide(here.page))
+        case _ if _only_the_agent_is_out_of_reach(here):
+            return GiveBack(words.decision_lost(here.page))
+        case _:
+            return None
+
+
+def _only_the_agent_is_out_of_reach(here: Situation) -> bool:
+    """Return whether decisions can't be passed on though OpenHands itself answers, as where its agents are walled off."""
+    long_s, seen_s = here.patience.unreachable_shown_s, (here.now - here.run.watch.observed_at).total_seconds()
+    return here.age_s >= long_s and seen_s < long_s / 2
+
+
+def _stop(error: OpenHandsError | None, here: Situation) -> Step | None:
+    """Repeat an interrupt until a look shows its effect; a run that shows as stopped is not looked at."""
+    woken = here.run.state is RunState.STOPPED
+    match error:
+        case None | Unsure() if here.row.attempts >= STOPS:
+            return Done() if woken else GiveBack(words.cannot_stop(here.page))
+        case None | Unsure():  # just as the agent turns to something else an interrupt has no effect
+            at = max(here.after(STOP_SHOWS_S), here.backoff())
+            return Retry(at=at, effort=Effort.COUNTED, observe=not woken)
+        case NotFound() if woken:
+            return Done("gone")
+        case NotFound():
+            return Retry(at=here.backoff(), observe=True)
+        case Unsupported() | Rejected() | Archived():
+            return GiveBack(words.cannot_stop(here.page))
+        case _:
+            return None
+
+
+def _outage(call: Call, error: OpenHandsError | None, here: Situation) -> Retry:
+    """Nothing was done, or a look failed: slower and slower, and shown on the card after a while."""
+    asked = here.after(error.retry_after_s) if isinstance(error, TooFast) else None
+    key_refused = isinstance(error, Unauthorised)
+    shown = key_refused or (asked is None and here.age_s >= here.patience.unreachable_shown_s)
+    pause_s = min(here.patience.retry_slowest_s, max(here.patience.retry_first_s, here.age_s / 4))
+    return Retry(
+        at=asked or here.after(pause_s),
+        effort=Effort.UNDONE if call is Call.START else Effort.KEPT,
+        observe=here.row.kind is OutboxKind.DECIDE,
+        unreachable=Unreachable(key_refused=key_refused) if shown else None,
+    )

@@ -1,0 +1,249 @@
+"""The table of what becomes of a call to OpenHands that failed, row by row."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from bot.core import words
+from bot.core.errors import (
+    Archived,
+    Asleep,
+    AtCapacity,
+    CannotTell,
+    NoAccess,
+    NotFound,
+    OpenHandsError,
+    Rejected,
+    TooFast,
+    Unauthorised,
+    Unavailable,
+    Unreadable,
+    Unsupported,
+    Unsure,
+)
+from bot.core.model import Failed, Reason, RowId, Run, RunState
+from bot.core.owed import OutboxKind, OutboxRow
+from bot.core.pacing import Patience
+from bot.core.retrying import (
+    DECISIONS,
+    REFUSALS,
+    STOPS,
+    WAKES,
+    Ask,
+    Call,
+    Done,
+    Effort,
+    GiveBack,
+    Lost,
+    Refuse,
+    Requeue,
+    Retry,
+    Situation,
+    Step,
+    Unreachable,
+    Wake,
+    next_look,
+    next_step,
+)
+from tests.core.runs import NOW, a_run
+
+PATIENCE = Patience()
+PAGE = "https://oh.example/conversations/c"
+KINDS = {
+    Call.START: OutboxKind.START,
+    Call.FIND: OutboxKind.START,
+    Call.SEND: OutboxKind.SEND,
+    Call.CHECK: OutboxKind.SEND,
+    Call.WAKE: OutboxKind.SEND,
+    Call.RESUME: OutboxKind.RESUME,
+    Call.DECIDE: OutboxKind.DECIDE,
+    Call.STOP: OutboxKind.STOP,
+}
+WORKING, ENDED, STOPPED = a_run(), a_run(RunState.DONE), a_run(RunState.STOPPED)
+ERRORS: list[OpenHandsError | None] = [
+    None,
+    Unauthorised(),
+    NoAccess(),
+    NotFound(),
+    AtCapacity(),
+    TooFast(40.0),
+    Archived(),
+    Asleep(),
+    Rejected("no such branch"),
+    Unsupported(),
+    CannotTell(),
+    Unsure(),
+    Unreadable(),
+    Unavailable(),
+]
+
+
+def at(seconds: float) -> datetime:
+    return NOW + timedelta(seconds=seconds)
+
+
+def here(call: Call, run: Run = WORKING, **about: Any) -> Situation:
+    """Make the situation of a row written just now, whose call went out for the first time."""
+    row = OutboxRow(
+        seq=1,
+        id=RowId("row"),
+        run=run.id,
+        kind=KINDS[call],
+        lane="lane",
+        rank=1,
+        payload={},
+        created_at=NOW,
+        attempts=0,
+        tried_at=None,
+    )
+    return Situation(row=replace(row, **about), run=run, now=NOW, patience=PATIENCE, page=PAGE)
+
+
+OLD = {"created_at": at(-3600)}
+LATE = {"created_at": at(-900), "tried_at": at(-900)}
+
+TABLE: list[tuple[Call, OpenHandsError | None, Run, dict[str, Any], Step]] = [
+    # a start: what is refused surely did not start, a lost answer is looked up
+    (Call.START, Unsure(), WORKING, {}, Retry(at=at(PATIENCE.start_lookups_s[0]))),
+    (Call.START, AtCapacity(), WORKING, {}, Requeue()),
+    (Call.START, TooFast(40), WORKING, {}, Retry(at=at(40), effort=Effort.COUNTED)),
+    (Call.START, TooFast(0), WORKING, {"attempts": 2}, Retry(at=at(4), effort=Effort.COUNTED)),
+    (Call.START, TooFast(40), WORKING, {"attempts": REFUSALS}, Requeue()),
+    (Call.START, NoAccess(), WORKING, {}, Refuse(Failed(Reason.REPOSITORY))),
+    (Call.START, Unauthorised(), WORKING, {}, Refuse(Failed(Reason.KEY_REFUSED))),
+    (Call.START, Rejected("why"), WORKING, {}, Refuse(Failed(Reason.START_REJECTED, "why"))),
+    (Call.START, Unreadable(), WORKING, {}, Refuse(Failed(Reason.START_UNREADABLE))),
+    (Call.START, NotFound(), WORKING, {}, Refuse(Failed(Reason.START_UNREADABLE))),
+    (Call.START, Unsupported(), WORKING, {}, Refuse(Failed(Reason.START_UNREADABLE))),
+    (Call.START, Unavailable(), WORKING, {}, Retry(at=at(1), effort=Effort.UNDONE)),
+    # a look-up: whatever it can't tell, nothing is posted on it
+    (Call.FIND, CannotTell(), WORKING, {}, Refuse(Failed(Reason.START_UNSURE))),
+    (Call.FIND, NotFound(), WORKING, {"tried_at": NOW}, Retry(at=at(PATIENCE.start_lookups_s[0]))),
+    (Call.FIND, Unsupported(), WORKING, {}, Retry(at=at(1))),
+    (Call.FIND, Unavailable(), WORKING, {}, Retry(at=at(1))),
+    # a message
+    (Call.SEND, Unsure(), WORKING, {}, Retry(at=at(PATIENCE.poll_s))),
+    (Call.SEND, Asleep(), WORKING, {}, Wake()),
+    (Call.SEND, Asleep(), WORKING, {"attempts": WAKES}, GiveBack(words.cannot_wake())),
+    (Call.SEND, NotFound(), WORKING, {}, Retry(at=at(PATIENCE.poll_s), observe=True)),
+    (Call.SEND, NotFound(), ENDED, {}, Lost()),
+    (Call.SEND, Archived(), WORKING, {}, Lost()),
+    (Call.SEND, Rejected("why"), WORKING, {}, GiveBack(words.follow_up_rejected("why"))),
+    (Call.SEND, Unsupported(), WORKING, {}, GiveBack(words.follow_up_unsupported(PAGE))),
+    (Call.SEND, AtCapacity(), WORKING, {}, Retry(at=at(1))),
+    # whether a message arrived: after ten minutes a person decides
+    (Call.CHECK, CannotTell(), WORKING, {}, Ask()),
+    (Call.CHECK, Unavailable(), WORKING, LATE, Ask()),
+    (Call.CHECK, Unsure(), WORKING, {"tried_at": NOW}, Retry(at=at(PATIENCE.poll_s))),
+    (Call.CHECK, Unavailable(), WORKING, {"tried_at": NOW}, Retry(at=at(1))),
+    # a wake-up, for a message and for a decision
+    (
+        Call.WAKE,
+        AtCapacity(),
+        WORKING,
+        {},
+        Retry(at=at(PATIENCE.full_s), effort=Effort.UNDONE, say=words.no_room_to_wake()),
+    ),
+    (Call.WAKE, Unsupported(), WORKING, {}, GiveBack(words.follow_up_unsupported(PAGE))),
+    (Call.WAKE, NotFound(), WORKING, {}, Lost()),
+    (Call.WAKE, Archived(), WORKING, {}, Lost()),
+    (Call.WAKE, Rejected("why"), WORKING, {}, Lost()),
+    (Call.WAKE, Unavailable(), WORKING, {}, Retry(at=at(1))),
+    (
+        Call.WAKE,
+        AtCapacity(),
+        WORKING,
+        {"kind": OutboxKind.DECIDE},
+        Retry(at=at(PATIENCE.full_s), observe=True, say=words.no_room_to_resume()),
+    ),
+    (Call.WAKE, NotFound(), WORKING, {"kind": OutboxKind.DECIDE}, Retry(at=at(1), observe=True)),
+    # a resume may be repeated
+    (Call.RESUME, Asleep(), STOPPED, {"attempts": 1}, Retry(at=at(2), effort=Effort.COUNTED, observe=True)),
+    (Call.RESUME, Unsure(), STOPPED, {}, Retry(at=at(1), effort=Effort.COUNTED, observe=True)),
+    (Call.RESUME, Asleep(), STOPPED, {"attempts": WAKES}, GiveBack(words.cannot_resume(STOPPED))),
+    (
+        Call.RESUME,
+        AtCapacity(),
+        STOPPED,
+        {},
+        Retry(at=at(PATIENCE.full_s), effort=Effort.UNDONE, say=words.no_room_to_resume()),
+    ),
+    (Call.RESUME, NotFound(), STOPPED, {}, Lost()),
+    (Call.RESUME, Archived(), STOPPED, {}, Lost()),
+    (Call.RESUME, Unsupported(), STOPPED, {}, GiveBack(words.no_resume_here())),
+    (Call.RESUME, Rejected("why"), STOPPED, {}, GiveBack(words.cannot_resume(STOPPED))),
+    (Call.RESUME, Unavailable(), STOPPED, {}, Retry(at=at(1))),
+    # a decision: what waits is compared again each time
+    (Call.DECIDE, None, WORKING, {}, Retry(at=at(PATIENCE.decision_settled_s), observe=True)),
+    (Call.DECIDE, None, WORKING, {"attempts": DECISIONS}, GiveBack(words.decision_lost(PAGE))),
+    (Call.DECIDE, Unsure(), WORKING, {}, Retry(at=at(PATIENCE.decision_settled_s), observe=True)),
+    (Call.DECIDE, Asleep(), WORKING, {}, Wake()),
+    (Call.DECIDE, Asleep(), WORKING, OLD, GiveBack(words.decision_lost(PAGE))),
+    (Call.DECIDE, NotFound(), WORKING, {"attempts": 1}, Retry(at=at(2), observe=True)),
+    (Call.DECIDE, Archived(), WORKING, {}, Retry(at=at(1), observe=True)),
+    (Call.DECIDE, Unsupported(), WORKING, {}, GiveBack(words.cannot_decide(PAGE))),
+    (Call.DECIDE, Rejected("why"), WORKING, {}, GiveBack(words.cannot_decide(PAGE))),
+    (Call.DECIDE, Unavailable(), WORKING, {}, Retry(at=at(1), observe=True)),
+    (Call.DECIDE, Unavailable(), a_run(observed_at=NOW), OLD, GiveBack(words.decision_lost(PAGE))),
+    # a stop is repeated until a look shows it
+    (Call.STOP, None, WORKING, {}, Retry(at=at(8), effort=Effort.COUNTED, observe=True)),
+    (Call.STOP, None, STOPPED, {"attempts": 5}, Retry(at=at(32), effort=Effort.COUNTED)),
+    (Call.STOP, Unsure(), WORKING, {"attempts": STOPS}, GiveBack(words.cannot_stop(PAGE))),
+    (Call.STOP, None, STOPPED, {"attempts": STOPS}, Done()),
+    (Call.STOP, NotFound(), STOPPED, {}, Done("gone")),
+    (Call.STOP, NotFound(), WORKING, {"attempts": 1}, Retry(at=at(2), observe=True)),
+    (Call.STOP, Unsupported(), WORKING, {}, GiveBack(words.cannot_stop(PAGE))),
+    (Call.STOP, Rejected("why"), WORKING, {}, GiveBack(words.cannot_stop(PAGE))),
+    (Call.STOP, Archived(), WORKING, {}, GiveBack(words.cannot_stop(PAGE))),
+    # an outage: slower and slower, on the card after a minute, a refused key at once
+    (Call.STOP, Unavailable(), WORKING, {"created_at": at(-40)}, Retry(at=at(10))),
+    (
+        Call.STOP,
+        Unreadable(),
+        WORKING,
+        {"created_at": at(-61)},
+        Retry(at=at(15.25), unreachable=Unreachable(key_refused=False)),
+    ),
+    (Call.SEND, Unauthorised(), WORKING, {}, Retry(at=at(1), unreachable=Unreachable(key_refused=True))),
+    (Call.STOP, TooFast(40), WORKING, OLD, Retry(at=at(40))),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "run", "about", "step"), TABLE)
+def test_the_next_step(call: Call, error: OpenHandsError | None, run: Run, about: dict[str, Any], step: Step) -> None:
+    """Each line of the table, as it stands."""
+    assert next_step(call, error, here(call, run, **about)) == step
+
+
+COMES_TO: dict[Call, set[type[Step]]] = {
+    Call.START: {Retry, Refuse, Requeue},
+    Call.FIND: {Retry, Refuse},
+    Call.SEND: {Retry, Wake, GiveBack, Lost},
+    Call.CHECK: {Retry, Wake, GiveBack, Lost, Ask},
+    Call.WAKE: {Retry, GiveBack, Lost},
+    Call.RESUME: {Retry, GiveBack, Lost},
+    Call.DECIDE: {Retry, Wake, GiveBack},
+    Call.STOP: {Retry, Done, GiveBack},
+}
+"""What a call can come to: its handler writes each of these."""
+
+
+@pytest.mark.parametrize("call", Call)
+def test_what_a_call_can_come_to(call: Call) -> None:
+    """Every error, met young and old, awake and ended: no handler meets a step it can't write."""
+    situations = [
+        here(call, run, attempts=attempts, **about)
+        for run in (WORKING, ENDED, STOPPED)
+        for attempts in (0, 20)
+        for about in ({}, OLD, LATE)
+    ]
+    assert {type(next_step(call, error, one)) for error in ERRORS for one in situations} == COMES_TO[call]
+
+
+def test_looks_for_a_lost_start_become_rarer() -> None:
+    """Soon at first; past the last named pause always that pause again."""
+    first, *_, last = PATIENCE.start_lookups_s
+    assert next_look(NOW, NOW, PATIENCE) == at(first)
+    assert next_look(NOW, at(3600), PATIENCE) == at(3600 + last)
