@@ -8,7 +8,15 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 BIN := .venv/bin
 FOR_RUN := .venv/.installed-run
 FOR_DEV := .venv/.installed-dev
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
+
+# A dot for each package; what goes wrong stands on standard error. $@ is there once everything is.
+define install
+@rm -f $@
+@printf 'Installing the pinned requirements, which takes about a minute '
+@{ $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --require-hashes -r $< && touch $@; } | \
+	while read -r line; do case "$$line" in Collecting*) printf . ;; Installing*) printf ' installing' ;; esac; done; echo
+@test -e $@
+endef
 
 BENCHMARKS := ack polling latency memory cold_start
 
@@ -17,11 +25,15 @@ CRASH_SEED := $(or $(CRASH_SEED),$(shell date +%s))
 CRASH_KILLS := $(or $(CRASH_KILLS),100)
 
 COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
-	--no-emit-index-url --annotation-style line --quiet
+	--no-strip-extras --no-emit-index-url --annotation-style line --quiet
+
+# What is pinned with an extra is pinned without it as well: older pips (23.2) know a hash by the very form it stands in.
+BOTH_FORMS := awk 'function out() { if (block ~ /^[^ ]*\[/) { plain = block; sub(/\[[^]]*\]/, "", plain); printf "%s", plain } \
+	printf "%s", block; block = "" } !/^ / { out() } { block = block $$0 "\n" } END { out() }'
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo run test coverage lint check crash-test format bench requirements clean
+.PHONY: help demo run doctor dead manifest test coverage lint check crash-test format bench requirements package clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -31,6 +43,15 @@ demo: $(FOR_RUN) ## try it: a story against local simulators, without Slack, Ope
 
 run: $(FOR_RUN) ## run the bot with the settings of the environment and .env
 	@$(BIN)/python -m bot run
+
+doctor: $(FOR_RUN) ## look at everything the bot needs from outside, and say how to mend what is wrong
+	@$(BIN)/python -m bot doctor
+
+dead: $(FOR_RUN) ## list what could never be posted or done; make dead ARGS="retry 3", ARGS="drop --all"
+	@$(BIN)/python -m bot dead $(ARGS)
+
+manifest: $(FOR_RUN) ## print what Slack makes the app from; make manifest ARGS="--command /agent --link"
+	@$(BIN)/python -m bot manifest $(ARGS)
 
 test: $(FOR_DEV) ## run the tests; the core modules must be covered by their own, to the last branch
 	$(BIN)/python -m pytest --numprocesses=2 --cov --cov-report= tests/core
@@ -65,21 +86,23 @@ bench: $(FOR_DEV) ## measure speed and memory, beside references; takes about a 
 requirements: ## pin what pyproject.toml allows (needs uv); UPGRADE=--upgrade for the newest versions
 	UV_CUSTOM_COMPILE_COMMAND="make requirements" $(COMPILE) $(UPGRADE) -o requirements.txt
 	UV_CUSTOM_COMPILE_COMMAND="make requirements" $(COMPILE) $(UPGRADE) --group dev -o requirements-dev.txt
+	@for file in requirements.txt requirements-dev.txt; do $(BOTH_FORMS) $$file > $$file.new && mv $$file.new $$file; done
+
+package: $(BIN)/python ## build the wheel, install it in an empty environment and try it there
+	@.ci/package $(BIN)/python
 
 clean: ## remove what these commands made: .venv, caches, coverage
-	rm -rf .venv .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv build *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find bot tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
 	@"$(PYTHON)" $(IS_NEW_ENOUGH) 2>/dev/null || { \
 		echo "Python 3.11 or newer is needed. Install one, or name it: make PYTHON=/path/to/python3.12 …" >&2; exit 1; }
-	@echo "Making .venv and installing the pinned requirements, once."
+	@echo "Making .venv, once."
 	@"$(PYTHON)" -m venv .venv
 
 $(FOR_RUN): requirements.txt | $(BIN)/python
-	@$(INSTALL) -r $<
-	@touch $@
+	$(install)
 
 $(FOR_DEV): requirements-dev.txt | $(BIN)/python
-	@$(INSTALL) -r $<
-	@touch $@
+	$(install)

@@ -1,4 +1,4 @@
-"""`python -m bot`: the command line and nothing else."""
+"""`openhands-slack`, or `python -m bot`: the command line and nothing else."""
 
 import asyncio
 import signal
@@ -7,13 +7,25 @@ from collections.abc import Coroutine
 from datetime import UTC, datetime
 from typing import Annotated, Any, NoReturn
 
-import typer
+try:
+    import typer
 
+    from bot.app import Bot
+except ModuleNotFoundError as err:
+    if str(err.name).partition(".")[0] == "bot":
+        raise
+    sys.stderr.write(
+        f"{err.name} is not installed for this Python. In a checkout type `make run`, `make demo` or `make doctor`, which "
+        "install what they need; elsewhere type `pip install .` in the checkout, then `openhands-slack`.\n"
+    )
+    raise SystemExit(2) from None
+
+from bot import __version__
 from bot import settings as settings_of
-from bot.app import Bot
 from bot.core.errors import SettingsWrong, StoreInUse, StoreUnavailable
 from bot.ops import logs
 from bot.settings import Settings
+from bot.slack import manifest as manifest_of
 from bot.store.address import read_address
 from bot.store.database import reason
 
@@ -24,12 +36,25 @@ cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 dead = typer.Typer(invoke_without_command=True)
 cli.add_typer(dead, name="dead")
 
-Ids = Annotated[list[int] | None, typer.Argument(help="As `python -m bot dead` lists them.", show_default=False)]
+Ids = Annotated[list[int] | None, typer.Argument(help="As they are listed.", show_default=False)]
+Command = Annotated[str, typer.Option(help="The slash command that people are to type.")]
+Link = Annotated[
+    bool, typer.Option("--link", help="A link to Slack's page for a new app, with the manifest filled in.")
+]
 All = Annotated[bool, typer.Option("--all", help="All that are listed.")]
 
 
+def print_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it
+    if wanted:
+        typer.echo(f"openhands-slack {__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=print_version)]
+
+
 @cli.callback()
-def main() -> None:
+def main(*, version: Version = False) -> None:
     """Run OpenHands coding agents from Slack."""
 
 
@@ -68,6 +93,15 @@ def doctor() -> None:
     raise typer.Exit(any(finding.ok is False for finding in findings))
 
 
+@cli.command()
+def manifest(command: Command = manifest_of.COMMAND, *, link: Link = False) -> None:
+    """Print the manifest that Slack makes the app from."""
+    try:
+        typer.echo((manifest_of.link if link else manifest_of.manifest)(command).rstrip("\n"))
+    except ValueError as err:
+        fail(f"{command} can't be the command: {err}.", WRONG)
+
+
 @dead.callback()
 def list_dead(context: typer.Context) -> None:
     """List what could never be posted or done."""
@@ -96,7 +130,7 @@ def drop_dead(ids: Ids = None, *, every: All = False) -> None:
 def meant(ids: list[int] | None, *, every: bool) -> list[int] | None:
     """Return the ids that were named; None for all of them."""
     if bool(ids) is every:
-        fail("Name the ids that `python -m bot dead` lists, or say --all.", WRONG)
+        fail("Name the ids of the list, or say --all.", WRONG)
     return ids or None
 
 

@@ -41,7 +41,7 @@ CHECK_S = 10.0
 ROOM_BYTES = 200_000_000
 """Free space below which it is time to act: a write that fails is a request refused."""
 SIGNS = {True: "✓", False: "✗", None: "–"}
-REINSTALL = "paste manifest.yml under App Manifest at https://api.slack.com/apps, then reinstall the app"
+REINSTALL = "paste manifest.yml (`openhands-slack manifest` prints it) under App Manifest at https://api.slack.com/apps, then reinstall the app"
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,7 +135,7 @@ def test_without_a_database_the_command_says_so(folder: Path, words: Sequence[st
 @pytest.mark.parametrize("words", [("retry",), ("drop", "1", "--all")], ids=["neither", "both"])
 def test_numbers_or_all_have_to_be_named(folder: Path, words: Sequence[str]) -> None:
     """What is meant is not guessed at."""
-    assert typed(*words) == (2, "Name the ids that `python -m bot dead` lists, or say --all.\n")
+    assert typed(*words) == (2, "Name the ids of the list, or say --all.\n")
     assert list(folder.iterdir()) == []
 
 

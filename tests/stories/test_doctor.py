@@ -19,7 +19,7 @@ from tests.stories.shared import working
 from tests.stories.test_boot import ended, environment
 
 DOCTOR = ("-m", "bot", "doctor")
-REINSTALL = "paste manifest.yml under App Manifest at https://api.slack.com/apps, then reinstall the app"
+REINSTALL = "paste manifest.yml (`openhands-slack manifest` prints it) under App Manifest at https://api.slack.com/apps, then reinstall the app"
 
 
 async def said(world: Story) -> list[str]:

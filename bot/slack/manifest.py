@@ -1,0 +1,22 @@
+"""The Slack app as Slack makes it: `manifest.yml`, whole, or in a link to Slack's page."""
+
+import re
+from importlib.resources import files
+from urllib.parse import quote
+
+COMMAND = "/openhands"
+CREATE = "https://api.slack.com/apps?new_app=1&manifest_yaml="
+NAME = re.compile(r"/[a-z0-9_-]{1,31}")
+COMMENT = re.compile(r"^#.*\n|\s+# .*$", re.MULTILINE)
+
+
+def manifest(command: str = COMMAND) -> str:
+    """Return the manifest as YAML, with another slash command. Raise `ValueError` for one that Slack refuses."""
+    if not NAME.fullmatch(command):
+        raise ValueError("a slash command is / and up to 31 small letters, digits, _ or -, such as /agent")
+    return files(__package__).joinpath("manifest.yml").read_text(encoding="utf-8").replace(COMMAND, command)
+
+
+def link(command: str = COMMAND) -> str:
+    """Return the address of Slack's page for a new app, with the manifest filled in, its comments left out."""
+    return CREATE + quote(COMMENT.sub("", manifest(command)).strip(), safe=":/")
