@@ -12,9 +12,9 @@ FOR_DEV := .venv/.installed-dev
 # A dot for each package; what goes wrong stands on standard error. $@ is there once everything is.
 define install
 @rm -f $@
-@printf 'Installing the pinned requirements, which takes about a minute '
+@printf 'Installing the pinned requirements, which takes about a minute ' >&2
 @{ $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --require-hashes -r $< && touch $@; } | \
-	while read -r line; do case "$$line" in Collecting*) printf . ;; Installing*) printf ' installing' ;; esac; done; echo
+	while read -r line; do case "$$line" in Collecting*) printf . ;; Installing*) printf ' installing' ;; esac; done >&2; echo >&2
 @test -e $@
 endef
 
@@ -47,10 +47,10 @@ run: $(FOR_RUN) ## run the bot with the settings of the environment and .env
 doctor: $(FOR_RUN) ## look at everything the bot needs from outside, and say how to mend what is wrong
 	@$(BIN)/python -m bot doctor
 
-dead: $(FOR_RUN) ## list what could never be posted or done; make dead ARGS="retry 3", ARGS="drop --all"
+dead: $(FOR_RUN) ## list what could never be posted or done; make dead ARGS='retry 3', ARGS='drop --all'
 	@$(BIN)/python -m bot dead $(ARGS)
 
-manifest: $(FOR_RUN) ## print what Slack makes the app from; make manifest ARGS="--command /agent --link"
+manifest: $(FOR_RUN) ## print what Slack makes the app from; make manifest ARGS='--command /agent --link'
 	@$(BIN)/python -m bot manifest $(ARGS)
 
 test: $(FOR_DEV) ## run the tests; the core modules must be covered by their own, to the last branch
@@ -98,7 +98,7 @@ clean: ## remove what these commands made: .venv, caches, coverage
 $(BIN)/python:
 	@"$(PYTHON)" $(IS_NEW_ENOUGH) 2>/dev/null || { \
 		echo "Python 3.11 or newer is needed. Install one, or name it: make PYTHON=/path/to/python3.12 …" >&2; exit 1; }
-	@echo "Making .venv, once."
+	@echo "Making .venv, once." >&2
 	@"$(PYTHON)" -m venv .venv
 
 $(FOR_RUN): requirements.txt | $(BIN)/python

@@ -1,7 +1,8 @@
 """What is installed is what is pinned: today, and after the next release of anything.
 
-Older pips, such as the 23.2 that Python 3.11 brings, take a pin for the very form it stands in: where `coverage` is pinned and something asks for
-`coverage[toml]`, they take the newest release, and end since that one has no hash. The other way round is the same.
+Older pips, such as the 23.2 that Python 3.11.7 brings, take a pin for the very form it stands in: where `coverage` is
+pinned and something asks for `coverage[toml]`, they take the newest release, and end since that one has no hash. The
+other way round is the same.
 """
 
 import re
