@@ -22,7 +22,7 @@ except ModuleNotFoundError as err:
 
 from bot import __version__
 from bot import settings as settings_of
-from bot.core.errors import SettingsWrong, StoreInUse, StoreUnavailable
+from bot.core.errors import SettingsWrong, StoreInUse, StoreNewer, StoreReplaced, StoreUnavailable
 from bot.ops import logs
 from bot.settings import Settings
 from bot.slack import manifest as manifest_of
@@ -69,6 +69,8 @@ def run() -> None:
         wrong(err)
     except StoreInUse as err:
         fail(f"Another process works on {err}: one bot per database. Stop it, or set another DATABASE_URL.", WRONG)
+    except (StoreNewer, StoreReplaced) as err:
+        fail(another_file(err), WRONG)
     except StoreUnavailable as err:
         out_of_order(err)
 
@@ -164,6 +166,17 @@ async def serve(settings: Settings) -> None:
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, bot.stop)
     await bot.run()
+
+
+def another_file(err: StoreNewer | StoreReplaced) -> str:
+    """Return what to do where the database is another one than this program left."""
+    if isinstance(err, StoreNewer):
+        return f"Not started: {err}. Start that version, or restore a backup made before it."
+    return (
+        f"Not started: {err.file} was put there beside the write-ahead log (-wal) of another file, which would undo it. If "
+        f"you restored a copy, delete {err.file}-wal and {err.file}-shm, then start again. If not, the log holds the latest "
+        f"requests: `touch {err.file}-wal`, then start again."
+    )
 
 
 def out_of_order(err: StoreUnavailable) -> NoReturn:

@@ -4,7 +4,9 @@ BotError
 ├── SettingsWrong            name every problem, exit with code 2
 ├── StoreError
 │   ├── StoreUnavailable     not saved, or not known to be: no ack, or a sentence to the person
-│   └── StoreInUse           another process has the database: exit with code 2
+│   ├── StoreInUse           another process has the database: exit with code 2
+│   ├── StoreNewer           a newer version of the bot made the tables: exit with code 2
+│   └── StoreReplaced        the file was put there beside another one's log: exit with code 2
 ├── SlackError               what a Web API call came to
 │   ├── SlackRefused         never succeeds for this place or message: close the row, tell a person
 │   ├── SlackLocked          the token or a scope is refused: nothing works until an operator acts
@@ -57,6 +59,22 @@ class StoreUnavailable(StoreError):
 
 class StoreInUse(StoreError):
     """Another process works on the same database; the message names it."""
+
+
+class StoreNewer(StoreError):
+    """The tables are of a version that this program does not know."""
+
+    def __init__(self, found: str, known: str) -> None:
+        """found: the version of the tables. known: the newest one of this program."""
+        super().__init__(f"the database was made by a newer version of this bot ({found}; this one knows {known})")
+
+
+class StoreReplaced(StoreError):
+    """The SQLite file is younger than the write-ahead log beside it, which therefore belongs to another file."""
+
+    def __init__(self, file: str) -> None:
+        super().__init__(file)
+        self.file = file
 
 
 class SlackError(BotError):

@@ -17,7 +17,7 @@ from bot.core.errors import SlackBusy, SlackError, SlackLocked, SlackUnavailable
 from bot.core.model import ChannelId, Incoming, MessageTs
 from bot.core.pacing import later, retry_at
 from bot.slack.history import Page
-from bot.store import checkpoints, threads
+from bot.store import checkpoints, inbox, threads
 from bot.store.checkpoints import Mark
 from bot.store.threads import Thread
 
@@ -120,7 +120,7 @@ class CatchUp:
         """Close a gap if there is one, and move the mark to where all is known."""
         if self._gaps != self._closed:
             async with self._ctx.database.reading() as tx:
-                mark = await checkpoints.get(tx, Mark.HEARD)
+                mark = await checkpoints.get(tx, Mark.HEARD) or await inbox.newest(tx)  # 0.1.0 kept no mark
             if mark is not None:
                 await self._ctx.clock.wait(None, later(self._ctx.clock.now(), self._ctx.patience.heard_settle_s))
             gaps, heard = self._gaps, heard_until()  # what comes later, the reading may miss

@@ -183,13 +183,18 @@ async def database(url: str, now: datetime) -> AsyncGenerator[Finding, None]:
 
 async def tables(tx: AsyncConnection, file: Path | None) -> Finding:
     began = perf_counter()
-    current = await maintenance.is_current(tx)
+    found, known = await maintenance.versions(tx)
     took = f"answers in {(perf_counter() - began) * 1000:.0f} ms"
     used = "a bot works on it" if await maintenance.is_in_use(tx, file) else "no bot works on it"
     if not await maintenance.is_sound(tx):
         return wrong(f"Database: damaged, {used}", "stop the bot and restore a backup")
-    if not current:
-        return unclear(f"Database: tables of another version, {used}", "a start of this version brings them up to date")
+    if found is not None and found not in known:
+        newer = f"Database: made by a newer version of this bot ({found}; this one knows {known[-1]}), {used}"
+        return wrong(newer, "start that version, or restore a backup made before it")
+    if found != known[-1]:
+        return unclear(
+            f"Database: tables of an older version, {used}", "a start of this version brings them up to date"
+        )
     return well(f"Database: {took}, {used}")
 
 

@@ -2,17 +2,20 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NoReturn, Protocol
 
+import structlog
 from sqlalchemy import Connection, Dialect, Executable, inspect, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from bot.core.errors import StoreInUse, StoreUnavailable
+from bot.core.errors import StoreInUse, StoreNewer, StoreUnavailable
 from bot.store.address import PostgresServer, SqliteFile, read_address
-from bot.store.sqlite import Sqlite, locked, there
+from bot.store.sqlite import Sqlite, locked, made_private, not_replaced, there
+
+log = structlog.get_logger("store")
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 TURN_S = 1.0
@@ -228,8 +231,8 @@ async def open_database(url: str, *, tool: bool = False, wait_s: float = WAIT_S)
 
     tool: work beside the bot for a moment: keep nobody off, migrate nothing, make no file. wait_s: how long a server
     that does not answer is waited for. Raises ValueError for an address that is none, `StoreInUse` when another process
-    has it, `StoreUnavailable` when it can't be read or written, or was written by a newer version, and `SettingsWrong`
-    when a server refuses the address.
+    has it, `StoreNewer`, `StoreReplaced`, `StoreUnavailable` when it can't be read or written, and `SettingsWrong` when a server
+    refuses the address.
     """
     match read_address(url):
         case SqliteFile(file):
@@ -244,6 +247,8 @@ async def opened_file(file: Path, *, tool: bool) -> Database:
         return Database(Sqlite(file, None))
     database = Database(Sqlite(file, locked(file)))
     try:
+        made_private(file)
+        not_replaced(file)
         async with database.transaction() as connection:
             await connection.run_sync(migrate)
     except BaseException:
@@ -273,30 +278,34 @@ async def opened_server(server: PostgresServer, *, tool: bool, wait_s: float) ->
 def migrate(connection: Connection) -> None:
     """Bring the tables to this version; nothing to do is a look at one row.
 
-    Raises `StoreUnavailable` for tables of a version that is not known here.
+    Raises `StoreNewer` for tables of a version that is not known here.
     """
-    if is_newest(connection):
+    before, known = version(connection), known_versions()
+    if before == known[-1]:
         return
+    if before is not None and before not in known:
+        raise StoreNewer(before, known[-1])
     from alembic import command  # noqa: PLC0415 - importing it takes a tenth of a start, which seldom needs it
     from alembic.config import Config  # noqa: PLC0415 - as above
-    from alembic.util import CommandError  # noqa: PLC0415 - as above
 
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     config.attributes["connection"] = connection
-    try:
-        command.upgrade(config, "head")
-    except CommandError as err:
-        raise StoreUnavailable(perhaps_saved=False) from err
+    command.upgrade(config, "head")
+    log.info("store.migrated", before=before or "nothing", after=known[-1])
 
 
-def is_newest(connection: Connection) -> bool:
-    """Return whether the tables are those of this version; the name of each migration's file begins with its version."""
-    newest = max(file.stem for file in (MIGRATIONS / "versions").glob("[0-9]*.py"))
+def version(connection: Connection) -> str | None:
+    """Return the version of the tables; None where there are none yet."""
     if not inspect(connection).has_table("alembic_version"):
-        return False
-    version: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
-    return version == newest.partition("_")[0]
+        return None
+    found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return found
+
+
+def known_versions() -> Sequence[str]:
+    """Return the versions this program can migrate, oldest first: each migration's file begins with its version."""
+    return sorted(file.stem.partition("_")[0] for file in (MIGRATIONS / "versions").glob("[0-9]*.py"))
 
 
 def reason(err: StoreUnavailable) -> str:

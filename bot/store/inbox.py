@@ -149,6 +149,12 @@ async def last_received(connection: AsyncConnection) -> Mapping[str, datetime]:
     return dict(found.all())
 
 
+async def newest(connection: AsyncConnection) -> datetime | None:
+    """Return when the latest request was written down; None where none is known."""
+    at: datetime | None = (await connection.execute(select(func.max(inbox.c.received_at)))).scalar()
+    return at
+
+
 async def forget(connection: AsyncConnection, now: datetime, keep_s: float) -> None:
     """Delete keys that no repeat can come for any more."""
     await connection.execute(delete(inbox).where(inbox.c.done_at < now - timedelta(seconds=keep_s)))

@@ -2,7 +2,7 @@
 
 import fcntl
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.store.address import SqliteFile, read_address
-from bot.store.database import Database, open_database
+from bot.store.database import Database, known_versions, open_database, version
 
 WAIT_S = 5.0
 """How long a server that does not answer is waited for: somebody sits in front of the screen."""
@@ -39,14 +39,9 @@ async def opened(url: str) -> AsyncIterator[Database]:
         await database.close()
 
 
-async def is_current(connection: AsyncConnection) -> bool:
-    """Return whether the tables are those of this version."""
-    from alembic.runtime.migration import MigrationContext  # noqa: PLC0415 - slow to import, and seldom asked for
-    from alembic.script import ScriptDirectory  # noqa: PLC0415 - as above
-
-    heads = ScriptDirectory(str(Path(__file__).parent / "migrations")).get_heads()
-    found = await connection.run_sync(lambda plain: MigrationContext.configure(plain).get_current_heads())
-    return set(found) == set(heads)
+async def versions(connection: AsyncConnection) -> tuple[str | None, Sequence[str]]:
+    """Return the version of the tables, None where there are none, and those that this program knows, oldest first."""
+    return await connection.run_sync(version), known_versions()
 
 
 async def is_sound(connection: AsyncConnection) -> bool:

@@ -13,11 +13,13 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-from bot.core.errors import StoreInUse, StoreUnavailable
+from bot.core.errors import StoreInUse, StoreReplaced, StoreUnavailable
 
 BUSY_MS = 1000
 """How long SQLite itself waits for somebody else's lock; with it a write fails well within Slack's 3 s."""
 READERS = 4
+REPLACED_S = 5.0
+"""SQLite moves its log into the file within one commit, so both files' times are closer than this."""
 
 
 class Sqlite:
@@ -111,6 +113,29 @@ def locked(file: Path) -> int:
         os.close(lock)
         raise StoreInUse(str(file.absolute())) from err
     return lock
+
+
+def made_private(file: Path) -> None:
+    """Make the file, where there is none, readable for its owner alone; its log files get the same mode from SQLite."""
+    try:
+        os.close(os.open(file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    except OSError as err:
+        raise StoreUnavailable(perhaps_saved=False) from err
+
+
+def not_replaced(file: Path) -> None:
+    """Raise `StoreReplaced` where SQLite would apply the write-ahead log of another file to this one.
+
+    A process that was killed leaves its log there, and the next one to open the file applies it. SQLite writes to the
+    file only from its log, in the same moment: a file that is much younger was put there since.
+    """
+    wal = Path(f"{file}-wal")
+    try:
+        log, data = wal.stat(), file.stat()
+    except FileNotFoundError:
+        return
+    if log.st_size > 0 and data.st_mtime - log.st_mtime > REPLACED_S:
+        raise StoreReplaced(str(file.absolute()))
 
 
 def there(file: Path) -> None:

@@ -22,7 +22,7 @@ from bot.effects import Links
 from bot.inbound.catch_up import CatchUp
 from bot.openhands import OpenHands
 from bot.slots import Limits
-from bot.store import checkpoints, runs
+from bot.store import checkpoints, inbox, runs
 from bot.store.checkpoints import Mark
 from bot.store.database import Database, open_database
 from tests.slack.bench import Bench, bench
@@ -445,6 +445,15 @@ async def test_a_mark_that_cannot_be_written_is_written_later(quick: Reader, log
     assert mark is not None
     assert written == mark + MINUTES
     assert [one["event"] for one in logs if one["log_level"] == "warning"] == ["slack.not_marked"]
+
+
+async def test_without_a_mark_the_newest_request_is_one(quick: Reader) -> None:
+    """0.1.0 kept no mark: what people wrote during the upgrade is read back from the last request it took."""
+    await inbox.add(quick.database, a_message("1.0", mentions_us=True), quick.at.clock.now())
+    quick.at.clock.move(quick.at.clock.now() + MINUTES)
+    await quick.says("@OpenHands fix README")
+    await quick.reads(60)
+    assert quick.texts() == [f"<@{quick.at.slack.bot_user_id}> fix README"]
 
 
 async def test_the_mark_follows_a_clock_that_is_put_back(quick: Reader) -> None:

@@ -1,7 +1,10 @@
 """An opened database: its tables, its lock, and that what is committed stays."""
 
 import asyncio
+import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic import command
@@ -10,13 +13,15 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, MetaData, insert, text
+from structlog.testing import capture_logs
 
-import bot.store
-from bot.core.errors import StoreInUse, StoreUnavailable
+from bot.core.errors import StoreInUse, StoreNewer, StoreReplaced, StoreUnavailable
 from bot.core.model import FollowUp, FollowUpState, MessageTs, RunId
-from bot.store import inbox, runs
+from bot.core.owed import OutboxKind
+from bot.store import checkpoints, inbox, outbox, runs
 from bot.store.address import PostgresServer, read_address
-from bot.store.database import MIGRATIONS, open_database, reason
+from bot.store.checkpoints import Mark
+from bot.store.database import MIGRATIONS, known_versions, open_database, reason
 from bot.store.mapping import to_row
 from bot.store.tables import metadata
 from tests.postgres import server
@@ -82,31 +87,78 @@ SAID = FollowUp(
     source_ts=MessageTs("1.000003"),
     state=FollowUpState.DELIVERED,
 )
+ASKED = a_message("1.000001", mentions_us=True)
+ROWS: dict[str, dict[str, Any]] = {
+    "runs": to_row(RUN),
+    "follow_ups": to_row(SAID),
+    "inbox": {
+        "key": ASKED.key,
+        "lane": inbox.lane(ASKED),
+        "position": ASKED.ts,
+        "payload": to_row(ASKED),
+        "received_at": NOW,
+        "next_at": NOW,
+    },
+    "outbox": {
+        "id": "o-1",
+        "run": RUN.id,
+        "kind": "message",
+        "lane": "card:1",
+        "rank": 0,
+        "payload": {"text": "Done"},
+        "created_at": NOW,
+        "next_at": NOW,
+    },
+    "threads": {
+        "team": RUN.team,
+        "channel": RUN.channel,
+        "thread_ts": "1.000001",
+        "run": RUN.id,
+        "every_reply": True,
+    },
+    "marks": {"name": "heard", "at": NOW},
+}
+"""A row of every table, with all that any version kept in it."""
 
 
-def fill_the_first_version(connection: Connection) -> None:
-    """Make the tables of the first release, with a run and a follow-up in them."""
+def filled(connection: Connection, made_by: str) -> None:
+    """Make the tables of a version, with a row in each of them."""
     config = Config()
-    config.set_main_option("script_location", str(Path(bot.store.__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(MIGRATIONS))
     config.attributes["connection"] = connection
-    command.upgrade(config, "0001")
-    first = MetaData()
-    first.reflect(connection)
-    for table, row in (("runs", to_row(RUN)), ("follow_ups", to_row(SAID))):
-        columns = first.tables[table].columns.keys()
-        connection.execute(insert(first.tables[table]).values({name: row[name] for name in columns if name in row}))
+    command.upgrade(config, made_by)
+    then = MetaData()
+    then.reflect(connection)
+    for name in then.tables.keys() - {"alembic_version"}:
+        columns = [column.name for column in then.tables[name].columns]
+        row = {column: ROWS[name][column] for column in columns if column in ROWS[name]}
+        today = metadata.tables[name]  # its types write each value as every version did
+        connection.execute(insert(today).values(row))
 
 
-async def test_a_database_of_the_first_release_is_brought_up_to_date(empty: str) -> None:
+@pytest.mark.parametrize("made_by", known_versions())
+async def test_a_database_of_each_earlier_version_is_brought_up_to_date(empty: str, made_by: str) -> None:
     """Nothing that it holds is lost or read as something else, and what is new has its default."""
     tool = await open_database(empty, tool=True)
     async with tool.transaction() as tx:
-        await tx.run_sync(fill_the_first_version)
+        await tx.run_sync(filled, made_by)
     await tool.close()
 
-    async with opened(empty) as database, database.reading() as tx:
-        found = await runs.get(tx, RUN.id), await runs.get_follow_up(tx, SAID.id), await tx.run_sync(differences)
-    assert found == (RUN, SAID, [])
+    with capture_logs() as logs:
+        async with opened(empty) as database, database.reading() as tx:
+            rows = await runs.get(tx, RUN.id), await runs.get_follow_up(tx, SAID.id)
+            [asked] = [row.incoming for row in await inbox.due(tx, NOW, [], 10)]
+            [owed] = await outbox.due(tx, NOW, [], 10)
+            thread = await runs.of_thread(tx, RUN.team, RUN.channel, MessageTs("1.000001"))
+            heard = await checkpoints.get(tx, Mark.HEARD)
+            differs = await tx.run_sync(differences)
+    assert rows == (RUN, SAID)
+    assert (asked, owed.kind, owed.payload) == (ASKED, OutboxKind.MESSAGE, {"text": "Done"})
+    assert (thread, differs) == ((RUN, True), [])
+    assert heard == (None if made_by == "0001" else NOW)
+    newest = known_versions()[-1]
+    told = [{"event": "store.migrated", "log_level": "info", "before": made_by, "after": newest}]
+    assert [one for one in logs if one["event"] == "store.migrated"] == ([] if made_by == newest else told)
 
 
 async def test_tables_of_a_newer_version_are_left_alone(empty: str) -> None:
@@ -114,9 +166,59 @@ async def test_tables_of_a_newer_version_are_left_alone(empty: str) -> None:
     async with opened(empty) as database, database.transaction() as tx:
         await tx.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     for _ in range(2):
-        with pytest.raises(StoreUnavailable) as unknown:
+        with pytest.raises(StoreNewer, match=f"9999; this one knows {known_versions()[-1]}"):
             await open_database(empty)
-        assert "9999" in reason(unknown.value)
+
+
+# --- the file ---------------------------------------------------------------------------------------------------
+
+
+def modes(folder: Path) -> dict[str, int]:
+    return {file.name: file.stat().st_mode & 0o777 for file in folder.iterdir()}
+
+
+async def test_only_its_owner_can_read_the_file(tmp_path: Path) -> None:
+    """What people wrote is in it and in its log."""
+    async with opened(file_in(tmp_path)) as database:
+        async with database.transaction() as tx:
+            await runs.add(tx, a_run())
+        found = modes(tmp_path)
+    assert found == dict.fromkeys(("openhands.db", "openhands.db-wal", "openhands.db-shm", "openhands.db.lock"), 0o600)
+
+
+async def killed(folder: Path, name: str) -> Path:
+    """Leave in a folder what a killed process leaves: the file, and a log that holds its latest run."""
+    source = folder / f"of {name}"
+    source.mkdir()
+    async with opened(file_in(source)) as database:
+        async with database.transaction() as tx:
+            await runs.add(tx, a_run(name))
+        left = folder / name
+        left.mkdir()
+        for file in ("openhands.db", "openhands.db-wal"):
+            shutil.copy2(source / file, left / file)
+    return left
+
+
+async def test_the_log_of_a_killed_process_is_read(tmp_path: Path) -> None:
+    """What was committed is there, though the file itself does not have it yet."""
+    left = await killed(tmp_path, "one")
+    async with opened(file_in(left)) as database, database.reading() as tx:
+        assert (await runs.get(tx, RunId("one"))).id == "one"
+
+
+async def test_a_copy_beside_the_log_of_another_file_is_not_opened(tmp_path: Path) -> None:
+    """SQLite would apply that log, and undo the restore without a word; nothing is touched until a person decides."""
+    left = await killed(tmp_path, "one")
+    log = left / "openhands.db-wal"
+    before = log.read_bytes()
+    os.utime(log, (log.stat().st_atime, log.stat().st_mtime - 60))  # the copy was put there a minute later
+    with pytest.raises(StoreReplaced):
+        await open_database(file_in(left))
+    assert log.read_bytes() == before
+    log.unlink()
+    async with opened(file_in(left)) as database, database.reading() as tx:
+        assert await runs.find(tx, "one") is None
 
 
 # --- one process ------------------------------------------------------------------------------------------------

@@ -1,7 +1,9 @@
 """`python -m bot run` begins: what is wrong is said at once, what is only out of reach is waited for."""
 
 import asyncio
+import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from bot.core.errors import SettingsWrong
 from bot.core.pacing import Patience
 from bot.simulator.process import App, app_in
 from bot.slack.scopes import SCOPES
+from bot.store.database import known_versions
 from tests.conftest import Make, Story, until
 
 HASTY = Patience(ping_s=0.2, drain_s=5.0, retry_first_s=0.05)
@@ -146,6 +149,47 @@ async def test_a_database_that_is_none_ends_the_process_with_1(still: Story, tmp
     assert last.startswith("The database can't be opened: ")
     assert last.endswith("Check DATABASE_URL, the folder's rights and the disk.")
     assert "Traceback" not in app.log
+
+
+async def test_a_database_of_a_newer_version_ends_the_process_with_2(world: Story, tmp_path: Path) -> None:
+    """Starting again changes nothing; the last line names both versions and the next step."""
+    await world.stops()
+    with closing(sqlite3.connect(world.database)) as file:
+        file.execute("UPDATE alembic_version SET version_num = '9999'")
+        file.commit()
+    async with app_in(tmp_path, environment(world)) as app:
+        code = await ended(app)
+
+    assert code == 2
+    assert app.log.splitlines()[-1] == (
+        f"Not started: the database was made by a newer version of this bot (9999; this one knows {known_versions()[-1]}). "
+        "Start that version, or restore a backup made before it."
+    )
+    assert "Traceback" not in app.log
+
+
+def old_log_beside(file: Path) -> Path:
+    """Leave a write-ahead log that is far older than the file."""
+    log = Path(f"{file}-wal")
+    log.write_bytes(b"the log of another file")
+    os.utime(log, (0, 0))
+    return log
+
+
+async def test_a_copy_beside_an_old_log_ends_the_process_with_2(world: Story, tmp_path: Path) -> None:
+    """The log would undo the restore; the last line says what to do, whichever was meant."""
+    await world.stops()
+    log = old_log_beside(world.database)
+    async with app_in(tmp_path, environment(world)) as app:
+        code = await ended(app)
+
+    assert code == 2
+    last = app.log.splitlines()[-1]
+    assert last.startswith(
+        f"Not started: {world.database} was put there beside the write-ahead log (-wal) of another file"
+    )
+    assert f"delete {log} and {world.database}-shm, then start again." in last
+    assert log.exists()
 
 
 async def test_a_folder_that_is_not_there_ends_the_process_with_1(still: Story, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from bot.ops import doctor
 from bot.ops.doctor import Finding, examine
 from bot.simulator.process import app_in
 from bot.slack.scopes import SCOPES
+from bot.store.database import known_versions
 from tests.conftest import Make, Story
 from tests.stories.shared import working
 from tests.stories.test_boot import ended, environment
@@ -200,14 +201,28 @@ async def test_a_database_nobody_works_on_is_told(world: Story) -> None:
     await world.starts()
 
 
-async def test_tables_of_another_version_are_told(world: Story) -> None:
-    """A start brings them up to date; until then nothing is wrong."""
+async def says_made_by(world: Story, version: str) -> None:
+    """Have the tables say which version they are of."""
     await world.stops()
     with closing(sqlite3.connect(world.database)) as file:
-        file.execute("UPDATE alembic_version SET version_num = '0001'")
+        file.execute("UPDATE alembic_version SET version_num = ?", [version])
         file.commit()
+
+
+async def test_tables_of_an_older_version_are_told(world: Story) -> None:
+    """A start brings them up to date; until then nothing is wrong."""
+    await says_made_by(world, "0001")
     assert await told(world, "Database") == (
-        "– Database: tables of another version, no bot works on it: a start of this version brings them up to date"
+        "– Database: tables of an older version, no bot works on it: a start of this version brings them up to date"
+    )
+
+
+async def test_tables_of_a_newer_version_are_wrong(world: Story) -> None:
+    """This program can't open them; no start mends that."""
+    await says_made_by(world, "9999")
+    assert await told(world, "Database") == (
+        f"✗ Database: made by a newer version of this bot (9999; this one knows {known_versions()[-1]}), no bot works on "
+        "it: start that version, or restore a backup made before it"
     )
 
 
