@@ -35,7 +35,7 @@ from bot.outbound.sender import Sender
 from bot.settings import Settings, how_to
 from bot.slack.gateway import Gateway
 from bot.slack.recognise import Identity
-from bot.slack.scopes import SCOPES
+from bot.slack.scopes import REINSTALL, REQUIRED, lacking
 from bot.slack.socket import Socket
 from bot.slots import Limits
 from bot.store.database import Database, open_database
@@ -158,12 +158,18 @@ class Bot:
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, self._patience.retry_slowest_s)
                 continue
-            if scopes and (missing := SCOPES - scopes):
-                lacking = ", ".join(sorted(missing))
-                raise SettingsWrong(
-                    [f"SLACK_BOT_TOKEN lacks scopes ({lacking}): update the app from manifest.yml and reinstall it."]
-                )
+            if scopes:
+                self._check(scopes)
             return us
+
+    def _check(self, scopes: frozenset[str]) -> None:
+        """Refuse a token with which nothing works; say what does not work with one that lacks another scope."""
+        if missing := REQUIRED - scopes:
+            names = ", ".join(sorted(missing))
+            raise SettingsWrong([f"SLACK_BOT_TOKEN lacks scopes ({names}): {REINSTALL}."])
+        self._components.lacking = lacking(scopes)
+        if self._components.lacking:
+            log.warning("slack.scopes_missing", without=dict(self._components.lacking), help=REINSTALL)
 
     async def _work(self, database: Database, gateway: Gateway, openhands: LateOpenHands, us: Identity) -> None:
         settings = self._settings

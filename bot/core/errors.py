@@ -9,7 +9,8 @@ BotError
 │   └── StoreReplaced        the file was put there beside another one's log: exit with code 2
 ├── SlackError               what a Web API call came to
 │   ├── SlackRefused         never succeeds for this place or message: close the row, tell a person
-│   ├── SlackLocked          the token or a scope is refused: nothing works until an operator acts
+│   │   └── SlackNoScope     nor anywhere, until the app is installed again with a scope it lacks
+│   ├── SlackLocked          the token is refused: nothing works until an operator acts
 │   ├── SlackBusy            not done; again after `retry_after_s`
 │   ├── SlackUnsure          perhaps done: look before repeating
 │   └── SlackUnavailable     not done: nothing reached Slack; again later
@@ -89,8 +90,17 @@ class SlackRefused(SlackError):
     """Slack will never do this, for this place or this message."""
 
 
+class SlackNoScope(SlackRefused):
+    """The token lacks a scope that this call needs; everything else works."""
+
+    def __init__(self, needed: str) -> None:
+        """needed: the scope, as Slack names it; it may name several, of which one is enough."""
+        super().__init__("missing_scope")
+        self.needed = needed
+
+
 class SlackLocked(SlackError):
-    """Slack refuses the token or a scope is missing: no call of this kind works until an operator acts."""
+    """Slack refuses the token: no call of this kind works until an operator acts."""
 
 
 class SlackBusy(SlackError):

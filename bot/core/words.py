@@ -90,6 +90,19 @@ def cannot_tell_who() -> str:
     return "I could not find out from Slack who asked, so nothing was done. Please ask again; if it happens twice, tell whoever runs the bot."
 
 
+def not_permitted(scope: str) -> str:
+    """Refuse a request because the app may not look at what it must know. scope: Slack's word; empty if it named none."""
+    which = f" (`{escape(scope)}`)" if scope else ""
+    return (
+        f"This app lacks a permission in Slack{which}, so I can't see who may ask here, and nothing was done. Please ask "
+        "whoever runs the bot to install the app again, then send it once more."
+    )
+
+
+def thread_unread() -> str:
+    return "I can't read this thread, so the agent gets only your message. Reply with what else it should know."
+
+
 def help_text() -> str:
     return (
         "*OpenHands works on your code from here.* Tell it what to do and where:\n"

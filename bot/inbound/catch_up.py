@@ -31,8 +31,6 @@ TRIES = 20
 REPLIES, HISTORY, PLACES = "conversations.replies", "conversations.history", "users.conversations"
 PASSES = (SlackBusy, SlackUnavailable, SlackUnsure)
 """Limits and outages: the same call may succeed later."""
-NO_SCOPE = "missing_scope"
-"""Said of some kinds of places alone; every other refusal of the token concerns all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,5 +267,5 @@ class CatchUp:
 
 def raise_if_of_all(err: SlackError) -> None:
     """Let rise what concerns every place: with this token nothing can be read."""
-    if isinstance(err, SlackLocked) and err.code != NO_SCOPE:
+    if isinstance(err, SlackLocked):
         raise err

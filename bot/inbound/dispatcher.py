@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bot import effects, slots
 from bot.context import Context
 from bot.core import cards, commands, lifecycle, policy, words
-from bot.core.errors import OpenHandsError, SlackBusy, SlackError, SlackRefused
+from bot.core.errors import OpenHandsError, SlackBusy, SlackError, SlackNoScope, SlackRefused
 from bot.core.model import (
     Action,
     Command,
@@ -133,6 +133,8 @@ class Dispatcher:
         """Ask where the request was made; where the bot can't look, nothing can be posted either."""
         try:
             return await self._ctx.gateway.place(incoming.channel)
+        except SlackNoScope:
+            raise  # whom it is shared with is not known
         except SlackRefused:
             return Place(id=incoming.channel, private=True)
 
@@ -145,7 +147,8 @@ class Dispatcher:
             seconds=self._ctx.patience.facts_person_s
         ):
             log.warning("request.refused", verdict="unknown", code=err.code)
-            await self._finish(row, words.cannot_tell_who())
+            who = words.not_permitted(err.needed) if isinstance(err, SlackNoScope) else words.cannot_tell_who()
+            await self._finish(row, who)
             return None
         at = (
             asked_to_wait(err.retry_after_s, now, self._ctx.patience)
@@ -189,14 +192,16 @@ class Dispatcher:
         """Start a run from a message; inside people's thread what they said goes along."""
         incoming = row.incoming
         context: list[Spoken] = []
+        unread = ""
         if incoming.thread_ts is not None and incoming.ts is not None:
             try:
                 context = await self._ctx.gateway.spoken(incoming.channel, incoming.thread_ts, incoming.ts)
             except SlackRefused as err:
                 log.warning("context.unreadable", code=err.code, channel=incoming.channel)
+                unread = words.thread_unread()
             except SlackError as err:
                 return await self._facts_missing(row, err)
-        await self._start(row, command, person, place, context=context)
+        await self._start(row, command, person, place, context=context, unread=unread)
         return None
 
     async def _here(self, row: InboxRow, command: Do | Status | ListRuns | Help | Unclear) -> None:
@@ -280,8 +285,16 @@ class Dispatcher:
     # --- new runs -----------------------------------------------------------------------------------------------
 
     async def _start(
-        self, row: InboxRow, command: Start, person: Person, place: Place, *, context: Sequence[Spoken]
+        self,
+        row: InboxRow,
+        command: Start,
+        person: Person,
+        place: Place,
+        *,
+        context: Sequence[Spoken],
+        unread: str = "",
     ) -> None:
+        """Write the run down. unread: what the person is told where the thread could not be read for context."""
         incoming, now = row.incoming, self._ctx.clock.now()
         said = [unescape_request(one.text, self._ctx.links.us.user) for one in context]
         async with self._ctx.database.transaction() as tx:
@@ -318,6 +331,8 @@ class Dispatcher:
             run = await runs.get(tx, run.id)
             if incoming.ts is not None:
                 await effects.enqueue_reaction(tx, run, incoming.ts, effects.RECEIVED, now)
+            if unread:
+                await effects.enqueue_answer(tx, incoming, unread, now)
             await inbox.done(tx, row.seq, now)
         log.info("run.created", run=run.id, state=run.state, channel=run.channel)
         self._ctx.wake_sender.set()

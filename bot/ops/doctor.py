@@ -31,7 +31,7 @@ from bot.openhands.connect import LateOpenHands
 from bot.openhands.http import Http
 from bot.settings import Settings, how_to
 from bot.slack.gateway import Gateway
-from bot.slack.scopes import SCOPES
+from bot.slack.scopes import REINSTALL, REQUIRED, SCOPES, lacking
 from bot.store import inbox, maintenance
 from bot.store.address import read_address
 from bot.store.database import reason
@@ -41,7 +41,6 @@ CHECK_S = 10.0
 ROOM_BYTES = 200_000_000
 """Free space below which it is time to act: a write that fails is a request refused."""
 SIGNS = {True: "✓", False: "✗", None: "–"}
-REINSTALL = "paste manifest.yml (`openhands-slack manifest` prints it) under App Manifest at https://api.slack.com/apps, then reinstall the app"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +121,11 @@ def of_scopes(scopes: frozenset[str]) -> Finding:
     """Compare what the token may do with what the code needs, which is what the manifest asks for."""
     if not scopes:
         return unclear("Scopes: Slack does not name them")
-    if missing := SCOPES - scopes:
-        return wrong(f"Scopes: {', '.join(sorted(missing))} missing", REINSTALL)
+    if missing := REQUIRED - scopes:
+        return wrong(f"Scopes: {', '.join(sorted(missing))} missing, and the bot can't start", REINSTALL)
+    if without := lacking(scopes):
+        told = "; ".join(f"without {scope} {what}" for scope, what in without.items())
+        return wrong(f"Scopes: {told}", REINSTALL)
     return well(f"Scopes: all {len(SCOPES)} of manifest.yml")
 
 

@@ -1,9 +1,9 @@
 """`HTTP_PORT`: whether the process lives, whether it is of use now, and its numbers. No texts, no secrets."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aiohttp import web
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
@@ -30,6 +30,8 @@ class Components:
     gateway: Gateway | None = None
     openhands: Http | None = None
     socket: Socket | None = None
+    lacking: Mapping[str, str] = field(default_factory=dict)
+    """Scopes the token lacks, each with what does not work without it."""
 
 
 class Health:
@@ -77,7 +79,8 @@ class Health:
             "database": await self._written(),
             "tokens": "refused" if self._refused() else "accepted",
         }
-        return web.json_response({"ready": found == good, **found}, status=200 if found == good else 503)
+        about = {"ready": found == good, **found, "without": dict(self._components.lacking)}
+        return web.json_response(about, status=200 if found == good else 503)
 
     def _slack(self) -> str:
         socket = self._components.socket

@@ -12,7 +12,15 @@ from bot import effects
 from bot.context import Context
 from bot.core import cards, lifecycle, words
 from bot.core.cards import Message
-from bot.core.errors import SlackBusy, SlackError, SlackLocked, SlackRefused, SlackUnavailable, SlackUnsure
+from bot.core.errors import (
+    SlackBusy,
+    SlackError,
+    SlackLocked,
+    SlackNoScope,
+    SlackRefused,
+    SlackUnavailable,
+    SlackUnsure,
+)
 from bot.core.model import ChannelId, MessageTs, Run, RunId, RunState, UserId
 from bot.core.owed import OUTBOX, OutboxKind, OutboxRow, Refusal
 from bot.core.pacing import asked_to_wait, later, retry_at
@@ -124,9 +132,12 @@ class ToSlack:
         """
         now = self._ctx.clock.now()
         if row.tried_at is not None:
-            found = await self._ctx.gateway.find(
-                channel, row.id, self._ctx.links.us, thread=thread, sent_at=row.tried_at
-            )
+            try:
+                found = await self._ctx.gateway.find(
+                    channel, row.id, self._ctx.links.us, thread=thread, sent_at=row.tried_at
+                )
+            except SlackNoScope as err:  # nothing can tell whether it is there: it waits until an operator acts
+                raise SlackLocked(err.code) from err
             if found is not None:
                 return found
             settled = later(row.tried_at, self._ctx.patience.post_settled_s)
@@ -230,7 +241,11 @@ class ToSlack:
         if self._ctx.clock.now() - row.created_at > timedelta(seconds=self._ctx.patience.reaction_stale_s):
             await self._done(row, "stale")
             return
-        await self._ctx.gateway.react(row.payload["channel"], row.payload["ts"], row.payload["name"])
+        try:
+            await self._ctx.gateway.react(row.payload["channel"], row.payload["ts"], row.payload["name"])
+        except SlackNoScope as err:  # told at the start; nobody waits for a reaction
+            await self._done(row, err.code)
+            return
         await self._done(row)
 
     async def give_up(self, row: OutboxRow) -> None:

@@ -12,7 +12,15 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.clock import Clock
 from bot.core.cards import Message
-from bot.core.errors import SlackBusy, SlackError, SlackLocked, SlackRefused, SlackUnavailable, SlackUnsure
+from bot.core.errors import (
+    SlackBusy,
+    SlackError,
+    SlackLocked,
+    SlackNoScope,
+    SlackRefused,
+    SlackUnavailable,
+    SlackUnsure,
+)
 from bot.core.model import ChannelId, MessageTs, Person, Place, RowId, TeamId, UserId
 from bot.core.pacing import Patience, later
 from bot.slack.budget import Budget
@@ -21,11 +29,11 @@ from bot.slack.recognise import SAID_BY_PEOPLE, Identity
 
 log = structlog.get_logger("slack")
 
+NO_SCOPE = "missing_scope"
 LOCKED = frozenset(
     {
         "account_inactive",
         "invalid_auth",
-        "missing_scope",
         "not_allowed_token_type",
         "not_authed",
         "token_expired",
@@ -100,7 +108,7 @@ class Gateway:
         self.client.proxy = None
         self.budget = Budget()
         self.locked: set[str] = set()
-        """Methods for which Slack refused the token, or a scope, when they were called last."""
+        """Methods for which Slack refused the token when they were called last."""
         self._called = called
         self._session = session
         self._clock = clock
@@ -151,6 +159,8 @@ class Gateway:
             return self._flood(method, code)
         if not code or status >= 500 or code in UNKNOWN_OUTCOME:
             return SlackUnsure(code or f"http_{status}")
+        if code == NO_SCOPE:
+            return SlackNoScope(str(data["needed"]) if isinstance(data, Mapping) and data.get("needed") else "")
         return SlackLocked(code) if code in LOCKED else SlackRefused(code)
 
     def _busy(self, method: str, channel: str, code: str, wait_s: float) -> SlackBusy:

@@ -1,21 +1,36 @@
-"""What the bot's token must be allowed to do."""
+"""What the bot's token must be allowed to do, and what does not work where it is not."""
 
-SCOPES = frozenset(
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
+
+REINSTALL = "paste manifest.yml (`openhands-slack manifest` prints it) under App Manifest at https://api.slack.com/apps, then reinstall the app"
+"""What an operator does to give the token a scope."""
+
+REQUIRED = frozenset({"chat:write", "commands"})
+"""Nothing works without these: the bot does not start."""
+
+WITHOUT: Mapping[str, str] = MappingProxyType(
     {
-        "app_mentions:read",
-        "channels:history",
-        "channels:read",
-        "chat:write",
-        "commands",
-        "groups:history",
-        "groups:read",
-        "im:history",
-        "im:read",
-        "im:write",
-        "mpim:history",
-        "mpim:read",
-        "reactions:write",
-        "users:read",
+        "app_mentions:read": "mentions may not arrive",
+        "channels:history": "replies and mentions in public channels do not arrive, and threads there are not read",
+        "channels:read": "requests in public channels are refused, since nobody can see whom a channel is shared with",
+        "groups:history": "replies and mentions in private channels do not arrive, and threads there are not read",
+        "groups:read": "requests in private channels are refused, since nobody can see whom a channel is shared with",
+        "im:history": "direct messages do not arrive",
+        "im:read": "direct messages are refused",
+        "im:write": "nobody is told directly where a channel can't be written to any more",
+        "mpim:history": "messages in group direct messages do not arrive",
+        "mpim:read": "requests in group direct messages are refused",
+        "reactions:write": "requests and replies get no reactions",
+        "users:read": "every request is refused, since members can't be told from guests and outsiders",
     }
 )
-"""What the bot's token must be allowed; `manifest.yml` asks for the same."""
+"""Every other scope, with what does not work without it: the bot starts, and says so."""
+
+SCOPES = REQUIRED | WITHOUT.keys()
+"""What `manifest.yml` asks for."""
+
+
+def lacking(granted: Collection[str]) -> Mapping[str, str]:
+    """Return the scopes that are missing, each with what does not work without it."""
+    return {scope: what for scope, what in WITHOUT.items() if scope not in granted}

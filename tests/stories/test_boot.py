@@ -11,7 +11,7 @@ import pytest
 from bot.core.errors import SettingsWrong
 from bot.core.pacing import Patience
 from bot.simulator.process import App, app_in
-from bot.slack.scopes import SCOPES
+from bot.slack.scopes import REINSTALL, SCOPES
 from bot.store.database import known_versions
 from tests.conftest import Make, Story, until
 
@@ -98,15 +98,13 @@ async def test_an_app_token_of_another_workspace_ends_the_process(still: Story) 
     )
 
 
-async def test_missing_scopes_are_named(still: Story) -> None:
-    """A new scope does nothing until the app is installed again; the operator is told which and what to do."""
-    still.slack.granted_scopes = SCOPES - {"users:read", "im:write"}
+async def test_a_token_with_which_nothing_works_ends_the_process(still: Story) -> None:
+    """A scope does nothing until the app is installed again; the operator is told which and what to do."""
+    still.slack.granted_scopes = SCOPES - {"chat:write", "im:write"}
     with pytest.raises(SettingsWrong) as wrong:
         await still.starts()
     still._bot = None
-    assert wrong.value.problems == (
-        "SLACK_BOT_TOKEN lacks scopes (im:write, users:read): update the app from manifest.yml and reinstall it.",
-    )
+    assert wrong.value.problems == (f"SLACK_BOT_TOKEN lacks scopes (chat:write): {REINSTALL}.",)
 
 
 async def test_variables_that_would_replace_the_token_are_refused(

@@ -13,14 +13,13 @@ from bot.core.model import Slots
 from bot.ops import doctor
 from bot.ops.doctor import Finding, examine
 from bot.simulator.process import app_in
-from bot.slack.scopes import SCOPES
+from bot.slack.scopes import REINSTALL, SCOPES, WITHOUT
 from bot.store.database import known_versions
 from tests.conftest import Make, Story
 from tests.stories.shared import working
 from tests.stories.test_boot import ended, environment
 
 DOCTOR = ("-m", "bot", "doctor")
-REINSTALL = "paste manifest.yml (`openhands-slack manifest` prints it) under App Manifest at https://api.slack.com/apps, then reinstall the app"
 
 
 async def said(world: Story) -> list[str]:
@@ -117,10 +116,20 @@ async def test_what_is_wrong_is_named_with_how_to_mend_it(
 
 
 async def test_missing_scopes_are_named(make_world: Make) -> None:
-    """A new scope does nothing until the app is installed again."""
+    """Each with what does not work without it: a scope does nothing until the app is installed again."""
     world = await make_world(start=False)
-    world.slack.granted_scopes = SCOPES - {"users:read", "im:write"}
-    assert await told(world, "Scopes") == f"✗ Scopes: im:write, users:read missing: {REINSTALL}"
+    world.slack.granted_scopes = SCOPES - {"reactions:write", "im:write"}
+    assert await told(world, "Scopes") == (
+        f"✗ Scopes: without im:write {WITHOUT['im:write']}; without reactions:write {WITHOUT['reactions:write']}: "
+        f"{REINSTALL}"
+    )
+
+
+async def test_a_scope_without_which_the_bot_does_not_start_is_named(make_world: Make) -> None:
+    """It goes before all others."""
+    world = await make_world(start=False)
+    world.slack.granted_scopes = SCOPES - {"chat:write", "im:write"}
+    assert await told(world, "Scopes") == f"✗ Scopes: chat:write missing, and the bot can't start: {REINSTALL}"
 
 
 async def test_a_channel_without_the_bot_is_told(make_world: Make) -> None:

@@ -16,7 +16,14 @@ from tests.conftest import Make, Story, until
 from tests.stories.shared import direct, working
 from tests.stories.test_boot import environment
 
-READY = {"ready": True, "process": "running", "slack": "connected", "database": "answers", "tokens": "accepted"}
+READY: dict[str, object] = {
+    "ready": True,
+    "process": "running",
+    "slack": "connected",
+    "database": "answers",
+    "tokens": "accepted",
+    "without": {},
+}
 
 
 def free_port() -> int:
