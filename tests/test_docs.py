@@ -12,13 +12,14 @@ import pytest
 from pydantic import SecretStr
 
 from bot.__main__ import cli
-from bot.core import commands, errors, words
-from bot.core.model import Action, Do, RunState, Start
+from bot.core import errors, words
+from bot.core.model import RunState, Start
 from bot.ops.metrics import Metrics, Moment, gauges
 from bot.settings import Settings
 from bot.slack.manifest import link
 from bot.store.stats import Standing
 from bot.store.tables import metadata
+from tests.docs import written
 
 ROOT = Path(__file__).parents[1]
 ADR_PARTS = ["Status", "Context", "Decision", "Consequences"]
@@ -143,38 +144,10 @@ def test_operators_read_of_every_warning_and_error() -> None:
 # --- what people type -------------------------------------------------------------------------------------------
 
 
-def words_in_the_readme() -> list[str]:
-    return [word for cells in rows(text("README.md"), "word") for word in spans(cells[0])]
-
-
-def test_every_word_the_bot_understands_is_in_the_readme() -> None:
-    """A command nobody can find out about is none."""
-    understood = {*commands._WORDS, *commands._ANSWERS, *commands._NO_REPOSITORY}
-    assert understood - set(words_in_the_readme()) == set()
-
-
-@pytest.mark.parametrize("word", words_in_the_readme())
-def test_the_bot_understands_every_word_in_the_readme(word: str) -> None:
-    """No word goes to the agent that the README says is for the bot."""
-    assert (
-        not isinstance(commands.parse(word), Start)
-        or commands.anew(word.replace("…", "fix README")) is not None
-        or commands.repository_answer(word) is not None
-        or commands.is_aside(word)
-    )
-
-
-def test_the_help_text_names_every_command() -> None:
-    """One word for each; second words for the same thing need not be there."""
-    told = " ".join(spans(words.help_text())).split()
-    named = {command for word, command in commands._WORDS.items() if word in told}
-    assert named | {Do(Action.CANCEL)} == set(commands._WORDS.values())  # `cancel` is a second word for `stop`
-
-
-def test_every_button_is_in_the_readme() -> None:
-    """By the label it has on the card."""
-    labels = {label.strip() for cells in rows(text("README.md"), "button") for label in cells[0].split(",")}
-    assert labels == {words.button(action) for action in Action} | {"Open in OpenHands"}
+def test_the_tables_of_words_and_buttons_are_those_declared() -> None:
+    """`make docs` writes them."""
+    page = text("docs/using.md")
+    assert written(page) == page
 
 
 def test_the_picture_in_the_readme_shows_the_bots_own_sentence() -> None:
@@ -187,7 +160,7 @@ def test_the_picture_in_the_readme_shows_the_bots_own_sentence() -> None:
 
 def test_every_state_is_in_the_diagram() -> None:
     """The diagram has each state of a run, and no other."""
-    [diagram] = re.findall(r"```mermaid\n(.*?)```", text("README.md"), re.DOTALL)
+    [diagram] = re.findall(r"```mermaid\n(.*?)```", text("docs/using.md"), re.DOTALL)
     drawn = {end for line in re.findall(r"^ +(\S+) --> (\w+)", diagram, re.MULTILINE) for end in line}
     assert drawn - {"[*]"} == set(RunState)
 
@@ -216,7 +189,9 @@ def test_every_table_is_described() -> None:
 def test_every_target_that_is_named_exists() -> None:
     """Each `make …` in the documents is a target of the Makefile."""
     targets = set(re.findall(r"^([a-z-]+):", text("Makefile"), re.MULTILINE))
-    documents = "\n".join(text(name) for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/operations.md"))
+    documents = "\n".join(
+        text(name) for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/operations.md", "docs/using.md")
+    )
     named = set(re.findall(r"(?:`|^)make ([a-z-]+)", documents, re.MULTILINE))
     assert named - targets == set()
     assert {"demo", "test", "run"} <= named

@@ -12,6 +12,7 @@ import yaml
 
 from bot.core import words
 from bot.core.model import ChannelId, PlaceGone, TeamId, UserId
+from bot.core.vocabulary import USAGE_HINT
 from bot.slack import gateway
 from bot.slack.recognise import Identity, place_gone, recognise
 from bot.slack.scopes import SCOPES
@@ -167,6 +168,12 @@ def test_the_command_is_the_one_people_are_told() -> None:
     [command] = MANIFEST["features"]["slash_commands"]
     assert (command["command"], command["should_escape"]) == ("/openhands", True)
     assert "`/openhands " in words.help_text()
+
+
+def test_slack_hints_at_the_words_that_are_declared() -> None:
+    """While somebody types the command."""
+    [command] = MANIFEST["features"]["slash_commands"]
+    assert command["usage_hint"] == USAGE_HINT
 
 
 def test_clicks_on_the_link_button_reach_us_over_the_socket() -> None:

@@ -10,9 +10,10 @@ from datetime import datetime
 from typing import Any
 
 from bot.core import markdown, words
-from bot.core.lifecycle import ENDED, offers
+from bot.core.lifecycle import ENDED, offers, thing
 from bot.core.model import Action, Run, RunId, RunState, Waiting
 from bot.core.mrkdwn import escape, link, outside, shorten
+from bot.core.vocabulary import BUTTONS, OPEN
 
 Block = dict[str, Any]
 
@@ -23,7 +24,6 @@ ANSWER_ON_CARD = 600
 ANSWER_IN_TEXT = 3000
 LINKS_SHOWN = 10
 LONG_WORD = 500  # characters; most of one link's address
-STYLES = {Action.APPROVE: "primary", Action.REJECT: "danger", Action.GO: "primary"}
 HALF = re.compile(r"(?:<[^<>]*|&\w{0,3})\Z")  # the beginning of a link or an escape, at the end of a cut
 
 
@@ -47,27 +47,22 @@ def open_button(address: str) -> Block:
     """Make a button that is a link; it sends a click too, which is acknowledged and nothing else."""
     return {
         "type": "button",
-        "action_id": "open",
-        "text": {"type": "plain_text", "text": "Open in OpenHands"},
+        "action_id": OPEN.action_id,
+        "text": {"type": "plain_text", "text": OPEN.label},
         "url": address,
     }
 
 
 def button(run: Run, action: Action) -> Block:
     """Make a button that does something to the run, as long as it is what it was when drawn."""
-    thing = {
-        Action.APPROVE: run.action,
-        Action.REJECT: run.action,
-        Action.AGAIN: run.doubtful_follow_up,
-        Action.LEAVE: run.doubtful_follow_up,
-    }.get(action)
+    declared = BUTTONS[action]
     made = {
         "type": "button",
         "action_id": action.value,
-        "text": {"type": "plain_text", "text": words.button(action)},
-        "value": f"{run.id}:{run.turn}:{thing or ''}",
+        "text": {"type": "plain_text", "text": declared.label},
+        "value": f"{run.id}:{run.turn}:{thing(run, action) or ''}",
     }
-    return made | ({"style": STYLES[action]} if action in STYLES else {})
+    return made | ({"style": declared.style} if declared.style else {})
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,29 +18,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from urllib.parse import unquote
 
-from bot.core.model import Action, Command, Do, Help, ListRuns, Start, Status, Unclear, UnclearReason
-
-_WORDS: dict[str, Command] = {
-    "stop": Do(Action.STOP),
-    "cancel": Do(Action.CANCEL),
-    "resume": Do(Action.RESUME),
-    "retry": Do(Action.RETRY),
-    "status": Status(),
-    "list": ListRuns(),
-    "help": Help(),
-}
-_ANSWERS: dict[str, Command] = {
-    "again": Do(Action.AGAIN),
-    "try again": Do(Action.AGAIN),
-    "leave it": Do(Action.LEAVE),
-    "leave": Do(Action.LEAVE),
-    "start": Do(Action.GO),
-    "approve": Do(Action.APPROVE),
-    "reject": Do(Action.REJECT),
-}
-"""Answers to the bot where it asks, to the agent elsewhere: so nothing is taken for a slip of the fingers."""
-_NEW = re.compile(r"\s*new\b[\s:,]+(?=\S)", re.IGNORECASE)
-_NO_REPOSITORY = frozenset({"none", "no repository", "no repo"})
+from bot.core.model import Command, Help, Start, Unclear, UnclearReason
+from bot.core.vocabulary import ALONE, ASIDE, NEW, NO_REPOSITORY, SUGGESTED, Word
 
 _AROUND_WORDS = " \t\n.,;:!?…'\"`*_~-–—/"
 
@@ -69,7 +48,7 @@ def parse(text: str) -> Command:
 
 def repository_answer(text: str) -> Answer | None:
     """Read a reply to "which repository?"; None where it is no answer to that."""
-    if _bare(text) in _NO_REPOSITORY:
+    if _bare(text) in NO_REPOSITORY.spellings:
         return Answer(repository=None)
     found = _ANSWER.fullmatch(text.strip())
     named = _read(found["name"]) if found else None
@@ -83,13 +62,13 @@ def repository_answer(text: str) -> Answer | None:
 
 def anew(text: str) -> str | None:
     """Read `new …`: what to do in another run; None where the text does not begin so."""
-    found = _NEW.match(text)
+    found = _begins_with(NEW, text, r"[\s:,]+(?=\S)")
     return text[found.end() :] if found else None
 
 
 def is_aside(text: str) -> bool:
     """Is it people talking among themselves, by their own word?"""
-    return re.match(r"\s*aside\b", text, re.IGNORECASE) is not None
+    return _begins_with(ASIDE, text) is not None
 
 
 def named_repositories(text: str) -> tuple[str, ...]:
@@ -124,13 +103,19 @@ def _bare(text: str) -> str:
     return " ".join(text.strip(_AROUND_WORDS).lower().split())
 
 
+def _begins_with(word: Word, text: str, then: str = "") -> re.Match[str] | None:
+    """Return what a text begins with: a word that is declared with an …, and what must come `then`."""
+    [spelling] = word.spellings
+    return re.match(rf"\s*{re.escape(spelling.removesuffix(' …'))}\b{then}", text, re.IGNORECASE)
+
+
 def _lone_word(text: str) -> Command | None:
     word = _bare(text)
     if text == "?":
         return Help()
-    if command := _WORDS.get(word) or _ANSWERS.get(word):
+    if command := ALONE.get(word):
         return command
-    for meant in _WORDS:
+    for meant in SUGGESTED:
         if _is_slip(word, meant):
             return Unclear(UnclearReason.MISSPELT, word, meant)
     return None

@@ -29,6 +29,7 @@ from bot.core.model import (
     UserId,
     Waiting,
 )
+from bot.core.vocabulary import BUTTONS, About
 
 FRESH = timedelta(seconds=5)
 """So soon after a message the status may still be that of the turn before."""
@@ -313,25 +314,30 @@ def action_for_word(run: Run, action: Action) -> Action | None:
     return next((one for one in (action, others.get(action)) if one is not None and one in offers(run)), None)
 
 
-def action_for_click(run: Run, action: Action, turn: int, thing: str) -> Action | None:
+def action_for_click(run: Run, action: Action, turn: int, drawn_for: str) -> Action | None:
     """Read a click for a run: what it does now; None where the button no longer stands for what it did when drawn.
 
-    turn: the run's when the button was drawn. thing: the action or the message the button was about. Who wants a run
+    turn: the run's when the button was drawn. drawn_for: the action or the message the button was about. Who wants a run
     stopped wants it stopped in each of its turns.
     """
     offered = offers(run)
     if action in (Action.STOP, Action.CANCEL):
         return Action.STOP if {Action.STOP, Action.CANCEL} & {*offered} else None
-    if action not in offered:
-        return None
-    match action:
-        case Action.APPROVE | Action.REJECT:
-            same = thing == run.action
-        case Action.AGAIN | Action.LEAVE:
-            same = thing == run.doubtful_follow_up
+    same = turn == run.turn if BUTTONS[action].about is About.TURN else drawn_for == thing(run, action)
+    return action if same and action in offered else None
+
+
+def thing(run: Run, action: Action) -> str | None:
+    """Return the action or the message that a button is about now; None: it is about the run or its turn."""
+    match BUTTONS[action].about:
+        case About.RUN | About.TURN:
+            return None
+        case About.APPROVAL:
+            return run.action
+        case About.MESSAGE:
+            return run.doubtful_follow_up
         case _:
-            same = turn == run.turn
-    return action if same else None
+            assert_never(BUTTONS[action].about)
 
 
 def acted(run: Run, action: Action, by: UserId) -> Run:

@@ -29,6 +29,7 @@ from bot.core.model import (
 )
 from bot.core.mrkdwn import escape, link, outside, shorten
 from bot.core.policy import Verdict
+from bot.core.vocabulary import BUTTONS, TYPED, WORDS
 
 TASK_SHOWN = 600  # characters of a task on its card
 LINE_SHOWN = 120  # characters of a task in a list
@@ -104,14 +105,15 @@ def thread_unread() -> str:
 
 
 def help_text() -> str:
-    return (
-        "*OpenHands works on your code from here.* Tell it what to do and where:\n"
-        "• `/openhands fix README in org/repo`, or mention me with the same words; `… in org/repo@branch` for a branch\n"
-        "• in the thread of a run every reply goes to the agent; begin with `aside` to talk among yourselves\n"
-        "• alone in a reply: `status` (how is it?), `stop`, `resume`, `retry` (in a new conversation), `help`\n"
-        "• `new …` in a run's thread starts another run there\n"
-        "• `/openhands status` and `/openhands list` show the runs here, only to you"
+    asking = (
+        "*OpenHands works on your code from here.* Tell it what to do and where: `/openhands fix README in org/repo`, or "
+        "mention me with the same words; `… in org/repo@branch` for a branch."
     )
+    steering = (
+        "In the thread of a run every reply goes to the agent, but for these words, alone or where they begin it:"
+    )
+    listed = (f"• `{word.spellings[0]}` {word.help}" for word in WORDS if not word.answers)
+    return "\n".join([asking, steering, *listed])
 
 
 def unclear(it: Unclear) -> str:
@@ -501,34 +503,14 @@ def which_run() -> str:
 
 
 def which_to(action: Action) -> str:
-    return f"Several of your runs here can take that. Reply `{word(action)}` in the thread of the one you mean:"
+    return f"Several of your runs here can take that. Reply `{TYPED[action]}` in the thread of the one you mean:"
 
 
 def none_to(action: Action) -> str:
     return (
-        f"None of your runs here can take `{word(action)}`, so nothing was done. `/openhands list` shows the latest runs "
+        f"None of your runs here can take `{TYPED[action]}`, so nothing was done. `/openhands list` shows the latest runs "
         "of this place; for a new one, say what to do, as in `fix README in org/repo`."
     )
-
-
-def word(action: Action) -> str:
-    """Return the word that does the same as a button."""
-    return "leave it" if action is Action.LEAVE else action.value
-
-
-def button(action: Action) -> str:
-    """Label a button."""
-    match action:
-        case Action.GO:
-            return "Start"
-        case Action.AGAIN:
-            return "Send again"
-        case Action.LEAVE:
-            return "Leave it"
-        case Action.STOP | Action.CANCEL | Action.RESUME | Action.RETRY | Action.APPROVE | Action.REJECT:
-            return action.value.capitalize()
-        case _:
-            assert_never(action)
 
 
 ALIKE = (
@@ -549,36 +531,12 @@ def not_now(run: Run, action: Action, by: UserId) -> str:
         and any({action, run.last_action} <= pair for pair in ALIKE)
     ):
         first = "You did that already" if run.last_action_by == by else f"{mention(run.last_action_by)} was first"
-        return f"{first}: {was_done(run.last_action)}. Nothing more was done; the run's state is {state(run)}."
-    return f"`{word(action)}` does not fit any more, so nothing was done; the run's state is {state(run)}."
+        return f"{first}: {BUTTONS[run.last_action].done}. Nothing more was done; the run's state is {state(run)}."
+    return f"`{TYPED[action]}` does not fit any more, so nothing was done; the run's state is {state(run)}."
 
 
 def unknown_button() -> str:
     return "I don't know the run of that button any more, so nothing was done. `/openhands list` shows the runs of this place."
-
-
-def was_done(action: Action) -> str:
-    match action:
-        case Action.STOP:
-            return "it was asked to stop"
-        case Action.CANCEL:
-            return "it was cancelled"
-        case Action.RESUME:
-            return "it was asked to go on"
-        case Action.RETRY:
-            return "it was begun anew"
-        case Action.APPROVE:
-            return "the action was approved"
-        case Action.REJECT:
-            return "the action was rejected"
-        case Action.AGAIN:
-            return "the message is sent again"
-        case Action.LEAVE:
-            return "the message was left as it is"
-        case Action.GO:
-            return "it was started"
-        case _:
-            assert_never(action)
 
 
 def use_the_buttons() -> str:

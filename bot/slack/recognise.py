@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
-from bot.core.model import Action, ChannelId, Incoming, IncomingKind, MessageTs, PlaceGone, TeamId, UserId
+from bot.core.model import ChannelId, Incoming, IncomingKind, MessageTs, PlaceGone, TeamId, UserId
+from bot.core.vocabulary import ACTION_IDS
 
 USER = re.compile(r"[UW][A-Za-z0-9_-]{1,31}")
 CHANNEL = re.compile(r"[CDG][A-Za-z0-9_-]{1,31}")
 TS = re.compile(r"[0-9]{1,16}\.[0-9]{1,6}")
-ACTIONS = frozenset(action.value for action in Action)
 SLACKBOT = "USLACKBOT"
 SAID_BY_PEOPLE = (None, "file_share", "thread_broadcast")
 """Subtypes of messages that a person wrote."""
@@ -88,7 +88,7 @@ def click(body: Mapping[str, Any], us: Identity) -> Incoming | None:
     at, trigger = action.get("action_ts"), body.get("trigger_id")
     clicked_at = MessageTs(at) if known(at, TS) else None
     which = clicked_at or trigger
-    if not (isinstance(name, str) and name in ACTIONS and isinstance(which, str)):
+    if not (isinstance(name, str) and name in ACTION_IDS and isinstance(which, str)):
         return None
     thread = container.get("thread_ts") or shown.get("thread_ts")
     team, response_url = user.get("team_id"), body.get("response_url")
@@ -102,7 +102,7 @@ def click(body: Mapping[str, Any], us: Identity) -> Incoming | None:
         ts=MessageTs(ts),
         thread_ts=MessageTs(thread) if known(thread, TS) and thread != ts else None,
         direct=channel.startswith("D"),
-        action=Action(name),
+        action=ACTION_IDS[name],
         value=str(action.get("value") or ""),
         clicked_at=clicked_at,
         actor_team=TeamId(team) if isinstance(team, str) else None,

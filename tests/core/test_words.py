@@ -56,6 +56,9 @@ SENTENCES = {
     "too late": words.not_now(
         a_run(RunState.DONE, last_action=Action.APPROVE, last_action_by=BOB), Action.RESUME, ALICE
     ),
+    "Start, too late": words.not_now(
+        a_run(RunState.CANCELLED, last_action=Action.STOP, last_action_by=BOB), Action.GO, ALICE
+    ),
     "unknown button": words.unknown_button(),
     "click not saved": words.click_not_saved(),
     "use the buttons": words.use_the_buttons(),

@@ -1,15 +1,9 @@
 """Asking how it is: in the thread for everybody, by command for oneself."""
 
+from bot.core import words
 from tests.conftest import Story
 
-HELP = (
-    "*OpenHands works on your code from here.* Tell it what to do and where:\n"
-    "• `/openhands fix README in org/repo`, or mention me with the same words; `… in org/repo@branch` for a branch\n"
-    "• in the thread of a run every reply goes to the agent; begin with `aside` to talk among yourselves\n"
-    "• alone in a reply: `status` (how is it?), `stop`, `resume`, `retry` (in a new conversation), `help`\n"
-    "• `new …` in a run's thread starts another run there\n"
-    "• `/openhands status` and `/openhands list` show the runs here, only to you"
-)
+HELP = words.help_text()
 
 
 async def test_status_in_a_thread_is_answered_there(world: Story) -> None:

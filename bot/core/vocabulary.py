@@ -1,0 +1,234 @@
+"""What people type and click, each declared once.
+
+From these tables come the parser's words, `help`, the buttons, the tables in `docs/using.md` and the hint at the slash
+command. Who may use them is the same for all, and decided by `policy.judge` before anything here is looked at.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from bot.core.model import Action, Command, Do, Help, ListRuns, Status
+
+
+class Where(StrEnum):
+    """Where a word is for the bot; elsewhere it is part of a task or a message to the agent."""
+
+    THREAD = "thread"
+    """A run's thread."""
+    COMMAND = "`/openhands`"
+    MENTION = "mention"
+    DIRECT = "direct message"
+
+
+EVERYWHERE = tuple(Where)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Word:
+    """Something people type to the bot itself."""
+
+    spellings: tuple[str, ...]
+    """The first one is what people are told; … stands for what follows."""
+    command: Command | None = None
+    """What it is when it stands alone; None: it comes with other text, and `commands` has a function that reads it."""
+    where: tuple[Where, ...] = EVERYWHERE
+    help: str
+    """What it does, in one line of Slack's `mrkdwn` that is Markdown as well."""
+    example: str = ""
+    """Where a spelling alone does not show how it is used."""
+    answers: bool = False
+    """It answers a question of the bot, which names it. So `help` does not list it, and no other word is taken for a slip of it."""
+
+
+STATUS = Word(
+    spellings=("status",),
+    command=Status(),
+    help="tells how the run is; outside of a thread how yours are, only to you",
+)
+LIST = Word(spellings=("list",), command=ListRuns(), help="shows the latest runs of this place, only to you")
+HELP = Word(spellings=("help",), command=Help(), help="tells what to type")
+NEW = Word(
+    spellings=("new …",),
+    where=(Where.THREAD, Where.DIRECT),
+    help="starts another run there, with what follows as its task",
+    example="new fix the tests in org/repo",
+)
+ASIDE = Word(
+    spellings=("aside …",),
+    where=(Where.THREAD,),
+    help="keeps a reply among people: the agent does not get it",
+    example="aside who reviews this?",
+)
+REPOSITORY = Word(
+    spellings=("org/repo",),
+    where=(Where.THREAD, Where.DIRECT),
+    help='answers "which repository?"',
+    example="org/repo on branch dev",
+    answers=True,
+)
+NO_REPOSITORY = Word(
+    spellings=("none", "no repository", "no repo"),
+    where=(Where.THREAD, Where.DIRECT),
+    help="answers it too: the task needs none",
+    answers=True,
+)
+
+WORDS = (
+    STATUS,
+    Word(
+        spellings=("stop",),
+        command=Do(Action.STOP),
+        help="interrupts the agent, or takes the run out of the queue; the card says who did it",
+    ),
+    Word(spellings=("cancel",), command=Do(Action.CANCEL), help="does the same as `stop`"),
+    Word(
+        spellings=("resume",),
+        command=Do(Action.RESUME),
+        help="lets a run go on that was paused, stopped, put to sleep or failed",
+    ),
+    Word(spellings=("retry",), command=Do(Action.RETRY), help="begins a run anew, in a new conversation"),
+    NEW,
+    LIST,
+    HELP,
+    ASIDE,
+    REPOSITORY,
+    NO_REPOSITORY,
+    Word(
+        spellings=("again", "try again"),
+        command=Do(Action.AGAIN),
+        help="sends a message again that may not have arrived; else as `retry`",
+        answers=True,
+    ),
+    Word(
+        spellings=("leave it", "leave"),
+        command=Do(Action.LEAVE),
+        help="leaves that message as it is",
+        answers=True,
+    ),
+    Word(
+        spellings=("start",),
+        command=Do(Action.GO),
+        help="starts what was asked for long ago, as the button does",
+        answers=True,
+    ),
+    Word(
+        spellings=("approve",),
+        command=Do(Action.APPROVE),
+        help="tells you to use the buttons, which stand for the action they show",
+        answers=True,
+    ),
+    Word(spellings=("reject",), command=Do(Action.REJECT), help="does the same as `approve`", answers=True),
+)
+"""In the order people read them."""
+
+ALONE: Mapping[str, Command] = {
+    spelling: word.command for word in WORDS if word.command is not None for spelling in word.spellings
+}
+"""What each word is that is for the bot when it stands alone."""
+SUGGESTED = tuple(
+    spelling for word in WORDS if word.command is not None and not word.answers for spelling in word.spellings
+)
+"""What a word with a slip of the fingers may have been meant for."""
+TYPED: Mapping[Action, str] = {word.command.action: word.spellings[0] for word in WORDS if isinstance(word.command, Do)}
+"""The word that does the same as a button."""
+USAGE_HINT = " | ".join(["fix README in org/repo", *(word.spellings[0] for word in (STATUS, LIST, HELP))])
+"""What Slack shows while somebody types the slash command."""
+
+
+# --- buttons ----------------------------------------------------------------------------------------------------
+
+
+class About(StrEnum):
+    """What must be the same as when a button was drawn, or a click on it no longer counts."""
+
+    RUN = "run"
+    TURN = "turn"
+    APPROVAL = "approval"
+    """The action that waits for approval."""
+    MESSAGE = "message"
+    """The message that may not have arrived."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Button:
+    """A button of the card; `lifecycle.offers` says when it is there."""
+
+    label: str
+    help: str
+    """What it does, in one line of Markdown."""
+    about: About
+    done: str
+    """What happened when it was clicked, for the one who comes second."""
+    style: str | None = None
+    """One of Slack's own: "primary" or "danger"."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkButton:
+    """A button that leads to a page. Its click is acknowledged, and nothing else."""
+
+    action_id: str
+    label: str
+    help: str
+
+
+OPEN = LinkButton(action_id="open", label="Open in OpenHands", help="opens the conversation")
+
+BUTTONS: Mapping[Action, Button] = {
+    Action.STOP: Button(label="Stop", help="interrupts the agent", about=About.RUN, done="it was asked to stop"),
+    Action.RESUME: Button(
+        label="Resume",
+        help="lets a paused, stopped, failed or sleeping run go on",
+        about=About.TURN,
+        done="it was asked to go on",
+    ),
+    Action.RETRY: Button(
+        label="Retry",
+        help="begins anew in a new conversation, which gets the task and what was said in the thread",
+        about=About.TURN,
+        done="it was begun anew",
+    ),
+    Action.APPROVE: Button(
+        label="Approve",
+        help="lets the agent do the very action the card shows: tool, command, risk",
+        about=About.APPROVAL,
+        done="the action was approved",
+        style="primary",
+    ),
+    Action.REJECT: Button(
+        label="Reject",
+        help="keeps the agent from that action; it waits for other words",
+        about=About.APPROVAL,
+        done="the action was rejected",
+        style="danger",
+    ),
+    Action.CANCEL: Button(
+        label="Cancel",
+        help="takes a run out of the queue, or calls it off before it starts",
+        about=About.RUN,
+        done="it was cancelled",
+    ),
+    Action.GO: Button(
+        label="Start",
+        help="starts what was asked for more than an hour before the bot could read it",
+        about=About.TURN,
+        done="it was started",
+        style="primary",
+    ),
+    Action.AGAIN: Button(
+        label="Send again",
+        help="sends a message again that may not have arrived",
+        about=About.MESSAGE,
+        done="the message is sent again",
+    ),
+    Action.LEAVE: Button(
+        label="Leave it",
+        help="leaves that message as it is",
+        about=About.MESSAGE,
+        done="the message was left as it is",
+    ),
+}
+"""Every action has its button, in the order people read them."""
+ACTION_IDS: Mapping[str, Action] = {action.value: action for action in BUTTONS}
+"""What Slack calls our buttons in a click."""

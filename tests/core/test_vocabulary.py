@@ -1,0 +1,65 @@
+"""What is declared about words and buttons is what the bot does with them."""
+
+import pytest
+
+from bot.core import commands, words
+from bot.core.model import Action, Do, Start
+from bot.core.vocabulary import (
+    ALONE,
+    ASIDE,
+    BUTTONS,
+    NEW,
+    NO_REPOSITORY,
+    OPEN,
+    REPOSITORY,
+    TYPED,
+    WORDS,
+    Word,
+)
+
+FORMS = (NEW, ASIDE, REPOSITORY, NO_REPOSITORY)
+"""What is no command by itself, and read by a function of its own."""
+SPELLINGS = [spelling for word in WORDS for spelling in word.spellings]
+
+
+@pytest.mark.parametrize(("spelling", "command"), ALONE.items(), ids=ALONE)
+def test_a_word_is_the_command_it_is_declared_as(spelling: str, command: object) -> None:
+    """Alone, in any case, with punctuation; among other words it is a task."""
+    assert commands.parse(spelling) == commands.parse(f" {spelling.upper()}! ") == command
+    assert commands.parse(f"{spelling} the flaky test") == Start(f"{spelling} the flaky test")
+
+
+@pytest.mark.parametrize("word", WORDS, ids=lambda word: word.spellings[0])
+def test_a_word_is_a_command_or_has_a_reader(word: Word) -> None:
+    """Another one would be told about, and go to the agent."""
+    assert (word.command is None) == (word in FORMS)
+
+
+def test_each_form_is_read_by_its_function() -> None:
+    """By its example, and by each spelling that needs none."""
+    assert commands.anew(NEW.example) == "fix the tests in org/repo"
+    assert commands.is_aside(ASIDE.example)
+    assert commands.repository_answer(REPOSITORY.example) == commands.Answer("org/repo", "dev")
+    assert commands.repository_answer(REPOSITORY.spellings[0]) == commands.Answer("org/repo")
+    assert {commands.repository_answer(spelling) for spelling in NO_REPOSITORY.spellings} == {commands.Answer(None)}
+
+
+def test_a_spelling_means_one_thing() -> None:
+    """Each stands in the table once."""
+    assert len(SPELLINGS) == len(set(SPELLINGS))
+
+
+def test_every_action_can_be_clicked_and_typed() -> None:
+    """Each has one button, with a label of its own, and one word."""
+    labels = [OPEN.label, *(button.label for button in BUTTONS.values())]
+    typed = [word.command.action for word in WORDS if isinstance(word.command, Do)]
+    assert set(BUTTONS) == set(TYPED) == set(Action)
+    assert len(labels) == len(set(labels))
+    assert len(typed) == len(Action)
+
+
+def test_help_tells_each_word_that_no_question_names() -> None:
+    """By its first spelling, with what it does."""
+    told = words.help_text().splitlines()
+    for word in WORDS:
+        assert (f"• `{word.spellings[0]}` {word.help}" in told) is not word.answers
