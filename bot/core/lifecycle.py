@@ -112,8 +112,20 @@ def unsettled(seen: Observation) -> bool:
             return True
         case Phase.ENDED | Phase.WANTS_APPROVAL | Phase.ERROR | Phase.STUCK:
             return seen.last is None
-        case _:
+        case (
+            Phase.STARTING
+            | Phase.START_FAILED
+            | Phase.WORKING
+            | Phase.PAUSED
+            | Phase.ASLEEP
+            | Phase.BROKEN
+            | Phase.MISSING
+            | Phase.GONE
+            | Phase.UNKNOWN
+        ):
             return False
+        case _:
+            assert_never(seen.phase)
 
 
 def judge(run: Run, seen: Observation, before: Phase | None) -> Run:
@@ -157,7 +169,7 @@ def judge(run: Run, seen: Observation, before: Phase | None) -> Run:
             return enter_state(run, RunState.LOST, reason=Reason.GONE)
         case [Phase.UNCLEAR, _]:
             return enter_state(run, RunState.LOST, reason=Reason.SILENT) if unsettled_for >= SILENCE else run
-        case _:  # still starting, or a word newer than this code
+        case _:  # still starting, or a word newer than this code: it changes nothing
             return run
 
 

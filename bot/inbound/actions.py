@@ -1,6 +1,7 @@
 """What people do to a run, by a button or by a word: each within the transaction that closes its inbox row."""
 
 from dataclasses import replace
+from typing import assert_never
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -21,7 +22,7 @@ class Actions:
     async def take(self, tx: AsyncConnection, run: Run, action: Action, incoming: Incoming) -> None:
         """Do something to a run. What is offered is compared with the run as it is now, in the same transaction."""
         now = self._ctx.clock.now()
-        if action is Action.STOP:
+        if action is Action.STOP or action is Action.CANCEL:
             await self._stop(tx, run, incoming)
             return
         if action not in lifecycle.offers(run):
@@ -41,8 +42,10 @@ class Actions:
                 await effects.enqueue_decision(tx, after, now)
             case Action.GO:
                 await self._ctx.save(tx, run, lifecycle.go(run, by, now))
-            case _:
+            case Action.AGAIN | Action.LEAVE:
                 await self._settle(tx, run, action, incoming)
+            case _:
+                assert_never(action)
 
     async def _begin_anew(self, tx: AsyncConnection, run: Run, incoming: Incoming) -> None:
         """Begin in a new conversation, which surely has none of the messages that may have reached the one before."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import assert_never
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -222,6 +223,8 @@ class Dispatcher:
                     answer = words.help_text()
                 case Unclear():
                     answer = words.unclear(command)
+                case _:
+                    assert_never(command)
             if answer:
                 await effects.enqueue_answer(tx, incoming, answer, now)
             await inbox.done(tx, row.seq, now)

@@ -1,6 +1,7 @@
 """Replies in the thread of a run: commands, answers to the bot's questions, decisions, words for the agent."""
 
 from collections.abc import Sequence
+from typing import assert_never
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -17,6 +18,7 @@ from bot.core.model import (
     ListRuns,
     Run,
     RunState,
+    Start,
     Status,
     Unclear,
     UnclearReason,
@@ -61,8 +63,10 @@ class Replies:
                 await effects.enqueue_answer(tx, incoming, words.unclear(misspelt), now)
             case Unclear(UnclearReason.EMPTY) as empty if not text.strip():
                 await effects.enqueue_answer(tx, incoming, words.unclear(empty), now)
-            case _:
+            case Start() | Do() | Unclear():
                 await self._words(tx, run, incoming, text)
+            case unread:
+                assert_never(unread)
 
     async def _words(self, tx: AsyncConnection, run: Run, incoming: Incoming, text: str) -> None:
         """Take a reply that is no command: an answer to the bot's question, or words for the agent."""

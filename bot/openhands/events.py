@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import assert_never
 
 from bot.core.model import ApprovalRequest, Failed, Finish, Last, Phase, Reason, Said
 from bot.core.mrkdwn import clean, outside, redact, shorten
@@ -122,8 +123,10 @@ def _ending(turn: Iterable[Event]) -> Event | None:
                 return event
             case Kind.ACTION | Kind.ERROR:
                 return None
-            case _:
+            case Kind.MESSAGE | Kind.ANSWER | Kind.OTHER:
                 continue
+            case _:
+                assert_never(event.kind)
     return None
 
 

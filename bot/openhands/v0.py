@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import assert_never
 
 from bot.core.errors import (
     Archived,
@@ -340,7 +341,8 @@ class V0:
         story = await self._story(conversation)
         if story is None:
             return False  # this server tells only that it runs
-        match phase_of(conversation.runtime, story, run.turn_after):
+        phase = phase_of(conversation.runtime, story, run.turn_after)
+        match phase:
             case Phase.PAUSED:
                 await self._ask_for_state(conversation, "running", before)
             case Phase.STARTING | Phase.ASLEEP:
@@ -351,8 +353,20 @@ class V0:
                 await self.send(run, GO_ON, before)
             case Phase.ENDED if words_of(story.events, Phase.ENDED, run.turn_after).last is None:
                 await self.send(run, GO_ON, before)  # it was stopped in its work, and awaits words
-            case _:
+            case (
+                Phase.START_FAILED
+                | Phase.WORKING
+                | Phase.ENDED
+                | Phase.WANTS_APPROVAL
+                | Phase.STUCK
+                | Phase.UNCLEAR
+                | Phase.BROKEN
+                | Phase.MISSING
+                | Phase.GONE
+            ):
                 return False
+            case _:
+                assert_never(phase)
         return True
 
     async def decide(

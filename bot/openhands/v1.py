@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, assert_never
 from uuid import UUID
 
 from pydantic import BaseModel
@@ -315,8 +315,20 @@ class V1:
                     return DecisionOutcome.OTHER
                 await self._calls.decide(conversation, accept=accept, reason=reason, before=before)
                 return DecisionOutcome.POSTED
-            case _:
+            case (
+                Phase.STARTING
+                | Phase.START_FAILED
+                | Phase.WORKING
+                | Phase.ENDED
+                | Phase.PAUSED
+                | Phase.IDLE
+                | Phase.ERROR
+                | Phase.STUCK
+                | Phase.GONE
+            ):
                 return DecisionOutcome.OVER
+            case _:
+                assert_never(conversation.phase)
 
     async def _waits(self, conversation: Conversation) -> ApprovalRequest:
         """Read what waits for approval now."""

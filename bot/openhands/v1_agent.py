@@ -1,6 +1,7 @@
 """What is done to a V1 conversation where it lives: at its agent server, and with the sandbox around it."""
 
 from collections.abc import Mapping
+from typing import assert_never
 from urllib.parse import quote
 
 from bot.core.errors import Archived, Asleep, NotFound, Unauthorised, Unavailable, Unreadable, Unsure
@@ -75,8 +76,10 @@ class AgentCalls:
                 await self.send(name, GO_ON, before)
             case Phase.UNCLEAR | Phase.UNKNOWN:
                 raise Unavailable("what it does can't be told")
-            case _:
+            case Phase.STARTING | Phase.START_FAILED | Phase.WORKING | Phase.ENDED | Phase.WANTS_APPROVAL | Phase.GONE:
                 return False
+            case _:
+                assert_never(conversation.phase)
         return True
 
     async def decide(self, conversation: Conversation, *, accept: bool, reason: str, before: Before) -> None:
