@@ -1,4 +1,7 @@
-"""The core decides and writes, and nothing else: no waiting, clock, chance, environment, log or library."""
+"""The core decides and writes, and nothing else: no waiting, clock, chance, environment, log or library.
+
+And nothing else decides: the state of a run is chosen in `lifecycle`.
+"""
 
 import ast
 import sys
@@ -41,6 +44,34 @@ def breaches(source: str, libraries: frozenset[str] = frozenset()) -> list[str]:
     return [what for _, what in sorted(found)]
 
 
+DECIDED = frozenset(
+    {"waiting", "reason", "action", "stop_by", "stop_at", "resume_by", "approved", "decided_by", "gone"}
+    | {"turn", "attempt", "doubtful_follow_up"}
+)
+"""What only `lifecycle` changes of a run, beside its state."""
+
+
+def decisions(source: str) -> list[str]:
+    """List where a run is made, or where a state or what belongs to it is put into one. A follow-up has states too."""
+    found: list[str] = []
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Call(func=ast.Name(id="Run")):
+                found.append("Run")
+            case ast.Call(func=ast.Name(id="replace"), args=[what], keywords=given):
+                found += [each.arg for each in given if each.arg in DECIDED]
+                found += [
+                    "state"
+                    for each in given
+                    if each.arg == "state"
+                    and "follow_up" not in ast.unparse(what)
+                    and "FollowUpState" not in ast.unparse(each.value)
+                ]
+            case _:
+                pass
+    return found
+
+
 def top(module: str) -> str:
     return module.partition(".")[0]
 
@@ -69,6 +100,35 @@ def test_a_core_module_only_decides(module: str) -> None:
 def test_a_breach_is_seen(source: str, found: list[str]) -> None:
     """The rule itself is tried on what it must catch, and on what it must leave alone."""
     assert breaches(source) == found
+
+
+MODULES = [file for file in sorted((ROOT / "bot").glob("**/*.py")) if "simulator" not in file.parts]
+
+
+@pytest.mark.parametrize("file", MODULES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_only_lifecycle_decides_a_state(file: Path) -> None:
+    """Other modules call its functions, so that each rule about a run stands beside the others."""
+    decides = decisions(file.read_text(encoding="utf-8")) != []
+    assert decides is (file.stem == "lifecycle")
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("run = Run(id=id, state=RunState.QUEUED)", ["Run"]),
+        ("replace(run, state=RunState.NEEDS_GO, asked_at=now)", ["state"]),
+        ("replace(run, state=state)", ["state"]),
+        ("replace(fresh, stop_by=None, stop_at=None)", ["stop_by", "stop_at"]),
+        ("replace(run, card=replace(run.card, gone=True))", ["gone"]),
+        ("replace(follow_up, state=state)", []),
+        ("replace(one, state=FollowUpState.WAITING)", []),
+        ("lifecycle.stop(run, by, now)", []),
+        ("run.state is RunState.DONE", []),
+    ],
+)
+def test_a_decision_elsewhere_is_seen(source: str, found: list[str]) -> None:
+    """The rule is tried on what it must catch, and on what it must leave alone."""
+    assert decisions(source) == found
 
 
 def test_the_whole_room_must_be_covered_to_the_last_branch() -> None:

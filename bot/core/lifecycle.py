@@ -17,17 +17,23 @@ from bot.core.model import (
     Failed,
     Finish,
     FollowUp,
+    Incoming,
     Last,
     Observation,
     Origin,
+    Person,
     Phase,
+    Place,
     Reason,
     Run,
+    RunId,
     RunState,
     Said,
+    Start,
     Started,
     UserId,
     Waiting,
+    Watch,
 )
 from bot.core.vocabulary import BUTTONS, About
 
@@ -358,6 +364,52 @@ def acted(run: Run, action: Action, by: UserId) -> Run:
 
 
 # --- what people do, and what becomes of our own calls -----------------------------------------------------------
+
+
+def requested(
+    command: Start,
+    incoming: Incoming,
+    person: Person,
+    place: Place,
+    *,
+    id: RunId,  # noqa: A002 - the field it becomes
+    conversation: ConversationId,
+    context: str,
+    choice: tuple[str, Origin] | None,
+    now: datetime,
+) -> Run:
+    """Make a run of a request. It waits for its turn, or asks which repository is meant.
+
+    context: what people had said before. choice: the repository and where it came from; None: nothing says which one.
+    """
+    repository, origin = choice or (None, None)
+    return Run(
+        id=id,
+        team=incoming.team,
+        channel=incoming.channel,
+        thread_ts=incoming.thread,
+        request_ts=incoming.ts,
+        private=place.private,
+        requester=person.id,
+        task=command.task,
+        context=context,
+        repository=repository,
+        origin=origin,
+        candidates=command.candidates if repository is None else (),
+        branch=command.branch,
+        model=command.model,
+        state=RunState.NEEDS_REPOSITORY if repository is None else RunState.QUEUED,
+        conversation_id=conversation,
+        queued_at=now,
+        turn_at=now,
+        created_at=now,
+        watch=Watch(observed_at=now, news_at=now),
+    )
+
+
+def asked_long_ago(run: Run, asked_at: datetime) -> Run:
+    """Ask whether a new run is still wanted; whoever names the repository says so by that."""
+    return replace(run, state=RunState.NEEDS_GO, asked_at=asked_at) if run.state is RunState.QUEUED else run
 
 
 def choose(

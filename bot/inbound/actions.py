@@ -64,9 +64,9 @@ class Actions:
         after = FollowUpState.WAITING if action is Action.AGAIN else FollowUpState.WITHDRAWN
         found = await runs.follow_ups_of(tx, run.id, [FollowUpState.UNSURE, FollowUpState.HELD])
         asked = [one.state for one in found if one.id == run.doubtful_follow_up]
-        for one in found:
-            if one.state in asked:  # only the first in line can be unsure
-                await runs.save_follow_up(tx, replace(one, state=after, asked_at=None))
+        for follow_up in found:
+            if follow_up.state in asked:  # only the first in line can be unsure
+                await runs.save_follow_up(tx, replace(follow_up, state=after, asked_at=None))
         await self._ctx.save(tx, run, (lifecycle.asks_no_more(lifecycle.acted(run, action, incoming.user)), ()))
         await outbox.release(tx, effects.send_lane(run), now)
         if action is Action.LEAVE:

@@ -29,7 +29,6 @@ from bot.core.model import (
     Start,
     Status,
     Unclear,
-    Watch,
 )
 from bot.core.mrkdwn import shorten, unescape_request
 from bot.core.pacing import asked_to_wait, later, retry_at
@@ -302,29 +301,20 @@ class Dispatcher:
         said = [unescape_request(one.text, self._ctx.links.us.user) for one in context]
         async with self._ctx.database.transaction() as tx:
             before = incoming.thread and await runs.of_thread(tx, incoming.team, incoming.channel, incoming.thread)
-            run = Run(
+            run = lifecycle.requested(
+                command,
+                incoming,
+                person,
+                place,
                 id=RunId(effects.new_id()),
-                team=incoming.team,
-                channel=incoming.channel,
-                thread_ts=incoming.thread,
-                request_ts=incoming.ts,
-                private=place.private,
-                requester=person.id,
-                task=command.task,
+                conversation=effects.new_conversation(),
                 context=transcript(context, said),
-                branch=command.branch,
-                model=command.model,
-                state=RunState.QUEUED,
-                conversation_id=effects.new_conversation(),
-                queued_at=now,
-                turn_at=now,
-                created_at=now,
-                watch=Watch(observed_at=now, news_at=now),
+                choice=self._repository(command, before[0].repository if before else None, said),
+                now=now,
             )
-            run = self._placed(run, command, before[0].repository if before else None, said)
             asked_at = written_at(row, now)
-            if run.state is RunState.QUEUED and now - asked_at >= timedelta(seconds=self._ctx.patience.stale_request_s):
-                run = replace(run, state=RunState.NEEDS_GO, asked_at=asked_at)
+            if now - asked_at >= timedelta(seconds=self._ctx.patience.stale_request_s):
+                run = lifecycle.asked_long_ago(run, asked_at)
             await runs.add(tx, run)
             if incoming.thread is not None:
                 every_reply = incoming.thread_ts is None or incoming.direct or bool(before and before[1])
@@ -357,20 +347,18 @@ class Dispatcher:
         except OpenHandsError:
             return True
 
-    def _placed(self, run: Run, command: Start, thread: str | None, said: Sequence[str]) -> Run:
-        """Choose the repository: typed, linked, the thread's, the default; else the run asks."""
+    def _repository(self, command: Start, thread: str | None, said: Sequence[str]) -> tuple[str, Origin] | None:
+        """Choose the repository: typed, linked, the thread's, the default; None: the run has to ask."""
         if command.repository is not None:
-            kind = Origin.LINKED if command.linked else Origin.TYPED
-            return replace(run, repository=command.repository, origin=kind)
-        if len(command.candidates) != 1:
-            named = {name for text in said for name in commands.named_repositories(text)}
-            if thread is None and len(named) == 1:
-                thread = named.pop()
-            if thread is not None:
-                return replace(run, repository=thread, origin=Origin.THREAD)
-            if self._default_repository is not None:
-                return replace(run, repository=self._default_repository, origin=Origin.DEFAULT)
-        return replace(run, state=RunState.NEEDS_REPOSITORY, candidates=command.candidates)
+            return command.repository, Origin.LINKED if command.linked else Origin.TYPED
+        if len(command.candidates) == 1:
+            return None
+        named = {name for text in said for name in commands.named_repositories(text)}
+        if thread is None and len(named) == 1:
+            thread = named.pop()
+        if thread is not None:
+            return thread, Origin.THREAD
+        return (self._default_repository, Origin.DEFAULT) if self._default_repository is not None else None
 
     # --- replies in the thread of a run -------------------------------------------------------------------------
 

@@ -18,19 +18,26 @@ from bot.core.model import (
     Failed,
     Finish,
     FollowUp,
+    Incoming,
+    IncomingKind,
     Last,
     MessageTs,
     Observation,
     Origin,
+    Person,
     Phase,
+    Place,
     Reason,
     Run,
     RunId,
     RunState,
     Said,
+    Start,
     Started,
     Waiting,
+    Watch,
 )
+from tests.changes import changed
 from tests.core.runs import ALICE, BOB, NOW, a_run
 
 TOLD = (Effect.TELL, Effect.NOTIFY)
@@ -38,6 +45,26 @@ TOLD = (Effect.TELL, Effect.NOTIFY)
 
 def look(phase: Phase, last: Last | None = None, at: datetime = NOW, **given: Any) -> Observation:
     return replace(Observation(asked_at=at, phase=phase, last=last), **given)
+
+
+def a_request(choice: tuple[str, Origin] | None) -> Run:
+    """Make a run of what alice asks for in a private channel."""
+    asked = Start("fix README", branch="dev", candidates=("org/a", "org/b"))
+    team, channel = a_run().team, a_run().channel
+    incoming = Incoming(
+        key="msg:1", kind=IncomingKind.MESSAGE, team=team, channel=channel, user=ALICE, text="", ts=MessageTs("1.1")
+    )
+    return lifecycle.requested(
+        asked,
+        incoming,
+        Person(id=ALICE, team=team),
+        Place(id=channel, private=True),
+        id=RunId("run"),
+        conversation=ConversationId("c"),
+        context="",
+        choice=choice,
+        now=NOW,
+    )
 
 
 WISH = ApprovalRequest("e1", "terminal", "rm -rf build", "HIGH")
@@ -318,6 +345,45 @@ def test_cancel_before_the_start_went_out() -> None:
     """Nothing ran, so nobody is told anew; the card shows it."""
     after, effects = lifecycle.cancel(a_run(RunState.STARTING), BOB, NOW)
     assert (after.state, after.stop_by, after.ended_at, effects) == (RunState.CANCELLED, BOB, NOW, (Effect.RELEASE,))
+
+
+@pytest.mark.parametrize(
+    ("choice", "state", "candidates"),
+    [
+        (("org/repo", Origin.DEFAULT), RunState.QUEUED, ()),
+        (None, RunState.NEEDS_REPOSITORY, ("org/a", "org/b")),
+    ],
+)
+def test_a_request_waits_for_its_turn_or_for_a_repository(
+    choice: tuple[str, Origin] | None, state: RunState, candidates: tuple[str, ...]
+) -> None:
+    """It asks where nothing says which one; what else was asked for is kept."""
+    run = a_request(choice)
+    assert (run.state, run.candidates, run.repository) == (state, candidates, choice and choice[0])
+    assert (run.task, run.branch, run.requester, run.private) == ("fix README", "dev", ALICE, True)
+    assert (run.queued_at, run.created_at, run.watch) == (NOW, NOW, Watch(observed_at=NOW, news_at=NOW))
+
+
+def test_an_old_request_is_asked_about_before_it_starts() -> None:
+    """Only where nothing else is asked anyway."""
+    long_ago = NOW - timedelta(hours=2)
+    run = a_request(None)
+    asked = lifecycle.asked_long_ago(a_request(("org/repo", Origin.TYPED)), long_ago)
+    assert (asked.state, asked.asked_at) == (RunState.NEEDS_GO, long_ago)
+    assert lifecycle.asked_long_ago(run, long_ago) == run
+
+
+def test_a_stop_that_is_not_possible_is_dropped() -> None:
+    """The run goes on, and may be stopped again."""
+    run = a_run()
+    stopping, _ = lifecycle.stop(run, BOB, NOW)
+    assert lifecycle.not_stopped(stopping) == replace(run, last_action=Action.STOP, last_action_by=BOB)
+
+
+def test_a_deleted_card_may_come_back_and_one_that_is_gone_does_not() -> None:
+    """Either way there is none to edit now."""
+    run = changed(a_run(), ts=MessageTs("1.1"))
+    assert (lifecycle.card_deleted(run).card.ts, lifecycle.card_gone(run).card.gone) == (None, True)
 
 
 def test_where_the_bot_cannot_speak_nothing_starts() -> None:
