@@ -1,9 +1,11 @@
 """What is declared about words and buttons is what the bot does with them."""
 
+from typing import get_args
+
 import pytest
 
-from bot.core import commands, words
-from bot.core.model import Action, Do, Start
+from bot.core import commands, lifecycle, words
+from bot.core.model import Action, Command, Do, RunState, Start, Unclear, Waiting
 from bot.core.vocabulary import (
     ALONE,
     ASIDE,
@@ -16,6 +18,7 @@ from bot.core.vocabulary import (
     WORDS,
     Word,
 )
+from tests.core.runs import a_run
 
 FORMS = (NEW, ASIDE, REPOSITORY, NO_REPOSITORY)
 """What is no command by itself, and read by a function of its own."""
@@ -33,6 +36,11 @@ def test_a_word_is_the_command_it_is_declared_as(spelling: str, command: object)
 def test_a_word_is_a_command_or_has_a_reader(word: Word) -> None:
     """Another one would be told about, and go to the agent."""
     assert (word.command is None) == (word in FORMS)
+
+
+def test_every_command_can_be_typed() -> None:
+    """A task, and what can't be understood, are what everything else is."""
+    assert {type(word.command) for word in WORDS} - {type(None)} == {*get_args(Command)} - {Start, Unclear}
 
 
 def test_each_form_is_read_by_its_function() -> None:
@@ -56,6 +64,17 @@ def test_every_action_can_be_clicked_and_typed() -> None:
     assert set(BUTTONS) == set(TYPED) == set(Action)
     assert len(labels) == len(set(labels))
     assert len(typed) == len(Action)
+
+
+def test_every_action_is_offered_in_some_state() -> None:
+    """A button that no card ever shows was forgotten in `lifecycle.offers`."""
+    all_kinds = [
+        a_run(state, waiting=waiting, action="e1", doubtful_follow_up=doubtful)
+        for state in RunState
+        for waiting in (None, Waiting.APPROVAL)
+        for doubtful in (None, "f1")
+    ]
+    assert {action for run in all_kinds for action in lifecycle.offers(run)} == set(Action)
 
 
 def test_help_tells_each_word_that_no_question_names() -> None:
