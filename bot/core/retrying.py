@@ -144,7 +144,8 @@ class Situation:
     row: OutboxRow
     """As it was before the call."""
     run: Run
-    now: datetime
+    moment: datetime
+    """When the decision is taken."""
     patience: Patience
     page: str | None
     """The conversation's address for people."""
@@ -152,19 +153,19 @@ class Situation:
     @property
     def age_s(self) -> float:
         """Seconds since the row was written."""
-        return (self.now - self.row.created_at).total_seconds()
+        return (self.moment - self.row.created_at).total_seconds()
 
     @property
     def tried_s(self) -> float:
         """Seconds since its call went out whose outcome is not known; since it was written where none is."""
-        return (self.now - (self.row.tried_at or self.row.created_at)).total_seconds()
+        return (self.moment - (self.row.tried_at or self.row.created_at)).total_seconds()
 
     def after(self, seconds: float) -> datetime:
-        return later(self.now, seconds)
+        return later(self.moment, seconds)
 
     def backoff(self) -> datetime:
         """Return the time of the next attempt: each pause is twice the one before."""
-        return retry_at(self.row.attempts + 1, self.now, self.patience)
+        return retry_at(self.row.attempts + 1, self.moment, self.patience)
 
 
 def next_step(call: Call, error: OpenHandsError | None, here: Situation) -> Step:
@@ -229,7 +230,7 @@ def _find(error: OpenHandsError | None, here: Situation) -> Step | None:
         case CannotTell():
             return Refuse(Failed(Reason.START_UNSURE))
         case NotFound():  # what may be it does not tell yet
-            return Retry(at=next_look(here.row.tried_at or here.row.created_at, here.now, here.patience))
+            return Retry(at=next_look(here.row.tried_at or here.row.created_at, here.moment, here.patience))
         case _:
             return None
 
@@ -312,7 +313,7 @@ def _decide(error: OpenHandsError | None, here: Situation) -> Step | None:
 
 def _only_the_agent_is_out_of_reach(here: Situation) -> bool:
     """Return whether decisions can't be passed on though OpenHands itself answers, as where its agents are walled off."""
-    long_s, seen_s = here.patience.unreachable_shown_s, (here.now - here.run.watch.observed_at).total_seconds()
+    long_s, seen_s = here.patience.unreachable_shown_s, (here.moment - here.run.watch.observed_at).total_seconds()
     return here.age_s >= long_s and seen_s < long_s / 2
 
 

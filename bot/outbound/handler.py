@@ -98,7 +98,7 @@ class Handler(ABC):
 
     def _after(self, call: Call, error: OpenHandsError | None, row: OutboxRow, run: Run) -> Step:
         here = Situation(
-            row=row, run=run, now=self._ctx.clock.now(), patience=self._ctx.patience, page=self._ctx.links.page(run)
+            row=row, run=run, moment=self._ctx.clock.now(), patience=self._ctx.patience, page=self._ctx.links.page(run)
         )
         return next_step(call, error, here)
 

@@ -98,7 +98,7 @@ def here(call: Call, run: Run = WORKING, **about: Any) -> Situation:
         attempts=0,
         tried_at=None,
     )
-    return Situation(row=replace(row, **about), run=run, now=NOW, patience=PATIENCE, page=PAGE)
+    return Situation(row=replace(row, **about), run=run, moment=NOW, patience=PATIENCE, page=PAGE)
 
 
 OLD = {"created_at": at(-3600)}

@@ -45,7 +45,14 @@ async def test_before_anything_is_there_the_process_is_alive_and_not_ready() -> 
     assert alive == (200, '{"alive": true}')
     assert (status, json.loads(body)) == (
         503,
-        {"ready": False, "process": "running", "slack": "connecting", "database": "silent", "tokens": "accepted", "without": {}},
+        {
+            "ready": False,
+            "process": "running",
+            "slack": "connecting",
+            "database": "silent",
+            "tokens": "accepted",
+            "without": {},
+        },
     )
     assert (shown, "bot_database_up 0.0\n" in text, "bot_runs" in text) == (200, True, False)
 
