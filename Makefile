@@ -33,7 +33,7 @@ BOTH_FORMS := awk 'function out() { if (block ~ /^[^ ]*\[/) { plain = block; sub
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo run doctor dead manifest test coverage lint check crash-test format docs bench requirements package clean
+.PHONY: help demo run doctor dead manifest test coverage lint check crash-test format docs picture bench requirements package clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -82,6 +82,9 @@ format: $(FOR_DEV) ## format the code and mend what can be mended
 
 docs: $(FOR_DEV) ## write the tables of words and buttons from their declarations
 	$(BIN)/python -m tests.docs
+
+picture: $(FOR_DEV) ## draw the README's picture again, from the bot's own messages
+	$(BIN)/python -m tests.picture
 
 bench: $(FOR_DEV) ## measure speed and memory, beside references; takes about a quarter of an hour
 	@set -e; for script in $(BENCHMARKS); do echo "benchmarks/$$script.py"; echo; $(BIN)/python benchmarks/$$script.py; done

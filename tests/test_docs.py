@@ -7,23 +7,28 @@ import tomllib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 from pydantic import SecretStr
 
 from bot.__main__ import cli
 from bot.core import errors, words
-from bot.core.model import RunState, Start
+from bot.core.model import RunState, Waiting
 from bot.ops.metrics import Metrics, Moment, gauges
 from bot.settings import Settings
 from bot.slack.manifest import link
 from bot.store.stats import Standing
 from bot.store.tables import metadata
+from tests.core.runs import a_run
 from tests.docs import written
+from tests.picture import picture
 
 ROOT = Path(__file__).parents[1]
 ADR_PARTS = ["Status", "Context", "Decision", "Consequences"]
 PAGE_LINES = 60
+README_LINES = 100
+DRAWN_FOLDERS = ["bot/inbound", "bot/outbound"]  # in the drawing each file stands in its room
 MACHINE_PATH = re.compile(r"(?<![\w.~])/(?:home|root|Users|work|mnt)/\w")
 INDEX_ADDRESS = re.compile(r"--(?:extra-)?index-url|--find-link[s]|--trusted-hos[t]|file:/{2}|^-[fi] ", re.MULTILINE)
 EVENT = re.compile(r"[a-z]+\.[a-z_]+")
@@ -33,11 +38,17 @@ def text(name: str) -> str:
     return (ROOT / name).read_text(encoding="utf-8")
 
 
+def pages() -> list[Path]:
+    """List what people read, the decisions aside."""
+    return [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+
+
 def rows(document: str, header: str) -> Iterator[list[str]]:
     """Return the cells of each row of the table whose first heading is `header`."""
     _, _, table = document.partition(f"\n| {header} |")
     for line in table.partition("\n\n")[0].splitlines()[2:]:
-        yield [cell.strip() for cell in line.strip("|").split(" | ")]
+        if line.startswith("|"):
+            yield [cell.strip() for cell in line.strip("|").split(" | ")]
 
 
 def spans(markdown: str) -> list[str]:
@@ -53,20 +64,39 @@ def default_of(name: str) -> str:
     return default.get_secret_value() if isinstance(default, SecretStr) else str(default)
 
 
+# --- the first page ---------------------------------------------------------------------------------------------
+
+
+def test_the_readme_is_read_in_a_minute() -> None:
+    """What only some need stands on a page of its own."""
+    assert len(text("README.md").splitlines()) <= README_LINES
+
+
+def test_every_figure_in_the_readme_was_measured() -> None:
+    """Each stands in the tables of the benchmarks, too."""
+    figures = re.findall(r"(\d+\.\d+) m?s\b", text("README.md"))
+    assert figures
+    assert [
+        one for one in figures if not re.search(rf"\| {re.escape(one)}(?: s)? \|", text("docs/performance.md"))
+    ] == []
+
+
 # --- settings ---------------------------------------------------------------------------------------------------
 
 
-def test_the_readme_lists_every_setting_with_its_default() -> None:
+def test_operators_read_of_every_setting_with_its_default() -> None:
     """Each setting has one row, and nothing else has."""
     listed = {}
-    for name, default, _ in rows(text("README.md"), "setting"):
+    for name, default, _ in rows(text("docs/operations.md"), "setting"):
         listed[name.strip("`")] = "" if default in ("none", "required") else default.strip("`")
     assert listed == {name.upper(): default_of(name) for name in Settings.model_fields}
 
 
-def test_the_readme_names_the_settings_nobody_can_do_without() -> None:
+def test_operators_read_which_settings_nobody_can_do_without() -> None:
     """What is required says so."""
-    required = [name.strip("`") for name, default, _ in rows(text("README.md"), "setting") if default == "required"]
+    required = [
+        name.strip("`") for name, default, _ in rows(text("docs/operations.md"), "setting") if default == "required"
+    ]
     assert required == [name.upper() for name, field in Settings.model_fields.items() if field.is_required()]
 
 
@@ -79,7 +109,7 @@ def test_the_example_file_holds_every_setting_once_with_its_default() -> None:
 # --- what operators type and see --------------------------------------------------------------------------------
 
 
-def test_every_command_is_in_the_readme() -> None:
+def test_operators_read_of_every_command() -> None:
     """And no other."""
     groups = [("", cli), *((f"{group.name} ", group.typer_instance) for group in cli.registered_groups)]
     commands = {
@@ -89,13 +119,16 @@ def test_every_command_is_in_the_readme() -> None:
         for command in group.registered_commands
         if command.callback
     } | {str(group.name) for group in cli.registered_groups}
-    listed = [spans(cells[0])[0].removeprefix("openhands-slack ") for cells in rows(text("README.md"), "command line")]
+    listed = [
+        spans(cells[0])[0].removeprefix("openhands-slack ")
+        for cells in rows(text("docs/operations.md"), "command line")
+    ]
     assert sorted(listed) == sorted(commands)
 
 
 def test_every_command_has_its_target() -> None:
     """In a checkout `make` does the same: what has arguments of its own takes them in ARGS."""
-    for cells in rows(text("README.md"), "command line"):
+    for cells in rows(text("docs/operations.md"), "command line"):
         command, *rest = spans(cells[0])[0].removeprefix("openhands-slack ").split()
         [target] = re.findall(r"make ([a-z]+)", cells[1])
         assert target == command
@@ -108,8 +141,8 @@ def test_every_command_has_its_target() -> None:
 
 def test_what_is_to_be_typed_works_as_it_stands() -> None:
     """The Python of a checkout's libraries is that of `.venv`: any other has none of them."""
-    for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/operations.md", "docs/how-it-works.md"):
-        assert re.findall(r"(?<!\.venv/bin/)python -m bot.*", text(name)) == []
+    for page in pages():
+        assert re.findall(r"(?<!\.venv/bin/)python -m bot.*", page.read_text(encoding="utf-8")) == []
 
 
 def test_the_readmes_link_makes_the_app_of_this_manifest() -> None:
@@ -150,9 +183,19 @@ def test_the_tables_of_words_and_buttons_are_those_declared() -> None:
     assert written(page) == page
 
 
-def test_the_picture_in_the_readme_shows_the_bots_own_sentence() -> None:
-    """What the picture has as the answer to a command is that answer."""
-    assert f"Only visible to you: {words.receipt(Start('fix README'))}\n" in text("README.md")
+def test_the_picture_shows_what_the_bot_says_today() -> None:
+    """`make picture` writes it again."""
+    assert text("docs/thread.svg") == picture()
+    assert "](docs/thread.svg)" in text("README.md")
+
+
+def test_nothing_in_the_picture_reaches_over_its_edge() -> None:
+    """Each piece of text and each shape ends within the frame."""
+    drawn = ET.fromstring(picture())
+    width = float(drawn.attrib["width"])
+    ends = [float(one.get("x", 0)) + float(one.get("textLength") or one.get("width") or 0) for one in drawn]
+    assert len(ends) > 50
+    assert max(ends) < width
 
 
 # --- states and errors ------------------------------------------------------------------------------------------
@@ -160,9 +203,16 @@ def test_the_picture_in_the_readme_shows_the_bots_own_sentence() -> None:
 
 def test_every_state_is_in_the_diagram() -> None:
     """The diagram has each state of a run, and no other."""
-    [diagram] = re.findall(r"```mermaid\n(.*?)```", text("docs/using.md"), re.DOTALL)
+    [diagram] = re.findall(r"```mermaid\n(.*?)```", text("docs/how-it-works.md"), re.DOTALL)
     drawn = {end for line in re.findall(r"^ +(\S+) --> (\w+)", diagram, re.MULTILINE) for end in line}
     assert drawn - {"[*]"} == set(RunState)
+
+
+def test_people_read_what_the_card_says_in_every_state() -> None:
+    """In the words that stand there."""
+    listed = [label for labels, _ in rows(text("docs/using.md"), "card says") for label in labels.split(" · ")]
+    kinds = [(state, kind) for state in RunState for kind in (Waiting if state is RunState.WAITING else [None])]
+    assert listed == [words.state(a_run(state, waiting=kind)) for state, kind in kinds]
 
 
 def test_every_error_is_drawn_where_it_belongs() -> None:
@@ -183,15 +233,60 @@ def test_every_table_is_described() -> None:
     assert sorted(described) == sorted(metadata.tables)
 
 
+# --- the code ---------------------------------------------------------------------------------------------------
+
+
+def test_every_file_has_its_room() -> None:
+    """The table of rooms names each module, in the order in which they may import each other."""
+    drawn = [(room.strip("`"), spans(files)) for room, files, _ in rows(text("docs/how-it-works.md"), "room")]
+    for room, files in drawn:
+        there = (ROOT / "bot" if room == "bot" else ROOT / "bot" / room).glob("*.py")
+        if room not in ("bot", "simulator"):
+            assert sorted(files) == sorted(file.stem for file in there if file.stem != "__init__")
+    top = {file for room, files in drawn for file in files if room == "bot"}
+    assert top == {file.stem for file in (ROOT / "bot").glob("*.py")} - {"__init__"}
+    contracts = tomllib.loads(text("pyproject.toml"))["tool"]["importlinter"]["contracts"]
+    order = [one.removeprefix("bot.") for layer in contracts[0]["layers"] for one in layer.split(" | ")]
+    assert [files[0] if room == "bot" else room for room, files in drawn] == order
+
+
+def test_the_way_of_a_request_leads_through_what_is_there() -> None:
+    """Each step names a file, and what is defined in it."""
+    steps = [spans(where) for where, _ in rows(text("docs/how-it-works.md"), "where")]
+    assert len(steps) > 10
+    for file, name in steps:
+        within: list[ast.stmt] = ast.parse(text(f"bot/{file}")).body
+        for part in name.split("."):
+            [found] = [
+                one
+                for one in within
+                if isinstance(one, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and one.name == part
+            ]
+            within = found.body
+
+
+def test_every_file_that_is_named_exists() -> None:
+    """A path is that of a file of the repository, or of the bot's."""
+    named = [
+        (page.name, span)
+        for page in pages()
+        if page.name != "CHANGELOG.md"
+        for span in re.findall(r"[\w./-]*\w\.py\b", page.read_text(encoding="utf-8"))
+    ]
+    assert len(named) > 40
+    missing = {
+        one for one in named if not any((ROOT / folder / one[1]).is_file() for folder in ("", "bot", *DRAWN_FOLDERS))
+    }
+    assert missing == set()
+
+
 # --- the repository ---------------------------------------------------------------------------------------------
 
 
 def test_every_target_that_is_named_exists() -> None:
     """Each `make …` in the documents is a target of the Makefile."""
     targets = set(re.findall(r"^([a-z-]+):", text("Makefile"), re.MULTILINE))
-    documents = "\n".join(
-        text(name) for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/operations.md", "docs/using.md")
-    )
+    documents = "\n".join(page.read_text(encoding="utf-8") for page in pages())
     named = set(re.findall(r"(?:`|^)make ([a-z-]+)", documents, re.MULTILINE))
     assert named - targets == set()
     assert {"demo", "test", "run"} <= named
@@ -230,11 +325,22 @@ def test_decisions_are_numbered_without_gaps() -> None:
     assert numbers == list(range(1, len(numbers) + 1))
 
 
+def anchors(document: str) -> set[str]:
+    """Return what the headings of a page are linked by, as GitHub makes it."""
+    return {
+        re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        for heading in re.findall(r"^#+ (.+)$", document, re.MULTILINE)
+    }
+
+
 def test_links_between_documents_lead_somewhere() -> None:
-    """Every relative link is a file or folder of the repository."""
+    """Every relative link is a file or folder of the repository, or a heading on one of its pages."""
     for document in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")):
-        links = re.findall(r"\]\((?!https?://)([^)#]+)", document.read_text(encoding="utf-8"))
-        assert [link for link in links if not (document.parent / link).exists()] == []
+        links = re.findall(r"\]\((?!https?://)([^)#]*)#?([^)]*)\)", document.read_text(encoding="utf-8"))
+        for file, heading in links:
+            target = document.parent / file if file else document
+            assert target.exists(), (document.name, file)
+            assert not heading or heading in anchors(target.read_text(encoding="utf-8")), (document.name, heading)
 
 
 def files_of_the_repository() -> list[Path]:
