@@ -18,7 +18,7 @@ define install
 @test -e $@
 endef
 
-BENCHMARKS := ack polling latency memory cold_start
+BENCHMARKS := ack polling latency memory cpu cold_start
 
 # What is drawn by chance in the crash tests; `make crash-test CRASH_SEED=…` draws the same again.
 CRASH_SEED := $(or $(CRASH_SEED),$(shell date +%s))

@@ -1,4 +1,4 @@
-"""How fast a request is acknowledged, its commit included, beside a bare Bolt app; and what 50 requests a second do.
+"""How fast a request is acknowledged, its commit included, beside a bare Bolt app: alone, back to back, and at 50 a second.
 
 `python benchmarks/ack.py` prints Markdown. Exit code 1: a request was lost. The folder it is run in is where the
 database lies, so it is that disk that is measured.
@@ -16,17 +16,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stage import BARE, Site, folder_for, local_openhands, report, shares, site, table
+from stage import BARE, Site, folder_for, local_openhands, report, shares, site, table, told
 
 from bot.simulator.openhands import Conversation, LocalOpenHands
 from bot.simulator.slack import LocalSlack
 from bot.simulator.slack.limits import POSTS_A_MINUTE
+from bot.simulator.slack.records import Command
 
 CALLS_PER_S = 8.0  # what the bot allows itself on OpenHands
 RECORD = b"x" * 4096  # about what one request adds to the database's log
 COUNT_S = 0.2  # between two counts, which take a moment themselves
 WARM_UP = 5  # of both apps: the first requests load what all later ones find there
 PAUSE_S = 0.03  # between two measurements, for what the last one left to do
+ACKED_LOOK_S = 0.0005  # how soon after an acknowledgement the next request is sent, where they come back to back
+BLOCK = 50  # requests to one app before it is the other's turn, where they come back to back
 ALONE = 4  # calls that a loop with one request for each conversation needs at least: start, its task, status, events
 
 
@@ -66,6 +69,18 @@ def in_ms(values: Sequence[float]) -> list[str]:
     return [f"{share:.2f}" for share in shares(values)]
 
 
+def side_by_side(title: str, our_ms: Sequence[float], bare_ms: Sequence[float], *more: tuple[str, list[str]]) -> None:
+    """Print the figures of both apps, and how they compare."""
+    ratios = [mine / theirs for mine, theirs in zip(shares(our_ms), shares(bare_ms), strict=True)]
+    table(
+        (f"{title}, ms, {len(our_ms)} each", ["p50", "p95", "p99"]),
+        ("bare Bolt app, acks only", in_ms(bare_ms)),
+        ("this bot, committed", in_ms(our_ms)),
+        *more,
+        ("this bot / bare", [f"{ratio:.2f}×" for ratio in ratios]),
+    )
+
+
 async def idle(ours: Site, bare: Site, folder: Path, pairs: int) -> list[str]:
     """Measure both apps and the disk in turn; return what is lost."""
     our_ms: list[float] = []
@@ -84,15 +99,31 @@ async def idle(ours: Site, bare: Site, folder: Path, pairs: int) -> list[str]:
             fsync_ms.append(disk_ms(file))
     finally:
         os.close(file)
-    ratios = [mine / theirs for mine, theirs in zip(shares(our_ms), shares(bare_ms), strict=True)]
-    table(
-        (f"acknowledgement, ms, {pairs} each", ["p50", "p95", "p99"]),
-        ("bare Bolt app, acks only", in_ms(bare_ms)),
-        ("this bot, committed", in_ms(our_ms)),
-        ("append and fsync", in_ms(fsync_ms)),
-        ("this bot / bare", [f"{ratio:.2f}×" for ratio in ratios]),
-    )
+    side_by_side("acknowledgement", our_ms, bare_ms, ("append and fsync", in_ms(fsync_ms)))
     return [f"{lost} acknowledgements while idle"] if lost else []
+
+
+async def back_to_back(ours: Site, bare: Site, pairs: int) -> list[str]:
+    """Measure both apps in turn, each request sent right after the last acknowledgement; give what is lost.
+
+    All that follows an acknowledgement is still to be done by then.
+    """
+    took: dict[Site, list[float]] = {bare: [], ours: []}
+    lost = 0
+    for begin in range(0, pairs, BLOCK):
+        for place, answers in ((ours, 1), (bare, 0)):
+            asked = [await acked(place, number) for number in range(begin, min(begin + BLOCK, pairs))]
+            took[place] += [one.ack_seconds * 1000 for one in asked if one.ack_seconds is not None]
+            lost += sum(one.acked is not True for one in asked)
+            await place.until(lambda: all(one.failed or len(one.responses) >= answers for one in asked))  # noqa: B023 - awaited here
+    side_by_side("back to back", took[ours], took[bare])
+    return [f"{lost} acknowledgements back to back"] if lost else []
+
+
+async def acked(place: Site, number: int) -> Command:
+    command = await place.asks(number, "help")
+    await place.until(lambda: command.acked is not None, look_s=ACKED_LOOK_S)
+    return command
 
 
 async def load(ours: Site, openhands: LocalOpenHands, size: Size) -> list[str]:
@@ -113,11 +144,12 @@ async def load(ours: Site, openhands: LocalOpenHands, size: Size) -> list[str]:
     kinds = Counter(call.kind for call in openhands.calls[calls_before:])
     calls, posted = kinds.total(), posts(ours.slack) - posts_before
     acks = [command.ack_seconds * 1000 for command in commands if command.ack_seconds is not None]
-    _, _, slow = shares(acks)
+    usual, _, slow = shares(acks)
     table(
         (f"{size.per_s} requests a second for {size.load_s} s, {size.channels} channels", ["figure"]),
-        ("slowest acknowledgement", [f"{max(acks):.0f} ms"]),
+        ("p50 of the acknowledgements", [f"{usual:.1f} ms"]),
         ("p99 of the acknowledgements", [f"{slow:.1f} ms"]),
+        ("slowest acknowledgement", [f"{max(acks):.0f} ms"]),
         ("every run started and told its end after", [f"{took_s:.0f} s"]),
         ("calls to OpenHands", [f"{calls}: " + ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())]),
         ("calls a second", [f"{calls / took_s:.2f} of {CALLS_PER_S:g}"]),
@@ -144,18 +176,6 @@ def waits_s(posted: int) -> float:
     return max(0, posted - 1) // POSTS_A_MINUTE * 60.0
 
 
-def told(place: Site) -> int:
-    """Count the threads in which the bot said how the run ended."""
-    return len(
-        {
-            (channel, message.thread_ts)
-            for channel in place.channels
-            for message in place.slack.messages(channel)
-            if message.thread_ts is not None and message.bot_id == place.slack.bot_id and "Done" in message.text
-        }
-    )
-
-
 async def measure(folders: Sequence[Path], size: Size) -> list[str]:
     """Measure everything, in a folder for each app; return what is lost, and the end of the bot's log."""
     async with local_openhands() as openhands:
@@ -169,7 +189,11 @@ async def measure(folders: Sequence[Path], size: Size) -> list[str]:
             site(bare_folder, openhands, python=BARE, channels=size.channels) as bare,
             site(our_folder, openhands, channels=size.channels) as ours,
         ):
-            lost = [*await idle(ours, bare, our_folder, size.pairs), *await load(ours, openhands, size)]
+            lost = [
+                *await idle(ours, bare, our_folder, size.pairs),
+                *await back_to_back(ours, bare, size.pairs),
+                *await load(ours, openhands, size),
+            ]
             rules = [*ours.slack.violations, *openhands.violations]
             return [*lost, *rules, *(ours.last_lines if lost or rules else [])]
 

@@ -1,28 +1,36 @@
-"""How much memory the bot takes with many live runs, beside the same bot with none and a bare Bolt app.
+"""How much memory the bot takes with many live runs, and as a backlog grows, beside the same bot and a bare Bolt app.
 
-`python benchmarks/memory.py` prints Markdown; only on Linux, whose /proc tells. Exit code 1: a run was not looked at.
+`python benchmarks/memory.py` prints Markdown; only on Linux, whose /proc tells. Exit code 1: a run was not looked at, or
+a request not acknowledged.
 
-Every run is looked at as often as OpenHands' pace lets it: that is when memory is highest.
+Every run is looked at as often as OpenHands' pace lets it: that is when memory is highest. The backlog comes of more
+requests than Slack takes posts for, so that ever more rows wait; the agents end at once.
 """
 
 import argparse
 import asyncio
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from stage import BARE, Site, folder_for, follow, local_openhands, report, site, table, working
 
-from bot.simulator.openhands import LocalOpenHands
+from bot.simulator.openhands import Conversation, LocalOpenHands
 from bot.simulator.openhands.state import Call
+from bot.simulator.slack.records import Command
 
 FULL, QUICK = 10_000, 20
 ROUNDS = 3
 REST_S, QUICK_REST_S = 10.0, 0.2  # the others get so long before they are measured
 INTERVAL_S, QUICK_INTERVAL_S = 2.0, 0.2
 TARGET_MB = 150
+BACKLOG, QUICK_BACKLOG = (600, 3000), (2, 4)
+"""Requests after which the memory is measured: once the backlog stands, and when it is several times as long."""
+PER_S = 10.0
+CHANNELS = 50
+GROWTH_MB = 10
 MB = 1_000_000
 LOOK_S = 0.2
 
@@ -91,8 +99,30 @@ async def with_runs(
         return memory_of(place.app.pid), took_s, wrong + (place.last_lines if wrong else [])
 
 
-async def measure(count: int, rest_s: float, interval_s: float) -> list[str]:
-    with folder_for("bare", "none", "ours") as (bare, none, ours):
+async def with_backlog(folder: Path, openhands: LocalOpenHands, after: Sequence[int]) -> tuple[list[Memory], list[str]]:
+    """Ask faster than Slack takes the answers; give the memory after so many requests each, and what went wrong."""
+
+    async def finish(c: Conversation, _text: str) -> None:
+        openhands.finish(c, "Done.")
+
+    openhands.agent = finish
+    taken: list[Memory] = []
+    async with site(folder, openhands, channels=CHANNELS) as place:
+        loop = asyncio.get_running_loop()
+        begun, commands = loop.time(), list[Command]()
+        for number in range(max(after)):
+            await asyncio.sleep(max(0.0, begun + number / PER_S - loop.time()))
+            commands.append(await place.asks(number, f"fix number {number} in org/repo"))
+            if number + 1 in after:
+                await place.until(lambda: all(command.acked is not None for command in commands), look_s=LOOK_S)
+                taken.append(memory_of(place.app.pid))
+        lost = sum(command.acked is not True for command in commands)
+        wrong = [f"{lost} requests, not acknowledged"] if lost else []
+        return taken, [*wrong, *place.slack.violations, *(place.last_lines if wrong else [])]
+
+
+async def measure(count: int, rest_s: float, interval_s: float, backlog: Sequence[int]) -> list[str]:
+    with folder_for("bare", "none", "ours", "asked") as (bare, none, ours, asked):
         async with local_openhands() as openhands:
             async with site(bare, openhands, python=BARE) as place:
                 bare_app = await rest(rest_s, place)
@@ -100,6 +130,9 @@ async def measure(count: int, rest_s: float, interval_s: float) -> list[str]:
                 without = await rest(rest_s, place)
             tracked, round_s, wrong = await with_runs(ours, openhands, count, interval_s)
             wrong += openhands.violations
+        async with local_openhands() as openhands:
+            grown, lost = await with_backlog(asked, openhands, backlog)
+            wrong += lost
     table(
         ("memory of the process", ["resident", "its own", "highest"]),
         ("bare Bolt app", bare_app.cells),
@@ -108,15 +141,26 @@ async def measure(count: int, rest_s: float, interval_s: float) -> list[str]:
         (f"target with {count:,} runs", [f"< {TARGET_MB} MB", "", ""]),
         ("seconds for one round over all of them", [f"{round_s:.1f}", "", ""]),
     )
+    first, last = grown[0], grown[-1]
+    table(
+        (f"memory of the process, {PER_S:g} requests a second", ["resident", "its own", "highest"]),
+        *(
+            (f"this bot, after {number:,} requests", memory.cells)
+            for number, memory in zip(backlog, grown, strict=True)
+        ),
+        ("grown by", [f"{last.resident - first.resident:.0f} MB", f"{last.own - first.own:.0f} MB", ""]),
+        ("target", [f"< {GROWTH_MB} MB", "", ""]),
+    )
     return wrong
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Measure memory with many live runs.")
-    parser.add_argument("--quick", action="store_true", help="a few runs only, to see that all are looked at")
+    parser = argparse.ArgumentParser(description="Measure memory with many live runs and with a backlog.")
+    parser.add_argument("--quick", action="store_true", help="a few runs and requests only, to see that none is lost")
     quick = parser.parse_args().quick
-    measured = measure(QUICK, QUICK_REST_S, QUICK_INTERVAL_S) if quick else measure(FULL, REST_S, INTERVAL_S)
-    return report(asyncio.run(measured))
+    if quick:
+        return report(asyncio.run(measure(QUICK, QUICK_REST_S, QUICK_INTERVAL_S, QUICK_BACKLOG)))
+    return report(asyncio.run(measure(FULL, REST_S, INTERVAL_S, BACKLOG)))
 
 
 if __name__ == "__main__":

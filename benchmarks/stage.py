@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -49,6 +50,10 @@ class Site:
     async def asks(self, number: int, text: str) -> Command:
         person, channel = self.people[number % PEOPLE], self.channels[number % len(self.channels)]
         return await self.slack.command(person, channel, text)
+
+    async def says(self, number: int, text: str) -> None:
+        person, channel = self.people[number % PEOPLE], self.channels[number % len(self.channels)]
+        await self.slack.say(person, channel, self.slack.wire(text))
 
     async def until(self, happened: Callable[[], bool], *, look_s: float = LOOK_S) -> bool:
         """Wait; False when the app is gone or too much time has passed."""
@@ -109,6 +114,18 @@ async def local_openhands() -> AsyncIterator[LocalOpenHands]:
         await openhands.stop()
 
 
+def told(place: Site) -> int:
+    """Count the threads in which the bot said how the run ended."""
+    return len(
+        {
+            (channel, message.thread_ts)
+            for channel in place.channels
+            for message in place.slack.messages(channel)
+            if message.thread_ts is not None and message.bot_id == place.slack.bot_id and "Done" in message.text
+        }
+    )
+
+
 # --- runs that are under way already ----------------------------------------------------------------------------
 
 
@@ -121,9 +138,15 @@ def at_work(openhands: LocalOpenHands) -> Conversation:
     return c
 
 
-def working(openhands: LocalOpenHands, count: int) -> list[Run]:
-    """Let so many agents work without end, and give the runs they are for."""
-    return [a_run(at_work(openhands).id, RunState.WORKING) for _ in range(count)]
+def working(openhands: LocalOpenHands, count: int, *, news_at: datetime | None = None) -> list[Run]:
+    """Let so many agents work without end, and give the runs they are for.
+
+    news_at: of all of them; a moment ago unless said.
+    """
+    runs = [a_run(at_work(openhands).id, RunState.WORKING) for _ in range(count)]
+    if news_at is None:
+        return runs
+    return [replace(run, turn_at=news_at, watch=replace(run.watch, news_at=news_at)) for run in runs]
 
 
 def starting(openhands: LocalOpenHands, count: int) -> list[Run]:

@@ -108,8 +108,7 @@ async def enqueue(tx: AsyncConnection, run: Run, effects: Iterable[Effect], link
                     name = DELIVERED if run.state is RunState.DONE else FAILED
                     await enqueue_reaction(tx, run, run.request_ts, name, now)
             case Effect.RELEASE:
-                await outbox.release(tx, send_lane(run), now)
-                await outbox.release(tx, stop_lane(run), now)
+                await outbox.release(tx, send_lane(run), stop_lane(run), now=now)
             case _:
                 assert_never(effect)
 
@@ -218,5 +217,5 @@ async def enqueue_stop(tx: AsyncConnection, run: Run, now: datetime, *, woken: b
     woken: though the run shows as stopped, since its conversation may have been woken.
     """
     about = {"woken": woken}
-    await outbox.release(tx, stop_lane(run), now)
+    await outbox.release(tx, stop_lane(run), now=now)
     await outbox.add(tx, OutboxKind.STOP, id=new_id(), lane=stop_lane(run), now=now, run=run.id, payload=about)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Generic, Protocol, TypeVar
 
 import structlog
@@ -15,6 +15,10 @@ log = structlog.get_logger("lanes")
 
 GIVE_UP_AFTER = 8
 """Unexpected failures of one job before a person is told: with doubling pauses about two minutes."""
+
+REMEMBERED = timedelta(hours=1)
+"""How long a failure counts: what is tried again is tried within a minute, so a lane that is silent for longer has no
+such job any more."""
 
 
 class Job(Protocol):
@@ -69,8 +73,10 @@ class LaneScheduler(Generic[AJob]):
         self._later: dict[str, datetime] = {}
         self.throttled: dict[str, datetime] = {}
         """Lanes whose job had no budget when it was looked at last, and when there may be some."""
-        self._failures: dict[str, tuple[object, int]] = {}
-        self._unsaved_lanes: set[str] = set()
+        self._failures: dict[str, tuple[object, int, datetime]] = {}
+        """The job of a lane that failed last, how often, and when."""
+        self._unsaved_lanes: dict[str, datetime] = {}
+        """Lanes whose job the database failed last, and when."""
         self._store_down = False
         self.wake = wake
         self.under_way: dict[str, asyncio.Task[None]] = {}
@@ -89,6 +95,8 @@ class LaneScheduler(Generic[AJob]):
         now = self._clock.now()
         self._later = {lane: at for lane, at in self._later.items() if at > now}
         self.throttled = {lane: at for lane, at in self.throttled.items() if at > now}
+        self._failures = {lane: last for lane, last in self._failures.items() if now - last[2] < REMEMBERED}
+        self._unsaved_lanes = {lane: at for lane, at in self._unsaved_lanes.items() if now - at < REMEMBERED}
         look_at = later(now, self._patience.look_around_s)
         try:
             jobs, next_at = await self._due(now, [*self.under_way, *self._later, *self.throttled])
@@ -113,7 +121,7 @@ class LaneScheduler(Generic[AJob]):
     async def _do(self, job: AJob) -> None:
         try:
             not_before = await self._work(job)
-            self._unsaved_lanes.discard(job.lane)
+            self._unsaved_lanes.pop(job.lane, None)
             if not_before is not None:
                 self._later[job.lane] = not_before
         except StoreUnavailable as err:
@@ -125,11 +133,12 @@ class LaneScheduler(Generic[AJob]):
             self.wake.set()
 
     async def _failed(self, job: AJob, err: Exception) -> None:
-        before, failures = self._failures.get(job.lane, (job.id, 0))
+        now = self._clock.now()
+        before, failures, _ = self._failures.get(job.lane, (job.id, 0, now))
         failures = failures + 1 if before == job.id else 1  # a try that ends well in between ends no job
-        self._failures[job.lane] = (job.id, failures)
+        self._failures[job.lane] = (job.id, failures, now)
         log.error("job.failed", loop=self._name, lane=job.lane, failures=failures, exc_info=err)
-        self._later[job.lane] = retry_at(failures, self._clock.now(), self._patience)
+        self._later[job.lane] = retry_at(failures, now, self._patience)
         if failures >= GIVE_UP_AFTER:
             del self._failures[job.lane]
             try:
@@ -139,10 +148,11 @@ class LaneScheduler(Generic[AJob]):
 
     def _unsaved(self, job: AJob, err: StoreUnavailable) -> None:
         """Come back to a job the database failed: that is logged once in a row, and no reason to give the job up."""
+        now = self._clock.now()
         if job.lane not in self._unsaved_lanes:
-            self._unsaved_lanes.add(job.lane)
             log.error("job.unsaved", loop=self._name, lane=job.lane, exc_info=err)
-        self._later[job.lane] = later(self._clock.now(), self._patience.look_around_s)
+        self._unsaved_lanes[job.lane] = now
+        self._later[job.lane] = later(now, self._patience.look_around_s)
 
     async def _end(self) -> None:
         """Let what is under way end; what does not end in time is repeated or looked up at the next start."""

@@ -316,6 +316,16 @@ async def test_a_job_the_database_fails_is_never_given_up(logs: list[EventDict])
     assert logged(logs) == [{"event": "job.unsaved", "log_level": "error", "loop": "table", "lane": "a"}] * 2
 
 
+async def test_what_failed_long_ago_is_forgotten() -> None:
+    """Lanes come and go: of those that failed, and never came back, nothing stays."""
+    names = [f"{lane}1" for lane in "abcd"]
+    async with running(*names, faults={name: [OUTAGE, LookupError("mine")] for name in names}) as table:
+        await table.moves(10)
+        kept = len(table.lanes._failures)
+        await table.moves(3700)
+    assert (kept, table.jobs, table.lanes._failures, table.lanes._unsaved_lanes) == (4, [], {}, {})
+
+
 async def test_an_outage_does_not_count_towards_giving_up() -> None:
     """After it, a job has all its attempts still."""
     faults: list[Exception] = [OUTAGE] * GIVE_UP_AFTER + [LookupError("mine")] * (GIVE_UP_AFTER - 1)

@@ -33,7 +33,7 @@ def form(requirement: Requirement) -> Form:
 
 
 def applies(requirement: Requirement, extras: Iterable[str]) -> bool:
-    """Tell whether it is meant for this machine, and for what was asked for with one of these extras."""
+    """Return whether it is meant for this machine, and for what was asked for with one of these extras."""
     marker = requirement.marker
     return marker is None or any(marker.evaluate({"extra": extra}) for extra in {"", *extras})
 

@@ -68,7 +68,7 @@ class Actions:
             if follow_up.state in asked:  # only the first in line can be unsure
                 await runs.save_follow_up(tx, replace(follow_up, state=after, asked_at=None))
         await self._ctx.save(tx, run, (lifecycle.asks_no_more(lifecycle.acted(run, action, incoming.user)), ()))
-        await outbox.release(tx, effects.send_lane(run), now)
+        await outbox.release(tx, effects.send_lane(run), now=now)
         if action is Action.LEAVE:
             await effects.enqueue_reply(tx, incoming, words.leave(), now)
 
@@ -98,5 +98,5 @@ class Actions:
         for one in waiting:
             await runs.save_follow_up(tx, replace(one, state=FollowUpState.WITHDRAWN))
         if waiting:
-            await outbox.release(tx, effects.send_lane(run), now)
+            await outbox.release(tx, effects.send_lane(run), now=now)
             await effects.enqueue_reply(tx, incoming, words.withdrawn(len(waiting)), now)

@@ -96,7 +96,7 @@ class Poller:
             except OpenHandsError as err:
                 return await self._out_of_reach(due, err)
         async with self._ctx.database.reading() as tx:
-            next_at, somebody_waits = await runs.next_poll_at(tx), await runs.any_queued(tx)
+            next_at, somebody_waits = await runs.next_poll(tx)
         queue_at = await self._let_in(now) if somebody_waits else None
         return min(at for at in (later(now, self._ctx.patience.look_around_s), next_at, queue_at) if at)
 
@@ -252,6 +252,7 @@ class Poller:
         if self._tidied_at is not None and now - self._tidied_at < TIDY_EVERY:
             return
         self._tidied_at = now
+        self._progress_at = {run: at for run, at in self._progress_at.items() if now - at < TIDY_EVERY}
         async with self._ctx.database.transaction() as tx:
             await inbox.forget(tx, now, self._ctx.patience.keep_keys_s)
             await outbox.forget(tx, now, self._ctx.patience.keep_keys_s)

@@ -34,6 +34,7 @@ from bot.core.errors import (
 from bot.core.mrkdwn import clean, redact, shorten
 from bot.core.pacing import Patience
 from bot.openhands import Before, nothing
+from bot.openhands.recent import Recent
 
 MAX_BYTES = 20_000_000  # of one answer, unpacked; a page of events with long outputs has some hundred thousand
 WORDS_LENGTH = 300  # characters of the server's own words
@@ -191,7 +192,7 @@ class Http:
         self._forms = ({BEARER: f"Bearer {key}"}, {SESSION_HEADER: key}) if key else ({}, {})
         self._form = 0
         self._called = called
-        self._limiters: dict[str, Limiter] = {}
+        self._limiters = Recent[str, Limiter](clock)  # each sandbox is a server of its own
         for name in ("httpx", "httpcore"):  # they log addresses with their queries, and headers
             logging.getLogger(name).setLevel(logging.WARNING)
         self._client = httpx.AsyncClient(
@@ -315,9 +316,9 @@ class Http:
 
     def _limiter(self, url: str) -> Limiter:
         server = origin(url)
-        if server not in self._limiters:
-            self._limiters[server] = Limiter(self.patience.openhands_calls_per_s, self.clock)
-        return self._limiters[server]
+        limiter = self._limiters.get(server) or Limiter(self.patience.openhands_calls_per_s, self.clock)
+        self._limiters.put(server, limiter)
+        return limiter
 
 
 def origin(url: str) -> str:

@@ -1,28 +1,40 @@
 """A bounded memory: what was last learnt of each of many conversations, the longest untouched forgotten first."""
 
+from datetime import datetime, timedelta
+from itertools import islice
 from typing import Generic, TypeVar
+
+from bot.clock import Clock
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 ROOM = 5_000  # conversations; what is forgotten costs one more call
+KEPT = timedelta(hours=1)  # whatever is still looked at is touched every few minutes
 
 
 class Recent(Generic[Key, Value]):
-    """At most `room` values. All of it can be learnt anew, so none of it is stored."""
+    """At most `room` values, none untouched for an hour. All can be learnt anew, so none is stored."""
 
-    def __init__(self, room: int = ROOM) -> None:
+    def __init__(self, clock: Clock, room: int = ROOM) -> None:
+        self._clock = clock
         self._room = room
-        self._values: dict[Key, Value] = {}
+        self._values: dict[Key, tuple[datetime, Value]] = {}
+
+    def __len__(self) -> int:
+        return len(self._values)
 
     def get(self, key: Key) -> Value | None:
-        return self._values.get(key)
+        found = self._values.get(key)
+        return None if found is None else found[1]
 
     def put(self, key: Key, value: Value) -> None:
+        now = self._clock.now()
         self._values.pop(key, None)
-        self._values[key] = value
-        if len(self._values) > self._room:
-            del self._values[next(iter(self._values))]
+        self._values[key] = now, value
+        for old, (touched_at, _) in list(islice(self._values.items(), 2)):  # two go for each that comes
+            if len(self._values) > self._room or now - touched_at > KEPT:
+                del self._values[old]
 
     def drop(self, key: Key) -> None:
         self._values.pop(key, None)

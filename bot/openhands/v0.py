@@ -59,6 +59,7 @@ from bot.openhands.v0_calls import CONVERSATIONS, Calls0
 AT_ONCE = 4  # conversations asked at the same time: this API has no batches
 EVENTS = 100  # of one page; more are refused
 EVENT_PAGES = 20  # in one go
+STORIES = 1_000  # conversations whose events are kept, some 60 KB each; this API looks at no more within two minutes
 CLOCKS_AGREE = timedelta(seconds=2)  # what was created earlier than this before we asked may be an older request's
 
 _WORDLESS = frozenset({Phase.STARTING, Phase.START_FAILED})
@@ -70,8 +71,8 @@ class V0:
     def __init__(self, http: Http) -> None:
         self._http = http
         self._calls = Calls0(http)
-        self._stories = Recent[ConversationId, Story]()
-        self._starting = Recent[RunId, datetime]()
+        self._stories = Recent[ConversationId, Story](http.clock, STORIES)
+        self._starting = Recent[RunId, datetime](http.clock)
         self._has_events: bool | None = None
         """None until tried; so below."""
         self._has_message: bool | None = None

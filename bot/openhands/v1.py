@@ -77,8 +77,8 @@ class V1:
         self._http = http
         self._reader = EventReader(http)
         self._calls = AgentCalls(http)
-        self._known = Recent[ConversationId, Conversation]()
-        self._task_news = Recent[RunId, tuple[str | None, datetime]]()
+        self._known = Recent[ConversationId, Conversation](http.clock)
+        self._task_news = Recent[RunId, tuple[str | None, datetime]](http.clock)
 
     @property
     def api(self) -> Api:

@@ -31,7 +31,7 @@ class EventReader:
 
     def __init__(self, http: Http) -> None:
         self._http = http
-        self._resting = Recent[str, datetime]()
+        self._resting = Recent[str, datetime](http.clock)
 
     async def read(
         self,

@@ -1,6 +1,6 @@
 """Outbox row, or a card that is behind → OpenHands or Slack → done, or when to try again."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,7 +10,7 @@ from bot.context import Context
 from bot.core.errors import SlackError
 from bot.core.lifecycle import ENDED, TOLD
 from bot.core.model import RunId
-from bot.core.owed import OUTBOX, OutboxRow, Service
+from bot.core.owed import OUTBOX, OutboxKind, OutboxRow, Service
 from bot.core.pacing import later
 from bot.lanes import LaneScheduler
 from bot.outbound.to_openhands import ToOpenHands
@@ -81,12 +81,12 @@ class Sender:
             log.warning("notify.channel_unknown", code=err.code)
 
     async def _due(self, now: datetime, busy: Collection[str]) -> tuple[Sequence[OutboxRow | Edit], datetime | None]:
-        throttled = self.lanes.throttled
+        throttled, full = self.lanes.throttled, self._full(now)
         edited = [
             RunId(lane[len(EDIT_LANE) :]) for lane in busy if lane.startswith(EDIT_LANE) and lane not in throttled
         ]
         async with self._ctx.database.reading() as tx:
-            rows = await outbox.due(tx, now, busy, BATCH)
+            rows = await outbox.due(tx, now, busy, BATCH, held=full)
             next_row = await outbox.next_at(tx, now)
             cards = await runs.behind(tx, FINAL, edited, BATCH)
             if any(not card.final for card in cards):  # else nobody has to leave room
@@ -94,8 +94,14 @@ class Sender:
         edits = [edit for edit in map(Edit, cards) if edit.card.final or edit.lane not in throttled]
         jobs: list[OutboxRow | Edit] = [*rows, *(edit for edit in edits if self._edit_at(edit.card) <= now)]
         jobs.sort(key=lambda job: job.rank)
-        times = [at for at in (next_row, *(self._edit_at(edit.card) for edit in edits)) if at is not None and at > now]
-        return jobs, min(times, default=None)
+        times = (next_row, *full.values(), *(self._edit_at(edit.card) for edit in edits))
+        return jobs, min((at for at in times if at is not None and at > now), default=None)
+
+    def _full(self, now: datetime) -> Mapping[OutboxKind, datetime]:
+        """Return the kinds whose method Slack wants no call of, and until when: their rows need not be read before."""
+        budget = self._ctx.gateway.budget
+        until = {kind: budget.full_until(spec.method, now) for kind, spec in OUTBOX.items() if spec.method}
+        return {kind: at for kind, at in until.items() if at is not None}
 
     def _edit_at(self, card: Behind) -> datetime:
         """Return how soon a card may be edited again."""
@@ -109,7 +115,7 @@ class Sender:
         if spec.slow:
             hanging = sum(lane.startswith(("start:", "send:")) for lane in self.lanes.under_way)
             return later(now, self._ctx.patience.retry_first_s) if hanging >= SLOW_WIDTH else None
-        if spec.method is None:
+        if spec.method is None or self._slack.is_stale(job, now):  # then Slack is not called
             return None
         return budget.admit(spec.method, self._slack.channel_of(job), now)
 

@@ -237,8 +237,13 @@ class ToSlack:
         else:
             await self._ctx.gateway.whisper(about["channel"], about["user"], about["text"], thread=about.get("thread"))
 
+    def is_stale(self, row: OutboxRow, now: datetime) -> bool:
+        """Return whether a row is a reaction that says nothing new any more."""
+        age_s = (now - row.created_at).total_seconds()
+        return row.kind is OutboxKind.REACT and age_s > self._ctx.patience.reaction_stale_s
+
     async def _react(self, row: OutboxRow) -> None:
-        if self._ctx.clock.now() - row.created_at > timedelta(seconds=self._ctx.patience.reaction_stale_s):
+        if self.is_stale(row, self._ctx.clock.now()):
             await self._done(row, "stale")
             return
         try:

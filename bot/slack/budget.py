@@ -3,8 +3,9 @@
 from collections import defaultdict, deque
 from datetime import datetime, timedelta
 
+from bot.core.owed import POST
+
 MINUTE = timedelta(seconds=60)
-POST = "chat.postMessage"
 POST_GAP = timedelta(seconds=1)
 """About one message a second in a channel."""
 EDIT = "chat.update"
@@ -39,6 +40,12 @@ class Budget:
             return wait
         calls.append(now)
         return None
+
+    def full_until(self, method: str, now: datetime) -> datetime | None:
+        """Say until when no call of a method is admitted, whatever it concerns; None where one may be."""
+        if closed := self.closed(method, "", now):
+            return closed
+        return None if method == POST else full(self._calls[method], A_MINUTE.get(method, TIER_3), now)
 
     def admit_live_edit(self, at_work: int, now: datetime) -> datetime | None:
         """Take a place for an edit that a later one will make up for, as `admit` does.

@@ -60,6 +60,7 @@ further, since a lost message may be looked for days later in a place where much
 CONTEXT_MESSAGES = 30
 
 
+Key = TypeVar("Key", UserId, ChannelId)
 Fact = TypeVar("Fact", Person, Place)
 Called = Callable[[str, str], None]
 """(method, outcome): ok, or what the error is called without `Slack`."""
@@ -336,7 +337,7 @@ class Gateway:
             stranger=bool(answer.get("is_stranger")),
             deleted=bool(answer.get("deleted")),
         )
-        self._people[user] = (self._clock.now(), person)
+        self._remember(self._people, user, person)
         return person
 
     async def place(self, channel: ChannelId) -> Place:
@@ -348,13 +349,20 @@ class Gateway:
         )
         private = any(answer.get(kind) for kind in ("is_private", "is_im", "is_mpim"))
         place = Place(id=channel, private=private, external=bool(answer.get("is_ext_shared")))
-        self._places[channel] = (self._clock.now(), place)
+        self._remember(self._places, channel, place)
         return place
 
     def _remembered(self, asked: tuple[datetime, Fact] | None) -> Fact | None:
-        if asked is None or (self._clock.now() - asked[0]).total_seconds() > self._patience.facts_cache_s:
-            return None
-        return asked[1]
+        return None if asked is None or self._is_old(asked[0]) else asked[1]
+
+    def _remember(self, facts: dict[Key, tuple[datetime, Fact]], key: Key, fact: Fact) -> None:
+        """Remember what was learnt now, and forget what is too old to be used."""
+        for old in [one for one, (at, _) in facts.items() if self._is_old(at)]:
+            del facts[old]
+        facts[key] = (self._clock.now(), fact)
+
+    def _is_old(self, at: datetime) -> bool:
+        return (self._clock.now() - at).total_seconds() > self._patience.facts_cache_s
 
     async def spoken(self, channel: ChannelId, thread: MessageTs, before: MessageTs) -> list[Spoken]:
         """Return what people said in a thread before a message, oldest first, the last few only."""

@@ -2,10 +2,10 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 import structlog
 from sqlalchemy import Connection, Dialect, Executable, inspect, text
@@ -51,7 +51,7 @@ class Backend(Protocol):
         """Return whether a commit that failed so surely saved nothing."""
         ...
 
-    def in_one_step(self, statement: Executable) -> asyncio.Future[int] | None:
+    def in_one_step(self, statement: Executable, values: Mapping[str, Any]) -> asyncio.Future[int] | None:
         """Commit a statement by a shorter way than a transaction's, if there is one; return how many rows it changed."""
         ...
 
@@ -119,8 +119,8 @@ class Database:
         finally:
             self._turns.give()
 
-    async def write_down(self, statement: Executable) -> int:
-        """Commit one statement, before all others that wait for their turn; return how many rows it changed.
+    async def write_down(self, statement: Executable, values: Mapping[str, Any]) -> int:
+        """Commit one statement with its values, before all others that wait for their turn; return how many rows it changed.
 
         While it is done nothing else begins here: the work behind the loops is what keeps the process busy, and Slack
         waits for this one. A caller that is cancelled does not take it back. Raises `StoreUnavailable`.
@@ -131,13 +131,15 @@ class Database:
         except TimeoutError:  # nothing was begun
             raise StoreUnavailable(perhaps_saved=False) from None
         self._calm.clear()
-        self._step = self._backend.in_one_step(statement) or asyncio.ensure_future(self._alone(statement))
+        self._step = self._backend.in_one_step(statement, values) or asyncio.ensure_future(
+            self._alone(statement, values)
+        )
         self._step.add_done_callback(self._written_down)
         return await asyncio.shield(self._step)
 
-    async def _alone(self, statement: Executable) -> int:
+    async def _alone(self, statement: Executable, values: Mapping[str, Any]) -> int:
         async with self._committed() as connection:
-            return (await connection.execute(statement)).rowcount
+            return (await connection.execute(statement, values)).rowcount
 
     def _written_down(self, step: asyncio.Future[int]) -> None:
         self._step = None

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import case, delete, exists, func, literal, select, update
+from sqlalchemy import bindparam, case, delete, exists, func, literal, null, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.core.model import Incoming, IncomingKind
 from bot.store import upserts
 from bot.store.database import Database
+from bot.store.listed import as_list, listed
 from bot.store.mapping import from_row, to_row
 from bot.store.tables import inbox, outbox, threads
 
@@ -95,23 +96,33 @@ async def add(database: Database, incoming: Incoming, now: datetime) -> bool:
         "received_at": now,
         "next_at": now,
     }
-    added = await database.write_down(upserts.add_once(database, inbox, ["key"], values))
+    added = await database.write_down(upserts.add_once(database, inbox, "key"), values)
     return added == 1
+
+
+EARLIER = inbox.alias()
+BEFORE = (EARLIER.c.position < inbox.c.position) | (
+    (EARLIER.c.position == inbox.c.position) & (EARLIER.c.seq < inbox.c.seq)
+)
+# Statements are built once: building one takes longer than the database needs for it.
+DUE = (
+    select(inbox)
+    .where(
+        inbox.c.done_at.is_(None),
+        inbox.c.next_at <= bindparam("now"),
+        inbox.c.lane.not_in(listed("busy")),
+        ~exists().where(EARLIER.c.lane == inbox.c.lane, EARLIER.c.done_at.is_(None), BEFORE),
+    )
+    .order_by(inbox.c.seq)
+    .limit(bindparam("most"))
+)
+NEXT_AT = select(func.min(inbox.c.next_at)).where(inbox.c.done_at.is_(None), inbox.c.next_at > bindparam("now"))
+DONE = update(inbox).where(inbox.c.seq == bindparam("row")).values(done_at=bindparam("now"), payload=null())
 
 
 async def due(connection: AsyncConnection, now: datetime, busy: Collection[str], limit: int) -> Sequence[InboxRow]:
     """Return the first open row of each lane that is not busy and may be tried now, oldest first."""
-    earlier = inbox.alias()
-    before = (earlier.c.position < inbox.c.position) | (
-        (earlier.c.position == inbox.c.position) & (earlier.c.seq < inbox.c.seq)
-    )
-    waits = exists().where(earlier.c.lane == inbox.c.lane, earlier.c.done_at.is_(None), before)
-    found = await connection.execute(
-        select(inbox)
-        .where(inbox.c.done_at.is_(None), inbox.c.next_at <= now, inbox.c.lane.not_in(busy), ~waits)
-        .order_by(inbox.c.seq)
-        .limit(limit)
-    )
+    found = await connection.execute(DUE, {"now": now, "busy": as_list(busy), "most": limit})
     return [
         InboxRow(row["seq"], row["lane"], from_row(Incoming, row["payload"]), row["received_at"], row["attempts"])
         for row in found.mappings()
@@ -120,16 +131,14 @@ async def due(connection: AsyncConnection, now: datetime, busy: Collection[str],
 
 async def next_at(connection: AsyncConnection, now: datetime) -> datetime | None:
     """When the next row becomes due that is not yet."""
-    found = await connection.execute(
-        select(func.min(inbox.c.next_at)).where(inbox.c.done_at.is_(None), inbox.c.next_at > now)
-    )
+    found = await connection.execute(NEXT_AT, {"now": now})
     at: datetime | None = found.scalar()
     return at
 
 
 async def done(connection: AsyncConnection, seq: int, now: datetime) -> None:
     """Close a row. Its words go at once, its key stays against late repeats."""
-    await connection.execute(update(inbox).where(inbox.c.seq == seq).values(done_at=now, payload=None))
+    await connection.execute(DONE, {"row": seq, "now": now})
 
 
 async def again(connection: AsyncConnection, seq: int, at: datetime) -> None:

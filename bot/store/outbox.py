@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import bindparam, delete, exists, func, select, update
+from sqlalchemy import bindparam, delete, exists, func, null, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.core.model import RowId, RunId
 from bot.core.owed import OUTBOX, REPOSTABLE, OutboxKind, OutboxRow
 from bot.store import upserts
+from bot.store.listed import as_list, listed
 from bot.store.tables import outbox
 
 
@@ -47,13 +48,10 @@ async def add(
         "created_at": now,
         "next_at": now,
     }
-    await connection.execute(upserts.add_once(connection, outbox, ["id"], values))
+    await connection.execute(upserts.add_once(connection, outbox, "id"), values)
 
 
-def open_() -> Any:
-    return outbox.c.done_at.is_(None) & outbox.c.failed_at.is_(None)
-
-
+OPEN = outbox.c.done_at.is_(None) & outbox.c.failed_at.is_(None)
 EARLIER = outbox.alias()
 WAITS = exists().where(
     EARLIER.c.lane == outbox.c.lane,
@@ -61,24 +59,42 @@ WAITS = exists().where(
     EARLIER.c.failed_at.is_(None),
     EARLIER.c.seq < outbox.c.seq,
 )
-# The questions of each wake-up are built once: building one takes longer than SQLite needs to answer it.
+# Statements are built once: building one takes longer than the database needs for it.
 DUE = (
     select(outbox)
     .where(
-        open_(),
+        OPEN,
         outbox.c.next_at <= bindparam("now"),
-        outbox.c.lane.not_in(bindparam("busy", expanding=True)),
+        outbox.c.lane.not_in(listed("busy")),
+        outbox.c.kind.not_in(listed("held")),
         ~WAITS,
     )
     .order_by(outbox.c.rank, outbox.c.seq)
     .limit(bindparam("most"))
 )
-NEXT_AT = select(func.min(outbox.c.next_at)).where(open_(), outbox.c.next_at > bindparam("now"))
+NEXT_AT = select(func.min(outbox.c.next_at)).where(OPEN, outbox.c.next_at > bindparam("now"))
+THIS = update(outbox).where(outbox.c.seq == bindparam("row"))
+MARK_ATTEMPT = THIS.values(tried_at=bindparam("now"), attempts=outbox.c.attempts + 1)
+RESCHEDULE = THIS.values(next_at=bindparam("at"))
+RESCHEDULE_UNSENT = THIS.values(next_at=bindparam("at"), tried_at=None)
+UNDO_ATTEMPT = THIS.values(tried_at=None, attempts=bindparam("before"))
+DONE = THIS.values(done_at=bindparam("now"), payload=null(), result=bindparam("said"))
+RELEASE = (
+    update(outbox)
+    .where(OPEN, outbox.c.lane.in_(listed("held")), outbox.c.next_at > bindparam("now"))
+    .values(next_at=bindparam("now"))
+)
 
 
-async def due(connection: AsyncConnection, now: datetime, busy: Collection[str], limit: int) -> Sequence[OutboxRow]:
-    """Return the first open row of each lane that is not busy and may be tried now, by rank and age."""
-    found = await connection.execute(DUE, {"now": now, "busy": list(busy), "most": limit})
+async def due(
+    connection: AsyncConnection, now: datetime, busy: Collection[str], limit: int, *, held: Collection[OutboxKind] = ()
+) -> Sequence[OutboxRow]:
+    """Return the first open row of each lane that is not busy and may be tried now, by rank and age.
+
+    held: kinds that nothing can be done for now; a lane waits while its first row is of such a kind.
+    """
+    asked = {"now": now, "busy": as_list(busy), "held": as_list(held), "most": limit}
+    found = await connection.execute(DUE, asked)
     return [
         OutboxRow(
             seq=row["seq"],
@@ -105,29 +121,22 @@ async def next_at(connection: AsyncConnection, now: datetime) -> datetime | None
 
 async def mark_attempt(connection: AsyncConnection, seq: int, now: datetime) -> None:
     """Say, before the call, that it goes out now: from here on its outcome is unknown until told."""
-    await connection.execute(
-        update(outbox).where(outbox.c.seq == seq).values(tried_at=now, attempts=outbox.c.attempts + 1)
-    )
+    await connection.execute(MARK_ATTEMPT, {"row": seq, "now": now})
 
 
 async def reschedule(connection: AsyncConnection, seq: int, at: datetime, *, sent: bool = True) -> None:
     """Try later. sent: what may have gone out stays as the row has it; False: the last call surely had no effect."""
-    values: dict[str, Any] = {"next_at": at}
-    if not sent:
-        values["tried_at"] = None
-    await connection.execute(update(outbox).where(outbox.c.seq == seq).values(**values))
+    await connection.execute(RESCHEDULE if sent else RESCHEDULE_UNSENT, {"row": seq, "at": at})
 
 
 async def undo_attempt(connection: AsyncConnection, seq: int, attempts: int) -> None:
     """Undo `mark_attempt`: the call surely had no effect. attempts: as many as count from now on."""
-    await connection.execute(update(outbox).where(outbox.c.seq == seq).values(tried_at=None, attempts=attempts))
+    await connection.execute(UNDO_ATTEMPT, {"row": seq, "before": attempts})
 
 
 async def done(connection: AsyncConnection, seq: int, now: datetime, result: str = "") -> None:
     """Close a row; its words go."""
-    await connection.execute(
-        update(outbox).where(outbox.c.seq == seq).values(done_at=now, payload=None, result=result[:255])
-    )
+    await connection.execute(DONE, {"row": seq, "now": now, "said": result[:255]})
 
 
 async def failed(connection: AsyncConnection, seq: int, now: datetime, result: str) -> None:
@@ -137,18 +146,16 @@ async def failed(connection: AsyncConnection, seq: int, now: datetime, result: s
     await connection.execute(row.where(outbox.c.kind.not_in([kind.value for kind in REPOSTABLE])).values(payload=None))
 
 
-async def release(connection: AsyncConnection, lane: str, now: datetime) -> None:
-    """Let what was held in a lane go now."""
-    await connection.execute(
-        update(outbox).where(open_(), outbox.c.lane == lane, outbox.c.next_at > now).values(next_at=now)
-    )
+async def release(connection: AsyncConnection, *lanes: str, now: datetime) -> None:
+    """Let what was held in lanes go now."""
+    await connection.execute(RELEASE, {"held": as_list(lanes), "now": now})
 
 
 async def never_sent(connection: AsyncConnection, run: RunId, kind: OutboxKind, now: datetime) -> bool:
     """Close a run's open rows of a kind for which no call went out; True when there was one."""
     closed = await connection.execute(
         update(outbox)
-        .where(open_(), outbox.c.run == run, outbox.c.kind == kind.value, outbox.c.tried_at.is_(None))
+        .where(OPEN, outbox.c.run == run, outbox.c.kind == kind.value, outbox.c.tried_at.is_(None))
         .values(done_at=now, payload=None, result="withdrawn")
     )
     return closed.rowcount > 0

@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -104,7 +104,7 @@ class Postgres:
     def surely_refused(self, err: Exception) -> bool:
         return sqlstate(err)[:2] in NOT_COMMITTED
 
-    def in_one_step(self, _statement: Executable) -> None:
+    def in_one_step(self, _statement: Executable, _values: Mapping[str, Any]) -> None:
         return None
 
     async def close(self) -> None:

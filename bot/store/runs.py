@@ -3,8 +3,10 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
+from typing import Any
 
-from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy import UpdateBase, bindparam, case, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.core.lifecycle import OCCUPIES
@@ -22,6 +24,7 @@ from bot.core.model import (
     UserId,
 )
 from bot.store import upserts
+from bot.store.listed import as_list, listed
 from bot.store.mapping import column_value, from_row, to_row
 from bot.store.tables import follow_ups, runs, threads
 
@@ -55,25 +58,31 @@ UNSEEN = frozenset(
 """Bookkeeping: the card shows none of it, so a change of it is no debt to edit."""
 
 
+# Statements are built once, those of each request at least: building one takes longer than the database needs for it.
+THIS = runs.c.id == bindparam("run")
+GET = select(runs).where(THIS)
+GET_ALL = select(runs).where(runs.c.id.in_(listed("ids")))
+
+
 async def add(connection: AsyncConnection, run: Run) -> None:
-    await connection.execute(insert(runs).values(**to_row(run)))
+    await connection.execute(insert(runs), to_row(run))
 
 
 async def get(connection: AsyncConnection, run: RunId) -> Run:
     """Return a run by id; runs are never deleted, so it is there."""
-    found = await connection.execute(select(runs).where(runs.c.id == run))
+    found = await connection.execute(GET, {"run": run})
     return from_row(Run, found.mappings().one())
 
 
 async def get_all(connection: AsyncConnection, ids: Collection[RunId]) -> Mapping[RunId, Run]:
     """Return runs by their ids, a few hundred at most."""
-    found = await connection.execute(select(runs).where(runs.c.id.in_(ids)))
+    found = await connection.execute(GET_ALL, {"ids": as_list(ids)})
     return {run.id: run for run in (from_row(Run, row) for row in found.mappings())}
 
 
 async def find(connection: AsyncConnection, run: str) -> Run | None:
     """Return a run by an id from outside, which may be nobody's."""
-    found = (await connection.execute(select(runs).where(runs.c.id == run))).mappings().one_or_none()
+    found = (await connection.execute(GET, {"run": run})).mappings().one_or_none()
     return None if found is None else from_row(Run, found)
 
 
@@ -86,30 +95,48 @@ async def save(connection: AsyncConnection, before: Run, after: Run) -> Run | No
     changed = {name: value for name, value in new.items() if value != old[name]}
     if not changed:
         return before
-    seen = changed.keys() - UNSEEN
-    if seen:
-        changed["version"] = runs.c.version + 1
     found = await connection.execute(
-        update(runs)
-        .where(
-            runs.c.id == before.id,
-            runs.c.state == before.state.value,
-            runs.c.turn == before.turn,
-            runs.c.attempt == before.attempt,
-        )
-        .values(**changed)
-        .returning(runs)
+        _saving(tuple(changed)),
+        {
+            "run": before.id,
+            "old_state": before.state.value,
+            "old_turn": before.turn,
+            "old_attempt": before.attempt,
+            **{f"new_{name}": value for name, value in changed.items()},
+        },
     )
     row = found.mappings().one_or_none()
     return None if row is None else from_row(Run, row)
 
 
+@lru_cache(maxsize=256)
+def _saving(names: tuple[str, ...]) -> UpdateBase:
+    """Build the update of some columns; what a run goes through changes the same ones again and again."""
+    swap = update(runs).where(
+        THIS,
+        runs.c.state == bindparam("old_state"),
+        runs.c.turn == bindparam("old_turn"),
+        runs.c.attempt == bindparam("old_attempt"),
+    )
+    values: dict[str, Any] = {name: bindparam(f"new_{name}") for name in names}
+    if not UNSEEN.issuperset(names):
+        values["version"] = runs.c.version + 1
+    return swap.values(**values).returning(runs)
+
+
+SHOWN = (
+    update(runs)
+    .where(THIS)
+    .values(
+        card_version=case((runs.c.card_version < bindparam("shown"), bindparam("shown")), else_=runs.c.card_version),
+        card_at=bindparam("now"),
+    )
+)
+
+
 async def card_shown(connection: AsyncConnection, run: RunId, version: int, now: datetime) -> None:
     """Remember which version the card shows."""
-    await connection.execute(
-        update(runs).where(runs.c.id == run, runs.c.card_version < version).values(card_version=version, card_at=now)
-    )
-    await connection.execute(update(runs).where(runs.c.id == run).values(card_at=now))
+    await connection.execute(SHOWN, {"run": run, "shown": version, "now": now})
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,14 +150,14 @@ class Behind:
     edited_at: datetime
 
 
-IS_FINAL = runs.c.state.in_(bindparam("final", expanding=True)).label("final")
+IS_FINAL = runs.c.state.in_(listed("final")).label("final")
 BEHIND = (
     select(runs.c.id, runs.c.version, IS_FINAL, runs.c.card_at)
     .where(
         runs.c.version > runs.c.card_version,
         runs.c.card_ts.is_not(None),
         runs.c.card_gone.is_(False),
-        runs.c.id.not_in(bindparam("busy", expanding=True)),
+        runs.c.id.not_in(listed("busy")),
     )
     .order_by(IS_FINAL.desc(), (runs.c.news_at > runs.c.card_at).desc(), runs.c.news_at)
     .limit(bindparam("most"))
@@ -144,7 +171,7 @@ async def behind(
 
     Lines of progress and places in the queue come last; of equals the oldest news first.
     """
-    asked = {"final": [state.value for state in final], "busy": list(busy), "most": limit}
+    asked = {"final": as_list(final), "busy": as_list(busy), "most": limit}
     found = await connection.execute(BEHIND, asked)
     return [Behind(RunId(run), version, bool(is_final), at) for run, version, is_final, at in found]
 
@@ -165,53 +192,69 @@ async def lose_cards(connection: AsyncConnection, channel: ChannelId) -> Sequenc
     return [UserId(requester) for (requester,) in found]
 
 
+CARD_BACK = update(runs).where(THIS).values(card_gone=False)
+
+
 async def try_card_again(connection: AsyncConnection, run: RunId) -> None:
     """Edit a run's card again, if it has one: where a message can be written, perhaps it can be edited as well."""
-    await connection.execute(update(runs).where(runs.c.id == run).values(card_gone=False))
+    await connection.execute(CARD_BACK, {"run": run})
+
+
+DUE = select(runs).where(runs.c.next_poll_at <= bindparam("now")).order_by(runs.c.next_poll_at).limit(bindparam("most"))
+WAITS = runs.c.state == RunState.QUEUED.value
+NEXT_POLL = select(select(func.min(runs.c.next_poll_at)).scalar_subquery(), select(runs.c.id).where(WAITS).exists())
+THESE = update(runs).where(runs.c.id.in_(listed("ids")))
+LOOKED_AT = THESE.values(seen_at=bindparam("seen"), next_poll_at=bindparam("next"))
+POLL_AGAIN = THESE.values(next_poll_at=bindparam("next"))
 
 
 async def due(connection: AsyncConnection, now: datetime, limit: int) -> Sequence[Run]:
     """Return the runs to look at now, those that wait longest first."""
-    found = await connection.execute(
-        select(runs).where(runs.c.next_poll_at <= now).order_by(runs.c.next_poll_at).limit(limit)
-    )
+    found = await connection.execute(DUE, {"now": now, "most": limit})
     return [from_row(Run, row) for row in found.mappings()]
 
 
-async def next_poll_at(connection: AsyncConnection) -> datetime | None:
-    found = await connection.execute(select(func.min(runs.c.next_poll_at)))
-    at: datetime | None = found.scalar()
-    return at
+async def next_poll(connection: AsyncConnection) -> tuple[datetime | None, bool]:
+    """Say when the next run is to be looked at, and whether one waits for a slot."""
+    at, somebody_waits = (await connection.execute(NEXT_POLL)).one()
+    return at, bool(somebody_waits)
 
 
 async def looked_at(
     connection: AsyncConnection, ids: Collection[RunId], seen_at: datetime, next_poll_at: datetime | None
 ) -> None:
     """Write down a look that changed nothing, in the transaction in which these runs were read."""
-    await connection.execute(update(runs).where(runs.c.id.in_(ids)).values(seen_at=seen_at, next_poll_at=next_poll_at))
+    await connection.execute(LOOKED_AT, {"ids": as_list(ids), "seen": seen_at, "next": next_poll_at})
 
 
 async def poll_again(connection: AsyncConnection, ids: Collection[RunId], at: datetime) -> None:
-    await connection.execute(update(runs).where(runs.c.id.in_(ids)).values(next_poll_at=at))
+    await connection.execute(POLL_AGAIN, {"ids": as_list(ids), "next": at})
+
+
+OF_THREAD = (
+    select(runs, threads.c.every_reply)
+    .join(threads, threads.c.run == runs.c.id)
+    .where(
+        threads.c.team == bindparam("team"),
+        threads.c.channel == bindparam("channel"),
+        threads.c.thread_ts == bindparam("thread"),
+    )
+)
 
 
 async def of_thread(
     connection: AsyncConnection, team: TeamId, channel: ChannelId, thread: MessageTs
 ) -> tuple[Run, bool] | None:
     """Return a thread's run, and whether every reply there steers it."""
-    found = await connection.execute(
-        select(runs, threads.c.every_reply)
-        .join(threads, threads.c.run == runs.c.id)
-        .where(threads.c.team == team, threads.c.channel == channel, threads.c.thread_ts == thread)
-    )
+    found = await connection.execute(OF_THREAD, {"team": team, "channel": channel, "thread": thread})
     row = found.mappings().one_or_none()
     return None if row is None else (from_row(Run, row), row["every_reply"])
 
 
 async def own_thread(connection: AsyncConnection, run: Run, thread: MessageTs, *, every_reply: bool) -> None:
     """Make a thread this run's."""
-    place = {"team": run.team, "channel": run.channel, "thread_ts": thread}
-    await connection.execute(upserts.put(connection, threads, place, {"run": run.id, "every_reply": every_reply}))
+    row = {"team": run.team, "channel": run.channel, "thread_ts": thread, "run": run.id, "every_reply": every_reply}
+    await connection.execute(upserts.put(connection, threads, "team", "channel", "thread_ts"), row)
 
 
 async def live_of(connection: AsyncConnection, channel: ChannelId, requester: UserId) -> Sequence[Run]:
@@ -244,17 +287,13 @@ async def is_of_another(connection: AsyncConnection, run: RunId, conversation: C
     return found.first() is not None
 
 
+QUEUED = select(runs).where(WAITS).order_by(runs.c.queued_at, runs.c.created_at)
+
+
 async def queued(connection: AsyncConnection) -> Sequence[Run]:
     """Return the runs that wait for a slot, the one that goes next first."""
-    found = await connection.execute(
-        select(runs).where(runs.c.state == RunState.QUEUED.value).order_by(runs.c.queued_at, runs.c.created_at)
-    )
+    found = await connection.execute(QUEUED)
     return [from_row(Run, row) for row in found.mappings()]
-
-
-async def any_queued(connection: AsyncConnection) -> bool:
-    found = await connection.execute(select(runs.c.id).where(runs.c.state == RunState.QUEUED.value).limit(1))
-    return found.first() is not None
 
 
 OCCUPYING = select(func.count()).where(runs.c.state.in_([column_value(state) for state in OCCUPIES]))
@@ -279,7 +318,7 @@ async def used_in(connection: AsyncConnection, channel: ChannelId, repository: s
 
 
 async def add_follow_up(connection: AsyncConnection, follow_up: FollowUp) -> None:
-    await connection.execute(insert(follow_ups).values(**to_row(follow_up)))
+    await connection.execute(insert(follow_ups), to_row(follow_up))
 
 
 async def get_follow_up(connection: AsyncConnection, follow_up: str) -> FollowUp:

@@ -3,11 +3,15 @@
 import asyncio
 import fcntl
 import os
+import sqlite3
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import aiosqlite
 from sqlalchemy import Connection, Engine, Executable, create_engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -20,6 +24,28 @@ BUSY_MS = 1000
 READERS = 4
 REPLACED_S = 5.0
 """SQLite moves its log into the file within one commit, so both files' times are closer than this."""
+READ, WRITE = "BEGIN", "BEGIN IMMEDIATE"
+ROWS_AT_ONCE = 64  # of a cursor that is iterated; none is
+
+
+class Direct(aiosqlite.Connection):
+    """Does most calls at once, in the event loop's own thread, and only those in the driver's thread that may wait.
+
+    A statement takes some ten microseconds, the way to a thread and back several hundred. What may wait is the begin of
+    a writing transaction, for another process's lock, and its commit, for the disk.
+    """
+
+    _left_alone = False
+    """A call was cancelled, but goes on in the driver's thread: what follows has to come after it, there."""
+
+    async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if not (self._left_alone or fn.__name__ == "commit" or args[:1] == (WRITE,)):
+            return fn(*args, **kwargs)
+        try:
+            return await super()._execute(fn, *args, **kwargs)  # type: ignore[no-untyped-call]  # the driver's
+        except asyncio.CancelledError:
+            self._left_alone = True
+            raise
 
 
 class Sqlite:
@@ -31,12 +57,15 @@ class Sqlite:
         """lock: the descriptor that keeps other processes off; None for a tool that works beside the bot."""
         url = URL.create("sqlite+aiosqlite", database=str(file))
         # hide_parameters: an error of the database goes to the log, and what people wrote must not.
-        self.writer = create_async_engine(url, pool_size=1, max_overflow=0, hide_parameters=True)
-        self.readers = create_async_engine(url, pool_size=READERS, max_overflow=0, hide_parameters=True)
+        opened = partial(direct, file)
+        self.writer = create_async_engine(url, async_creator=opened, pool_size=1, max_overflow=0, hide_parameters=True)
+        self.readers = create_async_engine(
+            url, async_creator=opened, pool_size=READERS, max_overflow=0, hide_parameters=True
+        )
         self.quick = create_engine(url.set(drivername="sqlite"), pool_size=1, max_overflow=0, hide_parameters=True)
-        prepare(self.writer.sync_engine, "BEGIN IMMEDIATE")
-        prepare(self.quick, "BEGIN IMMEDIATE")
-        prepare(self.readers.sync_engine, "BEGIN")
+        prepare(self.writer.sync_engine, WRITE)
+        prepare(self.quick, WRITE)
+        prepare(self.readers.sync_engine, READ)
         self._thread = ThreadPoolExecutor(1, "write-down")
         self._lock = lock
 
@@ -58,13 +87,12 @@ class Sqlite:
     def surely_refused(self, err: Exception) -> bool:
         return refused(err)
 
-    def in_one_step(self, statement: Executable) -> asyncio.Future[int]:
+    def in_one_step(self, statement: Executable, values: Mapping[str, Any]) -> asyncio.Future[int]:
         """Commit in a thread with a connection of its own.
 
-        In a `transaction` begin, statement and commit cross over to the driver's thread eight times, which takes longer
-        than the disk.
+        In a `transaction` the work of the loops comes between begin, statement and commit.
         """
-        return asyncio.get_running_loop().run_in_executor(self._thread, committed, self.quick, statement)
+        return asyncio.get_running_loop().run_in_executor(self._thread, committed, self.quick, statement, values)
 
     async def close(self) -> None:
         self._thread.shutdown()
@@ -75,7 +103,16 @@ class Sqlite:
             os.close(self._lock)
 
 
-def committed(engine: Engine, statement: Executable) -> int:
+async def direct(file: Path) -> Direct:
+    """Open a connection."""
+    # Two threads use it, one after the other.
+    connection = Direct(lambda: sqlite3.connect(file, check_same_thread=False), ROWS_AT_ONCE)
+    connection._thread.daemon = True  # noqa: SLF001 - as SQLAlchemy does with those it opens itself
+    await connection
+    return connection
+
+
+def committed(engine: Engine, statement: Executable, values: Mapping[str, Any]) -> int:
     """Do one statement as a transaction; return how many rows it changed. Raises `StoreUnavailable`."""
     try:
         opened = engine.connect()
@@ -84,7 +121,7 @@ def committed(engine: Engine, statement: Executable) -> int:
     committing = False
     with opened as connection:
         try:
-            changed = connection.execute(statement).rowcount
+            changed = connection.execute(statement, values).rowcount
             committing = True
             connection.commit()
         except DBAPIError as err:

@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bot.store.outbox import open_
+from bot.store.outbox import OPEN
 from bot.store.tables import inbox, outbox, runs
 
 
@@ -31,7 +31,7 @@ async def standing(connection: AsyncConnection) -> Standing:
     """Count; every question is answered from an index or from the open rows alone."""
     owed = (
         await connection.execute(
-            select(outbox.c.kind, func.count(), func.min(outbox.c.created_at)).where(open_()).group_by(outbox.c.kind)
+            select(outbox.c.kind, func.count(), func.min(outbox.c.created_at)).where(OPEN).group_by(outbox.c.kind)
         )
     ).all()
     failed = outbox.c.failed_at.is_not(None)

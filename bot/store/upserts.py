@@ -1,7 +1,7 @@
 """`INSERT … ON CONFLICT`, which SQLAlchemy spells once for each database."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from functools import cache
+from typing import Protocol
 
 from sqlalchemy import Dialect, Table
 from sqlalchemy.dialects import postgresql, sqlite
@@ -14,23 +14,28 @@ class HasDialect(Protocol):
     def dialect(self) -> Dialect: ...
 
 
-def insert_into(on: HasDialect, table: Table) -> sqlite.Insert | postgresql.Insert:
-    return postgresql.insert(table) if on.dialect.name == "postgresql" else sqlite.insert(table)
+def add_once(on: HasDialect, table: Table, *key: str) -> sqlite.Insert | postgresql.Insert:
+    """Add a row, whose values are the parameters, unless one with the same key is there."""
+    return _add_once(on.dialect.name, table, key)
 
 
-def add_once(
-    on: HasDialect, table: Table, key: Sequence[str], values: Mapping[str, Any]
-) -> sqlite.Insert | postgresql.Insert:
-    """Add a row, unless one with the same key is there."""
-    return insert_into(on, table).values(**values).on_conflict_do_nothing(index_elements=key)
+def put(on: HasDialect, table: Table, *key: str) -> sqlite.Insert | postgresql.Insert:
+    """Add a row, whose values are the parameters, or give all of them to the one with the same key."""
+    return _put(on.dialect.name, table, key)
 
 
-def put(
-    on: HasDialect, table: Table, key: Mapping[str, Any], values: Mapping[str, Any]
-) -> sqlite.Insert | postgresql.Insert:
-    """Add a row, or give these values to the one with the same key."""
-    return (
-        insert_into(on, table)
-        .values(**key, **values)
-        .on_conflict_do_update(index_elements=list(key), set_=dict(values))
-    )
+# Built once for each table: building one takes longer than the database needs for it.
+@cache
+def _add_once(dialect: str, table: Table, key: tuple[str, ...]) -> sqlite.Insert | postgresql.Insert:
+    return _insert_into(dialect, table).on_conflict_do_nothing(index_elements=key)
+
+
+@cache
+def _put(dialect: str, table: Table, key: tuple[str, ...]) -> sqlite.Insert | postgresql.Insert:
+    insert = _insert_into(dialect, table)
+    values = {column.name: insert.excluded[column.name] for column in table.columns if column.name not in key}
+    return insert.on_conflict_do_update(index_elements=key, set_=values)
+
+
+def _insert_into(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)

@@ -1,10 +1,13 @@
 """The pure parts: reasons of errors, links, and what is remembered."""
 
+from datetime import timedelta
+
 import pytest
 
 from bot.core.model import Failed, Reason
 from bot.openhands.events import DETAIL_LENGTH, failed, one_line, pull_requests
 from bot.openhands.recent import Recent
+from tests.conftest import HandClock
 
 
 @pytest.mark.parametrize(
@@ -69,10 +72,21 @@ def test_links_to_pull_requests_are_found(text: str, links: tuple[str, ...]) -> 
 
 def test_the_longest_untouched_is_forgotten_first() -> None:
     """What was put again is young again."""
-    recent = Recent[str, int](room=2)
+    recent = Recent[str, int](HandClock(), room=2)
     recent.put("a", 1)
     recent.put("b", 2)
     recent.put("a", 3)
     recent.put("c", 4)
     recent.drop("never there")
     assert [recent.get(key) for key in "abc"] == [3, None, 4]
+
+
+def test_what_nobody_touched_for_an_hour_is_forgotten() -> None:
+    """Of runs that ended nothing stays, however many there is room for."""
+    clock = HandClock()
+    recent = Recent[int, str](clock)
+    for number in range(1_000):
+        clock.move(clock.now() + timedelta(minutes=1))
+        recent.put(-1, "still looked at")
+        recent.put(number, "ended")
+    assert (len(recent), recent.get(-1), recent.get(900), recent.get(999)) == (62, "still looked at", None, "ended")

@@ -300,3 +300,14 @@ async def test_each_server_has_its_own_pace() -> None:
     await http.get("/y")
     await http.aclose()
     assert clock.now() == NOON + timedelta(seconds=1)
+
+
+async def test_the_pace_of_a_server_that_is_gone_is_forgotten() -> None:
+    """Each sandbox is a server of its own, and there is no end of them."""
+    clock = JumpingClock()
+    http = client(lambda _: httpx.Response(200, json={}), clock=clock)
+    for number in range(300):
+        clock.time += timedelta(minutes=1)
+        await http.get(f"https://sandbox{number}.test/events", headers={})
+    assert len(http._limiters) == 61
+    await http.aclose()

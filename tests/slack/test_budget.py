@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from bot.slack.budget import EDIT, POST, Budget
+from bot.core.owed import POST
+from bot.slack.budget import EDIT, Budget
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 DEV, NEWS = "C1", "C2"

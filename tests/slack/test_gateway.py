@@ -332,6 +332,15 @@ async def test_facts_are_remembered_for_five_minutes(at: Bench) -> None:
     assert at.called() == ["users.info", "conversations.info"] * 2
 
 
+async def test_facts_too_old_to_be_used_are_not_kept(at: Bench) -> None:
+    """However many people and places there are in a workspace, those of the last minutes are remembered."""
+    for number in range(20):
+        await at.gateway.person(UserId(at.slack.add_user(f"person{number}")))
+        await at.gateway.place(ChannelId(at.slack.add_channel(f"place{number}")))
+        at.clock.move(at.clock.now() + timedelta(seconds=100))
+    assert (len(at.gateway._people), len(at.gateway._places)) == (4, 4)
+
+
 async def test_a_fact_that_could_not_be_had_is_asked_for_again(at: Bench) -> None:
     """A refusal is no fact."""
     for _ in range(2):

@@ -216,8 +216,8 @@ async def test_what_was_held_in_a_lane_goes_now(database: Database) -> None:
         for seq in rows.values():
             await outbox.reschedule(tx, seq, at(1000), sent=False)
         await outbox.done(tx, rows[RowId("closed")], at(1))
-        await outbox.release(tx, "a", at(2))
-        await outbox.release(tx, "c", at(2))
+        await outbox.release(tx, "a", now=at(2))
+        await outbox.release(tx, "c", now=at(2))
     assert (await ids(database, 1), await ids(database, 2), await ids(database, 1000)) == (
         [],
         ["held"],

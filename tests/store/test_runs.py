@@ -334,7 +334,7 @@ async def test_runs_that_are_due(database: Database) -> None:
         due, first, next_at = (
             await runs.due(tx, at(10), 10),
             await runs.due(tx, at(10), 1),
-            await runs.next_poll_at(tx),
+            (await runs.next_poll(tx))[0],
         )
     assert ([run.id for run in due], [run.id for run in first], next_at) == (["late", "now"], ["late"], at(5))
 
@@ -359,7 +359,7 @@ async def test_runs_are_put_off_together(database: Database) -> None:
     one, two, other = a_run("one"), a_run("two"), a_run("other")
     await add(database, one, two, other)
     async with database.transaction() as tx:
-        none = await runs.next_poll_at(tx)
+        none = (await runs.next_poll(tx))[0]
         await runs.poll_again(tx, [one.id, two.id], at(20))
     assert none is None
     assert [await get(database, run) for run in (one, two, other)] == [

@@ -97,7 +97,7 @@ async def test_urgent_writers_overtake(database: Database) -> None:
             order.append(name)
 
     async def write_down(name: str) -> None:
-        await database.write_down(text("SELECT 1"))
+        await database.write_down(text("SELECT 1"), {})
         order.append(name)
 
     async with database.transaction():

@@ -142,6 +142,23 @@ async def test_a_limit_in_one_channel_holds_up_no_other(world: Story) -> None:
     assert too_fast(world) == []  # what the fault answered is no limit that was met
 
 
+async def test_reactions_that_are_too_old_take_no_place_from_new_ones(world: Story) -> None:
+    """More reactions than Slack takes in a minute have become too old: who asks now is answered at once all the same."""
+    for place in PLACES:
+        world.channel(place, world.alice)
+    world.slack.fail("reactions.add", status=429, retry_after=400)
+    old = [await world.alice.says("@OpenHands fix README", in_=PLACES[number % len(PLACES)]) for number in range(60)]
+    await world.passes(402)
+
+    new = await world.alice.says("@OpenHands fix LICENSE", in_="#dev")
+    await world.passes(2)
+    assert world.reactions(new) == ["eyes"]
+    assert {tuple(world.reactions(one)) for one in old} == {()}
+    with closing(sqlite3.connect(world.database)) as file:
+        owed = "SELECT count(*) FROM outbox WHERE kind = 'react' AND done_at IS NULL"
+        assert file.execute(owed).fetchall() == [(0,)]
+
+
 def live_edits_used_up(world: Story) -> None:
     """Take every place that live cards have in this minute."""
     assert world.bot.sender is not None
