@@ -42,14 +42,17 @@ async def test_a_limit_on_edits_holds_up_no_message(world: Story) -> None:
 @pytest.mark.parametrize("error", ["message_limit_exceeded", "rate_limited"])
 async def test_a_flooded_workspace_is_waited_out(world: Story, error: str) -> None:
     """The whole workspace posts too much: nothing for two minutes, then everything, once."""
-    await working(world)
+    world.channel("#ops", world.bob)
+    card = await working(world)
     world.slack.fail("chat.postMessage", error=error)
-    world.openhands.finish(world.conversation, "Fixed two links.")
-    await world.passes(110)
-    assert (world.news(), world.news("#news"), world.card().state) == ([], [], "Done")
+    await world.alice.says("stop", thread=card)
+    await world.passes(10)
+    await world.bob.commands("fix LICENSE in org/repo", in_="#ops")
+    await world.passes(100)
+    assert (world.news(), world.posts("#ops"), world.card().state) == ([], [], "Stopped")
 
     await world.passes(20)
-    assert (world.news(), len(world.news("#news"))) == ([f"<@{world.alice.id}> ✅ Done\nFixed two links."], 1)
+    assert (world.news(), len(world.cards("#ops"))) == (["⏹️ Stopped\nReply here to go on."], 1)
 
 
 @pytest.mark.parametrize(
