@@ -24,6 +24,8 @@ except ModuleNotFoundError as err:
     )
     raise SystemExit(2) from None
 
+import structlog
+
 from bot import __version__
 from bot import settings as settings_of
 from bot.core.errors import SettingsWrong, StoreInUse, StoreNewer, StoreReplaced, StoreUnavailable
@@ -35,6 +37,7 @@ from bot.store.database import reason
 
 gc.freeze()  # nor is it looked through later
 gc.enable()
+log = structlog.get_logger("main")
 
 WRONG = 2
 """Exit code: settings or tokens are wrong, starting again changes nothing."""
@@ -70,6 +73,8 @@ def run() -> None:
     """Run the bot until it is told to stop."""
     settings = loaded()
     logs.configure(settings)
+    for one in settings_of.unknown():
+        log.warning("settings.unknown", name=one.name, help=str(one))
     try:
         asyncio.run(serve(settings))
     except SettingsWrong as err:
@@ -93,11 +98,11 @@ def demo() -> None:
 @cli.command()
 def doctor() -> None:
     """Look at everything the bot needs, and say how to mend what is wrong."""
-    from bot.ops.doctor import examine  # noqa: PLC0415 - for this command alone
+    from bot.ops.doctor import examine, names  # noqa: PLC0415 - for this command alone
 
     settings = loaded()
     logs.configure(settings.model_copy(update={"log_level": "ERROR"}))
-    findings = asyncio.run(examine(settings))
+    findings = [*names(settings_of.unknown()), *asyncio.run(examine(settings))]
     typer.echo("\n".join(map(str, findings)))
     raise typer.Exit(any(finding.ok is False for finding in findings))
 

@@ -5,12 +5,14 @@ import logging
 import os
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import aiohttp
 import structlog
 from slack_bolt.app.async_app import AsyncApp
 from slack_bolt.authorization import AuthorizeResult
 
+from bot import __version__
 from bot.clock import Clock, WallClock
 from bot.context import Context
 from bot.core.errors import (
@@ -38,6 +40,7 @@ from bot.slack.recognise import Identity
 from bot.slack.scopes import REINSTALL, REQUIRED, lacking
 from bot.slack.socket import Socket
 from bot.slots import Limits
+from bot.store.address import read_address
 from bot.store.database import Database, open_database
 
 log = structlog.get_logger("app")
@@ -141,7 +144,13 @@ class Bot:
                 ["OPENHANDS_API_KEY is refused by OpenHands. How to get it: OpenHands > Settings > API Keys."]
             ) from None
         except (OpenHandsError, TimeoutError) as err:
-            log.warning("openhands.unreachable", error=type(err).__name__, help="the bot starts anyway and tries on")
+            log.warning(
+                "openhands.unreachable",
+                error=type(err).__name__,
+                cause=str(err) or f"no answer within {self._patience.probe_s:g} s",
+                server=openhands.http.server,
+                help="the bot starts anyway and tries on",
+            )
 
     async def _identity(self, gateway: Gateway) -> Identity:
         """Find out who we are, however long it takes."""
@@ -154,7 +163,9 @@ class Bot:
                     [f"SLACK_BOT_TOKEN is refused by Slack ({err.code}). How to get it: {how_to('slack_bot_token')}."]
                 ) from None
             except SlackError as err:
-                log.warning("slack.unreachable", code=err.code, again_in_s=pause_s)
+                log.warning(
+                    "slack.unreachable", code=err.code, cause=err.cause, server=gateway.server, again_in_s=pause_s
+                )
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, self._patience.retry_slowest_s)
                 continue
@@ -173,6 +184,14 @@ class Bot:
 
     async def _work(self, database: Database, gateway: Gateway, openhands: LateOpenHands, us: Identity) -> None:
         settings = self._settings
+        log.info(
+            "app.started",
+            version=__version__,
+            workspace=urlsplit(us.workspace_url).netloc,
+            user=us.user,
+            database=read_address(settings.database_url).name,
+            port=settings.http_port,
+        )
         ctx = Context(
             database=database,
             gateway=gateway,

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, assert_never
+from urllib.parse import urlsplit
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -29,6 +30,11 @@ class Links:
     us: Identity
     base_url: str
     notifies: bool
+
+    @property
+    def server(self) -> str:
+        """Name and port of OpenHands, without a login that its address may hold."""
+        return urlsplit(self.base_url).netloc.rpartition("@")[2]
 
     def page(self, run: Run) -> str | None:
         """Address a run's conversation for people; None before there is one."""
@@ -71,6 +77,17 @@ def payload(message: cards.Message) -> dict[str, Any]:
     return {"text": message.text, "blocks": message.blocks}
 
 
+def places(run: Run) -> dict[str, str]:
+    """Return what leads from a line of the log to a run in Slack and in OpenHands, and why it is where it is."""
+    found = {
+        "reason": run.reason,
+        "conversation": run.conversation_id,
+        "channel": run.channel,
+        "thread": run.thread_ts or run.card.ts,
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
 async def apply_transition(
     tx: AsyncConnection, before: Run, changed: Changed, links: Links, now: datetime
 ) -> Run | None:
@@ -80,7 +97,9 @@ async def apply_transition(
     if saved is None:
         return None
     if saved.state is not before.state:
-        log.info("run.changed", run=saved.id, before=before.state, after=saved.state)
+        unstarted = before.state in (RunState.QUEUED, RunState.STARTING) and saved.state is RunState.FAILED
+        tell = log.warning if unstarted else log.info
+        tell("run.changed", run=saved.id, before=before.state, after=saved.state, **places(saved))
     await enqueue(tx, saved, effects, links, now)
     return saved
 

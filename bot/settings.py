@@ -1,14 +1,25 @@
 """Environment and `.env` → Settings; everything that is wrong is reported at once, with how to get it right."""
 
+import difflib
+import os
+from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from dotenv import dotenv_values
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bot.core.commands import is_repository
 from bot.core.errors import SettingsWrong
 from bot.store.address import read_address
+
+FILE = Path(".env")
+ENCODING = "utf-8-sig"  # editors on Windows put a mark at the beginning
+LIKENESS = 0.8
+"""How alike two names are when one is taken for a slip of the other: NOTIFY_CHANEL is, HTTP_PROXY for HTTP_PORT is not."""
+NOT_UTF_8 = f"`{FILE}` is not UTF-8: save it as UTF-8."
 
 
 class LogFormat(StrEnum):
@@ -49,12 +60,18 @@ def repository(value: str) -> str:
     return value
 
 
-class Settings(BaseSettings):
-    """What an operator sets. Descriptions say how to get the value."""
+def lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
 
-    model_config = SettingsConfigDict(
-        env_file=".env", env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore", case_sensitive=False
-    )
+
+def upper(value: Any) -> Any:
+    return value.upper() if isinstance(value, str) else value
+
+
+class Settings(BaseSettings):
+    """What an operator sets. Descriptions say how to get a secret, and what is expected of everything else."""
+
+    model_config = SettingsConfigDict(env_file=FILE, env_file_encoding=ENCODING, extra="ignore", case_sensitive=False)
 
     slack_bot_token: Annotated[SecretStr, AfterValidator(bot_token)] = Field(
         description="Slack app settings > OAuth & Permissions > Bot User OAuth Token (xoxb-…)"
@@ -63,16 +80,16 @@ class Settings(BaseSettings):
         description="Slack app settings > Basic Information > App-Level Tokens, scope connections:write (xapp-…)"
     )
     slack_api_url: Annotated[str, AfterValidator(api_address)] = Field(
-        "https://slack.com/api/", description="leave it out, unless you test against a local Slack"
+        "https://slack.com/api/", description="nothing, unless you test against a local Slack"
     )
     openhands_api_key: SecretStr = Field(
         SecretStr(""), description="OpenHands > Settings > API Keys; empty where your own server needs none"
     )
     openhands_base_url: Annotated[str, AfterValidator(address)] = Field(
-        "https://app.all-hands.dev", description="where people open your OpenHands in the browser"
+        "https://app.all-hands.dev", description="the address at which people open your OpenHands in the browser"
     )
-    openhands_api: Literal["auto", "v1", "v0"] = Field(
-        "auto", description="auto finds out what your server speaks; v1 or v0 says it"
+    openhands_api: Annotated[Literal["auto", "v1", "v0"], BeforeValidator(lower)] = Field(
+        "auto", description="auto, which finds out what your server speaks; or v1 or v0, which says it"
     )
     database_url: Annotated[str, AfterValidator(database)] = Field(
         "sqlite:///openhands.db",
@@ -81,23 +98,34 @@ class Settings(BaseSettings):
     poll_interval_s: float = Field(2.0, ge=0.05, le=60, description="seconds from 0.05 to 60")
     notify_channel: str | None = Field(None, description="name or id of a channel the bot is in")
     default_repository: Annotated[str, AfterValidator(repository)] | None = Field(None, description="org/repo")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
-    log_format: LogFormat = Field(LogFormat.CONSOLE, description="console or json")
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(upper)] = Field(
+        "INFO", description="DEBUG, INFO, WARNING or ERROR"
+    )
+    log_format: Annotated[LogFormat, BeforeValidator(lower)] = Field(LogFormat.CONSOLE, description="console or json")
     http_port: int | None = Field(
         None, ge=1, le=65535, description="a free port, from 1 to 65535; without it no server"
     )
     stale_after_h: float = Field(12.0, gt=0, le=1000, description="hours, fractions allowed, above 0 and up to 1000")
     max_concurrent_runs: int = Field(10, ge=1, le=1000, description="a whole number from 1 to 1000")
 
+    @model_validator(mode="before")
+    @classmethod
+    def without_empty(cls, found: dict[str, Any]) -> dict[str, Any]:
+        """Take an empty value for the default. It comes after the environment went before the file: it counts there."""
+        return {name: value for name, value in found.items() if value != ""}
+
 
 def load(**given: Any) -> Settings:
     """Read the settings; `given` goes before the environment. Raises `SettingsWrong` with a line for each problem."""
     try:
         return Settings(**given)
+    except UnicodeDecodeError:
+        raise SettingsWrong([NOT_UTF_8]) from None
     except ValidationError as err:
-        raise SettingsWrong(
-            [problem(detail["loc"], detail["type"], detail["msg"]) for detail in err.errors()]
-        ) from None
+        problems = [problem(detail["loc"], detail["type"], detail["msg"]) for detail in err.errors()]
+        if any(detail["type"] == "missing" for detail in err.errors()):
+            problems.append(where_to_put_them())
+        raise SettingsWrong(problems) from None
 
 
 def problem(place: tuple[int | str, ...], kind: str, said: str) -> str:
@@ -105,9 +133,53 @@ def problem(place: tuple[int | str, ...], kind: str, said: str) -> str:
     name = str(place[0]).lower()
     said = said.removeprefix("Value error, ").replace("Input should be", "it must be")
     what = "is missing" if kind == "missing" else f"is wrong: {said}"
-    return f"{name.upper()} {what}. How to get it: {how_to(name)}."
+    secret = Settings.model_fields[name].annotation is SecretStr
+    return f"{name.upper()} {what}. {'How to get it' if secret else 'Expected'}: {how_to(name)}."
+
+
+def where_to_put_them() -> str:
+    if FILE.exists() or not Path(".env.example").exists():
+        return f"Put them in `{FILE}` in {Path.cwd()}, or in the environment."
+    return f"Put them in `{FILE}`: cp .env.example {FILE}"
 
 
 def how_to(name: str) -> str:
     """Return how an operator gets a setting's value. name: the field, as `slack_bot_token`."""
     return Settings.model_fields[name].description or ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A name that looks meant for the bot, and that it does not read."""
+
+    name: str
+    where: str
+    meant: str | None
+    """The setting whose name is like it."""
+
+    def __str__(self) -> str:
+        did = f"did you mean {self.meant}?" if self.meant else "it changes nothing, so take it out"
+        return f"{self.name} in {self.where} is no setting of the bot: {did}"
+
+
+def unknown() -> list[Unknown]:
+    """List the names in `.env` that are no settings, and those in the environment that are slips of one.
+
+    Call it after `load`, which says what is wrong with the file itself.
+    """
+    written = [name.upper() for name in dotenv_values(FILE, encoding=ENCODING)]
+    in_file = [Unknown(name, f"`{FILE}`", alike(name)) for name in written if not is_setting(name)]
+    around = [
+        Unknown(name, "the environment", alike(name)) for name in map(str.upper, os.environ) if not is_setting(name)
+    ]
+    return [*in_file, *(one for one in around if one.meant)]
+
+
+def is_setting(name: str) -> bool:
+    return name.lower() in Settings.model_fields
+
+
+def alike(name: str) -> str | None:
+    """Return the setting whose name is most like this one, if any is."""
+    names = map(str.upper, Settings.model_fields)
+    return next(iter(difflib.get_close_matches(name, names, n=1, cutoff=LIKENESS)), None)

@@ -17,9 +17,9 @@ NO_FILE = "it names no file, and what the bot knows must survive it: write sqlit
 HOW = {
     "SLACK_BOT_TOKEN": "Slack app settings > OAuth & Permissions > Bot User OAuth Token (xoxb-…)",
     "SLACK_APP_TOKEN": "Slack app settings > Basic Information > App-Level Tokens, scope connections:write (xapp-…)",
-    "SLACK_API_URL": "leave it out, unless you test against a local Slack",
-    "OPENHANDS_BASE_URL": "where people open your OpenHands in the browser",
-    "OPENHANDS_API": "auto finds out what your server speaks; v1 or v0 says it",
+    "SLACK_API_URL": "nothing, unless you test against a local Slack",
+    "OPENHANDS_BASE_URL": "the address at which people open your OpenHands in the browser",
+    "OPENHANDS_API": "auto, which finds out what your server speaks; or v1 or v0, which says it",
     "DATABASE_URL": "sqlite:///file.db, where four slashes begin an absolute path, or postgresql://user:password@host/database",
     "POLL_INTERVAL_S": "seconds from 0.05 to 60",
     "DEFAULT_REPOSITORY": "org/repo",
@@ -73,11 +73,12 @@ def test_two_tokens_are_all_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     }
 
 
-def test_every_problem_is_named_at_once() -> None:
+def test_every_problem_is_named_at_once(nothing_set: Path) -> None:
     """Nobody starts the bot once for each missing token."""
     assert problems() == (
         f"SLACK_BOT_TOKEN is missing. How to get it: {HOW['SLACK_BOT_TOKEN']}.",
         f"SLACK_APP_TOKEN is missing. How to get it: {HOW['SLACK_APP_TOKEN']}.",
+        f"Put them in `.env` in {nothing_set}, or in the environment.",
     )
 
 
@@ -86,7 +87,20 @@ def test_missing_and_wrong_values_are_named_together(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("SLACK_BOT_TOKEN", "xoxb-1")
     monkeypatch.setenv("LOG_FORMAT", "xml")
     monkeypatch.setenv("POLL_INTERVAL_S", "0")
-    assert [line.split(" ", 1)[0] for line in problems()] == ["SLACK_APP_TOKEN", "POLL_INTERVAL_S", "LOG_FORMAT"]
+    assert [line.split(" ", 1)[0] for line in problems()] == [
+        "SLACK_APP_TOKEN",
+        "POLL_INTERVAL_S",
+        "LOG_FORMAT",
+        "Put",
+    ]
+
+
+def test_in_a_checkout_the_example_is_the_place_to_begin(nothing_set: Path) -> None:
+    """Until it was copied; from then on the copy is what has to be filled in."""
+    (nothing_set / ".env.example").touch()
+    assert problems()[-1] == "Put them in `.env`: cp .env.example .env"
+    (nothing_set / ".env").touch()
+    assert problems()[-1] == f"Put them in `.env` in {nothing_set}, or in the environment."
 
 
 @pytest.mark.parametrize(
@@ -119,7 +133,8 @@ def test_a_wrong_value_is_told_with_how_to_get_it_right(
 ) -> None:
     """One line: the name, what is wrong, what to write instead."""
     given(monkeypatch, **{name: value})
-    assert problems() == (f"{name} is wrong: {what}. How to get it: {HOW[name]}.",)
+    got = "How to get it" if name in TOKENS else "Expected"
+    assert problems() == (f"{name} is wrong: {what}. {got}: {HOW[name]}.",)
 
 
 @pytest.mark.parametrize("name", ["SLACK_BOT_TOKEN", "SLACK_APP_TOKEN", "OPENHANDS_BASE_URL", "DATABASE_URL"])
@@ -153,6 +168,52 @@ def test_the_environment_goes_before_the_file(monkeypatch: pytest.MonkeyPatch, n
     assert (found.log_level, found.openhands_api) == ("ERROR", "v0")
 
 
+def test_an_empty_variable_switches_off_what_the_file_sets(monkeypatch: pytest.MonkeyPatch, nothing_set: Path) -> None:
+    """One start without it needs no edit of the file."""
+    (nothing_set / ".env").write_text("NOTIFY_CHANNEL=agents\nSTALE_AFTER_H=3\n", encoding="utf-8")
+    given(monkeypatch, NOTIFY_CHANNEL="")
+    found = settings.load()
+    assert (found.notify_channel, found.stale_after_h) == (None, 3.0)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_a_file_in_another_encoding_is_said(nothing_set: Path, encoding: str) -> None:
+    """As some editors and shells of Windows write it."""
+    (nothing_set / ".env").write_text("SLACK_BOT_TOKEN=xoxb-1 # für Ärger\n", encoding=encoding)
+    assert problems() == ("`.env` is not UTF-8: save it as UTF-8.",)
+
+
+def test_a_mark_at_the_beginning_of_the_file_is_no_part_of_the_first_name(nothing_set: Path) -> None:
+    """Other editors of Windows write one."""
+    lines = "\n".join(f"{name}={value}" for name, value in TOKENS.items())
+    (nothing_set / ".env").write_text(lines, encoding="utf-8-sig")
+    assert settings.load().slack_bot_token.get_secret_value() == "xoxb-1-secret"
+    assert settings.unknown() == []
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("NOTIFY_CHANEL", "NOTIFY_CHANEL in `.env` is no setting of the bot: did you mean NOTIFY_CHANNEL?"),
+        ("poll_intervals", "POLL_INTERVALS in `.env` is no setting of the bot: did you mean POLL_INTERVAL_S?"),
+        ("OPENHANDS_KEY", "OPENHANDS_KEY in `.env` is no setting of the bot: did you mean OPENHANDS_API_KEY?"),
+        ("HTTP_PROXY", "HTTP_PROXY in `.env` is no setting of the bot: it changes nothing, so take it out"),
+    ],
+)
+def test_a_name_in_the_file_that_nobody_reads_is_told(nothing_set: Path, written: str, said: str) -> None:
+    """With the setting it was meant for, if it is like one; its value is not in it."""
+    (nothing_set / ".env").write_text(f"{written}=secret\nlog_level=INFO\n", encoding="utf-8")
+    assert list(map(str, settings.unknown())) == [said]
+
+
+def test_of_the_environment_only_slips_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything else there is somebody else's."""
+    given(monkeypatch, NOTIFY_CHANEL="ops", HTTP_PROXY="http://proxy", SLACK_CLIENT_ID="1.2", EDITOR="vi")
+    assert list(map(str, settings.unknown())) == [
+        "NOTIFY_CHANEL in the environment is no setting of the bot: did you mean NOTIFY_CHANNEL?"
+    ]
+
+
 def test_what_is_given_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """The demo and the tests choose their own servers."""
     given(monkeypatch, SLACK_API_URL="https://slack.com/api/")
@@ -176,6 +237,9 @@ def test_an_empty_value_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> No
         ("default_repository", "group/sub/repo", "group/sub/repo"),
         ("poll_interval_s", "0.5", 0.5),
         ("http_port", "8080", 8080),
+        ("log_level", "info", "INFO"),
+        ("log_format", "JSON", LogFormat.JSON),
+        ("openhands_api", "V0", "v0"),
         ("stale_after_h", "1.5", 1.5),
         ("database_url", "sqlite+aiosqlite:////data/bot.db", "sqlite+aiosqlite:////data/bot.db"),
     ],

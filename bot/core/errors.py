@@ -79,11 +79,12 @@ class StoreReplaced(StoreError):
 
 
 class SlackError(BotError):
-    """A Web API call that did not succeed; `code` is Slack's own word, for logs."""
+    """A Web API call that did not succeed; `code` is Slack's own word, and `cause` what is known beyond it, for logs."""
 
-    def __init__(self, code: str) -> None:
+    def __init__(self, code: str, cause: str = "") -> None:
         super().__init__(code)
         self.code = code
+        self.cause = cause or code
 
 
 class SlackRefused(SlackError):

@@ -53,7 +53,9 @@ class Round:
 
     since: datetime
     calls: Counter[str] = field(default_factory=Counter)
-    requests: int = 0
+    found: int = 0
+    """Requests, most of which had arrived before."""
+    new: int = 0
     unread: Counter[str] = field(default_factory=Counter)
     met: set[Thread] = field(default_factory=set)
     """Threads that were read, or that there was no room for."""
@@ -64,8 +66,8 @@ class Round:
 class CatchUp:
     """Remembers until when everything arrived, and reads back what is missing since then."""
 
-    def __init__(self, ctx: Context, remember: Callable[[Incoming], Awaitable[None]]) -> None:
-        """remember: commits a request, if it is for us and new; raises `StoreUnavailable`."""
+    def __init__(self, ctx: Context, remember: Callable[[Incoming], Awaitable[bool]]) -> None:
+        """remember: commits a request, if it is for us and new, and tells whether it was; raises `StoreUnavailable`."""
         self._ctx = ctx
         self._remember = remember
         self._called: dict[str, deque[datetime]] = {}
@@ -168,7 +170,7 @@ class CatchUp:
         await self._read_threads(reading, [*reading.seen, *ended])
         unread = dict(reading.unread)
         level = log.warning if unread else log.info
-        level("slack.read_back", requests=reading.requests, calls=reading.calls.total(), unread=unread)
+        level("slack.read_back", new=reading.new, found=reading.found, calls=reading.calls.total(), unread=unread)
         self._ctx.metrics.read_back(complete=not unread)
 
     async def _places(self, reading: Round, known: Sequence[ChannelId]) -> Sequence[ChannelId]:
@@ -249,10 +251,10 @@ class CatchUp:
     async def _keep(self, reading: Round, page: Page) -> None:
         """Hand requests in as intake does, and wait for the database where it is away."""
         for incoming in page.requests:
-            reading.requests += 1
+            reading.found += 1
             while True:
                 try:
-                    await self._remember(incoming)
+                    reading.new += await self._remember(incoming)
                     break
                 except StoreUnavailable:
                     await self._ctx.clock.wait(None, later(self._ctx.clock.now(), self._ctx.patience.look_around_s))

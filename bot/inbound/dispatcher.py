@@ -316,6 +316,7 @@ class Dispatcher:
             if now - asked_at >= timedelta(seconds=self._ctx.patience.stale_request_s):
                 run = lifecycle.asked_long_ago(run, asked_at)
             await runs.add(tx, run)
+            log.info("run.created", run=run.id, state=run.state, **effects.places(run))
             if incoming.thread is not None:
                 every_reply = incoming.thread_ts is None or incoming.direct or bool(before and before[1])
                 await runs.own_thread(tx, run, incoming.thread, every_reply=every_reply)
@@ -327,7 +328,6 @@ class Dispatcher:
             if unread:
                 await effects.enqueue_answer(tx, incoming, unread, now)
             await inbox.done(tx, row.seq, now)
-        log.info("run.created", run=run.id, state=run.state, channel=run.channel)
         self._ctx.wake_sender.set()
 
     async def _certain(self, command: Command, incoming: Incoming) -> Command:

@@ -41,17 +41,19 @@ class Intake:
 
         return write_down
 
-    async def remember(self, incoming: Incoming) -> None:
-        """Commit a request, if it is for us and new. Raises `StoreUnavailable`."""
+    async def remember(self, incoming: Incoming) -> bool:
+        """Commit a request, if it is for us and new; return whether it was. Raises `StoreUnavailable`."""
         if self._ctx.stopping.is_set():
             raise StoreUnavailable(perhaps_saved=False)
         if inbox.may_be_talk(incoming):
             async with self._ctx.database.reading() as tx:
                 if not await inbox.is_for_us(tx, incoming):
-                    return
-        if await inbox.add(self._ctx.database, incoming, self._ctx.clock.now()):
-            self._ctx.metrics.requested(incoming.kind)
-            self._ctx.wake_dispatcher.set()
+                    return False
+        if not await inbox.add(self._ctx.database, incoming, self._ctx.clock.now()):
+            return False
+        self._ctx.metrics.requested(incoming.kind)
+        self._ctx.wake_dispatcher.set()
+        return True
 
     async def close(self) -> None:
         """End what is still being said to single people."""

@@ -231,7 +231,13 @@ class Poller:
         self._failures += 1
         if self._down_since is None:
             self._down_since = now
-            log.warning("openhands.unreachable", error=type(err).__name__, help=HELP.get(type(err), ""))
+            log.warning(
+                "openhands.unreachable",
+                error=type(err).__name__,
+                cause=str(err),
+                server=self._ctx.links.server,
+                help=HELP.get(type(err), "nothing is lost, it tries on"),
+            )
         at = (
             later(now, err.retry_after_s)
             if isinstance(err, TooFast)

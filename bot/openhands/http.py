@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import httpx
 from pydantic import BaseModel, ValidationError
 
+from bot.causes import cause
 from bot.clock import Clock
 from bot.core.errors import (
     Archived,
@@ -202,6 +203,11 @@ class Http:
             headers={"User-Agent": "openhands-for-slack", "Accept": "application/json"},
         )
 
+    @property
+    def server(self) -> str:
+        """Name and port of the server, without anything secret that its address may hold."""
+        return origin(self.base_url).rpartition("://")[2]
+
     async def aclose(self) -> None:
         await self._client.aclose()
 
@@ -294,11 +300,11 @@ class Http:
             ):
                 content = await _bounded(response)
         except _NOTHING_SENT as failure:
-            raise Unavailable(type(failure).__name__) from None
+            raise Unavailable(cause(failure)) from None
         except (httpx.InvalidURL, httpx.UnsupportedProtocol):
             raise Unreadable("not an address") from None
         except (httpx.HTTPError, TimeoutError) as failure:
-            lost = type(failure).__name__
+            lost = cause(failure)
             raise (Unsure(lost) if changes else Unavailable(lost)) from None
         try:
             found = None if content is None else json.loads(content)

@@ -3,12 +3,15 @@
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
+from bot.core.mrkdwn import clean, shorten
 from bot.core.owed import REPOSTABLE
 from bot.store import maintenance, outbox
 from bot.store.outbox import DeadRow
 
 NONE = "Nothing is dead."
-HEADINGS = ("id", "kind", "run", "failed (UTC)", "why")
+HEADINGS = ("id", "kind", "run", "failed (UTC)", "why", "thread", "about")
+TASK_LENGTH = 40
+WHERE = "A thread's address is that of your workspace (https://….slack.com) with what stands under `thread` after it."
 
 
 class Unknown(Exception):
@@ -16,7 +19,7 @@ class Unknown(Exception):
 
 
 async def listed(database_url: str) -> str:
-    """Write every dead row as a line of a table, without a word of what it would have said.
+    """Write every dead row as a line of a table, with where and what it is about; what it would have said stays out.
 
     This and the two below raise `NoDatabase`, `StoreUnavailable` and `SettingsWrong`.
     """
@@ -27,11 +30,27 @@ async def listed(database_url: str) -> str:
     cells = [HEADINGS, *map(cells_of, rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(HEADINGS))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
-    return "\n".join([*lines, "", f"`retry` posts these again: {', '.join(sorted(REPOSTABLE))}.", *others(rows)])
+    where = [WHERE] if any(row.channel for row in rows) else []
+    return "\n".join(
+        [*lines, "", *where, f"`retry` posts these again: {', '.join(sorted(REPOSTABLE))}.", *others(rows)]
+    )
 
 
 def cells_of(row: DeadRow) -> tuple[str, ...]:
-    return (str(row.seq), row.kind, row.run or "-", f"{row.failed_at:%Y-%m-%d %H:%M}", row.result)
+    when = f"{row.failed_at:%Y-%m-%d %H:%M}"
+    return (str(row.seq), row.kind, row.run or "-", when, row.result, thread_of(row), about(row))
+
+
+def thread_of(row: DeadRow) -> str:
+    """Return a link without its workspace, which only Slack could name; a channel where it has no thread."""
+    if row.channel is None:
+        return "-"
+    return f"/archives/{row.channel}" + (f"/p{row.thread.replace('.', '')}" if row.thread else "")
+
+
+def about(row: DeadRow) -> str:
+    """Return the first words of the run's task; those of private places are nobody else's business."""
+    return "-" if row.task is None else shorten(" ".join(clean(row.task).split()), TASK_LENGTH)
 
 
 def others(rows: Collection[DeadRow]) -> list[str]:

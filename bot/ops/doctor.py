@@ -29,11 +29,11 @@ from bot.core.pacing import Patience
 from bot.openhands import OpenHands
 from bot.openhands.connect import LateOpenHands
 from bot.openhands.http import Http
-from bot.settings import Settings, how_to
+from bot.settings import Settings, Unknown, how_to
 from bot.slack.gateway import Gateway
 from bot.slack.scopes import REINSTALL, REQUIRED, SCOPES, lacking
 from bot.store import inbox, maintenance
-from bot.store.address import read_address
+from bot.store.address import FOUR_SLASHES, read_address
 from bot.store.database import reason
 
 CHECK_S = 10.0
@@ -54,7 +54,7 @@ class Finding:
     """The next step, where there is one."""
 
     def __str__(self) -> str:
-        return f"{SIGNS[self.ok]} {self.what}" + (f": {self.mend}" if self.mend else "")
+        return f"{SIGNS[self.ok]} {self.what}" + (f" → {self.mend}" if self.mend else "")
 
 
 def well(what: str, mend: str = "") -> Finding:
@@ -100,6 +100,14 @@ async def within_time(within_s: float, name: str, look: AsyncGenerator[Finding, 
     except Exception as err:  # noqa: BLE001 - a doctor that falls ill tells nothing of the rest
         found.append(wrong(f"{name}: the look itself failed ({type(err).__name__})", "report it as a mistake"))
     return found
+
+
+# --- the settings -----------------------------------------------------------------------------------------------
+
+
+def names(unknown: Sequence[Unknown]) -> list[Finding]:
+    """Tell the names nobody reads; one that is like a setting's was surely meant for it."""
+    return [Finding(False if one.meant else None, f"Settings: {one}") for one in unknown]
 
 
 # --- Slack ------------------------------------------------------------------------------------------------------
@@ -175,12 +183,21 @@ async def database(url: str, now: datetime) -> AsyncGenerator[Finding, None]:
             yield await tables(tx, file)
             yield heard(await inbox.last_received(tx), now)
     except maintenance.NoDatabase as none:
-        yield unclear(f"Database: {none} is not there", "the first start makes it; if that was, correct DATABASE_URL")
+        yield not_there(Path(str(none)))
+        if not Path(str(none)).parent.is_dir():
+            return
     except StoreUnavailable as err:
         yield wrong(f"Database: it can't be read ({reason(err)})", read_address(url).advice)
     except SettingsWrong as err:
         yield wrong("Database: refused", " ".join(err.problems))
     yield room(file)
+
+
+def not_there(file: Path) -> Finding:
+    """Tell a file that is still to be made from one that can't be: the bot makes no folders."""
+    if file.parent.is_dir():
+        return unclear(f"Database: {file} is not there", "the first start makes it; if that was, correct DATABASE_URL")
+    return wrong(f"Database: there is no folder {file.parent}", f"make it, or correct DATABASE_URL ({FOUR_SLASHES})")
 
 
 async def tables(tx: AsyncConnection, file: Path | None) -> Finding:
@@ -219,7 +236,7 @@ def room(file: Path | None) -> Finding:
     """Look how much fits on the disk."""
     if file is None:
         return unclear("Disk: the database is on a server")
-    folder = next(one for one in file.parents if one.exists())
+    folder = file.parent
     if not os.access(folder, os.W_OK):
         return wrong(f"Disk: {folder} can't be written to", "let the bot's user write there, or correct DATABASE_URL")
     return of_room(shutil.disk_usage(folder).free, folder)

@@ -22,7 +22,7 @@ def configure(settings: Settings) -> None:
         structlog.processors.JSONRenderer()
         if settings.log_format is LogFormat.JSON
         else structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            colors=sys.stderr.isatty(), sort_keys=False, exception_formatter=structlog.dev.plain_traceback
         )
     )
     structlog.configure(

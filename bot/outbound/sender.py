@@ -76,7 +76,9 @@ class Sender:
     async def team_channel_known(self) -> None:
         """Look NOTIFY_CHANNEL up at start, so that a wrong one is in the log before it is needed."""
         try:
-            await self._slack.team_channel()
+            channel = await self._slack.team_channel()
+            if channel is not None and not await self._ctx.gateway.is_in(channel):
+                log.warning("notify.not_in_channel", channel=channel, help="/invite @OpenHands there")
         except SlackError as err:
             log.warning("notify.channel_unknown", code=err.code)
 

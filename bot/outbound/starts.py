@@ -135,7 +135,7 @@ class Starts(Handler):
         async with self._ctx.database.transaction() as tx:
             fresh = await runs.get(tx, run.id)
             await self._ctx.save(tx, fresh, lifecycle.not_started(fresh, why, now))
-            await outbox.failed(tx, row.seq, now, why.reason)
+            await outbox.done(tx, row.seq, now, why.reason)  # not dead: a person was told, and can start it anew
 
     async def _person(self, tx: AsyncConnection, row: OutboxRow, run: Run) -> UserId:
         del tx, row

@@ -4,12 +4,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import aiohttp
 import structlog
 from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
+from bot.causes import cause
 from bot.clock import Clock
 from bot.core.cards import Message
 from bot.core.errors import (
@@ -140,8 +142,8 @@ class Gateway:
             return await answer
         except SlackApiError as err:
             raise self._error(method, channel, err) from None
-        except aiohttp.ClientConnectorError:
-            raise SlackUnavailable("no_connection") from None
+        except aiohttp.ClientConnectorError as err:
+            raise SlackUnavailable("no_connection", cause(err)) from None
         except TimeoutError:  # which is a ClientError too, where a single read took too long
             raise SlackUnsure(TIMED_OUT) from None
         except aiohttp.ClientError:
@@ -296,8 +298,8 @@ class Gateway:
         try:
             async with self._session.post(response_url, json={"response_type": "ephemeral", "text": text}) as answer:
                 status, wait_s = answer.status, retry_after(answer.headers)
-        except aiohttp.ClientConnectorError:
-            raise SlackUnavailable("no_connection") from None
+        except aiohttp.ClientConnectorError as err:
+            raise SlackUnavailable("no_connection", cause(err)) from None
         except (aiohttp.ClientError, TimeoutError):
             raise SlackUnsure("answer_lost") from None
         if status == 429:
@@ -439,6 +441,11 @@ class Gateway:
             cursor=cursor or None,
         )
         return place_page(answer, channel, since, us)
+
+    @property
+    def server(self) -> str:
+        """Name and port of what answers as Slack."""
+        return urlsplit(self.client.base_url).netloc.rpartition("@")[2]
 
     @property
     def session(self) -> aiohttp.ClientSession:

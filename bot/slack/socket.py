@@ -102,10 +102,10 @@ class Socket:
         if connection.why not in ("", REFRESH):
             self._told("slack.disconnected", connection.why)
 
-    def _told(self, event: str, code: str) -> None:
+    def _told(self, event: str, code: str, **more: str) -> None:
         """Log that there is no connection, and why: once for each reason in a row."""
         if code != self._trouble:
-            log.warning(event, code=code, help=HELP.get(code, NOTHING_TO_DO))
+            log.warning(event, code=code, **more, help=HELP.get(code, NOTHING_TO_DO))
         self._trouble = code
 
     # --- the next connection ------------------------------------------------------------------------------------
@@ -120,7 +120,7 @@ class Socket:
             except SlackError as err:
                 if self._connection is None and (isinstance(err, SlackLocked) or err.code == NOT_OURS):
                     raise
-                self._told("slack.unreachable", err.code)
+                self._told("slack.unreachable", err.code, cause=err.cause, server=self._gateway.server)
                 if isinstance(err, SlackBusy):
                     await asyncio.sleep(err.retry_after_s)
             if self._connection is not None and self._connection.gone.is_set():

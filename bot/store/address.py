@@ -8,6 +8,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 WRITE = "write sqlite:///openhands.db or postgresql://user:password@host/database"
+FOUR_SLASHES = "an absolute path begins with four slashes, as in sqlite:////data/openhands.db"
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
 PUBLIC = "system"
@@ -36,7 +37,19 @@ class SqliteFile:
     """A file of our own."""
 
     file: Path
-    advice = "Check DATABASE_URL, the folder's rights and the disk."
+
+    @property
+    def advice(self) -> str:
+        """What to look at when it can't be opened."""
+        folder = self.file.absolute().parent
+        if folder.is_dir():
+            return "Check DATABASE_URL, the folder's rights and the disk."
+        return f"Make it, or correct DATABASE_URL ({FOUR_SLASHES})."
+
+    @property
+    def name(self) -> str:
+        """For people: where it is."""
+        return str(self.file.absolute())
 
 
 @dataclass(frozen=True, slots=True)

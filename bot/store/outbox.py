@@ -8,11 +8,11 @@ from typing import Any
 from sqlalchemy import bindparam, delete, exists, func, null, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bot.core.model import RowId, RunId
+from bot.core.model import ChannelId, MessageTs, RowId, RunId
 from bot.core.owed import OUTBOX, REPOSTABLE, OutboxKind, OutboxRow
 from bot.store import upserts
 from bot.store.listed import as_list, listed
-from bot.store.tables import outbox
+from bot.store.tables import outbox, runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,10 @@ class DeadRow:
     failed_at: datetime
     result: str
     """Slack's or OpenHands' own word for why."""
+    channel: ChannelId | None = None
+    thread: MessageTs | None = None
+    task: str | None = None
+    """What the run is about; None without a run, and for one of a private place."""
 
 
 async def add(
@@ -163,13 +167,26 @@ async def never_sent(connection: AsyncConnection, run: RunId, kind: OutboxKind, 
 
 async def dead(connection: AsyncConnection) -> Sequence[DeadRow]:
     """Return every row that was closed as failed, oldest first."""
-    columns = (outbox.c.seq, outbox.c.kind, outbox.c.run, outbox.c.failed_at, outbox.c.result)
+    of_row = (outbox.c.seq, outbox.c.kind, outbox.c.run, outbox.c.failed_at, outbox.c.result, outbox.c.payload)
+    of_run = (runs.c.channel, runs.c.thread_ts, runs.c.card_ts, runs.c.private, runs.c.task)
     found = await connection.execute(
-        select(*columns).where(outbox.c.failed_at.is_not(None)).order_by(outbox.c.failed_at, outbox.c.seq)
+        select(*of_row, *of_run)
+        .join_from(outbox, runs, outbox.c.run == runs.c.id, isouter=True)
+        .where(outbox.c.failed_at.is_not(None))
+        .order_by(outbox.c.failed_at, outbox.c.seq)
     )
     return [
-        DeadRow(seq, OutboxKind(kind), None if run is None else RunId(run), failed_at, result or "")
-        for seq, kind, run, failed_at, result in found
+        DeadRow(
+            row["seq"],
+            OutboxKind(row["kind"]),
+            row["run"],
+            row["failed_at"],
+            row["result"] or "",
+            channel=row["channel"] or (row["payload"] or {}).get("channel"),
+            thread=row["thread_ts"] or row["card_ts"] or (row["payload"] or {}).get("thread"),
+            task=None if row["private"] else row["task"],
+        )
+        for row in found.mappings()
     ]
 
 

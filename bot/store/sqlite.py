@@ -140,6 +140,10 @@ def refused(err: Exception) -> bool:
 
 def locked(file: Path) -> int:
     """Take the lock file beside the database; it is free again when the descriptor closes, or the process dies."""
+    if not file.absolute().parent.is_dir():  # the lock file, which nobody asked for, would be what is not there
+        raise StoreUnavailable(perhaps_saved=False) from FileNotFoundError(
+            f"there is no folder {file.absolute().parent}"
+        )
     try:
         lock = os.open(f"{file}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     except OSError as err:

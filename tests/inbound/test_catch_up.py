@@ -54,7 +54,8 @@ class Reader:
     heard_until: datetime | None = None
     task: "asyncio.Task[None] | None" = None
 
-    async def remember(self, incoming: Incoming) -> None:
+    async def remember(self, incoming: Incoming) -> bool:
+        """Take a request; one that was heard before is not new."""
         if self.failures:
             self.failures -= 1
             raise StoreUnavailable(perhaps_saved=False)
@@ -62,6 +63,7 @@ class Reader:
             self.mistakes -= 1
             raise ValueError
         self.heard.append(incoming)
+        return incoming not in self.heard[:-1]
 
     async def marked(self, at: datetime) -> None:
         async with self.database.transaction() as tx:
@@ -153,8 +155,8 @@ async def reader(folder: Path, patience: Patience) -> AsyncIterator[Reader]:
         )
         made: Reader
 
-        async def remember(incoming: Incoming) -> None:
-            await made.remember(incoming)
+        async def remember(incoming: Incoming) -> bool:
+            return await made.remember(incoming)
 
         made = Reader(at, database, folder, CatchUp(ctx, remember), us.team)
         try:
@@ -194,8 +196,8 @@ def table_away(folder: Path, table: str = "marks") -> Iterator[None]:
 
 
 def accounts(logs: list[EventDict]) -> list[tuple[Any, Any, Any]]:
-    """Return what each reading came to: requests, calls, and what was left unread."""
-    return [(one["requests"], one["calls"], one["unread"]) for one in logs if one["event"] == "slack.read_back"]
+    """Return what each reading came to: requests found, calls, and what was left unread."""
+    return [(one["found"], one["calls"], one["unread"]) for one in logs if one["event"] == "slack.read_back"]
 
 
 def oldest(call: Any) -> datetime:

@@ -53,9 +53,32 @@ async def test_every_missing_setting_is_named_with_how_to_get_it(tmp_path: Path)
         code = await ended(app)
 
     assert code == 2
-    bot_token, app_token = app.log.splitlines()
+    bot_token, app_token, where = app.log.splitlines()
     assert bot_token.startswith("SLACK_BOT_TOKEN is missing. How to get it: ")
     assert app_token.startswith("SLACK_APP_TOKEN is missing. How to get it: ")
+    assert where == f"Put them in `.env` in {tmp_path}, or in the environment."
+
+
+@pytest.mark.parametrize("command", ["run", "doctor"])
+async def test_a_file_of_settings_in_another_encoding_is_one_sentence(tmp_path: Path, command: str) -> None:
+    """Without a traceback, which would quote the file."""
+    (tmp_path / ".env").write_text("SLACK_BOT_TOKEN=xoxb-1\n", encoding="utf-16")
+    async with app_in(tmp_path, {}, python=("-m", "bot", command)) as app:
+        code = await ended(app)
+
+    assert (code, app.log) == (2, "`.env` is not UTF-8: save it as UTF-8.\n")
+
+
+async def test_a_setting_that_nobody_reads_is_told_at_the_start(still: Story, tmp_path: Path) -> None:
+    """It starts all the same; the operator sees that it does not do what was meant."""
+    (tmp_path / ".env").write_text("NOTIFY_CHANEL=ops\n", encoding="utf-8")
+    async with app_in(tmp_path, environment(still)) as app:
+        await until(lambda: still.slack.sockets == 1)
+        assert await app.end() == 0
+
+    [line] = [line for line in app.log.splitlines() if "settings.unknown" in line]
+    assert "[warning" in line
+    assert "did you mean NOTIFY_CHANNEL?" in line
 
 
 @pytest.mark.parametrize(
@@ -321,6 +344,18 @@ async def test_a_process_that_waits_for_slack_ends_when_asked(still: Story) -> N
     still._bot = None
 
     assert still.slack.sockets == 0
+
+
+async def test_a_folder_that_is_missing_is_named_with_the_slashes(still: Story, tmp_path: Path) -> None:
+    """Three slashes in place of four are the usual reason: the path then begins where the bot was started."""
+    async with app_in(tmp_path, environment(still, DATABASE_URL="sqlite:///data/openhands.db")) as app:
+        code = await ended(app)
+
+    assert code == 1
+    assert app.log.splitlines()[-1] == (
+        f"The database can't be opened: there is no folder {tmp_path}/data. Make it, or correct DATABASE_URL "
+        "(an absolute path begins with four slashes, as in sqlite:////data/openhands.db)."
+    )
 
 
 # --- a whole life ------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from bot.__main__ import cli
 from bot.ops.dead_letters import Unknown, dropped, listed, retried
 from bot.store.database import open_database
-from tests.conftest import Story
+from tests.conftest import Make, Story
 from tests.stories.shared import direct, working
 
 
@@ -37,14 +37,40 @@ async def test_where_nothing_is_dead_that_is_said(world: Story) -> None:
     assert await listed(world.settings().database_url) == "Nothing is dead."
 
 
-async def test_a_dead_row_is_listed_without_its_words(world: Story) -> None:
-    """Number, kind, run, when and why; what it would have said is nobody's business."""
+async def test_a_dead_row_is_listed_with_its_thread_and_what_it_is_about(world: Story) -> None:
+    """Number, kind, run, when, why, where to look and the task; what it would have said is nobody's business."""
     number = await team_missed_the_end(world)
-    heading, row, empty, advice = (await listed(world.settings().database_url)).splitlines()
-    assert heading.split() == ["id", "kind", "run", "failed", "(UTC)", "why"]
+    [card] = world.cards()
+    heading, row, empty, where, advice = (await listed(world.settings().database_url)).splitlines()
+    assert heading.split() == ["id", "kind", "run", "failed", "(UTC)", "why", "thread", "about"]
     assert row.split()[:2] == [str(number), "notify"]
-    assert row.endswith("2026-03-02 09:00  is_archived")
+    assert row.endswith(
+        f"2026-03-02 09:00  is_archived  /archives/{card.channel}/p{card.ts.replace('.', '')}  fix README"
+    )
     assert (empty, advice) == ("", "`retry` posts these again: direct, message, notify, reply.")
+    assert where.startswith("A thread's address is that of your workspace")
+
+
+async def test_the_task_of_a_private_place_is_not_listed(world: Story) -> None:
+    """It may be none of the operator's business; the place is named."""
+    place = world.channel("#secret", world.alice, private=True)
+    world.slack.fail("reactions.add", error="no_permission")
+    await world.alice.says("@OpenHands fix README in org/repo", in_="#secret")
+    await world.passes(4)
+    thread = world.cards("#secret")[0].thread_ts
+    assert thread is not None
+    _, row, *_ = (await listed(world.settings().database_url)).splitlines()
+    assert row.split()[-3:-1] == ["no_permission", f"/archives/{place}/p{thread.replace('.', '')}"]
+    assert row.endswith("  -")
+
+
+async def test_a_mistyped_repository_is_not_dead(make_world: Make) -> None:
+    """The person was told and can correct it: there is nothing for an operator to do."""
+    world = await make_world(openhands={"repositories": ["org/other"]})
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(6)
+    assert world.card().state == "Failed"
+    assert await listed(world.settings().database_url) == "Nothing is dead."
 
 
 async def test_a_dead_row_is_posted_when_it_is_retried(world: Story) -> None:

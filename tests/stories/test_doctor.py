@@ -63,18 +63,18 @@ async def test_everything_is_well_beside_a_running_bot(make_world: Make) -> None
         (
             {"notify_channel": "nowhere"},
             "NOTIFY_CHANNEL",
-            "✗ NOTIFY_CHANNEL: no such channel that the bot can see: correct it; invite the bot if private",
+            "✗ NOTIFY_CHANNEL: no such channel that the bot can see → correct it; invite the bot if private",
         ),
         (
             {"notify_channel": "C0NOWHERE"},
             "NOTIFY_CHANNEL",
-            "✗ NOTIFY_CHANNEL: no such channel that the bot can see: correct it; invite the bot if private",
+            "✗ NOTIFY_CHANNEL: no such channel that the bot can see → correct it; invite the bot if private",
         ),
         (
             {"slack_bot_token": "xoxb-other"},
             "SLACK_BOT_TOKEN",
             (
-                "✗ SLACK_BOT_TOKEN is refused by Slack (invalid_auth): Slack app settings > OAuth & Permissions > "
+                "✗ SLACK_BOT_TOKEN is refused by Slack (invalid_auth) → Slack app settings > OAuth & Permissions > "
                 "Bot User OAuth Token (xoxb-…)"
             ),
         ),
@@ -82,7 +82,7 @@ async def test_everything_is_well_beside_a_running_bot(make_world: Make) -> None
             {"slack_app_token": "xapp-other"},
             "SLACK_APP_TOKEN",
             (
-                "✗ SLACK_APP_TOKEN is refused by Slack (invalid_auth): Slack app settings > Basic Information > "
+                "✗ SLACK_APP_TOKEN is refused by Slack (invalid_auth) → Slack app settings > Basic Information > "
                 "App-Level Tokens, scope connections:write (xapp-…)"
             ),
         ),
@@ -90,20 +90,20 @@ async def test_everything_is_well_beside_a_running_bot(make_world: Make) -> None
             {"openhands_api_key": "other"},
             "OPENHANDS_API_KEY",
             (
-                "✗ OPENHANDS_API_KEY is refused by OpenHands: OpenHands > Settings > API Keys; "
+                "✗ OPENHANDS_API_KEY is refused by OpenHands → OpenHands > Settings > API Keys; "
                 "empty where your own server needs none"
             ),
         ),
         (
             {"openhands_base_url": "http://127.0.0.1:9"},
             "OpenHands",
-            "✗ OpenHands: it can't be reached: look at OPENHANDS_BASE_URL; look at the network",
+            "✗ OpenHands: it can't be reached → look at OPENHANDS_BASE_URL; look at the network",
         ),
         ({}, "Git provider", "– Git provider: not checked without DEFAULT_REPOSITORY"),
         (
             {"default_repository": "org/other"},
             "Git provider",
-            "– Git provider: org/other is in no list: connect the provider in OpenHands' settings; look at the name",
+            "– Git provider: org/other is in no list → connect the provider in OpenHands' settings; look at the name",
         ),
     ],
 )
@@ -120,7 +120,7 @@ async def test_missing_scopes_are_named(make_world: Make) -> None:
     world = await make_world(start=False)
     world.slack.granted_scopes = SCOPES - {"reactions:write", "im:write"}
     assert await told(world, "Scopes") == (
-        f"✗ Scopes: without im:write {WITHOUT['im:write']}; without reactions:write {WITHOUT['reactions:write']}: "
+        f"✗ Scopes: without im:write {WITHOUT['im:write']}; without reactions:write {WITHOUT['reactions:write']} → "
         f"{REINSTALL}"
     )
 
@@ -129,14 +129,14 @@ async def test_a_scope_without_which_the_bot_does_not_start_is_named(make_world:
     """It goes before all others."""
     world = await make_world(start=False)
     world.slack.granted_scopes = SCOPES - {"chat:write", "im:write"}
-    assert await told(world, "Scopes") == f"✗ Scopes: chat:write missing, and the bot can't start: {REINSTALL}"
+    assert await told(world, "Scopes") == f"✗ Scopes: chat:write missing, and the bot can't start → {REINSTALL}"
 
 
 async def test_a_channel_without_the_bot_is_told(make_world: Make) -> None:
     """It is there, and yet the team would hear nothing."""
     world = await make_world(start=False, notify_channel="#ops")
     world.channel("#ops", world.alice, bot_member=False)
-    assert await told(world, "NOTIFY_CHANNEL") == "✗ NOTIFY_CHANNEL: the bot is not in it: /invite @OpenHands there"
+    assert await told(world, "NOTIFY_CHANNEL") == "✗ NOTIFY_CHANNEL: the bot is not in it → /invite @OpenHands there"
 
 
 async def test_a_service_that_hangs_costs_a_line_and_not_the_rest(make_world: Make) -> None:
@@ -146,7 +146,7 @@ async def test_a_service_that_hangs_costs_a_line_and_not_the_rest(make_world: Ma
     lines = list(map(str, await examine(world.settings(), within_s=0.4)))
     assert lines[1:4] == [
         f"✓ Scopes: all {len(SCOPES)} of manifest.yml",
-        "✗ Slack did not answer within 0.4 s: try again; look at the network",
+        "✗ Slack did not answer within 0.4 s → try again; look at the network",
         "✓ Slack app-level token: Socket Mode may connect",
     ]
 
@@ -157,7 +157,7 @@ async def test_an_openhands_that_does_not_answer_every_question_is_told(make_wor
     world.openhands.break_next("repositories", status=500)
     assert (await said(world))[-2:] == [
         "✓ Slots: 0 of MAX_CONCURRENT_RUNS=10 in use",
-        "✗ OpenHands: it does not answer every question: try again; if it stays so, look at its own log",
+        "✗ OpenHands: it does not answer every question → try again; if it stays so, look at its own log",
     ]
 
 
@@ -167,7 +167,7 @@ async def test_an_openhands_that_does_not_answer_every_question_is_told(make_wor
 async def test_what_was_heard_last_is_told_by_its_sort(world: Story) -> None:
     """Slack tells nobody which events an app gets, so the operator compares with what people did."""
     assert (await told(world, "Events")).startswith(
-        "– Events of the last 7 days: nothing: write `@OpenHands status` in a channel; if no answer comes, "
+        "– Events of the last 7 days: nothing → write `@OpenHands status` in a channel; if no answer comes, "
     )
     await world.alice.commands("status", in_="#dev")
     assert (await told(world, "Events")).startswith("– Events of the last 7 days: command ")
@@ -198,9 +198,23 @@ async def test_before_the_first_start_there_is_nothing_to_mend(make_world: Make)
     """Nor is a file made by looking."""
     world = await make_world(start=False)
     assert await told(world, "Database") == (
-        f"– Database: {world.database} is not there: the first start makes it; if that was, correct DATABASE_URL"
+        f"– Database: {world.database} is not there → the first start makes it; if that was, correct DATABASE_URL"
     )
     assert not world.database.exists()
+
+
+async def test_a_folder_that_is_missing_is_wrong(make_world: Make, tmp_path: Path) -> None:
+    """The bot makes no folders, so no start would mend it; mostly a slash is missing. Of a disk nothing can be said."""
+    missing = tmp_path / "data"
+    world = await make_world(start=False, database_url=f"sqlite:///{missing}/openhands.db")
+    lines = [line for line in map(str, await examine(world.settings())) if line[2:].startswith(("Database", "Disk"))]
+    assert lines == [
+        (
+            f"✗ Database: there is no folder {missing} → make it, or correct DATABASE_URL "
+            "(an absolute path begins with four slashes, as in sqlite:////data/openhands.db)"
+        )
+    ]
+    assert not missing.exists()
 
 
 async def test_a_database_nobody_works_on_is_told(world: Story) -> None:
@@ -222,7 +236,7 @@ async def test_tables_of_an_older_version_are_told(world: Story) -> None:
     """A start brings them up to date; until then nothing is wrong."""
     await says_made_by(world, "0001")
     assert await told(world, "Database") == (
-        "– Database: tables of an older version, no bot works on it: a start of this version brings them up to date"
+        "– Database: tables of an older version, no bot works on it → a start of this version brings them up to date"
     )
 
 
@@ -231,7 +245,7 @@ async def test_tables_of_a_newer_version_are_wrong(world: Story) -> None:
     await says_made_by(world, "9999")
     assert await told(world, "Database") == (
         f"✗ Database: made by a newer version of this bot (9999; this one knows {known_versions()[-1]}), no bot works on "
-        "it: start that version, or restore a backup made before it"
+        "it → start that version, or restore a backup made before it"
     )
 
 
@@ -256,7 +270,7 @@ def test_a_full_disk_is_wrong(tmp_path: Path) -> None:
 
 def test_the_disk_is_that_of_the_file(tmp_path: Path) -> None:
     """Or of the folder it will be in; a server looks after its own."""
-    found = doctor.room(tmp_path / "missing" / "openhands.db")
+    found = doctor.room(tmp_path / "openhands.db")
     assert found.what.endswith(f" GB free in {tmp_path}")
     assert doctor.room(None) == Finding(ok=None, what="Disk: the database is on a server")
 
@@ -269,7 +283,7 @@ def test_the_disk_is_that_of_the_file(tmp_path: Path) -> None:
     [
         (None, "– Slots: this server does not tell how many run"),
         (Slots(running=9), "✓ Slots: 9 of MAX_CONCURRENT_RUNS=10 in use"),
-        (Slots(running=10), "✓ Slots: 10 of MAX_CONCURRENT_RUNS=10 in use: new runs wait until one ends"),
+        (Slots(running=10), "✓ Slots: 10 of MAX_CONCURRENT_RUNS=10 in use → new runs wait until one ends"),
     ],
 )
 def test_slots_are_told(found: Slots | None, line: str) -> None:
@@ -282,7 +296,7 @@ async def test_a_web_page_in_place_of_openhands_is_told(make_world: Make) -> Non
     world = await make_world(start=False, openhands_api="v1")
     world.openhands.break_next("probe", html=True)
     assert await told(world, "OpenHands") == (
-        "✗ OpenHands: it answers, but not as OpenHands does: "
+        "✗ OpenHands: it answers, but not as OpenHands does → "
         "look at OPENHANDS_BASE_URL; is it an old server? OPENHANDS_API=v0 says so"
     )
 
@@ -310,6 +324,19 @@ def test_settings_that_cannot_be_read_give_2(monkeypatch: pytest.MonkeyPatch, tm
     assert without.output.startswith("SLACK_BOT_TOKEN is missing. How to get it: ")
 
 
+async def test_names_that_nobody_reads_come_first(make_world: Make, tmp_path: Path) -> None:
+    """A slip is wrong; what is like no setting may be there for another program."""
+    world = await make_world(start=False)
+    (tmp_path / ".env").write_text("COLOUR=red\nNOTIFY_CHANEL=ops\n", encoding="utf-8")
+    async with app_in(tmp_path, environment(world), python=DOCTOR) as app:
+        code = await ended(app)
+    assert code == 1
+    assert app.log.splitlines()[:2] == [
+        "– Settings: COLOUR in `.env` is no setting of the bot: it changes nothing, so take it out",
+        "✗ Settings: NOTIFY_CHANEL in `.env` is no setting of the bot: did you mean NOTIFY_CHANNEL?",
+    ]
+
+
 async def test_something_wrong_gives_1(tmp_path: Path) -> None:
     """Nothing answers here."""
     nowhere = dict.fromkeys(("SLACK_API_URL", "OPENHANDS_BASE_URL"), "http://127.0.0.1:9")
@@ -317,4 +344,4 @@ async def test_something_wrong_gives_1(tmp_path: Path) -> None:
     async with app_in(tmp_path, {**nowhere, **tokens}, python=DOCTOR) as app:
         code = await ended(app)
     assert code == 1
-    assert app.log.startswith("✗ SLACK_BOT_TOKEN: no answer of Slack (no_connection): ")
+    assert app.log.startswith("✗ SLACK_BOT_TOKEN: no answer of Slack (no_connection) → ")

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import socket
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,7 +10,9 @@ from typing import Any
 
 import aiohttp
 import pytest
+from structlog.testing import capture_logs
 
+from bot import __version__
 from bot.core.errors import SettingsWrong
 from bot.simulator.process import app_in
 from tests.conftest import Make, Story, until
@@ -230,3 +233,133 @@ async def test_a_whole_journey_leaves_no_word_in_the_log(make_world: Make, tmp_p
     assert run
     for word in ("MARK", "http", world.slack.bot_token, world.slack.app_token, "alice", "Traceback"):
         assert word not in app.log
+
+
+async def test_a_failure_leads_from_the_log_to_the_thread_and_back(make_world: Make) -> None:
+    """Why, and which conversation and thread; what never started is a warning."""
+    world = await make_world(start=False, openhands={"repositories": ["org/other"]})
+    with capture_logs() as logs:
+        await world.starts()
+        asked = await world.alice.says("@OpenHands fix README in org/repo", in_="#dev")
+        await world.passes(6)
+    told = [one for one in logs if one["event"].startswith("run.")]
+    where = {
+        "channel": asked.channel,
+        "thread": asked.ts,
+        "conversation": told[0]["conversation"],
+        "run": told[0]["run"],
+    }
+    assert told == [
+        {"event": "run.created", "log_level": "info", "state": "queued", **where},
+        {"event": "run.changed", "log_level": "info", "before": "queued", "after": "starting", **where},
+        {
+            "event": "run.changed",
+            "log_level": "warning",
+            "before": "starting",
+            "after": "failed",
+            "reason": "repository",
+            **where,
+        },
+    ]
+    assert list(told[-1])[:4] == ["run", "before", "after", "reason"]
+
+
+async def test_one_line_says_what_has_started(make_world: Make) -> None:
+    """Which version, as whom, with which database and port."""
+    world = await make_world(start=False, http_port=free_port())
+    with capture_logs() as logs:
+        await world.starts()
+    [line] = [one for one in logs if one["event"] == "app.started"]
+    assert line == {
+        "event": "app.started",
+        "log_level": "info",
+        "version": __version__,
+        "workspace": "local-team.slack.com",
+        "user": world.slack.bot_user_id,
+        "database": str(world.database),
+        "port": world.given["http_port"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("status", "cause"), [(503, "503"), (None, "refused: nothing listens there")], ids=["503", "refused"]
+)
+async def test_an_openhands_out_of_reach_is_named_with_the_cause(
+    make_world: Make, status: int | None, cause: str
+) -> None:
+    """At the start, with the address's host and nothing else of it."""
+    world = await make_world(start=False)
+    if status is None:
+        world.given["openhands_base_url"] = "http://user:secret@127.0.0.1:9"
+    else:
+        world.openhands.break_next("probe", status=status)
+    with capture_logs() as logs:
+        await world.starts()
+    [line] = [one for one in logs if one["event"] == "openhands.unreachable"]
+    server = "127.0.0.1:9" if status is None else world.openhands.base_url.partition("://")[2]
+    assert (line["error"], line["cause"], line["server"]) == ("Unavailable", cause, server)
+    assert "secret" not in str(line)
+
+
+async def test_an_openhands_that_goes_away_is_named_with_the_cause(watched: Story) -> None:
+    """As at the start, once for the whole outage."""
+    await working(watched)
+    watched.openhands.down = True
+    with capture_logs() as logs:
+        await watched.passes(30)
+    [line] = [one for one in logs if one["event"] == "openhands.unreachable"]
+    assert line["error"] == "Unavailable"
+    assert line["cause"] not in ("", "Unavailable")
+    assert line["server"] == watched.openhands.base_url.partition("://")[2]
+
+
+async def test_a_restart_says_how_much_it_read_is_new(watched: Story) -> None:
+    """What had arrived before is found again, and changes nothing."""
+    await watched.alice.says("@OpenHands fix README in org/repo", in_="#dev")
+    await watched.passes(31)
+    await watched.stops()
+    await watched.alice.says("@OpenHands fix the tests in org/repo", in_="#dev")
+    with capture_logs() as logs:
+        await watched.starts()
+        await watched.passes(5)
+    [line] = [one for one in logs if one["event"] == "slack.read_back"]
+    assert line["new"] == 1
+    assert line["found"] > 1
+
+
+async def test_a_team_channel_without_the_bot_is_said_at_the_start(make_world: Make) -> None:
+    """Rather than with the first line that is lost."""
+    world = await make_world(start=False, notify_channel="#ops")
+    ops = world.channel("#ops", world.alice, bot_member=False)
+    with capture_logs() as logs:
+        await world.starts()
+    [line] = [one for one in logs if one["event"].startswith("notify.")]
+    assert line == {
+        "event": "notify.not_in_channel",
+        "log_level": "warning",
+        "channel": ops,
+        "help": "/invite @OpenHands there",
+    }
+
+
+async def test_the_console_keeps_the_order_of_an_event(make_world: Make, tmp_path: Path) -> None:
+    """As it is documented: the run, what was before, what is now, and where that is."""
+    world = await make_world(start=False)
+    world.clock.move(datetime.now(UTC))
+    async with app_in(tmp_path, environment(world)) as app:
+        await until(lambda: world.slack.sockets == 1)
+        await world.slack.command(world.alice.id, world.place("#dev"), "fix README in org/repo")
+        await until(lambda: "after=starting" in app.log)
+        assert await app.end() == 0
+    changed = next(line for line in app.log.splitlines() if "run.changed" in line)
+    assert re.search(r"run=\S+ before=queued after=starting conversation=\S+ channel=\S+$", changed)
+
+
+async def test_a_slack_out_of_reach_is_named_with_the_cause(make_world: Make, tmp_path: Path) -> None:
+    """Nothing listens there: the log names the host, and that."""
+    world = await make_world(start=False)
+    async with app_in(tmp_path, environment(world, SLACK_API_URL="http://127.0.0.1:9/api/")) as app:
+        await until(lambda: "slack.unreachable" in app.log)
+        assert await app.end() == 0
+    line = next(line for line in app.log.splitlines() if "slack.unreachable" in line)
+    assert "code=no_connection cause='refused: nothing listens there' server=127.0.0.1:9" in line

@@ -1,0 +1,36 @@
+"""Causes: what the log says of a connection that failed."""
+
+import ssl
+from socket import gaierror
+
+import pytest
+
+from bot.causes import cause
+
+
+def wrapped(inner: BaseException, *, explicitly: bool) -> BaseException:
+    """Wrap a failure as libraries do, with `from` or without."""
+    outer = OSError("All attempts failed")
+    if explicitly:
+        outer.__cause__ = inner
+    else:
+        outer.__context__ = inner
+    return outer
+
+
+@pytest.mark.parametrize("explicitly", [True, False])
+@pytest.mark.parametrize(
+    ("inner", "said"),
+    [
+        (gaierror(-2, "Name or service not known"), "DNS: no such name"),
+        (ConnectionRefusedError(111, "refused"), "refused: nothing listens there"),
+        (ssl.SSLCertVerificationError("expired"), "TLS: its certificate or its version of TLS"),
+        (TimeoutError(), "time-out"),
+        (ExceptionGroup("two addresses", [ValueError(), ConnectionRefusedError()]), "refused: nothing listens there"),
+        (ValueError("key=secret"), "OSError"),
+        (ExceptionGroup("two addresses", [ValueError()]), "OSError"),
+    ],
+)
+def test_the_first_cause_there_is_a_word_for_is_said(inner: BaseException, said: str, *, explicitly: bool) -> None:
+    """However often it was wrapped; its own text, which may hold an address, is not."""
+    assert cause(wrapped(inner, explicitly=explicitly)) == said
