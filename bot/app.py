@@ -22,6 +22,7 @@ from bot.core.errors import (
     SlackLocked,
     SlackRefused,
     Unauthorised,
+    Unreadable,
 )
 from bot.core.pacing import Patience
 from bot.effects import Links
@@ -29,7 +30,7 @@ from bot.inbound.catch_up import CatchUp
 from bot.inbound.dispatcher import Dispatcher
 from bot.inbound.intake import Intake
 from bot.inbound.poller import Poller
-from bot.openhands.connect import LateOpenHands
+from bot.openhands.connect import LateOpenHands, wrong_address
 from bot.openhands.http import Http
 from bot.ops import health
 from bot.ops.metrics import Metrics
@@ -143,6 +144,8 @@ class Bot:
             raise SettingsWrong(
                 ["OPENHANDS_API_KEY is refused by OpenHands. How to get it: OpenHands > Settings > API Keys."]
             ) from None
+        except Unreadable:
+            log.warning("openhands.not_there", help=wrong_address(self._settings.openhands_base_url))
         except (OpenHandsError, TimeoutError) as err:
             log.warning(
                 "openhands.unreachable",

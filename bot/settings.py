@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
@@ -30,6 +31,14 @@ class LogFormat(StrEnum):
 def address(value: str) -> str:
     if not value.startswith(("https://", "http://")):
         raise ValueError("it must begin with https:// (or http:// for a server of your own)")
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        parts = None
+    if parts is None or not parts.hostname:
+        raise ValueError("it names no server")
+    if parts.query or parts.fragment:
+        raise ValueError("it must end before the ? or #")
     return value.rstrip("/")
 
 

@@ -372,10 +372,7 @@ def why(run: Run) -> str:
         case Reason.START_REJECTED:
             return "OpenHands refused the task, so nothing was started."
         case Reason.START_UNREADABLE:
-            return (
-                "What answers at OPENHANDS_BASE_URL is not an OpenHands server, so nothing was started. Whoever runs the "
-                "bot has to correct it (for an old server, OPENHANDS_API=v0)."
-            )
+            return "Not started: this bot is pointed at something that isn't OpenHands. Please tell its operator."
         case Reason.START_UNSURE:
             return "OpenHands' answer was lost and I can't find out whether the task started. Please look there first."
         case Reason.MODEL_UNSUPPORTED:

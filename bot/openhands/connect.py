@@ -2,6 +2,7 @@
 
 import asyncio
 from typing import Literal
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -10,11 +11,15 @@ from bot.core.model import Api
 from bot.openhands import OpenHands
 from bot.openhands.http import Http
 from bot.openhands.v0 import V0
+from bot.openhands.v0_answers import no_such_call
 from bot.openhands.v0_calls import CONVERSATIONS as V0_CONVERSATIONS
 from bot.openhands.v1 import V1
 from bot.openhands.v1_agent import CONVERSATIONS as V1_CONVERSATIONS
 
 log = structlog.get_logger("openhands")
+
+NO_CONVERSATION = "0" * 32
+"""An id that no conversation has: a server of V0 says so, any other server that it has no such page."""
 
 
 class LateOpenHands:
@@ -38,7 +43,8 @@ class LateOpenHands:
 async def connect(http: Http, api: Literal["auto", "v1", "v0"]) -> OpenHands:
     """Return the client for what the server speaks; another `api` than auto says it, then only the key is tried.
 
-    Raises `Unauthorised` for a refused key. Any other `OpenHandsError` means that it can't be told now: try on.
+    Raises `Unauthorised` for a refused key, and `Unreadable` where something answers that is neither. Any other
+    `OpenHandsError` means that it can't be told now: try on.
     """
     found: OpenHands
     if api != "v0" and await _speaks_v1(http):
@@ -62,15 +68,37 @@ async def _speaks_v1(http: Http) -> bool:
 
 
 async def _try_v0(http: Http, *, certain: bool) -> None:
-    """Try the key on the list of conversations, which a V0 server need not have.
+    """Try the key on the list of conversations, which a V0 server need not have; then it must know of conversations.
 
-    certain: people say that it is V0, so a web page in place of the list is no objection.
+    certain: people say that it is V0, so a web page in place of the list, or no page there at all, is no objection.
     """
     answer = await http.get(V0_CONVERSATIONS, {"limit": 1})
     try:
         answer.value()
-    except (NotFound, Rejected, Unsupported):
+    except (Rejected, Unsupported):
         return
+    except NotFound:
+        if not certain:
+            await _knows_conversations(http)
     except Unreadable:
         if not certain:
             raise
+
+
+async def _knows_conversations(http: Http) -> None:
+    """Ask for a conversation that is not there. Raises `Unreadable` where the server has no such call at all."""
+    answer = await http.get(f"{V0_CONVERSATIONS}/{NO_CONVERSATION}")
+    if no_such_call(answer):
+        raise Unreadable("neither V1 nor V0")
+    try:
+        answer.value()
+    except (NotFound, Rejected):
+        return
+
+
+def wrong_address(base_url: str) -> str:
+    """Say what to do about an address at which something answers that is no OpenHands."""
+    path = urlsplit(base_url).path.rstrip("/")
+    if path:
+        return f"OPENHANDS_BASE_URL is the server's address alone: leave out {path}"
+    return "look at OPENHANDS_BASE_URL; is it an old server? OPENHANDS_API=v0 says so"

@@ -23,11 +23,12 @@ from bot.core.errors import (
     StoreUnavailable,
     Unauthorised,
     Unavailable,
+    Unreadable,
 )
 from bot.core.model import Slots
 from bot.core.pacing import Patience
 from bot.openhands import OpenHands
-from bot.openhands.connect import LateOpenHands
+from bot.openhands.connect import LateOpenHands, wrong_address
 from bot.openhands.http import Http
 from bot.settings import Settings, Unknown, how_to
 from bot.slack.gateway import Gateway
@@ -260,10 +261,12 @@ async def openhands_server(openhands: LateOpenHands, settings: Settings) -> Asyn
         yield wrong("OPENHANDS_API_KEY is refused by OpenHands", how_to("openhands_api_key"))
         return
     except OpenHandsError as err:
-        away = isinstance(err, Unavailable)
-        told = "it can't be reached" if away else "it answers, but not as OpenHands does"
-        mend = "look at the network" if away else "is it an old server? OPENHANDS_API=v0 says so"
-        yield wrong(f"OpenHands: {told}", f"look at OPENHANDS_BASE_URL; {mend}")
+        if isinstance(err, Unreadable):
+            yield wrong("OpenHands: no OpenHands at this address", wrong_address(settings.openhands_base_url))
+        elif isinstance(err, Unavailable):
+            yield wrong("OpenHands: it can't be reached", "look at OPENHANDS_BASE_URL; look at the network")
+        else:
+            yield wrong("OpenHands: it answers, but not as OpenHands does", "look at OPENHANDS_BASE_URL; try again")
         return
     accepted = "key accepted" if settings.openhands_api_key.get_secret_value() else "no key, and none needed so far"
     yield well(f"OpenHands: API {server.api.value}, {accepted}")

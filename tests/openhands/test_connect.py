@@ -7,18 +7,19 @@ import pytest
 import structlog
 
 from bot.core import errors
-from bot.openhands.connect import connect
+from bot.openhands.connect import NO_CONVERSATION, connect, wrong_address
 from tests.openhands.recorded import Wire, client, exchange, response_of
 
 COUNT = "/api/v1/app-conversations/count"
 LIST = "/api/conversations"
+LOOKUP = f"/api/conversations/{NO_CONVERSATION}"
 PAGE = httpx.Response(200, html="<html>OpenHands</html>")
 
 
-def server(count: Any, listed: Any = None) -> Wire:
-    """Answer both probes, each with a recording or with something made up."""
+def server(count: Any, listed: Any = None, looked_up: Any = None) -> Wire:
+    """Answer the probes, each with a recording or with something made up."""
     wire = Wire()
-    for path, query, answer in ((COUNT, {}, count), (LIST, {"limit": 1}, listed)):
+    for path, query, answer in ((COUNT, {}, count), (LIST, {"limit": 1}, listed), (LOOKUP, {}, looked_up)):
         if answer is not None:
             wire.then("GET", path, response_of(exchange(answer)) if isinstance(answer, str) else answer, query=query)
     return wire
@@ -42,13 +43,12 @@ async def outcome(wire: Wire, api: Literal["auto", "v1", "v0"]) -> object:
         ("auth.01", None, errors.Unauthorised),
         ("v0-only.01", "v0-only.03", "v0"),
         ("v0-only.01", "v0-auth.01", errors.Unauthorised),
-        ("v0-only.01", "app.05", "v0"),
         ("v0-only.01", httpx.Response(405, json={"detail": "Method Not Allowed"}), "v0"),
         ("v0-only.01", PAGE, errors.Unreadable),
         (PAGE, "v0-only.03", "v0"),
         (PAGE, PAGE, errors.Unreadable),
-        (httpx.Response(200, json={"count": 1}), "app.05", "v0"),
-        (httpx.Response(200, json=True), "app.05", "v0"),
+        (httpx.Response(200, json={"count": 1}), "v0-only.03", "v0"),
+        (httpx.Response(200, json=True), "v0-only.03", "v0"),
         (httpx.Response(302, headers={"Location": "/login"}), PAGE, errors.Unreadable),
         (httpx.Response(500, text="Internal Server Error"), None, errors.Unavailable),
         (httpx.Response(503, html="<html>soon</html>"), None, errors.Unavailable),
@@ -61,6 +61,44 @@ async def outcome(wire: Wire, api: Literal["auto", "v1", "v0"]) -> object:
 async def test_a_server_is_known_by_what_it_answers(count: Any, listed: Any, found: object) -> None:
     """V1 counts; a status alone does not decide, since a server with its web page answers any GET with 200."""
     assert await outcome(server(count, listed), "auto") == found
+
+
+@pytest.mark.parametrize(
+    ("looked_up", "found"),
+    [
+        ("v0-unknown.01", "v0"),
+        ("v0-old.17", "v0"),
+        (httpx.Response(404, json={"detail": "Conversation 0000 not found"}), "v0"),
+        (httpx.Response(400, json={"detail": "malformed id"}), "v0"),
+        ("v0-auth.01", errors.Unauthorised),
+        ("app.05", errors.Unreadable),
+        (httpx.Response(405, json={"detail": "Method Not Allowed"}), errors.Unreadable),
+        (PAGE, errors.Unreadable),
+        (httpx.Response(503), errors.Unavailable),
+    ],
+)
+async def test_without_a_list_it_must_know_of_conversations(looked_up: Any, found: object) -> None:
+    """The guide names no list. Not found twice is no V0: any web server says that to an address with a path too much."""
+    assert await outcome(server("v0-only.01", "app.05", looked_up), "auto") == found
+
+
+@pytest.mark.parametrize(
+    ("base_url", "advice"),
+    [
+        (
+            "https://openhands.test/conversations",
+            "OPENHANDS_BASE_URL is the server's address alone: leave out /conversations",
+        ),
+        ("https://openhands.test:3000/api/", "OPENHANDS_BASE_URL is the server's address alone: leave out /api"),
+        (
+            "https://openhands.test",
+            "look at OPENHANDS_BASE_URL; is it an old server? OPENHANDS_API=v0 says so",
+        ),
+    ],
+)
+def test_a_path_in_the_address_is_the_first_to_be_suspected(base_url: str, advice: str) -> None:
+    """It was copied from the browser."""
+    assert wrong_address(base_url) == advice
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,10 @@
 from collections.abc import AsyncIterator
 
 import pytest
+from structlog.testing import capture_logs
 
+from bot.core.errors import SettingsWrong
+from bot.ops.doctor import examine
 from bot.simulator.openhands.bare import BareOpenHands
 from tests.conftest import Card, Make, Story
 from tests.stories.shared import ONLY_THERE, SINCE, asked_by
@@ -21,6 +24,28 @@ async def bare() -> AsyncIterator[BareOpenHands]:
 async def world(make_world: Make, bare: BareOpenHands) -> Story:
     """Make the usual world, but for its OpenHands: that is the bare one."""
     return await make_world(openhands_base_url=bare.base_url, notify_channel="#news")
+
+
+@pytest.mark.parametrize("path", ["/conversations", "/api"])
+async def test_an_address_with_a_path_too_much_is_told(make_world: Make, bare: BareOpenHands, path: str) -> None:
+    """Copied from the browser: the operator reads it at the start and from doctor, people read no setting's name."""
+    with capture_logs() as logs:
+        world = await make_world(openhands_base_url=f"{bare.base_url}{path}")
+    advice = f"OPENHANDS_BASE_URL is the server's address alone: leave out {path}"
+    assert [one["help"] for one in logs if one["event"] == "openhands.not_there"] == [advice]
+    assert [str(one) for one in await examine(world.settings()) if "OpenHands: " in one.what] == [
+        f"✗ OpenHands: no OpenHands at this address → {advice}"
+    ]
+
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(6)
+    assert world.news() == [
+        (
+            f"<@{world.alice.id}> ❌ Failed\nNot started: this bot is pointed at something that isn't OpenHands. "
+            "Please tell its operator. Press Retry to begin anew."
+        )
+    ]
+    assert bare.runs == {}
 
 
 def page(bare: BareOpenHands) -> str:
@@ -92,18 +117,12 @@ async def test_a_stop_is_declined_in_words(world: Story, bare: BareOpenHands) ->
     assert world.card() == Card("Working", "fix README", (f"{asked_by(world)} · {SINCE} · {ONLY_THERE}",))
 
 
-async def test_a_wrong_key_is_told_at_the_first_request(make_world: Make, bare: BareOpenHands) -> None:
-    """This server has nothing the key could be tried on at start."""
-    world = await make_world(openhands_base_url=bare.base_url, openhands_api_key="wrong")
-    await world.alice.commands("fix README in org/repo", in_="#dev")
-    await world.passes(6)
-
-    refused = (
-        "OpenHands refuses the bot's key: whoever runs the bot has to set a new OPENHANDS_API_KEY. "
-        "Press Retry to begin anew."
-    )
-    assert world.news() == [f"<@{world.alice.id}> ❌ Failed\n{refused}"]
-    assert bare.runs == {}
+async def test_a_wrong_key_ends_the_start(make_world: Make, bare: BareOpenHands) -> None:
+    """This server has no list the key could be tried on, but it looks a conversation up."""
+    world = await make_world(start=False, openhands_base_url=bare.base_url, openhands_api_key="wrong")
+    with pytest.raises(SettingsWrong, match="OPENHANDS_API_KEY is refused by OpenHands"):
+        await world.starts()
+    world._bot = None
 
 
 async def test_a_conversation_it_forgets_is_lost(world: Story, bare: BareOpenHands) -> None:

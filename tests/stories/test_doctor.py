@@ -296,8 +296,7 @@ async def test_a_web_page_in_place_of_openhands_is_told(make_world: Make) -> Non
     world = await make_world(start=False, openhands_api="v1")
     world.openhands.break_next("probe", html=True)
     assert await told(world, "OpenHands") == (
-        "✗ OpenHands: it answers, but not as OpenHands does → "
-        "look at OPENHANDS_BASE_URL; is it an old server? OPENHANDS_API=v0 says so"
+        "✗ OpenHands: no OpenHands at this address → look at OPENHANDS_BASE_URL; is it an old server? OPENHANDS_API=v0 says so"
     )
 
 

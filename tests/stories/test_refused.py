@@ -100,8 +100,8 @@ async def test_a_web_server_that_is_no_openhands_is_named(world: Story) -> None:
     await world.passes(4)
 
     other = (
-        "What answers at OPENHANDS_BASE_URL is not an OpenHands server, so nothing was started. Whoever runs the bot has "
-        "to correct it (for an old server, OPENHANDS_API=v0). Press Retry to begin anew."
+        "Not started: this bot is pointed at something that isn't OpenHands. Please tell its operator. "
+        "Press Retry to begin anew."
     )
     assert world.card() == Card("Failed", "fix README", (other, f"{asked_by(world)} · took 0 s"))
     assert world.news() == [f"<@{world.alice.id}> ❌ Failed\n{other}"]
