@@ -23,6 +23,8 @@ except ModuleNotFoundError as err:
         "install what they need; elsewhere type `pip install .` in the checkout, then `openhands-slack`.\n"
     )
     raise SystemExit(2) from None
+except KeyboardInterrupt:  # in the second that reading the libraries takes
+    raise SystemExit(130) from None
 
 import structlog
 

@@ -31,7 +31,8 @@ class LocalOpenHands(Starts):
     start_seconds: how long a start takes; with 0 it is over at the next look.
     limit: so many sandboxes may run; limit_answers: whether one more is refused, or pauses the oldest.
     shared_sandbox: V1 conversations live in one sandbox, where an id started twice is not destroyed.
-    providers: whether a git provider is connected; repositories: what can be opened there, None for everything.
+    providers: whether a git provider is connected; repositories: what can be opened there, None for everything;
+    closed: what cannot, whatever `repositories` says.
 
     Most of these may be changed later, and so may these: `down`; `on_call`, called with "before" or "after" and the
     kind of each call, which may raise `NoAnswer` to lose the call, or its answer; `events_lag_s`, `status_lag_s`,
@@ -56,6 +57,7 @@ class LocalOpenHands(Starts):
         shared_sandbox: bool = False,
         providers: bool = True,
         repositories: Iterable[str] | None = None,
+        closed: Iterable[str] = (),
         rate_limit: bool = True,
     ) -> None:
         super().__init__(
@@ -67,6 +69,7 @@ class LocalOpenHands(Starts):
             shared_sandbox=shared_sandbox,
             providers=providers,
             repositories=None if repositories is None else frozenset(repositories),
+            closed=frozenset(closed),
         )
         self.base_url = ""
         self.key = key

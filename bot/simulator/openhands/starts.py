@@ -41,6 +41,7 @@ class Starts(Controls):
         shared_sandbox: bool,
         providers: bool,
         repositories: frozenset[str] | None,
+        closed: frozenset[str],
     ) -> None:
         super().__init__(timers, agent)
         self.start_seconds = start_seconds
@@ -49,6 +50,7 @@ class Starts(Controls):
         self.shared_sandbox = shared_sandbox
         self.providers = providers  # whether a git provider is connected
         self.repositories = repositories  # None: it has every repository
+        self.closed = closed  # but these, which the git provider gives no access to
         self.tasks: dict[str, StartTask] = {}
         self._by_conversation: dict[UUID, list[StartTask]] = {}
         self._failing: list[str] = []
@@ -60,7 +62,8 @@ class Starts(Controls):
     def can_open(self, repository: str | None) -> bool:
         if not repository:
             return True
-        return self.providers and (self.repositories is None or repository in self.repositories)
+        open_to_all = self.repositories is None or repository in self.repositories
+        return self.providers and open_to_all and repository not in self.closed
 
     # The limit
 
