@@ -39,7 +39,6 @@ help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
 
 demo: $(FOR_RUN) ## try it: a story against local simulators, without Slack, OpenHands or a key
-	@echo "Starting a local Slack, a local OpenHands, and the bot between them."
 	@$(BIN)/python -m bot demo
 
 run: $(FOR_RUN) ## run the bot with the settings of the environment and .env
