@@ -44,6 +44,10 @@ log = structlog.get_logger("main")
 WRONG = 2
 """Exit code: settings or tokens are wrong, starting again changes nothing."""
 
+SWITCH_S = 0.0005
+"""How long a thread waits for its turn while the loops are at work: the one that writes a request down needs several, and
+Slack waits for it."""
+
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 dead = typer.Typer(invoke_without_command=True)
 cli.add_typer(dead, name="dead")
@@ -175,6 +179,7 @@ def loaded() -> Settings:
 
 
 async def serve(settings: Settings) -> None:
+    sys.setswitchinterval(SWITCH_S)
     bot = Bot(settings)
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
