@@ -18,6 +18,9 @@ define install
 @test -e $@
 endef
 
+# What each half of `make test` ran.
+COUNTS := .pytest_cache/core.xml .pytest_cache/rest.xml
+
 BENCHMARKS := ack polling latency memory cpu cold_start
 
 # What is drawn by chance in the crash tests; `make crash-test CRASH_SEED=…` draws the same again.
@@ -54,9 +57,13 @@ manifest: $(FOR_RUN) ## print what Slack makes the app from; make manifest ARGS=
 	@$(BIN)/python -m bot manifest $(ARGS)
 
 test: $(FOR_DEV) ## run the tests; the core modules must be covered by their own, to the last branch
-	$(BIN)/python -m pytest --numprocesses=2 --cov --cov-report= tests/core
+	@rm -f $(COUNTS)
+	@echo "make test: first the core by its own tests, with coverage"
+	$(BIN)/python -m pytest --numprocesses=2 --cov --cov-report= --junitxml=$(word 1,$(COUNTS)) tests/core
 	@$(BIN)/python -m coverage report --include="bot/core/*" --fail-under=100
-	$(BIN)/python -m pytest --numprocesses=4 --dist=worksteal --ignore=tests/core
+	@echo "make test: then everything else"
+	$(BIN)/python -m pytest --numprocesses=4 --dist=worksteal --junitxml=$(word 2,$(COUNTS)) --ignore=tests/core
+	@grep -ho '<testsuite .* skipped="[0-9]*" tests="[0-9]*"' $(COUNTS) | awk -F '"' '{ passed += $$(NF - 1) - $$(NF - 3) } END { print "make test: " passed " passed" }'
 
 coverage: $(FOR_DEV) ## show which lines and branches of the bot no test reaches; slower than `make test`
 	$(BIN)/python -m pytest --numprocesses=4 --dist=worksteal --cov --cov-report=

@@ -4,7 +4,8 @@ import asyncio
 import dataclasses
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+import structlog
 
 from bot import settings
 from bot.app import Bot
@@ -21,6 +23,7 @@ from bot.simulator.slack import LocalSlack
 from bot.simulator.slack.records import Message
 from bot.simulator.world import Person, Said, World
 from bot.store.database import open_database
+from tests.watch import Left, Lines, Watch, is_card, lines_kept, open_rows, tasks_left
 
 hypothesis.settings.register_profile("shared", deadline=None)  # machines are shared: a bound on time proves nothing
 hypothesis.settings.load_profile("shared")
@@ -47,15 +50,15 @@ class HandClock:
     async def wait(self, event: asyncio.Event | None, until: datetime | None) -> None:
         me = id(asyncio.current_task())
         self._waiting[me] = (event, until)
-        woken = asyncio.ensure_future(event.wait()) if event else None
         try:
             while not (event and event.is_set()) and not (until and self._now >= until):
-                moved = asyncio.ensure_future(self._moved.wait())
-                await asyncio.wait([one for one in (woken, moved) if one], return_when=asyncio.FIRST_COMPLETED)
-                moved.cancel()
+                looks = [asyncio.ensure_future(one.wait()) for one in (event, self._moved) if one]
+                try:
+                    await asyncio.wait(looks, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    for look in looks:
+                        look.cancel()
         finally:
-            if woken:
-                woken.cancel()
             del self._waiting[me]
 
     def resting(self) -> int:
@@ -81,16 +84,27 @@ class Story(World):
     bob: Person
 
     def __init__(
-        self, clock: HandClock, slack: LocalSlack, openhands: LocalOpenHands, folder: Path, tables: Path
+        self,
+        clock: HandClock,
+        slack: LocalSlack,
+        openhands: LocalOpenHands,
+        *,
+        folder: Path,
+        tables: Path,
+        lines: Lines,
     ) -> None:
-        """folder: the bot's own. tables: a database in which nothing is written yet."""
+        """folder: the bot's own. tables: a database in which nothing is written yet. lines: what is logged."""
         super().__init__(slack, openhands, self.settles)
         self._tables = tables
+        self.lines = lines
+        self._watch = Watch(slack, openhands, lines)
+        self._leaves: list[str] = []
         self.clock = clock
         self.patience = HURRY
         self.given: dict[str, Any] = {}
         self._folder = folder
         self._bot: Bot | None = None
+        self._started = False
         self._running: asyncio.Task[None] | None = None
 
     @property
@@ -121,6 +135,7 @@ class Story(World):
         if not self.database.exists() and "database_url" not in self.given:
             shutil.copy(self._tables, self.database)
         self._bot = Bot(self.settings(), self.clock, self.patience)
+        self._started = True
         self._running = asyncio.create_task(self._bot.run())
         ready = asyncio.create_task(self._bot.ready.wait())
         await asyncio.wait([self._running, ready], timeout=REAL_S, return_when=asyncio.FIRST_COMPLETED)
@@ -133,7 +148,10 @@ class Story(World):
         """Stop the bot as SIGTERM does."""
         if self._bot is not None and self._running is not None:
             self._bot.stop()
-            await asyncio.wait_for(self._running, REAL_S)
+            await asyncio.wait([self._running], timeout=REAL_S)
+            assert self._running.done(), "the bot does not stop"
+            if not self._running.cancelled():  # by a story that failed while it waited for the end
+                self._running.result()
         self._bot = self._running = None
 
     async def restarts(self) -> None:
@@ -178,13 +196,15 @@ class Story(World):
 
     # --- looking ------------------------------------------------------------------------------------------------
 
+    def person(self, name: str, **kind: Any) -> Person:
+        return Witness(self, name, self.slack.add_user(name, **kind))
+
+    def posts(self, in_: str, *, thread: str | None = None) -> list[Message]:
+        return self._watch.saw(super().posts(in_, thread=thread))
+
     def cards(self, in_: str = "#dev") -> list[Message]:
-        """Return the bot's cards in a place: what carries the id of the run's first row."""
-        return [
-            one
-            for one in self.posts(in_)
-            if any(block["type"] == "context" for block in one.blocks) and one.edited >= 0 and is_card(one)
-        ]
+        """Return the bot's cards in a place."""
+        return self._watch.saw([one for one in super().posts(in_) if is_card(one)])
 
     def card(self, in_: str = "#dev") -> "Card":
         """Read the only card in a place."""
@@ -193,24 +213,61 @@ class Story(World):
 
     def news(self, in_: str = "#dev") -> list[str]:
         """Return the texts of everything else the bot posted in a place."""
-        return [one.text for one in self.posts(in_) if not is_card(one)]
+        return [one.text for one in self._watch.saw([one for one in super().posts(in_) if not is_card(one)])]
 
     def reactions(self, said: Said) -> list[str]:
         """Return the reactions on what a person wrote, in the order they were given."""
         message = self.slack.message(said.channel, said.ts)
         assert message is not None, "it was deleted"
-        return list(message.reactions)
+        return self._watch.saw_reactions(message)
 
     def kept(self) -> list[str]:
         """Return the requests the bot ever wrote down, by their keys."""
         with closing(sqlite3.connect(self.database)) as file:
             return [key for (key,) in file.execute("SELECT key FROM inbox ORDER BY seq")]
 
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        """Return what was logged at warning or above under this name, which must be something, and take it as seen."""
+        lines = self.lines.claim(event)
+        assert lines, f"{event} was not logged"
+        return lines
+
+    def leaves(self, *left: str) -> None:
+        """Say what this story ends with beside what it looked at, each as the failure names it."""
+        self._leaves += left
+
+    def finish(self) -> list[Left]:
+        """Return what nobody looked at; nothing may be named that is not there."""
+        notify = self.given.get("notify_channel")
+        left = [*self._watch.left(notify and self.place(notify)), *self._open_rows()]
+        named = Counter(self._leaves)
+        left = [one for one in left if not (named[one.short] > 0 and not named.subtract([one.short]))]
+        assert not +named, f"not there: {list((+named).elements())}"
+        return left
+
+    def _open_rows(self) -> list[Left]:
+        try:
+            return [*open_rows(self.database)] if self._started and "database_url" not in self.given else []
+        except sqlite3.Error:
+            return []
+
     @property
     def conversation(self) -> Conversation:
         """Return the only conversation OpenHands has."""
         [conversation] = self.openhands.conversations.values()
         return conversation
+
+
+class Witness(Person):
+    """A person whose story is watched."""
+
+    def __init__(self, world: Story, name: str, id: str) -> None:  # noqa: A002 - Slack's word
+        super().__init__(world, name, id)
+        self._watch = world._watch
+
+    def sees(self) -> list[str]:
+        self._watch.saw_alone(self.id)
+        return super().sees()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,16 +282,6 @@ class Card:
         return any(part in line for line in self.lines)
 
 
-def is_card(message: Message) -> bool:
-    """Tell a card from other posts: its last lines say who asked."""
-    return any(
-        element.get("text", "").startswith("Asked by ")
-        for block in message.blocks
-        if block["type"] == "context"
-        for element in block["elements"]
-    )
-
-
 def read_card(message: Message) -> Card:
     head, task, *lines = message.text.split("\n")
     return Card(head.strip("*").split(" ", 1)[1], task, tuple(lines))
@@ -244,10 +291,20 @@ async def until(true: Callable[[], bool]) -> None:
     """Let the loop run until something is so, in real time."""
     async with asyncio.timeout(REAL_S):
         while not true():  # noqa: ASYNC110 - no event announces what a server or another process has come to
-            await asyncio.sleep(0.002)
+            await asyncio.sleep(0.001)
 
 
 Make = Callable[..., Awaitable[Story]]
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def plain_tracebacks() -> None:
+    """Print tracebacks as the bot does: structlog's own way, with every variable in them, takes seconds for each."""
+    printed = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(
+        processors=[structlog.contextvars.merge_contextvars, structlog.processors.add_log_level, printed]
+    )
 
 
 @pytest.fixture(scope="session")
@@ -263,7 +320,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-async def make_world(tmp_path: Path, tables: Path) -> AsyncIterator[Make]:
+async def make_world(tmp_path: Path, tables: Path, request: pytest.FixtureRequest) -> AsyncIterator[Make]:
     """Make a world with settings or servers of its own; the bot is started unless told otherwise."""
     made: list[Story] = []
 
@@ -273,7 +330,7 @@ async def make_world(tmp_path: Path, tables: Path) -> AsyncIterator[Make]:
         server = LocalOpenHands(now=clock.now, key="key", **(openhands or {}))
         await slack.start()
         await server.start()
-        story = Story(clock, slack, server, tmp_path, tables)
+        story = Story(clock, slack, server, folder=tmp_path, tables=tables, lines=lines)
         story.given = given
         story.alice, story.bob = story.person("alice"), story.person("bob")
         story.channel("#dev", story.alice, story.bob)
@@ -283,16 +340,31 @@ async def make_world(tmp_path: Path, tables: Path) -> AsyncIterator[Make]:
             await story.starts()
         return story
 
-    yield make
-    for story in made:
+    with lines_kept() as lines:
+        yield make
         try:
-            await story.stops()
+            for story in made:
+                await story.stops()
         finally:
-            await story.slack.stop()
-            await story.openhands.stop()
+            for story in made:
+                await story.slack.stop()
+                await story.openhands.stop()
+        left = await tasks_left()
     for story in made:
         assert story.slack.violations == [], "Slack was asked for something it does not know"
         assert story.openhands.violations == [], "OpenHands was asked for something it does not know"
+    if FAILED not in request.node.stash:
+        left += [one for story in made for one in story.finish()]
+        assert not left, "nobody looked at\n" + "\n".join(f"{one.short}\n    {one.whole}" for one in left)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Remember that a story failed: what it did not come to look at is not held against it."""
+    report = yield
+    if report.failed:
+        item.stash[FAILED] = True
+    return report
 
 
 @pytest.fixture

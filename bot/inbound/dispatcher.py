@@ -141,8 +141,6 @@ class Dispatcher:
     async def _facts_missing(self, row: InboxRow, err: SlackError) -> datetime | None:
         """Wait while Slack can't say who asked, then refuse in words."""
         now = self._ctx.clock.now()
-        if row.attempts == 0:
-            log.warning("request.waits", code=err.code, user=row.incoming.user, channel=row.incoming.channel)
         if isinstance(err, SlackRefused) or now - row.received_at >= timedelta(
             seconds=self._ctx.patience.facts_person_s
         ):
@@ -150,6 +148,8 @@ class Dispatcher:
             who = words.not_permitted(err.needed) if isinstance(err, SlackNoScope) else words.cannot_tell_who()
             await self._finish(row, who)
             return None
+        if row.attempts == 0:
+            log.warning("request.waits", code=err.code, user=row.incoming.user, channel=row.incoming.channel)
         at = (
             asked_to_wait(err.retry_after_s, now, self._ctx.patience)
             if isinstance(err, SlackBusy)

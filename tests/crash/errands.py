@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 from bot.simulator.openhands import Conversation
 from bot.simulator.slack.records import Command, Delivery, Message
-from tests.conftest import is_card, read_card
+from tests.conftest import read_card
 from tests.crash.town import LOOK_EVERY_S, TEAM, Kind, Town, conversations_of, done, the_rest, until
+from tests.watch import is_card
 
 CLICK_AGAIN_S = 1.0
 """After a click that Slack says did not arrive, people look whether it did all the same."""

@@ -7,16 +7,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bot.core import words
+from bot.core.model import Reason, RunState, Start
 from bot.simulator.slack.records import Message
 from tests.conftest import Make, Story
+from tests.core.runs import a_run
 
 SINCE = "since <!date^1772442000^{time}|09:00 UTC>"
-ON_IT = "On it. A card for this run appears in the channel in a moment."
-ELSEWHERE = (
-    "I can't write to the thread of “fix README” any more (archived, deleted, or I was removed). "
-    "This is what it would have said:"
-)
-ONLY_THERE = "This OpenHands server tells only whether a run is on; what came of it is only there."
+ON_IT = words.receipt(Start("fix README"))
+ELSEWHERE = words.not_posted(a_run(task="fix README"))
+ONLY_THERE = words.only_there()
+APPROVE_OR_REJECT = words.approval(a_run(action="e1", detail="rm -rf build"))
+
+
+def why(reason: Reason | None, state: RunState = RunState.FAILED, **given: Any) -> str:
+    """Return what is said of a run in such a state for such a reason, and of what to do next."""
+    return words.explanation(a_run(state, reason=reason, **given))
 
 
 def asked_by(world: Story) -> str:
@@ -36,7 +42,7 @@ def starts(world: Story) -> list[Any]:
 def reactions(world: Story, ts: str) -> list[str]:
     message = world.slack.message(world.place("#dev"), ts)
     assert message is not None
-    return list(message.reactions)
+    return world._watch.saw_reactions(message)
 
 
 async def working(world: Story) -> Message:

@@ -2,11 +2,12 @@
 
 import pytest
 
+from bot.core import words
 from bot.simulator.slack.records import Message
 from tests.conftest import Make, Story
-from tests.stories.shared import ON_IT, labels, working
+from tests.stories.shared import APPROVE_OR_REJECT, ON_IT, labels, working
 
-ASKS = "The agent wants approval for what is shown here. Press Approve or Reject; replies here wait until then."
+ASKS = APPROVE_OR_REJECT
 
 
 async def asking(world: Story, command: str = "rm -rf build") -> Message:
@@ -62,6 +63,8 @@ async def test_while_it_is_being_told_the_card_says_who_decided(world: Story) ->
     await world.passes(40)
     assert kinds(world) == ["ObservationEvent"]
     assert world.card().state == "Working"
+    world.leaves("#dev: ✋ Needs approval")
+    world.logged("openhands.unreachable")
 
 
 async def test_the_second_to_decide_is_told_who_was_first(world: Story) -> None:
@@ -78,6 +81,7 @@ async def test_the_second_to_decide_is_told_who_was_first(world: Story) -> None:
     nothing_more = "Nothing more was done; the run's state is ✋ Needs approval."
     assert world.bob.sees() == [f"<@{world.alice.id}> was first: the action was rejected. {nothing_more}"]
     assert world.alice.sees() == [ON_IT, f"You did that already: the action was rejected. {nothing_more}"]
+    world.leaves("#dev: card ⏸️ Paused", "#dev: ⏸️ Paused", "#dev: ✋ Needs approval")
 
 
 async def test_a_rejected_action_is_not_carried_out_and_a_reply_goes_on(world: Story) -> None:
@@ -111,10 +115,7 @@ async def test_a_decision_on_something_else_is_not_passed_on(world: Story) -> No
     assert world.conversation.pending != []
     assert world.card().state == "Needs approval"
     assert world.card().lines[2] == "rm -rf /"
-    assert (
-        f"<@{world.bob.id}> The agent wants something else by now than what you decided on, so your decision was not "
-        "passed on. The card shows what it wants."
-    ) in world.news()
+    assert f"<@{world.bob.id}> {words.other_action()}" in world.news()
 
 
 async def test_a_button_of_an_earlier_action_approves_no_later_one(world: Story) -> None:
@@ -129,6 +130,7 @@ async def test_a_button_of_an_earlier_action_approves_no_later_one(world: Story)
     assert decisions(world) == [{"accept": True}]
     assert world.conversation.pending != []
     assert world.bob.sees()[-1].startswith("You did that already: the action was approved.")
+    world.leaves("#dev: ✋ Needs approval", "#dev: ✋ Needs approval")
 
 
 async def test_an_approval_at_the_instant_the_status_turns_is_repeated(world: Story) -> None:
@@ -143,6 +145,7 @@ async def test_an_approval_at_the_instant_the_status_turns_is_repeated(world: St
     assert kinds(world) == ["ObservationEvent"]
     assert world.card().state == "Working"
     assert world.alice.sees() == [ON_IT]
+    world.leaves("#dev: ✋ Needs approval")
 
 
 async def test_a_decision_the_server_never_takes_is_given_back(world: Story) -> None:
@@ -168,6 +171,7 @@ async def test_a_decision_whose_answer_is_lost_counts_once(world: Story, lost: s
     await world.passes(10)
     assert kinds(world) == ["ObservationEvent"]
     assert world.card().state == "Working"
+    world.leaves("#dev: ✋ Needs approval")
 
 
 async def test_an_approval_after_a_stop_does_not_count(world: Story) -> None:
@@ -181,6 +185,7 @@ async def test_an_approval_after_a_stop_does_not_count(world: Story) -> None:
     assert world.card().state == "Stopped"
     [told] = world.bob.sees()
     assert "so nothing was done" in told
+    world.leaves("#dev: ⏹️ Stopped", "#dev: ✋ Needs approval")
 
 
 async def test_the_words_for_it_point_to_the_buttons(world: Story) -> None:
@@ -191,11 +196,12 @@ async def test_the_words_for_it_point_to_the_buttons(world: Story) -> None:
     await world.alice.commands("approve", in_="#dev")
     await world.passes(6)
 
-    use = "Please use the buttons of the card or of the question: they stand for what they show. Nothing was done."
+    use = words.use_the_buttons()
     assert use in world.bob.sees()
     assert world.alice.sees()[-1].startswith(use)
     assert world.conversation.messages == ["fix README"]
     assert world.conversation.pending != []
+    world.leaves("#dev: ✋ Needs approval")
 
 
 async def test_an_old_server_is_told_as_well(make_world: Make) -> None:
@@ -207,6 +213,7 @@ async def test_an_old_server_is_told_as_well(make_world: Make) -> None:
     await world.passes(8)
     assert world.conversation.pending == []
     assert world.card().state == "Working"
+    world.leaves("#dev: ✋ Needs approval")
 
 
 async def test_a_decision_an_agent_cannot_be_told_is_given_back(world: Story) -> None:
@@ -231,3 +238,5 @@ async def test_a_decision_made_in_an_outage_is_passed_on_after_it(world: Story) 
     world.openhands.down = False
     await world.passes(90)
     assert kinds(world) == ["ObservationEvent"]
+    world.leaves("#dev: card 🛠️ Working")
+    world.logged("openhands.unreachable")

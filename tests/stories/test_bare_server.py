@@ -5,11 +5,13 @@ from collections.abc import AsyncIterator
 import pytest
 from structlog.testing import capture_logs
 
+from bot.core import words
 from bot.core.errors import SettingsWrong
+from bot.core.model import Reason
 from bot.ops.doctor import examine
 from bot.simulator.openhands.bare import BareOpenHands
 from tests.conftest import Card, Make, Story
-from tests.stories.shared import ONLY_THERE, SINCE, asked_by
+from tests.stories.shared import ONLY_THERE, SINCE, asked_by, why
 
 
 @pytest.fixture
@@ -46,6 +48,8 @@ async def test_an_address_with_a_path_too_much_is_told(make_world: Make, bare: B
         )
     ]
     assert bare.runs == {}
+    world.leaves("#dev: card ❌ Failed")
+    world.logged("run.changed")
 
 
 def page(bare: BareOpenHands) -> str:
@@ -84,6 +88,7 @@ async def test_a_run_is_followed_across_a_restart(world: Story, bare: BareOpenHa
 
     assert world.news() == [f"<@{world.alice.id}> ✅ Done\n{ONLY_THERE}"]
     assert len(bare.runs) == 1
+    world.leaves("#dev: card ✅ Done")
 
 
 async def test_a_reply_is_declined_in_words(world: Story, bare: BareOpenHands) -> None:
@@ -93,12 +98,8 @@ async def test_a_reply_is_declined_in_words(world: Story, bare: BareOpenHands) -
     await world.bob.says("and the docs", thread=world.cards()[0])
     await world.passes(6)
 
-    assert world.news() == [
-        (
-            f"<@{world.bob.id}> This OpenHands server takes no messages from here, so the agent did not get yours. "
-            f"Write it <{page(bare)}|in OpenHands>."
-        )
-    ]
+    assert world.news() == [f"<@{world.bob.id}> {words.follow_up_unsupported(page(bare))}"]
+    world.leaves("#dev: eyes, x on a message")
 
 
 async def test_a_stop_is_declined_in_words(world: Story, bare: BareOpenHands) -> None:
@@ -108,12 +109,7 @@ async def test_a_stop_is_declined_in_words(world: Story, bare: BareOpenHands) ->
     await world.alice.says("stop", thread=world.cards()[0])
     await world.passes(6)
 
-    assert world.news() == [
-        (
-            f"<@{world.alice.id}> This OpenHands server takes no stop from here, so the run goes on. "
-            f"Stop it <{page(bare)}|in OpenHands>."
-        )
-    ]
+    assert world.news() == [f"<@{world.alice.id}> {words.cannot_stop(page(bare))}"]
     assert world.card() == Card("Working", "fix README", (f"{asked_by(world)} · {SINCE} · {ONLY_THERE}",))
 
 
@@ -132,7 +128,7 @@ async def test_a_conversation_it_forgets_is_lost(world: Story, bare: BareOpenHan
     bare.runs.clear()
     await world.passes(6)
 
-    gone = "The conversation is gone from OpenHands: deleted, or its sandbox with it. Press Retry: a new conversation gets the task and what was said here."
+    gone = why(Reason.GONE)
     assert world.card().lines[0] == gone
     assert world.news() == [f"<@{world.alice.id}> ⚠️ Lost\n{gone}"]
 

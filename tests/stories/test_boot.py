@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from bot.core.errors import SettingsWrong
+from bot.core.model import Reason
 from bot.core.pacing import Patience
 from bot.simulator.process import App, app_in
 from bot.slack.scopes import REINSTALL, SCOPES
 from bot.store.database import known_versions
 from tests.conftest import Make, Story, until
+from tests.stories.shared import ON_IT, why
 
 HASTY = Patience(ping_s=0.2, drain_s=5.0, retry_first_s=0.05)
 """Tries again quickly, in real time: there is no story yet whose clock could move."""
@@ -232,7 +234,7 @@ async def test_an_outage_of_openhands_at_boot_is_waited_out(still: Story) -> Non
     still.openhands.down = True
     await still.starts()
     asked = await still.alice.commands("fix README in org/repo", in_="#dev")
-    assert asked.ack_text == "On it. A card for this run appears in the channel in a moment."
+    assert asked.ack_text == ON_IT
     await still.passes(10)
     assert still.card().state == "Starting"
 
@@ -240,6 +242,7 @@ async def test_an_outage_of_openhands_at_boot_is_waited_out(still: Story) -> Non
     await still.passes(30)
     assert still.card().state == "Working"
     assert still.conversation.messages == ["fix README"]
+    still.logged("openhands.unreachable")
 
 
 async def test_a_key_that_turns_out_wrong_after_an_outage_is_told_to_the_requester(make_world: Make) -> None:
@@ -251,12 +254,10 @@ async def test_a_key_that_turns_out_wrong_after_an_outage_is_told_to_the_request
     await world.alice.commands("fix README in org/repo", in_="#dev")
     await world.passes(10)
 
-    assert world.news() == [
-        (
-            f"<@{world.alice.id}> ❌ Failed\nOpenHands refuses the bot's key: whoever runs the bot has to set a new "
-            "OPENHANDS_API_KEY. Press Retry to begin anew."
-        )
-    ]
+    assert world.news() == [f"<@{world.alice.id}> ❌ Failed\n{why(Reason.KEY_REFUSED)}"]
+    world.leaves("#dev: card ❌ Failed")
+    world.logged("openhands.unreachable")
+    world.logged("run.changed")
 
 
 @pytest.mark.parametrize("method", ["auth.test", "apps.connections.open"])
@@ -270,6 +271,7 @@ async def test_an_outage_of_slack_at_boot_is_waited_out(still: Story, method: st
 
     assert [call.method for call in still.slack.calls].count(method) == 3
     assert still.card().state == "Working"
+    still.logged("slack.unreachable")
 
 
 @pytest.mark.parametrize("method", ["auth.test", "apps.connections.open"])
@@ -283,6 +285,7 @@ async def test_a_refusal_that_is_not_the_tokens_fault_is_waited_out(still: Story
 
     assert [call.method for call in still.slack.calls].count(method) == 3
     assert still.card().state == "Working"
+    still.logged("slack.unreachable")
 
 
 async def test_an_openhands_that_hangs_at_boot_does_not_keep_people_waiting(still: Story) -> None:
@@ -290,10 +293,11 @@ async def test_an_openhands_that_hangs_at_boot_does_not_keep_people_waiting(stil
     still.openhands.break_next("probe", hang_s=60)
     await still.starts()
     asked = await still.alice.commands("fix README in org/repo", in_="#dev")
-    assert asked.ack_text == "On it. A card for this run appears in the channel in a moment."
+    assert asked.ack_text == ON_IT
 
     await still.passes(8)
     assert still.card().state == "Working"
+    still.logged("openhands.unreachable")
 
 
 async def test_a_process_that_waits_for_openhands_ends_when_asked(still: Story) -> None:
@@ -344,6 +348,7 @@ async def test_a_process_that_waits_for_slack_ends_when_asked(still: Story) -> N
     still._bot = None
 
     assert still.slack.sockets == 0
+    still.logged("slack.unreachable")
 
 
 async def test_a_folder_that_is_missing_is_named_with_the_slashes(still: Story, tmp_path: Path) -> None:

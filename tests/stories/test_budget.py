@@ -120,6 +120,8 @@ async def test_with_thirty_runs_at_work_news_is_told_at_once(make_world: Make) -
     late = [seconds for seconds in (*crowd.told_s(), *crowd.shown_s()) if seconds > PROMPT_S]
     assert late == []
     assert too_fast(world) == []
+    told = [f"{place}: {state}" for place in PLACES for state in ("💬 Has a question", "✅ Done")]
+    world.leaves(*told * (RUNS // len(PLACES)))
 
 
 # --- who waits for whom -----------------------------------------------------------------------------------------
@@ -140,6 +142,7 @@ async def test_a_limit_in_one_channel_holds_up_no_other(world: Story) -> None:
     await world.passes(30)
     assert world.news("#ops") == [f"<@{world.bob.id}> ✅ Done\nFixed it."]
     assert too_fast(world) == []  # what the fault answered is no limit that was met
+    world.leaves("#dev: card ✅ Done", "#ops: card ✅ Done")
 
 
 async def test_reactions_that_are_too_old_take_no_place_from_new_ones(world: Story) -> None:
@@ -157,6 +160,8 @@ async def test_reactions_that_are_too_old_take_no_place_from_new_ones(world: Sto
     with closing(sqlite3.connect(world.database)) as file:
         owed = "SELECT count(*) FROM outbox WHERE kind = 'react' AND done_at IS NULL"
         assert file.execute(owed).fetchall() == [(0,)]
+    asks = [card for place in {"#dev", *PLACES} for card in world.cards(place)]
+    assert len(asks) == 61
 
 
 def live_edits_used_up(world: Story) -> None:
@@ -178,6 +183,7 @@ async def test_the_end_shows_on_a_card_whose_last_progress_still_waits(world: St
     world.openhands.finish(world.conversation, "Fixed two links.")
     await world.passes(4)
     assert world.card().state == "Done"
+    world.leaves("#dev: ✅ Done")
 
 
 async def test_a_final_state_follows_an_edit_within_a_second(world: Story) -> None:
@@ -188,3 +194,4 @@ async def test_a_final_state_follows_an_edit_within_a_second(world: Story) -> No
     world.openhands.finish(world.conversation, "Fixed two links.")
     await world.passes(2)
     assert world.card().state == "Done"
+    world.leaves("#dev: ✅ Done")

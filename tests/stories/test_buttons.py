@@ -2,24 +2,17 @@
 
 import pytest
 
+from bot.core import words
+from bot.core.policy import Verdict
 from bot.simulator.slack.records import Message
 from tests.conftest import Make, Story, read_card
 from tests.stories.shared import ON_IT, labels, locked, quick_to_doubt, starts, working
 
 OPEN = "Open in OpenHands"
-GUEST = "Guests can't use OpenHands here. Nothing was done; ask a full member of the workspace to do it for you."
-OUTSIDE = (
-    "OpenHands is only for members of the company that runs it. Nothing was done; ask one of them to do it for you."
-)
-SHARED = (
-    "This channel is shared with another company, so OpenHands does not work here: code and answers would leave yours. "
-    "Nothing was done; ask again in a channel of your own."
-)
-NOT_SAVED = (
-    "I could not save your click, so perhaps nothing was done about it. Look at the card in a minute, and click again if "
-    "it still fits."
-)
-UNSURE = "Press Send again or Leave it on the card, or reply `again` or `leave it`."
+GUEST = words.refused(Verdict.GUEST)
+OUTSIDE = words.refused(Verdict.OUTSIDE)
+SHARED = words.refused(Verdict.SHARED)
+NOT_SAVED = words.click_not_saved()
 
 
 def shown(world: Story) -> tuple[str, list[str]]:
@@ -99,6 +92,7 @@ async def test_each_state_has_the_buttons_that_fit_it(world: Story) -> None:
         ("Done", [OPEN]),
     ]
     assert world.conversation.messages == ["fix README", "MIT"]
+    world.leaves("#dev: ⏸️ Paused", "#dev: ⏹️ Stopped", "#dev: ✅ Done", "#dev: ❌ Failed", "#dev: 💬 Has a question")
 
 
 async def test_a_run_that_asks_for_its_repository_can_be_cancelled(world: Story) -> None:
@@ -129,6 +123,7 @@ async def test_a_double_click_is_one_stop(world: Story) -> None:
         "You did that already: it was asked to stop. Nothing more was done; the run's state is 🛠️ Working."
     ]
     assert len(world.news()) == 1
+    world.leaves("outbox: stop")
 
 
 async def test_of_two_people_at_once_the_second_is_told_who_was_first(world: Story) -> None:
@@ -145,6 +140,7 @@ async def test_of_two_people_at_once_the_second_is_told_who_was_first(world: Sto
     ]
     assert world.card().state == "Working"
     assert [call.status for call in world.openhands.calls if call.kind == "run"] == [200]
+    world.leaves("#dev: ⏸️ Paused")
 
 
 async def test_a_click_two_states_old_does_nothing(world: Story) -> None:
@@ -162,6 +158,7 @@ async def test_a_click_two_states_old_does_nothing(world: Story) -> None:
     assert world.bob.sees() == [
         f"<@{world.alice.id}> was first: it was asked to go on. Nothing more was done; the run's state is ⏸️ Paused."
     ]
+    world.leaves("#dev: ⏸️ Paused", "#dev: ⏸️ Paused")
 
 
 async def test_an_old_stop_button_still_stops(world: Story) -> None:
@@ -172,6 +169,7 @@ async def test_an_old_stop_button_still_stops(world: Story) -> None:
     await world.bob.clicks("stop", old)
     await world.passes(6)
     assert world.card().state == "Stopped"
+    world.leaves("#dev: ⏹️ Stopped", "outbox: stop")
 
 
 async def test_a_stop_overtakes_a_resume(world: Story) -> None:
@@ -186,6 +184,7 @@ async def test_a_stop_overtakes_a_resume(world: Story) -> None:
     assert world.conversation.state == "paused"
     assert world.card().state == "Stopped"
     assert world.card().lines[0] == f"Stopped by <@{world.bob.id}>. Reply here to go on."
+    world.leaves("#dev: ⏸️ Paused", "#dev: ⏹️ Stopped", "#dev: ⏹️ Stopped", "outbox: stop", "outbox: stop")
 
 
 @pytest.mark.parametrize("lost", ["before", "after"])
@@ -230,6 +229,7 @@ async def test_a_sleeping_run_is_woken_by_resume(world: Story) -> None:
     assert shown(world)[0] == "Working"
     assert world.conversation.sandbox_status == "RUNNING"
     assert world.conversation.messages == ["fix README"]
+    world.leaves("#dev: ⏸️ Paused")
 
 
 async def test_a_run_that_went_in_circles_goes_on_with_words_or_anew(world: Story) -> None:
@@ -238,6 +238,7 @@ async def test_a_run_that_went_in_circles_goes_on_with_words_or_anew(world: Stor
     world.openhands.get_stuck(world.conversation)
     await world.passes(12)
     assert shown(world) == ("Failed", [OPEN, "Retry"])
+    world.leaves("#dev: ❌ Failed")
 
 
 # --- retry -------------------------------------------------------------------------------------------------------
@@ -264,6 +265,7 @@ async def test_the_words_for_retry_do_the_same(world: Story, word: str) -> None:
     await world.bob.says(word, thread=card)
     await world.passes(6)
     assert [one.messages for one in world.openhands.conversations.values()] == [["fix README"], ["fix README"]]
+    world.leaves("#dev: card 🛠️ Working", "#dev: ❌ Failed")
 
 
 @pytest.mark.parametrize("loss", ["lose_sandbox", "vanish"])
@@ -285,6 +287,7 @@ async def test_retry_carries_over_what_was_said_to_a_lost_conversation(world: St
         "fix README\n\nAn earlier attempt came to nothing. Since then people added:\n\nand the docs\n\nin French"
     ]
     assert shown(world)[0] == "Working"
+    world.leaves("#dev: Your message was not sent to the agent", "#dev: ⚠️ Lost")
 
 
 async def test_new_in_a_runs_thread_starts_another_run_there(world: Story) -> None:
@@ -308,7 +311,7 @@ async def test_send_again_sends_the_message_and_those_behind_it(make_world: Make
     world = await quick_to_doubt(make_world)
     card = await unsure(world)
     assert labels(card) == [OPEN, "Stop", "Send again", "Leave it"]
-    assert UNSURE in world.news()[-1]
+    assert words.follow_up_unsure("and the docs") in world.news()[-1]
     assert world.conversation.messages == ["fix README"]
 
     for _ in range(2):
@@ -377,6 +380,8 @@ async def test_a_click_that_cannot_be_saved_is_answered_all_the_same(world: Stor
     await world.alice.clicks("stop", card)
     await world.passes(6)
     assert world.card().state == "Stopped"
+    world.leaves("#dev: ⏹️ Stopped", "outbox: stop")
+    world.logged("intake.not_saved")
 
 
 async def test_a_click_survives_a_restart(world: Story) -> None:
@@ -390,3 +395,4 @@ async def test_a_click_survives_a_restart(world: Story) -> None:
     await world.passes(12)
     assert shown(world)[0] == "Working"
     assert len(starts(world)) == 1
+    world.leaves("#dev: ❌ Failed")

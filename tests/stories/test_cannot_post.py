@@ -2,13 +2,11 @@
 
 import pytest
 
+from bot.core import words
 from tests.conftest import Make, Story
 from tests.stories.shared import ON_IT, asked_by, direct, working
 
-INVITE = (
-    "I can't post here, so nothing was started. If this is a channel, type `/invite @OpenHands` in it and ask again; "
-    "or write to me directly."
-)
+INVITE = words.invite()
 
 
 # --- a place the bot can't post to -------------------------------------------------------------------------------
@@ -23,6 +21,7 @@ async def test_where_the_bot_is_not_in_the_channel_nothing_starts(world: Story) 
     assert world.alice.sees() == [ON_IT, INVITE]
     assert world.posts("#ops") == []
     assert world.openhands.conversations == {}
+    world.logged("slack.refused")
 
 
 async def test_in_a_private_channel_without_the_bot_nothing_starts(world: Story) -> None:
@@ -33,6 +32,7 @@ async def test_in_a_private_channel_without_the_bot_nothing_starts(world: Story)
 
     assert world.alice.sees() == [ON_IT, INVITE]
     assert world.openhands.conversations == {}
+    world.logged("slack.refused")
 
 
 async def test_in_an_archived_channel_nothing_starts(world: Story) -> None:
@@ -43,13 +43,11 @@ async def test_in_an_archived_channel_nothing_starts(world: Story) -> None:
 
     assert world.alice.sees() == [
         ON_IT,
-        (
-            "I am not allowed to post here any more (archived, or for some people only), so nothing was started. "
-            "Ask again in another channel."
-        ),
+        words.place_closed(),
     ]
     assert world.posts("#dev") == []
     assert world.openhands.conversations == {}
+    world.logged("slack.refused")
 
 
 async def test_a_mention_where_the_bot_may_not_post_is_answered_directly(world: Story) -> None:
@@ -58,14 +56,10 @@ async def test_a_mention_where_the_bot_may_not_post_is_answered_directly(world: 
     await world.alice.says("@OpenHands fix README in org/repo", in_="#dev")
     await world.passes(10)
 
-    assert direct(world) == [
-        (
-            "I am not allowed to post here any more (archived, or for some people only), so nothing was started. "
-            "Ask again in another channel."
-        )
-    ]
+    assert direct(world) == [words.place_closed()]
     assert world.posts("#dev") == []
     assert world.openhands.conversations == {}
+    world.logged("slack.refused")
 
 
 async def test_a_team_channel_that_is_gone_costs_nobody_the_end(world: Story) -> None:
@@ -77,6 +71,8 @@ async def test_a_team_channel_that_is_gone_costs_nobody_the_end(world: Story) ->
 
     assert world.news() == [f"<@{world.alice.id}> ✅ Done\nFixed two links."]
     assert world.news("#news") == []
+    world.leaves("#dev: card ✅ Done")
+    world.logged("slack.refused")
 
 
 async def test_a_team_channel_nobody_knows_costs_nobody_the_end(make_world: Make) -> None:
@@ -87,6 +83,8 @@ async def test_a_team_channel_nobody_knows_costs_nobody_the_end(make_world: Make
     await world.passes(10)
 
     assert world.news() == [f"<@{world.alice.id}> ✅ Done\nFixed two links."]
+    world.leaves("#dev: card ✅ Done")
+    world.logged("notify.channel_not_found")
 
 
 async def test_a_team_channel_that_cannot_be_looked_up_at_start_is_looked_up_later(make_world: Make) -> None:
@@ -99,6 +97,8 @@ async def test_a_team_channel_that_cannot_be_looked_up_at_start_is_looked_up_lat
     await world.passes(20)
 
     assert len(world.news("#news")) == 1
+    world.leaves("#dev: card ✅ Done", "#dev: ✅ Done")
+    world.logged("notify.channel_unknown")
 
 
 # --- a card that is gone -----------------------------------------------------------------------------------------
@@ -121,6 +121,8 @@ async def test_a_deleted_card_comes_back_with_a_thread_of_its_own(world: Story) 
     assert (world.card().state, world.card().lines[0]) == ("Done", "Fixed two links.")
     [end] = [one for one in world.posts("#dev", thread=again.ts) if one.thread_ts]
     assert end.text == f"<@{world.alice.id}> ✅ Done\nFixed two links."
+    world.leaves("#dev: 💬 Has a question", "#news: 💬 Has a question")
+    world.logged("card.gone")
 
 
 async def test_a_deleted_card_with_replies_comes_back_in_its_thread(world: Story) -> None:
@@ -134,6 +136,7 @@ async def test_a_deleted_card_with_replies_comes_back_in_its_thread(world: Story
     [again] = world.cards()
     assert (world.card().state, again.thread_ts) == ("Done", card.ts)
     assert world.news() == [f"<@{world.alice.id}> ✅ Done\nFixed two links."]
+    world.logged("card.gone")
 
 
 async def test_a_card_deleted_again_stays_away(world: Story) -> None:
@@ -155,6 +158,8 @@ async def test_a_card_deleted_again_stays_away(world: Story) -> None:
         f"<@{world.alice.id}> 💬 Has a question\nReply here to answer.\nWhich docs?",
         f"<@{world.alice.id}> ✅ Done\nFixed two links.",
     ]
+    world.leaves("#news: ✅ Done")
+    world.logged("card.gone")
 
 
 async def test_a_request_deleted_before_its_card_still_has_a_thread(world: Story) -> None:
@@ -194,6 +199,7 @@ async def test_a_card_that_may_not_be_edited_is_left_alone(world: Story, error: 
 
     assert world.card().state == "Working"
     assert (len(world.cards()), len(world.news())) == (1, 1)
+    world.logged("card.gone")
 
 
 @pytest.mark.parametrize(
@@ -214,3 +220,4 @@ async def test_a_layout_slack_refuses_is_replaced_by_plain_text(world: Story, er
     card, end = world.posts("#dev")
     assert card.text == f"*✅ Done*\nfix README\nFixed two links.\n{asked_by(world)} · took 10 s"
     assert end.text == f"<@{world.alice.id}> ✅ Done\nFixed two links."
+    world.logged("slack.too_much")

@@ -3,6 +3,8 @@
 import sqlite3
 from contextlib import closing
 
+from bot.core import words
+from bot.core.model import Unclear, UnclearReason
 from bot.store import outbox
 from tests.conftest import Story
 
@@ -29,6 +31,7 @@ async def test_talk_beside_a_card_on_its_way_is_dropped_once_the_card_is_known(w
     assert world.conversation.messages == ["fix README"]
     assert [key for key in world.kept() if key.startswith("msg:")] != []
     assert world.bob.sees() == []
+    world.leaves("#dev: card 🛠️ Working")
 
 
 async def test_talk_under_a_run_in_peoples_thread_stays_talk_while_another_card_is_on_its_way(world: Story) -> None:
@@ -42,6 +45,7 @@ async def test_talk_under_a_run_in_peoples_thread_stays_talk_while_another_card_
     await world.passes(30)
     first, second = world.openhands.conversations.values()
     assert (len(first.messages), second.messages) == (1, ["fix the build"])
+    world.leaves("#dev: card 🛠️ Working", "#dev: card 🛠️ Working")
 
 
 async def test_who_only_talks_while_a_card_is_on_its_way_is_told_of_no_rule(world: Story) -> None:
@@ -78,8 +82,9 @@ async def test_commands_in_the_thread_of_a_run(world: Story) -> None:
     assert listed.startswith("• 🛠️ Working: <https://")
     assert helped.startswith("*OpenHands works on your code from here.*")
     assert misspelt.startswith("I don't know `statsu`. Did you mean `status`?")
-    assert empty == "There was nothing to do in that. Try `/openhands fix README in org/repo`, or `help`."
+    assert empty == words.unclear(Unclear(UnclearReason.EMPTY))
     assert world.conversation.messages == ["fix README"]
+    world.leaves("#dev: card 🛠️ Working")
 
 
 async def test_a_reply_to_a_run_that_never_got_a_card_says_so(world: Story) -> None:
@@ -90,9 +95,10 @@ async def test_a_reply_to_a_run_that_never_got_a_card_says_so(world: Story) -> N
     world.slack.leave(world.place("#dev"), world.slack.bot_user_id)
     await world.passes(20)
     invite, back = [one.text for one in world.posts(world.slack.dm(world.alice.id))]
-    assert invite.startswith("I can't post here, so nothing was started.")
-    assert "Your message was not sent: this run was cancelled before it started." in back
+    assert invite.startswith(words.invite())
+    assert words.follow_up_cancelled() in back
     assert world.openhands.conversations == {}
+    world.logged("slack.refused")
 
 
 # --- what nobody foresaw: a row that can't be done is ended, and a person is told --------------------------------
@@ -106,6 +112,7 @@ async def test_a_start_that_cannot_be_done_is_told(world: Story) -> None:
     assert world.card().state == "Failed"
     [news] = world.news()
     assert news.startswith(f"<@{world.alice.id}> ❌ Failed\nOpenHands' answer was lost and I can't find out")
+    world.logged("run.changed")
 
 
 async def test_a_message_that_cannot_be_sent_is_told(world: Story) -> None:
@@ -117,7 +124,8 @@ async def test_a_message_that_cannot_be_sent_is_told(world: Story) -> None:
     await world.bob.says("and the docs", thread=card)
     await given_up(world, "send")
     [news] = world.news()
-    assert "OpenHands refused your message, so the agent did not get it." in news
+    assert "OpenHands refused your message" in news
+    world.leaves("#dev: eyes, x on a message")
 
 
 async def test_a_stop_that_cannot_be_done_is_told(world: Story) -> None:
@@ -129,7 +137,8 @@ async def test_a_stop_that_cannot_be_done_is_told(world: Story) -> None:
     await world.bob.says("stop", thread=card)
     await given_up(world, "stop")
     [news] = world.news()
-    assert "This OpenHands server takes no stop from here, so the run goes on." in news
+    assert "takes no stop from here" in news
+    world.leaves("#dev: card 🛠️ Working")
 
 
 async def test_a_broken_post_holds_up_nothing_after_it(world: Story) -> None:
@@ -147,6 +156,8 @@ async def test_a_broken_post_holds_up_nothing_after_it(world: Story) -> None:
     world.openhands.finish(world.conversation, "Done with it.")
     await world.passes(8)
     assert world.news() == [f"<@{world.alice.id}> ✅ Done\nDone with it."]
+    world.leaves("#dev: card ✅ Done", "#news: 💬 Has a question")
+    world.logged("job.failed")
 
 
 async def test_a_request_nobody_can_read_is_answered(world: Story) -> None:
@@ -159,6 +170,7 @@ async def test_a_request_nobody_can_read_is_answered(world: Story) -> None:
     await lanes._give_up(jobs[0])
     await world.settles()
     assert world.alice.sees()[-1].startswith("Something went wrong on my side, so nothing was done")
+    world.logged("request.waits")
 
 
 async def given_up(world: Story, kind: str) -> None:

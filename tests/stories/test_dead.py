@@ -49,6 +49,8 @@ async def test_a_dead_row_is_listed_with_its_thread_and_what_it_is_about(world: 
     )
     assert (empty, advice) == ("", "`retry` posts these again: direct, message, notify, reply.")
     assert where.startswith("A thread's address is that of your workspace")
+    world.leaves("#dev: ✅ Done")
+    world.logged("slack.refused")
 
 
 async def test_the_task_of_a_private_place_is_not_listed(world: Story) -> None:
@@ -62,6 +64,7 @@ async def test_the_task_of_a_private_place_is_not_listed(world: Story) -> None:
     _, row, *_ = (await listed(world.settings().database_url)).splitlines()
     assert row.split()[-3:-1] == ["no_permission", f"/archives/{place}/p{thread.replace('.', '')}"]
     assert row.endswith("  -")
+    world.logged("slack.refused")
 
 
 async def test_a_mistyped_repository_is_not_dead(make_world: Make) -> None:
@@ -71,6 +74,8 @@ async def test_a_mistyped_repository_is_not_dead(make_world: Make) -> None:
     await world.passes(6)
     assert world.card().state == "Failed"
     assert await listed(world.settings().database_url) == "Nothing is dead."
+    world.leaves("#dev: ❌ Failed")
+    world.logged("run.changed")
 
 
 async def test_a_dead_row_is_posted_when_it_is_retried(world: Story) -> None:
@@ -82,6 +87,8 @@ async def test_a_dead_row_is_posted_when_it_is_retried(world: Story) -> None:
     assert said == "Owed again: 1. A running bot posts them within seconds."
     assert len(world.news("#news")) == 1
     assert await listed(url) == "Nothing is dead."
+    world.leaves("#dev: ✅ Done")
+    world.logged("slack.refused")
 
 
 async def test_what_fails_again_is_told_once(world: Story) -> None:
@@ -97,6 +104,9 @@ async def test_what_fails_again_is_told_once(world: Story) -> None:
     assert "message" in [line.split()[1] for line in (await listed(url)).splitlines() if "is_archived" in line]
     assert len(before) == 2  # that the place is lost, and the words themselves
     assert direct(world) == before
+    world.leaves("#news: ✅ Done")
+    world.logged("place.lost")
+    world.logged("slack.refused")
 
 
 async def test_a_dead_row_that_is_dropped_is_gone(world: Story) -> None:
@@ -105,6 +115,8 @@ async def test_a_dead_row_that_is_dropped_is_gone(world: Story) -> None:
     url = world.settings().database_url
     assert await dropped(url, None) == "Dropped: 1."
     assert await listed(url) == "Nothing is dead."
+    world.leaves("#dev: ✅ Done")
+    world.logged("slack.refused")
 
 
 async def test_what_only_a_person_can_bring_back_is_said(world: Story) -> None:
@@ -117,6 +129,8 @@ async def test_what_only_a_person_can_bring_back_is_said(world: Story) -> None:
         "Owed again: 0. A running bot posts them within seconds.",
         "These were told to a person, who can go on in Slack (reply, or ask again): react.",
     ]
+    world.leaves("#dev: card 🛠️ Working")
+    world.logged("slack.refused")
 
 
 async def test_an_unknown_number_changes_nothing(world: Story) -> None:
@@ -126,6 +140,8 @@ async def test_an_unknown_number_changes_nothing(world: Story) -> None:
     with pytest.raises(Unknown, match=r"^4711$"):
         await dropped(url, [number, 4711])
     assert await dropped(url, [number]) == "Dropped: 1."
+    world.leaves("#dev: ✅ Done")
+    world.logged("slack.refused")
 
 
 # --- the command line -------------------------------------------------------------------------------------------

@@ -174,6 +174,7 @@ async def test_what_was_heard_last_is_told_by_its_sort(world: Story) -> None:
     await world.alice.says("@OpenHands status", in_="#dev")
     assert "message in a channel" in await told(world, "Events")
     assert (await told(world, "Events")).startswith("✓ ")
+    world.leaves("alice alone: You have no live run here", "alice alone: You have no live run here")
 
 
 @pytest.mark.parametrize(

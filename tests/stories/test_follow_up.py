@@ -1,7 +1,10 @@
 """Replies on their way to the agent: in order, each once, whatever the run is doing."""
 
+from bot.core import words
+from bot.core.model import Reason, RunState
 from bot.simulator.world import Said
 from tests.conftest import Story
+from tests.stories.shared import APPROVE_OR_REJECT, why
 
 
 async def working(world: Story) -> Said:
@@ -37,6 +40,7 @@ async def test_replies_wait_while_the_run_is_starting(world: Story) -> None:
 
     assert world.conversation.messages == ["fix README", "and the licence", "and the changelog"]
     assert world.reactions(first) == world.reactions(second) == ["eyes", "white_check_mark"]
+    world.leaves("#dev: card 🛠️ Working")
 
 
 async def test_replies_arrive_in_the_order_they_were_written(world: Story) -> None:
@@ -51,6 +55,7 @@ async def test_replies_arrive_in_the_order_they_were_written(world: Story) -> No
     await world.passes(30)
 
     assert world.conversation.messages == ["fix README", "point 1", "point 2", "point 3"]
+    world.leaves("#dev: card 🛠️ Working")
 
 
 async def test_replies_in_one_breath_keep_their_order(world: Story) -> None:
@@ -61,6 +66,7 @@ async def test_replies_in_one_breath_keep_their_order(world: Story) -> None:
     await world.passes(10)
 
     assert world.conversation.messages == ["fix README", *(f"point {number}" for number in range(1, 7))]
+    world.leaves("#dev: card 🛠️ Working")
 
 
 async def test_a_reply_in_the_same_breath_as_the_request_is_not_lost(world: Story) -> None:
@@ -71,6 +77,7 @@ async def test_a_reply_in_the_same_breath_as_the_request_is_not_lost(world: Stor
     await world.passes(10)
 
     assert world.conversation.messages == ["fix README", "and the licence too"]
+    world.leaves("#dev: card 🛠️ Working")
 
 
 async def test_a_reply_delivered_twice_by_slack_reaches_the_agent_once(world: Story) -> None:
@@ -84,6 +91,7 @@ async def test_a_reply_delivered_twice_by_slack_reaches_the_agent_once(world: St
 
     assert world.conversation.messages == ["fix README", "and the licence too"]
     assert world.reactions(reply) == ["eyes", "white_check_mark"]
+    world.leaves("#dev: card 🛠️ Working")
 
 
 async def test_a_reply_wakes_a_finished_run(world: Story) -> None:
@@ -157,12 +165,7 @@ async def test_a_sleeping_run_is_woken_for_a_reply(world: Story) -> None:
     world.openhands.fall_asleep(world.conversation)
     await world.passes(130)
     assert world.card().state == "Paused"
-    assert world.news() == [
-        (
-            f"<@{world.alice.id}> ⏸️ Paused\n"
-            "OpenHands put the conversation to sleep before the end: it keeps only so many awake, and none for ever. Nothing is lost: press Resume, or reply here, to wake it and go on."
-        )
-    ]
+    assert world.news() == [f"<@{world.alice.id}> ⏸️ Paused\n{why(Reason.ASLEEP, RunState.PAUSED)}"]
 
     reply = await world.alice.says("please go on", thread=asked)
     await world.passes(20)
@@ -196,9 +199,7 @@ async def test_what_somebody_paused_in_openhands_is_told_and_a_reply_goes_on(wor
     world.openhands.someone_pauses(world.conversation)
     await world.passes(10)
     assert world.card().state == "Paused"
-    assert world.news() == [
-        f"<@{world.alice.id}> ⏸️ Paused\nSomebody paused it in OpenHands. Nothing is lost: press Resume, or reply here, to go on."
-    ]
+    assert world.news() == [f"<@{world.alice.id}> ⏸️ Paused\n{why(None, RunState.PAUSED)}"]
 
     await world.alice.says("please go on", thread=asked)
     await world.passes(4)
@@ -212,7 +213,7 @@ async def test_replies_wait_while_an_approval_is_wanted(world: Story) -> None:
     asked = await working(world)
     world.openhands.want_approval(world.conversation, "rm -rf build", summary="Remove the build")
     await world.passes(4)
-    wish = "The agent wants approval for what is shown here. Press Approve or Reject; replies here wait until then."
+    wish = APPROVE_OR_REJECT
     assert world.card().state == "Needs approval"
     assert world.card().lines[0] == wish
     assert world.news() == [f"<@{world.alice.id}> ✋ Needs approval\n{wish}\nterminal · risk high\nrm -rf build"]
@@ -229,6 +230,7 @@ async def test_replies_wait_while_an_approval_is_wanted(world: Story) -> None:
 
     assert world.conversation.messages == ["fix README", "is that needed?"]
     assert world.reactions(reply) == ["eyes", "white_check_mark"]
+    world.leaves("#dev: card 🛠️ Working")
 
 
 async def test_a_reply_lets_a_failed_run_go_on(world: Story) -> None:
@@ -236,13 +238,10 @@ async def test_a_reply_lets_a_failed_run_go_on(world: Story) -> None:
     asked = await working(world)
     world.openhands.fail(world.conversation)
     await world.passes(4)
-    why = (
-        "The language model refuses its key: somebody has to mend it in OpenHands' settings. "
-        "Press Resume, or reply here, to let it go on."
-    )
+    because = why(Reason.MODEL_KEY)
     assert world.card().state == "Failed"
-    assert world.card().lines[:2] == (why, "> Incorrect API key provided.")
-    assert world.news() == [f"<@{world.alice.id}> ❌ Failed\n{why}\n> Incorrect API key provided."]
+    assert world.card().lines[:2] == (because, "> Incorrect API key provided.")
+    assert world.news() == [f"<@{world.alice.id}> ❌ Failed\n{because}\n> Incorrect API key provided."]
     assert world.reactions(asked) == ["eyes", "x"]
 
     await world.alice.says("the key is mended", thread=asked)
@@ -259,14 +258,13 @@ async def test_an_agent_that_goes_in_circles_is_told_so(world: Story) -> None:
     await world.passes(4)
     world.openhands.get_stuck(world.conversation)
     await world.passes(10)
-    assert world.news() == [
-        f"<@{world.alice.id}> ❌ Failed\nThe agent was going in circles and stopped. Reply here with a hint to get it on, or press Retry to begin anew."
-    ]
+    assert world.news() == [f"<@{world.alice.id}> ❌ Failed\n{why(Reason.STUCK)}"]
 
     await world.alice.says("use make, not npm", thread=asked)
     await world.passes(4)
 
     assert world.card().state == "Working"
+    world.leaves("#dev: eyes, x on a message")
 
 
 async def test_a_conversation_deleted_behind_our_back_is_lost(world: Story) -> None:
@@ -275,13 +273,13 @@ async def test_a_conversation_deleted_behind_our_back_is_lost(world: Story) -> N
     gone = world.conversation
     world.openhands.vanish(gone)
     await world.passes(10)
-    why = "The conversation is gone from OpenHands: deleted, or its sandbox with it. Press Retry: a new conversation gets the task and what was said here."
+    because = why(Reason.GONE)
     assert world.card().state == "Lost"
-    assert world.news() == [f"<@{world.alice.id}> ⚠️ Lost\n{why}"]
+    assert world.news() == [f"<@{world.alice.id}> ⚠️ Lost\n{because}"]
 
     reply = await world.alice.says("and the licence too", thread=asked)
     await world.passes(4)
-    assert world.news()[1:] == [f"Your message was not sent to the agent. {why}"]
+    assert world.news()[1:] == [f"Your message was not sent to the agent. {because}"]
     assert world.reactions(reply) == []
 
     await world.alice.says("again", thread=asked)
@@ -294,6 +292,7 @@ async def test_a_conversation_deleted_behind_our_back_is_lost(world: Story) -> N
     assert gone.messages == ["fix README"]
     assert world.card().state == "Working"
     assert len(world.cards()) == 1
+    world.leaves("#dev: eyes, x on a message")
 
 
 async def test_a_reply_whose_conversation_is_gone_is_given_back(world: Story) -> None:
@@ -305,13 +304,14 @@ async def test_a_reply_whose_conversation_is_gone_is_given_back(world: Story) ->
     reply = await world.bob.says("and the licence too", thread=asked)
     await world.passes(60)
 
-    why = "The conversation is gone from OpenHands: deleted, or its sandbox with it. Press Retry: a new conversation gets the task and what was said here."
+    because = why(Reason.GONE)
     assert world.card().state == "Lost"
     assert world.news()[1:] == [
-        f"<@{world.alice.id}> ⚠️ Lost\n{why}",
-        f"<@{world.bob.id}> Your message was not sent to the agent. {why}",
+        f"<@{world.alice.id}> ⚠️ Lost\n{because}",
+        f"<@{world.bob.id}> Your message was not sent to the agent. {because}",
     ]
     assert world.reactions(reply) == ["eyes", "x"]
+    world.leaves("#dev: eyes, white_check_mark, x on a message")
 
 
 async def test_a_reply_to_a_cancelled_run_says_how_to_start_anew(world: Story) -> None:
@@ -321,10 +321,9 @@ async def test_a_reply_to_a_cancelled_run_says_how_to_start_anew(world: Story) -
     await world.alice.says("org/repo", thread=asked)
     await world.passes(4)
 
-    assert world.news() == [
-        "Your message was not sent: this run was cancelled before it started. Mention me with a task to start a new one."
-    ]
+    assert world.news() == [words.follow_up_cancelled()]
     assert len(world.openhands.conversations) == 0
+    world.leaves("#dev: card 🚫 Cancelled")
 
 
 async def test_a_mention_starts_anew_where_a_run_was_cancelled(world: Story) -> None:
@@ -347,6 +346,7 @@ async def test_again_is_a_word_like_any_other_where_nothing_failed(world: Story)
     await world.passes(4)
 
     assert world.conversation.messages == ["fix README", "again"]
+    world.leaves("#dev: card 🛠️ Working")
 
 
 async def test_a_reply_naming_another_repository_is_still_a_follow_up(world: Story) -> None:
@@ -357,6 +357,7 @@ async def test_a_reply_naming_another_repository_is_still_a_follow_up(world: Sto
 
     assert world.conversation.messages == ["fix README", "do the same in org/other"]
     assert len(world.openhands.conversations) == 1
+    world.leaves("#dev: card 🛠️ Working")
 
 
 async def test_two_runs_do_not_hold_up_each_other(world: Story) -> None:
@@ -374,3 +375,4 @@ async def test_two_runs_do_not_hold_up_each_other(world: Story) -> None:
     await world.passes(30)
 
     assert busy.messages == ["fix README", "and the changelog"]
+    world.leaves("#dev: card 🛠️ Working", "#dev: card 🛠️ Working")

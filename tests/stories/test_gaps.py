@@ -45,6 +45,7 @@ async def test_a_reply_written_while_the_line_was_cut_reaches_the_agent(world: S
     await repeated(world)
 
     assert world.conversation.messages == ["fix README", "and the docs"]
+    world.logged("slack.disconnected")
 
 
 @forgetful
@@ -58,6 +59,7 @@ async def test_a_mention_written_while_the_line_was_cut_starts_one_run(world: St
 
     assert tasks(world) == [["fix README"]]
     assert len(world.cards()) == 1
+    world.logged("slack.disconnected")
 
 
 @forgetful
@@ -70,6 +72,8 @@ async def test_a_direct_message_written_while_the_line_was_cut_starts_one_run(wo
     await repeated(world)
 
     assert tasks(world) == [["fix README"]]
+    world.leaves("dm: card 🛠️ Working")
+    world.logged("slack.disconnected")
 
 
 async def test_a_mention_in_a_thread_of_people_is_found_by_its_root(world: Story) -> None:
@@ -84,6 +88,8 @@ async def test_a_mention_in_a_thread_of_people_is_found_by_its_root(world: Story
     assert tasks(world) == [
         [f"fix that\n\nThe task came up in this conversation:\n{world.bob.id}: the links in the README are dead"]
     ]
+    world.leaves("#dev: card 🛠️ Working")
+    world.logged("slack.disconnected")
 
 
 async def test_a_reply_to_a_run_that_has_ended_wakes_it(world: Story) -> None:
@@ -97,6 +103,8 @@ async def test_a_reply_to_a_run_that_has_ended_wakes_it(world: Story) -> None:
     await world.passes(10)
 
     assert world.conversation.messages == ["fix README", "and the docs"]
+    world.leaves("#dev: card 🛠️ Working", "#dev: ✅ Done")
+    world.logged("slack.disconnected")
 
 
 async def test_several_replies_keep_their_order(world: Story) -> None:
@@ -112,6 +120,7 @@ async def test_several_replies_keep_their_order(world: Story) -> None:
     await world.passes(8)
 
     assert world.conversation.messages == ["fix README", "first", "second", "third", "fourth"]
+    world.logged("slack.disconnected")
 
 
 # --- what was not ------------------------------------------------------------------------------------------------
@@ -128,6 +137,7 @@ async def test_a_later_reply_does_not_go_before_one_that_was_missed(world: Story
     await world.passes(12)
 
     assert world.conversation.messages == ["fix README", "first", "second"]
+    world.logged("slack.disconnected")
 
 
 async def test_what_was_handled_before_the_gap_is_not_done_again(world: Story) -> None:
@@ -142,6 +152,7 @@ async def test_what_was_handled_before_the_gap_is_not_done_again(world: Story) -
 
     assert (world.kept(), world.alice.sees()) == (kept, sees)
     assert world.conversation.messages == ["fix README", "and the docs"]
+    world.logged("slack.disconnected")
 
 
 async def test_talk_between_people_is_read_and_not_kept(world: Story) -> None:
@@ -154,6 +165,7 @@ async def test_talk_between_people_is_read_and_not_kept(world: Story) -> None:
     await world.passes(10)
 
     assert world.kept() == []
+    world.logged("slack.disconnected")
 
 
 async def test_a_command_typed_while_nobody_listens_is_told_as_failed_by_slack_and_not_done_later(world: Story) -> None:
@@ -165,6 +177,7 @@ async def test_a_command_typed_while_nobody_listens_is_told_as_failed_by_slack_a
 
     assert asked.failed
     assert tasks(world) == []
+    world.logged("slack.disconnected")
 
 
 # --- other gaps --------------------------------------------------------------------------------------------------
@@ -184,6 +197,7 @@ async def test_what_was_said_while_the_bot_was_stopped_is_acted_on_at_the_next_s
     await world.passes(10)
 
     assert tasks(world) == [["fix README", "and the docs"], ["fix the tests"], ["fix the build"]]
+    world.leaves("#dev: card 🛠️ Working", "dm: card 🛠️ Working")
 
 
 async def test_before_its_first_start_nothing_is_for_the_bot(make_world: Make) -> None:
@@ -211,6 +225,7 @@ async def test_what_went_into_a_dead_connection_is_read_back(make_world: Make) -
     await world.passes(10)
 
     assert world.conversation.messages == ["fix README", "and the docs"]
+    world.logged("slack.disconnected")
 
 
 async def test_news_does_not_wait_for_a_long_reading(make_world: Make) -> None:
@@ -230,3 +245,5 @@ async def test_news_does_not_wait_for_a_long_reading(make_world: Make) -> None:
 
     assert world.news() == [f"<@{world.alice.id}> ✅ Done\nFixed two links."]
     assert read == 1
+    world.leaves("#dev: card ✅ Done", "#dev: card 🛠️ Working", "#dev: card 🛠️ Working")
+    world.logged("slack.disconnected")

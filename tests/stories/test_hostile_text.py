@@ -70,6 +70,7 @@ async def test_progress_and_errors_ping_nobody(world: Story) -> None:
 
     assert world.card().lines[1] == f"> Bad: {LITERAL}"
     assert all(one.broadcasts == frozenset() for one in world.posts("#dev"))
+    world.leaves("#dev: eyes, x on a message")
 
 
 async def test_a_questions_options_and_a_status_ping_nobody(world: Story) -> None:
@@ -105,6 +106,7 @@ async def test_forty_thousand_characters_in_a_reply_reach_the_agent_whole(world:
     await world.passes(4)
 
     assert world.conversation.messages == ["fix README", long]
+    world.leaves("#dev: card 🛠️ Working")
 
 
 @pytest.mark.parametrize("character", ["&", "<", "x", "🙂", "\u0301"], ids=["amp", "lt", "letter", "emoji", "accent"])

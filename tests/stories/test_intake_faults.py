@@ -10,17 +10,15 @@ from pathlib import Path
 from structlog.processors import format_exc_info
 from structlog.testing import capture_logs
 
+from bot.core import words
 from bot.simulator.process import app_in
 from tests.conftest import Card, Make, Story, until
-from tests.stories.shared import SINCE, locked
+from tests.stories.shared import ON_IT, SINCE, locked
 
 ACK_PATIENCE = timedelta(seconds=4)
 """Longer than Slack waits for an ack."""
-NOT_SAVED = "I could not save your request, so nothing was started. Please ask again in a minute."
-NOT_SURE = (
-    "I could not make sure that your request was saved. Wait a minute: if no card appears in the channel, "
-    "please ask again."
-)
+NOT_SAVED = words.not_saved(perhaps=False)
+NOT_SURE = words.not_saved(perhaps=True)
 
 
 # --- the database is locked --------------------------------------------------------------------------------------
@@ -39,8 +37,10 @@ async def test_a_command_that_cannot_be_saved_is_declined_in_its_ack(world: Stor
 
     again = await world.alice.commands("fix README in org/repo", in_="#dev")
     await world.passes(8)
-    assert again.ack_text == "On it. A card for this run appears in the channel in a moment."
+    assert again.ack_text == ON_IT
     assert world.conversation.messages == ["fix README"]
+    world.leaves("#dev: card 🛠️ Working")
+    world.logged("intake.not_saved")
 
 
 async def test_a_mention_that_cannot_be_saved_is_not_acknowledged_and_comes_again(world: Story) -> None:
@@ -60,6 +60,7 @@ async def test_a_mention_that_cannot_be_saved_is_not_acknowledged_and_comes_agai
     assert world.card().state == "Working"
     assert world.conversation.messages == ["fix README"]
     assert len(world.cards()) == 1
+    world.logged("slack.bolt: Failed to run a middleware function (error: nothing was saved)")
 
 
 async def test_talk_is_acknowledged_while_the_database_is_locked(world: Story) -> None:
@@ -82,6 +83,8 @@ async def test_a_run_goes_on_when_the_database_is_free_again(world: Story) -> No
     await world.passes(60)
     assert (world.card().state, world.card().lines[0]) == ("Done", "Fixed two links.")
     assert world.news() == [f"<@{world.alice.id}> ✅ Done\nFixed two links."]
+    world.logged("store.unavailable")
+    world.logged("look.failed")
 
 
 async def test_a_card_posted_while_the_database_is_locked_is_found_again(world: Story) -> None:
@@ -94,6 +97,7 @@ async def test_a_card_posted_while_the_database_is_locked_is_found_again(world: 
     assert world.card() == Card("Working", "fix README", (f"{asked_by} · {SINCE}",))
     assert len(world.posts("#dev")) == 1
     assert world.conversation.messages == ["fix README"]
+    world.logged("job.unsaved")
 
 
 @asynccontextmanager
@@ -126,6 +130,7 @@ async def test_a_database_somebody_broke_takes_nothing_and_logs_no_secret(world:
     assert "no such table: inbox" in str(logs)
     assert [part for part in ("README", asked.response_url, world.alice.id) if part in str(logs)] == []
     assert world.posts("#dev") == []
+    world.leaves("alice alone: I could not save your request")
 
 
 # --- the disk is full --------------------------------------------------------------------------------------------
@@ -159,7 +164,8 @@ async def test_a_command_that_meets_a_full_disk_is_not_acknowledged_as_taken(mak
         resource.prlimit(app.pid, resource.RLIMIT_FSIZE, unlimited)
         taken = await world.slack.command(world.alice.id, world.place("#dev"), "fix the links in org/repo")
         await until(lambda: bool(world.openhands.conversations))
-        assert taken.ack_text == "On it. A card for this run appears in the channel in a moment."
+        assert taken.ack_text == ON_IT
         assert await app.end() == 0
     assert "README" not in app.log
     assert [one.messages for one in world.openhands.conversations.values()] == [["fix the links"]]
+    world.leaves("#dev: card ⏳ Starting", "alice alone: I could not make sure that your request was saved")

@@ -1,6 +1,9 @@
 """Many at once: the limits of the account, of OpenHands' and of Slack's calls, and who goes first when they are short."""
 
+from bot.core import words
+from bot.core.model import Reason, RunState
 from tests.conftest import Make, Story
+from tests.stories.shared import why
 
 PLACES = ("#one", "#two", "#three", "#four")
 RUNS = 12
@@ -45,6 +48,7 @@ async def test_many_runs_are_one_question(make_world: Make) -> None:
 
     looks = [call for call in world.openhands.calls[before:] if call.kind == "status"]
     assert [len(call.query["ids"]) for call in looks] == [RUNS] * 5
+    world.leaves(*[f"{place}: card 🛠️ Working" for place in PLACES] * (RUNS // len(PLACES)))
 
 
 async def test_the_progress_of_many_is_not_read_all_at_once(make_world: Make) -> None:
@@ -58,6 +62,7 @@ async def test_the_progress_of_many_is_not_read_all_at_once(make_world: Make) ->
 
     read = [call for call in world.openhands.calls[before:] if call.kind == "agent_events"]
     assert 1 <= len(read) <= 8
+    world.leaves(*[f"{place}: card 🛠️ Working" for place in PLACES] * (RUNS // len(PLACES)))
 
 
 async def test_progress_of_many_leaves_room_for_the_end_of_one(make_world: Make) -> None:
@@ -79,6 +84,7 @@ async def test_progress_of_many_leaves_room_for_the_end_of_one(make_world: Make)
     assert first.text.startswith("*✅ Done*\nfix part 0\nFixed.\n")
     assert len(world.news("#one")) == 1
     assert refused_for_speed(world) == []
+    world.leaves(*[f"{place}: card 🛠️ Working" for place in PLACES[1:]] * (RUNS // len(PLACES)))
 
 
 async def test_the_run_openhands_puts_to_sleep_for_another_is_told_and_can_be_woken(make_world: Make) -> None:
@@ -89,7 +95,7 @@ async def test_the_run_openhands_puts_to_sleep_for_another_is_told_and_can_be_wo
     await world.bob.commands("update the docs in org/docs", in_="#dev")
     await world.passes(126)
 
-    asleep = "OpenHands put the conversation to sleep before the end: it keeps only so many awake, and none for ever. Nothing is lost: press Resume, or reply here, to wake it and go on."
+    asleep = why(Reason.ASLEEP, RunState.PAUSED)
     assert world.news() == [f"<@{world.alice.id}> ⏸️ Paused\n{asleep}"]
     alices, bobs = world.cards()
     assert alices.text.startswith(f"*⏸️ Paused*\nfix README\n{asleep}\n")
@@ -101,6 +107,7 @@ async def test_the_run_openhands_puts_to_sleep_for_another_is_told_and_can_be_wo
     await world.passes(12)
     assert world.openhands.find("go on").messages == ["fix README", "go on"]
     assert world.cards()[0].text.startswith("*🛠️ Working*\nfix README\n")
+    world.leaves("#dev: ✅ Done")
 
 
 async def test_a_reply_that_cannot_wake_its_run_for_want_of_room_waits_for_it(make_world: Make) -> None:
@@ -115,12 +122,7 @@ async def test_a_reply_that_cannot_wake_its_run_for_want_of_room_waits_for_it(ma
     said = await world.alice.says("and the changelog", thread=world.cards()[0])
     await world.passes(6)
 
-    assert world.news()[1:] == [
-        (
-            f"<@{world.alice.id}> Every slot of the OpenHands account is busy, so the agent can't be woken just now. "
-            "It gets your message, and goes on, as soon as one is free."
-        )
-    ]
+    assert world.news()[1:] == [f"<@{world.alice.id}> {words.no_room_to_wake()}"]
     message = world.slack.message(said.channel, said.ts)
     assert message is not None
     assert list(message.reactions) == ["eyes"]
@@ -128,3 +130,4 @@ async def test_a_reply_that_cannot_wake_its_run_for_want_of_room_waits_for_it(ma
     world.openhands.finish(world.openhands.find("update the docs"), "Updated.")
     await world.passes(40)
     assert world.openhands.find("and the changelog").messages == ["fix README", "and the changelog"]
+    world.leaves("#dev: card ✅ Done", "#dev: card 🛠️ Working", "#dev: ✅ Done")

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from bot.core import words
 from bot.core.pacing import Patience
 from tests.conftest import Card, Make, Story
 from tests.stories.shared import SINCE, asked_by, reactions, working
@@ -61,6 +62,7 @@ async def test_the_end_is_told_once_though_the_answer_is_lost(world: Story, *, r
 
     assert world.news() == [f"<@{world.alice.id}> ✅ Done\nFixed two links."]
     assert len(world.news("#news")) == 1
+    world.leaves("#dev: card ✅ Done")
 
 
 async def test_a_search_that_fails_is_no_reason_to_post_again(world: Story) -> None:
@@ -82,6 +84,7 @@ async def test_an_edit_whose_answer_is_lost_is_repeated(world: Story) -> None:
     await world.passes(20)
 
     assert (world.card().state, world.card().lines[0]) == ("Done", "Fixed two links.")
+    world.leaves("#dev: ✅ Done")
 
 
 async def test_an_answer_for_one_person_is_not_said_twice(world: Story) -> None:
@@ -90,7 +93,7 @@ async def test_an_answer_for_one_person_is_not_said_twice(world: Story) -> None:
     await world.alice.commands("list", in_="#dev")
     await world.passes(30)
 
-    assert world.alice.sees() == ["There are no runs here yet. Start one with `/openhands fix README in org/repo`."]
+    assert world.alice.sees() == [words.runs([])]
 
 
 # --- follow-ups --------------------------------------------------------------------------------------------------
@@ -128,6 +131,7 @@ async def test_a_follow_up_that_never_arrived_is_sent_again_when_the_agent_rests
     assert world.conversation.messages == ["fix README", "and the docs"]
     assert reactions(world, said.ts) == ["eyes", "white_check_mark"]
     assert calls(world, "send") == 2
+    world.leaves("#dev: card 🛠️ Working", "#dev: ✅ Done")
 
 
 async def test_a_follow_up_nobody_can_find_is_left_to_a_person(make_world: Make) -> None:
@@ -141,18 +145,14 @@ async def test_a_follow_up_nobody_can_find_is_left_to_a_person(make_world: Make)
     await world.bob.says("and the changelog", thread=card)
     await world.passes(75)
 
-    assert world.news() == [
-        (
-            f"<@{world.alice.id}> I can't find out whether the agent got this message: “and the docs” Later ones wait. "
-            "Press Send again or Leave it on the card, or reply `again` or `leave it`."
-        )
-    ]
+    assert world.news() == [f"<@{world.alice.id}> {words.follow_up_unsure('and the docs')}"]
     assert world.conversation.messages == ["fix README"]
 
     await world.alice.says("again", thread=card)
     await world.passes(4)
     assert world.conversation.messages == ["fix README", "and the docs", "and the changelog"]
     assert len(world.news()) == 1
+    world.leaves("#dev: card 🛠️ Working")
 
 
 async def test_a_follow_up_nobody_can_find_can_be_left(make_world: Make) -> None:
@@ -170,6 +170,7 @@ async def test_a_follow_up_nobody_can_find_can_be_left(make_world: Make) -> None
 
     assert world.conversation.messages == ["fix README", "and the changelog"]
     assert world.news()[1:] == ["All right, I leave it as it is."]
+    world.leaves("#dev: card 🛠️ Working")
 
 
 async def test_a_stop_whose_answer_is_lost_is_repeated(world: Story) -> None:
@@ -195,3 +196,4 @@ async def test_a_stop_lost_on_every_way_is_repeated(world: Story) -> None:
     stopped = f"Stopped by <@{world.bob.id}>. Reply here to go on."
     assert world.news() == [f"<@{world.alice.id}> ⏹️ Stopped\n{stopped}"]
     assert world.conversation.interrupts == 1
+    world.leaves("#dev: card ⏹️ Stopped", "outbox: stop")

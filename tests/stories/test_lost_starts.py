@@ -82,6 +82,7 @@ async def test_a_start_found_to_have_failed_is_told_and_retried_under_another_id
     assert world.card().state == "Working"
     first, second = starts(world)
     assert first["conversation_id"] != second["conversation_id"]
+    world.logged("run.changed")
 
 
 # --- looks that fail ---------------------------------------------------------------------------------------------
@@ -158,6 +159,7 @@ async def test_a_start_that_gets_nowhere_is_told_and_can_be_retried(make_world: 
     assert world.card().state == "Working"
     first, second = starts(world)
     assert first["conversation_id"] != second["conversation_id"]
+    world.logged("run.changed")
 
 
 # --- nothing went out --------------------------------------------------------------------------------------------
@@ -221,6 +223,7 @@ async def test_a_start_lost_on_v0_that_never_shows_its_words_is_left_to_a_person
     assert world.card().state == "Failed"
     assert UNSURE in world.card()
     assert (len(starts(world)), len(world.news())) == (1, 1)
+    world.logged("run.changed")
 
 
 async def test_a_start_lost_on_v0_without_a_list_is_left_to_a_person(make_world: Make) -> None:
@@ -237,3 +240,4 @@ async def test_a_start_lost_on_v0_without_a_list_is_left_to_a_person(make_world:
     await world.passes(10)
     assert world.card().state == "Working"
     assert len(starts(world)) == 2
+    world.logged("run.changed")

@@ -1,5 +1,6 @@
 """The team hears, in its own channel, what somebody has to know of; one line each."""
 
+from bot.core import words
 from bot.simulator.slack.records import Message
 from tests.conftest import Make, Story
 
@@ -22,6 +23,7 @@ async def test_the_team_hears_that_a_run_is_done(world: Story) -> None:
     assert line.text.startswith(f"✅ Done: fix README, asked by <@{world.alice.id}> · `org/repo` · 2 min ")
     assert line.text.endswith(f" · {thread_of(world, card)}")
     assert (line.thread_ts, line.mentions, line.broadcasts) == (None, frozenset(), frozenset())
+    world.leaves("#dev: ✅ Done")
 
 
 async def test_the_team_hears_of_failures_questions_and_approvals(world: Story) -> None:
@@ -45,6 +47,13 @@ async def test_the_team_hears_of_failures_questions_and_approvals(world: Story) 
         "❌ Failed: fix README",
     ]
     assert all("licence" not in line and "git push" not in line for line in world.news("#news"))
+    world.leaves(
+        "#dev: card ❌ Failed",
+        "#dev: eyes, x on a message",
+        "#dev: ✋ Needs approval",
+        "#dev: ❌ Failed",
+        "#dev: 💬 Has a question",
+    )
 
 
 async def test_the_team_hears_that_a_run_is_lost(world: Story) -> None:
@@ -55,6 +64,7 @@ async def test_the_team_hears_that_a_run_is_lost(world: Story) -> None:
     await world.passes(6)
 
     assert [line.split(",")[0] for line in world.news("#news")] == ["⚠️ Lost: fix README"]
+    world.leaves("#dev: card ⚠️ Lost", "#dev: eyes, x on a message", "#dev: ⚠️ Lost")
 
 
 async def test_the_team_is_not_told_what_nobody_has_to_know(world: Story) -> None:
@@ -70,6 +80,7 @@ async def test_the_team_is_not_told_what_nobody_has_to_know(world: Story) -> Non
 
     assert world.card().state == "Stopped"
     assert world.posts("#news") == []
+    world.leaves("#dev: ⏸️ Paused", "#dev: ⏹️ Stopped")
 
 
 async def test_of_private_places_the_team_hears_no_words(world: Story) -> None:
@@ -87,6 +98,7 @@ async def test_of_private_places_the_team_hears_no_words(world: Story) -> None:
     )
     assert "leak" not in line
     assert "org/secret" not in line
+    world.leaves("#secret: ✅ Done")
 
 
 async def test_of_direct_messages_the_team_hears_no_words(world: Story) -> None:
@@ -100,6 +112,7 @@ async def test_of_direct_messages_the_team_hears_no_words(world: Story) -> None:
     assert line.startswith(f"✅ Done: asked by <@{world.alice.id}> · <")
     assert "leak" not in line
     assert "org/secret" not in line
+    world.leaves("dm: card ✅ Done", "dm: ✅ Done")
 
 
 async def test_the_thread_of_a_private_place_is_not_given_to_the_agent(world: Story) -> None:
@@ -108,10 +121,8 @@ async def test_the_thread_of_a_private_place_is_not_given_to_the_agent(world: St
     await world.alice.says("@OpenHands fix the leak in org/secret", in_="#secret")
     await world.passes(4)
 
-    assert world.conversation.suffix == (
-        "This task was given by alice in Slack. When you open a pull request, say so in its description. "
-        "Your last message is shown to people in Slack: keep it short."
-    )
+    assert world.conversation.suffix == words.about_for_agent("alice", None)
+    world.leaves("#secret: card 🛠️ Working")
 
 
 async def test_without_a_channel_for_it_the_team_is_not_told(make_world: Make) -> None:
@@ -124,6 +135,7 @@ async def test_without_a_channel_for_it_the_team_is_not_told(make_world: Make) -
 
     assert world.posts("#news") == []
     assert world.news() == [f"<@{world.alice.id}> ✅ Done\nFixed it."]
+    world.leaves("#dev: card ✅ Done")
 
 
 async def test_the_teams_channel_may_be_named_by_its_id(make_world: Make) -> None:
@@ -137,6 +149,7 @@ async def test_the_teams_channel_may_be_named_by_its_id(make_world: Make) -> Non
     await world.passes(4)
 
     assert len(world.news("#news")) == 1
+    world.leaves("#dev: card ✅ Done", "#dev: ✅ Done")
 
 
 async def test_a_channel_that_is_not_there_yet_is_looked_up_again(make_world: Make) -> None:
@@ -155,6 +168,8 @@ async def test_a_channel_that_is_not_there_yet_is_looked_up_again(make_world: Ma
     await world.passes(4)
 
     assert [line.split(",")[0] for line in world.news("#late")] == ["✅ Done: fix LICENSE"]
+    world.leaves("#dev: card ✅ Done", "#dev: ✅ Done", "#dev: ✅ Done")
+    world.logged("notify.channel_not_found")
 
 
 async def test_where_the_bot_may_not_post_the_team_is_not_told_but_the_thread_is(world: Story) -> None:
@@ -168,3 +183,4 @@ async def test_where_the_bot_may_not_post_the_team_is_not_told_but_the_thread_is
     assert world.posts("#news") == []
     assert world.card().state == "Done"
     assert world.news() == [f"<@{world.alice.id}> ✅ Done\nFixed it."]
+    world.logged("slack.refused")

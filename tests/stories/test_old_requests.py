@@ -2,19 +2,15 @@
 
 from datetime import timedelta
 
+from bot.core import words
+from bot.core.model import RunState
 from bot.simulator.slack.records import Message
 from bot.simulator.world import Said
-from tests.conftest import Make, Story
+from tests.conftest import START, Make, Story
+from tests.core.runs import a_run
 from tests.stories.shared import labels, quick_to_doubt, working
 
-STILL = (
-    "This was asked for at <!date^1772442000^{time}|09:00 UTC>, while I could not read it, so I did not start it. Press "
-    "Start if it is still wanted, or Cancel."
-)
-OLD = (
-    "I could not read this message when it was written, more than an hour ago: “{}” It was not sent, and later ones wait. "
-    "Press Send again or Leave it on the card, or reply `again` or `leave it`."
-)
+STILL = words.explanation(a_run(RunState.NEEDS_GO, asked_at=START))
 
 
 async def asked_while_away(world: Story, minutes: float = 120) -> Said:
@@ -63,6 +59,7 @@ async def test_a_command_that_was_taken_just_before_a_long_stop_is_asked_about(w
 
     assert (world.card().state, world.card().lines[0]) == ("Still wanted?", STILL)
     assert world.openhands.conversations == {}
+    world.logged("request.waits")
 
 
 async def test_a_request_of_less_than_an_hour_starts(world: Story) -> None:
@@ -113,7 +110,7 @@ async def test_old_replies_are_asked_about_together(world: Story) -> None:
     card = await replied_while_away(world, "and the docs", "in French")
     assert world.conversation.messages == ["fix README"]
     assert labels(card) == ["Open in OpenHands", "Stop", "Send again", "Leave it"]
-    assert world.news() == [OLD.format("and the docs")]
+    assert world.news() == [words.follow_up_old("and the docs")]
 
     await world.bob.clicks("again", card)
     await world.passes(10)
@@ -132,6 +129,7 @@ async def test_old_replies_that_are_left_do_not_go_out(world: Story) -> None:
     await world.alice.says("leave it", thread=card)
     await world.passes(10)
     assert world.conversation.messages == ["fix README", "and the licence"]
+    world.leaves("#dev: All right", "#dev: I could not read this message when it was written", "#dev: card 🛠️ Working")
 
 
 async def test_an_old_reply_behind_one_in_doubt_is_asked_about_after_it(make_world: Make) -> None:
@@ -153,8 +151,9 @@ async def test_an_old_reply_behind_one_in_doubt_is_asked_about_after_it(make_wor
     world.openhands._faults.clear()
     await world.passes(80)
     assert world.conversation.messages == ["fix README", "and the docs"]
-    assert world.news()[1:] == [f"<@{world.alice.id}> {OLD.format('in French')}"]
+    assert world.news()[1:] == [f"<@{world.alice.id}> {words.follow_up_old('in French')}"]
     assert labels(world.cards()[0])[-2:] == ["Send again", "Leave it"]
     await world.alice.clicks("again", world.cards()[0])
     await world.passes(10)
     assert world.conversation.messages == ["fix README", "and the docs", "in French"]
+    world.leaves("#dev: card 🛠️ Working")

@@ -76,6 +76,9 @@ async def test_an_outage_of_slack_is_no_reason_to_restart(watched: Story) -> Non
     await until(lambda: not (watched.bot.socket and watched.bot.socket.live))
     assert await get(watched, "/healthz") == (200, '{"alive": true}')
     assert await ready(watched) == (503, READY | {"ready": False, "slack": "disconnected"})
+    watched.logged("slack.disconnected")
+    await until(lambda: any(line["event"] == "slack.unreachable" for line in watched.lines.open))
+    watched.logged("slack.unreachable")
 
 
 async def test_a_bot_that_still_starts_is_alive(make_world: Make) -> None:
@@ -90,6 +93,7 @@ async def test_a_bot_that_still_starts_is_alive(make_world: Make) -> None:
     world._bot = None
     assert alive == (200, '{"alive": true}')
     assert not_ready == (503, READY | {"ready": False, "slack": "connecting"})
+    world.logged("slack.unreachable")
 
 
 async def test_a_refused_token_is_told_until_it_works_again(watched: Story) -> None:
@@ -101,6 +105,8 @@ async def test_a_refused_token_is_told_until_it_works_again(watched: Story) -> N
     await watched.passes(61)
     assert refused == (503, READY | {"ready": False, "tokens": "refused"})
     assert await ready(watched) == (200, READY)
+    watched.leaves("#dev: card ⏳ Starting")
+    watched.logged("slack.locked")
 
 
 async def test_a_refused_key_is_told(watched: Story) -> None:
@@ -109,6 +115,8 @@ async def test_a_refused_key_is_told(watched: Story) -> None:
     watched.openhands.key = "another"
     await watched.passes(10)
     assert await ready(watched) == (503, READY | {"ready": False, "tokens": "refused"})
+    watched.leaves("#dev: card 🛠️ Working")
+    watched.logged("openhands.unreachable")
 
 
 async def test_a_port_in_use_is_named(make_world: Make) -> None:
@@ -176,6 +184,8 @@ async def test_what_slack_does_not_take_is_counted(watched: Story) -> None:
         'bot_slack_calls_total{method="chat.postMessage",outcome="ok"}': 2,
         'bot_slack_calls_total{method="chat.postMessage",outcome="refused"}': 1,
     }
+    watched.leaves("#dev: card ✅ Done", "#dev: ✅ Done")
+    watched.logged("slack.refused")
 
 
 async def test_payloads_nobody_knows_are_counted_by_type_alone(watched: Story) -> None:
@@ -201,6 +211,7 @@ async def test_a_gap_in_the_connection_is_counted(watched: Story) -> None:
     assert found['bot_socket_ended_total{reason="connection_lost"}'] == 1
     assert found['bot_gaps_read_back_total{complete="yes"}'] == 1
     assert await ready(watched) == (200, READY)
+    watched.logged("slack.disconnected")
 
 
 # --- the log ----------------------------------------------------------------------------------------------------
@@ -233,6 +244,7 @@ async def test_a_whole_journey_leaves_no_word_in_the_log(make_world: Make, tmp_p
     assert run
     for word in ("MARK", "http", world.slack.bot_token, world.slack.app_token, "alice", "Traceback"):
         assert word not in app.log
+    world.leaves("#dev: card ⏳ Starting")
 
 
 async def test_a_failure_leads_from_the_log_to_the_thread_and_back(make_world: Make) -> None:
@@ -262,6 +274,7 @@ async def test_a_failure_leads_from_the_log_to_the_thread_and_back(make_world: M
         },
     ]
     assert list(told[-1])[:4] == ["run", "before", "after", "reason"]
+    world.leaves("#dev: card ❌ Failed", "#dev: ❌ Failed", "#dev: eyes, x on a message")
 
 
 async def test_one_line_says_what_has_started(make_world: Make) -> None:
@@ -325,6 +338,7 @@ async def test_a_restart_says_how_much_it_read_is_new(watched: Story) -> None:
     [line] = [one for one in logs if one["event"] == "slack.read_back"]
     assert line["new"] == 1
     assert line["found"] > 1
+    watched.leaves("#dev: card 🛠️ Working", "#dev: card ⏳ Starting")
 
 
 async def test_a_team_channel_without_the_bot_is_said_at_the_start(make_world: Make) -> None:

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
+from bot.core.model import Reason, RunState
 from bot.core.pacing import Patience
 from tests.conftest import Card, Make, Story
-from tests.stories.shared import SINCE, asked_by, reactions, starts
+from tests.stories.shared import SINCE, asked_by, reactions, starts, why
 
 OUT_OF_REACH = "⚠️ I can't reach OpenHands since <!date^1772442000^{time}|09:00 UTC>; I go on trying, nothing is lost."
 SHORT = Patience(ping_s=0.2, drain_s=5.0, openhands_timeout_s=0.15, send_timeout_s=0.15)
@@ -58,10 +59,7 @@ async def test_a_start_that_is_nowhere_even_the_second_time_is_left_to_a_person(
     await world.alice.commands("fix README in org/repo", in_="#dev")
     await world.passes(150)
 
-    unsure = (
-        "OpenHands' answer was lost and I can't find out whether the task started. Please look there first. "
-        "If it did not start, press Retry."
-    )
+    unsure = why(Reason.START_UNSURE)
     assert world.news() == [f"<@{world.alice.id}> ❌ Failed\n{unsure}"]
     assert len(starts(world)) == 2
 
@@ -69,6 +67,7 @@ async def test_a_start_that_is_nowhere_even_the_second_time_is_left_to_a_person(
     await world.passes(10)
     assert world.news()[1:] == ["All right, I leave it as it is."]
     assert len(starts(world)) == 2
+    world.logged("run.changed")
 
 
 @pytest.mark.parametrize(
@@ -88,6 +87,7 @@ async def test_a_broken_look_is_no_news(world: Story, fault: dict[str, Any]) -> 
     await world.passes(20)
     assert (world.card().state, world.card().lines[0]) == ("Done", "Fixed two links.")
     assert world.news() == [f"<@{world.alice.id}> ✅ Done\nFixed two links."]
+    world.logged("openhands.unreachable")
 
 
 async def test_a_look_that_hangs_is_given_up_and_repeated(make_world: Make) -> None:
@@ -102,6 +102,8 @@ async def test_a_look_that_hangs_is_given_up_and_repeated(make_world: Make) -> N
     await world.passes(8)
 
     assert world.news() == [f"<@{world.alice.id}> ✅ Done\nFixed two links."]
+    world.leaves("#dev: card ✅ Done")
+    world.logged("openhands.unreachable")
 
 
 @pytest.mark.parametrize(
@@ -117,6 +119,7 @@ async def test_unreadable_words_are_read_later(world: Story, fault: dict[str, An
     await world.passes(10)
 
     assert world.news() == [f"<@{world.alice.id}> ✅ Done\nFixed two links."]
+    world.leaves("#dev: card ✅ Done")
 
 
 async def test_too_many_calls_are_waited_out(world: Story) -> None:
@@ -131,6 +134,7 @@ async def test_too_many_calls_are_waited_out(world: Story) -> None:
     assert world.card().state == "Done"
     assert world.news() == [f"<@{world.alice.id}> ✅ Done\nFixed two links."]
     assert len(world.openhands.conversations) == 1
+    world.logged("openhands.unreachable")
 
 
 # --- outages -----------------------------------------------------------------------------------------------------
@@ -170,6 +174,7 @@ async def test_an_outage_in_mid_run_is_shown_after_a_minute_and_forgotten_after_
     await world.passes(90)
     assert (world.card().state, world.card().lines[0], len(world.card().lines)) == ("Done", "Fixed two links.", 2)
     assert world.news() == [f"<@{world.alice.id}> ✅ Done\nFixed two links."]
+    world.logged("openhands.unreachable")
 
 
 async def test_status_says_that_openhands_is_out_of_reach(world: Story) -> None:
@@ -182,6 +187,7 @@ async def test_status_says_that_openhands_is_out_of_reach(world: Story) -> None:
 
     out_of_reach = OUT_OF_REACH.replace("1772442000", "1772442006")
     assert world.news() == [f"*🛠️ Working*: fix README\n{out_of_reach}"]
+    world.logged("openhands.unreachable")
 
 
 async def test_a_follow_up_during_an_outage_arrives_after_it(world: Story) -> None:
@@ -198,6 +204,7 @@ async def test_a_follow_up_during_an_outage_arrives_after_it(world: Story) -> No
     assert reactions(world, said.ts) == ["eyes", "white_check_mark"]
     assert world.conversation.messages == ["fix README", "and the docs"]
     assert world.news() == []
+    world.logged("openhands.unreachable")
 
 
 async def test_a_reply_to_a_sleeping_run_during_an_outage_wakes_it_afterwards(world: Story) -> None:
@@ -218,6 +225,7 @@ async def test_a_reply_to_a_sleeping_run_during_an_outage_wakes_it_afterwards(wo
     assert reactions(world, said.ts) == ["eyes", "white_check_mark"]
     assert world.conversation.messages == ["fix README", "go on"]
     assert world.card().state == "Working"
+    world.logged("openhands.unreachable")
 
 
 async def test_a_stop_during_an_outage_is_done_after_it(world: Story) -> None:
@@ -236,6 +244,7 @@ async def test_a_stop_during_an_outage_is_done_after_it(world: Story) -> None:
     assert (world.card().state, world.card().lines[0]) == ("Stopped", stopped)
     assert world.news() == [f"<@{world.alice.id}> ⏹️ Stopped\n{stopped}"]
     assert world.conversation.interrupts == 1
+    world.logged("openhands.unreachable")
 
 
 # --- what nobody expected ----------------------------------------------------------------------------------------
@@ -253,6 +262,7 @@ async def test_a_status_word_newer_than_the_bot_changes_nothing(world: Story) ->
     world.openhands.finish(world.conversation, "Fixed two links.")
     await world.passes(10)
     assert world.news() == [f"<@{world.alice.id}> ✅ Done\nFixed two links."]
+    world.leaves("#dev: card ✅ Done")
 
 
 async def test_a_conversation_deleted_behind_our_back_is_lost_and_can_start_anew(world: Story) -> None:
@@ -262,7 +272,7 @@ async def test_a_conversation_deleted_behind_our_back_is_lost_and_can_start_anew
     world.openhands.vanish(world.conversation)
     await world.passes(4)
 
-    gone = "The conversation is gone from OpenHands: deleted, or its sandbox with it. Press Retry: a new conversation gets the task and what was said here."
+    gone = why(Reason.GONE)
     assert world.card() == Card("Lost", "fix README", (gone, f"{asked_by(world)} · took 6 s"))
     assert world.news() == [f"<@{world.alice.id}> ⚠️ Lost\n{gone}"]
     [line] = world.news("#news")
@@ -282,12 +292,7 @@ async def test_a_reply_to_a_deleted_conversation_is_told_that_it_went_nowhere(wo
     await world.passes(4)
     await world.bob.says("and the docs", thread=world.cards()[0])
 
-    assert world.news()[1:] == [
-        (
-            "Your message was not sent to the agent. The conversation is gone from OpenHands: deleted, or its sandbox with "
-            "it. Press Retry: a new conversation gets the task and what was said here."
-        )
-    ]
+    assert world.news()[1:] == [f"Your message was not sent to the agent. {why(Reason.GONE)}"]
 
 
 async def test_a_reply_at_the_moment_of_the_deletion_goes_nowhere_aloud(world: Story) -> None:
@@ -298,7 +303,7 @@ async def test_a_reply_at_the_moment_of_the_deletion_goes_nowhere_aloud(world: S
     said = await world.bob.says("and the docs", thread=world.cards()[0])
     await world.passes(30)
 
-    gone = "The conversation is gone from OpenHands: deleted, or its sandbox with it. Press Retry: a new conversation gets the task and what was said here."
+    gone = why(Reason.GONE)
     assert sorted(world.news()) == sorted(
         [
             f"<@{world.alice.id}> ⚠️ Lost\n{gone}",
@@ -306,6 +311,7 @@ async def test_a_reply_at_the_moment_of_the_deletion_goes_nowhere_aloud(world: S
         ]
     )
     assert reactions(world, said.ts) == ["eyes", "x"]
+    world.leaves("#dev: card ⚠️ Lost")
 
 
 async def test_a_dead_sandbox_is_lost(world: Story) -> None:
@@ -315,8 +321,9 @@ async def test_a_dead_sandbox_is_lost(world: Story) -> None:
     world.openhands.lose_sandbox(world.conversation)
     await world.passes(4)
 
-    gone = "The conversation is gone from OpenHands: deleted, or its sandbox with it. Press Retry: a new conversation gets the task and what was said here."
+    gone = why(Reason.GONE)
     assert world.news() == [f"<@{world.alice.id}> ⚠️ Lost\n{gone}"]
+    world.leaves("#dev: card ⚠️ Lost")
 
 
 async def test_an_agent_that_falls_silent_is_lost_after_two_minutes(world: Story) -> None:
@@ -328,5 +335,6 @@ async def test_an_agent_that_falls_silent_is_lost_after_two_minutes(world: Story
     assert world.card().state == "Working"
 
     await world.passes(30)
-    silent = "The agent has not answered for two minutes, though its sandbox runs. Press Retry to begin anew."
+    silent = why(Reason.SILENT, RunState.LOST)
     assert world.news() == [f"<@{world.alice.id}> ⚠️ Lost\n{silent}"]
+    world.leaves("#dev: card ⚠️ Lost")

@@ -2,6 +2,7 @@
 
 import pytest
 
+from bot.core import words
 from bot.simulator.slack.records import Message
 from tests.conftest import Card, Make, Story
 
@@ -42,6 +43,7 @@ async def test_every_reply_below_a_request_steers(world: Story) -> None:
     await world.passes(4)
 
     assert world.conversation.messages == ["fix README", "and the licence too"]
+    world.leaves("#dev: card 🛠️ Working")
 
 
 async def test_a_mention_inside_a_reply_is_no_second_run(world: Story) -> None:
@@ -63,6 +65,7 @@ async def test_a_reply_sent_to_the_channel_too_steers_once(world: Story) -> None
     await world.passes(4)
 
     assert world.conversation.messages == ["fix README", "and the licence too"]
+    world.leaves("#dev: card 🛠️ Working")
 
 
 async def test_a_mention_in_peoples_thread_takes_along_what_they_said(world: Story) -> None:
@@ -97,6 +100,7 @@ async def test_of_a_long_talk_the_newest_goes_along(world: Story) -> None:
     [message] = world.conversation.messages
     said = message.split("The task came up in this conversation:\n")[1]
     assert said.split("\n") == [f"{world.bob.id}: guess {number}" for number in range(176, 206)]
+    world.leaves("#dev: card 🛠️ Working")
 
 
 async def test_of_a_message_too_long_the_beginning_goes_along(world: Story) -> None:
@@ -113,6 +117,7 @@ async def test_of_a_message_too_long_the_beginning_goes_along(world: Story) -> N
     start = f"{world.bob.id}: "
     room = 8_000 - len(newest) - len("\n") - len(start) - len("…")
     assert said == f"{start}{'x' * room}…\n{newest}"
+    world.leaves("#dev: card 🛠️ Working")
 
 
 async def test_in_peoples_thread_only_mentions_steer(world: Story) -> None:
@@ -154,6 +159,7 @@ async def test_aside_is_people_talking(world: Story) -> None:
     assert world.reactions(aside) == []
     assert world.bob.sees() == []
     assert world.news() == []
+    world.leaves("#dev: card 🛠️ Working")
 
 
 async def test_a_direct_message_starts_a_run(world: Story) -> None:
@@ -232,6 +238,8 @@ async def test_again_in_direct_messages_starts_the_only_failed_run_anew(world: S
     assert [read_state(card) for card in world.cards(here)] == ["*🛠️ Working*", "*🛠️ Working*"]
     assert world.news(here)[-1] == "All right; its card shows how it goes."
     assert [one.messages for one in world.openhands.conversations.values()][-1] == ["fix README"]
+    world.leaves("dm: eyes, x on a message")
+    world.logged("run.changed")
 
 
 async def test_a_decision_as_a_command_is_for_the_only_run_that_can_take_it(world: Story) -> None:
@@ -242,6 +250,8 @@ async def test_a_decision_as_a_command_is_for_the_only_run_that_can_take_it(worl
 
     assert world.alice.sees() == ["All right; its card shows how it goes."]
     assert world.card(here).state == "Working"
+    world.leaves("dm: eyes, x on a message", "dm: ❌ Failed")
+    world.logged("run.changed")
 
 
 async def test_leave_it_in_direct_messages_is_for_the_message_that_was_asked_about(world: Story) -> None:
@@ -252,12 +262,13 @@ async def test_leave_it_in_direct_messages_is_for_the_message_that_was_asked_abo
     world.openhands.break_next("events", status=500, times=1_000)
     await world.alice.says("and the docs", in_="dm")
     await world.passes(700)
-    assert "Press Send again or Leave it on the card, or reply `again` or `leave it`." in world.news(asked.channel)[-1]
+    assert words.follow_up_unsure("and the docs") in world.news(asked.channel)[-1]
     await world.alice.says("leave it", in_="dm")
     await world.passes(4)
 
     assert world.news(asked.channel)[-1] == "All right, I leave it as it is."
     assert world.conversation.messages == ["fix README"]
+    world.leaves("dm: card 🛠️ Working")
 
 
 async def test_again_is_not_guessed_at_with_two_failed_runs(world: Story) -> None:
@@ -274,6 +285,8 @@ async def test_again_is_not_guessed_at_with_two_failed_runs(world: Story) -> Non
         "fix README> in `org/repo`",
     ]
     assert [read_state(card) for card in world.cards(here)] == ["*❌ Failed*", "*❌ Failed*"]
+    world.leaves("dm: eyes, x on a message", "dm: eyes, x on a message")
+    world.logged("run.changed")
 
 
 async def test_again_in_a_channel_is_for_a_run_of_ones_own(world: Story) -> None:
@@ -288,6 +301,8 @@ async def test_again_in_a_channel_is_for_a_run_of_ones_own(world: Story) -> None
     await world.passes(6)
     assert world.alice.sees() == ["All right; its card shows how it goes."]
     assert world.card().state == "Working"
+    world.leaves("#dev: eyes, x on a message", "#dev: ❌ Failed")
+    world.logged("run.changed")
 
 
 @pytest.mark.parametrize(("word", "read"), [("again", "again"), ("Retry!", "retry"), ("leave it", "leave it")])
@@ -307,6 +322,7 @@ async def test_with_nothing_to_decide_again_is_for_the_agent_of_the_only_live_ru
     await world.passes(4)
 
     assert world.conversation.messages == ["fix README", "try again"]
+    world.leaves("dm: card 🛠️ Working")
 
 
 async def test_a_direct_message_with_a_repository_is_a_new_run(world: Story) -> None:

@@ -6,10 +6,12 @@ from contextlib import closing
 
 import pytest
 
+from bot.core import words
+from bot.core.model import ChannelId
 from tests.conftest import Story
 from tests.stories.shared import ELSEWHERE, direct, working
 
-NOT_ANSWERED = "I can't answer where you asked (archived, deleted, or I was removed). This is what I would have said:"
+NOT_ANSWERED = words.not_answered()
 
 
 def question(world: Story) -> str:
@@ -59,6 +61,8 @@ async def test_the_end_of_a_run_comes_directly(world: Story, lose: Callable[[Sto
     assert direct(world) == [place_lost(world), f"{ELSEWHERE}\n{end(world)}"]
     assert len(world.news("#news")) == 1
     assert calls(world, "chat.update") == tries
+    world.logged("place.lost")
+    world.logged("slack.refused")
 
 
 async def test_when_a_place_is_back_its_threads_are_told_again(world: Story) -> None:
@@ -76,6 +80,9 @@ async def test_when_a_place_is_back_its_threads_are_told_again(world: Story) -> 
     world.openhands.finish(world.conversation, "Fixed two links.")
     await world.passes(8)
     assert (len(direct(world)), world.news(), world.card().state) == (2, [end(world)], "Done")
+    world.leaves("#news: 💬 Has a question")
+    world.logged("place.lost")
+    world.logged("slack.refused")
 
 
 async def test_an_answer_in_a_place_that_is_lost_comes_to_who_asked(world: Story) -> None:
@@ -88,6 +95,7 @@ async def test_an_answer_in_a_place_that_is_lost_comes_to_who_asked(world: Story
     [told] = of_bobs(world)
     assert told.startswith(f"{NOT_ANSWERED}\n*🛠️ Working*")
     assert direct(world) == []
+    world.logged("slack.refused")
 
 
 async def test_a_reply_the_agent_never_gets_comes_back_to_its_author(world: Story) -> None:
@@ -101,6 +109,8 @@ async def test_a_reply_the_agent_never_gets_comes_back_to_its_author(world: Stor
     [told] = of_bobs(world)
     assert told.startswith(f"{ELSEWHERE}\n<@{world.bob.id}> ")
     assert direct(world) == []
+    world.leaves("#dev: eyes, x on a message")
+    world.logged("slack.refused")
 
 
 async def test_the_news_of_a_thread_that_was_deleted_comes_directly(world: Story) -> None:
@@ -112,6 +122,9 @@ async def test_the_news_of_a_thread_that_was_deleted_comes_directly(world: Story
 
     assert world.cards() == []
     assert direct(world) == [f"{ELSEWHERE}\n{end(world)}"]
+    world.leaves("#news: ✅ Done")
+    world.logged("card.gone")
+    world.logged("slack.refused")
 
 
 async def deleted_twice(world: Story) -> None:
@@ -131,6 +144,8 @@ async def test_whatever_slack_calls_it_the_news_comes_directly(world: Story, err
     world.openhands.finish(world.conversation, "Fixed two links.")
     await world.passes(6)
     assert direct(world) == [f"{ELSEWHERE}\n{end(world)}"]
+    world.leaves("#dev: card ✅ Done", "#news: ✅ Done")
+    world.logged("slack.refused")
 
 
 @pytest.mark.parametrize(
@@ -150,17 +165,16 @@ async def test_who_cannot_be_told_at_all_is_not_tried_again_and_again(world: Sto
 
     assert (direct(world), calls(world, method)) == ([], tries)
     assert dead(world) == [("direct", error), ("message", "is_archived"), ("direct", error)]
+    world.leaves("#news: ✅ Done")
+    world.logged("place.lost")
+    world.logged("slack.refused")
 
 
 # --- what Slack tells of it -------------------------------------------------------------------------------------
 
 
 def place_lost(world: Story) -> str:
-    return (
-        f"I can't write in <#{world.place('#dev')}> any more: it was archived, or I was removed. Nothing is lost: your "
-        "runs there go on, and I tell you here what comes of them. To steer them from there again, unarchive it and "
-        "type `/invite @OpenHands` in it."
-    )
+    return words.place_lost(ChannelId(world.place("#dev")))
 
 
 def told_again(world: Story) -> str:
@@ -186,6 +200,9 @@ async def test_who_has_runs_in_a_place_that_is_lost_is_told_why(world: Story) ->
     await world.passes(8)
     assert direct(world)[1:] == [f"{ELSEWHERE}\n{end(world)}"]
     assert calls(world, "chat.update") == edits
+    world.leaves("#dev: card 🛠️ Working", "#dev: card 🛠️ Working", "#news: ✅ Done")
+    world.logged("place.lost")
+    world.logged("slack.refused")
 
 
 async def test_a_bot_that_left_a_place_without_runs_is_silent(world: Story) -> None:
@@ -196,6 +213,7 @@ async def test_a_bot_that_left_a_place_without_runs_is_silent(world: Story) -> N
     removed(world)
     await world.passes(2)
     assert (direct(world), world.card().state) == ([], "Done")
+    world.leaves("#dev: ✅ Done")
 
 
 async def test_somebody_else_who_leaves_changes_nothing(world: Story) -> None:

@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 from structlog.testing import capture_logs
 
+from bot.core import words
 from bot.core.errors import StoreInUse
 from bot.simulator.process import app_in
 from bot.store.database import open_database
@@ -17,7 +18,7 @@ from tests.stories.test_boot import ended, environment
 
 SLACK_WAITS = timedelta(seconds=4)
 """Longer than Slack waits for an acknowledgement."""
-NOT_SAVED = "I could not save your request, so nothing was started. Please ask again in a minute."
+NOT_SAVED = words.not_saved(perhaps=False)
 
 
 @pytest.fixture
@@ -64,6 +65,9 @@ async def test_the_database_is_restarted_while_a_run_works(world: Story, postgre
     await world.passes(60)
     assert (world.card().state, world.news()) == ("Done", [f"<@{world.alice.id}> ✅ Done\nFixed two links."])
     assert (len(world.cards()), len(world.news("#news")), len(world.openhands.conversations)) == (1, 1, 1)
+    assert world.bob.sees() == [NOT_SAVED]
+    world.logged("intake.not_saved")
+    world.logged("store.unavailable")
 
 
 async def test_a_mention_comes_again_once_the_database_is_back(world: Story, postgres: Server) -> None:
@@ -79,6 +83,7 @@ async def test_a_mention_comes_again_once_the_database_is_back(world: Story, pos
     await world.slack.tick()
     await world.passes(10)
     assert (world.card().state, world.conversation.messages, len(world.cards())) == ("Working", ["fix README"], 1)
+    world.logged("slack.bolt: Failed to run a middleware function (error: nothing was saved)")
 
 
 async def test_sessions_that_are_ended_are_no_news(world: Story, postgres: Server, url: str) -> None:
@@ -114,6 +119,8 @@ async def test_who_lost_the_database_to_another_process_ends(world: Story, postg
     world._bot = None
     await other.close()
     assert answer.ack_text == NOT_SAVED
+    assert world.alice.sees() == [NOT_SAVED]
+    world.logged("intake.not_saved")
 
 
 async def test_an_address_the_server_refuses_ends_the_process(
@@ -138,3 +145,4 @@ async def test_a_stop_is_heard_while_the_database_is_waited_for(make_world: Make
     await still.stops()
     starting.cancel()
     await asyncio.gather(starting, return_exceptions=True)
+    still.logged("store.unreachable")

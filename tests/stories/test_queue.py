@@ -2,9 +2,11 @@
 
 import pytest
 
+from bot.core import words
+from bot.core.model import Reason, RunState
 from bot.simulator.slack.records import Message
 from tests.conftest import Make, Story, read_card
-from tests.stories.shared import labels, starts
+from tests.stories.shared import labels, starts, why
 
 BUSY = "Every slot is busy: {}, and starts by itself when one is free."
 NEXT, SECOND = BUSY.format("it is next"), BUSY.format("it is number 2 in the queue")
@@ -67,6 +69,7 @@ async def test_a_run_that_waits_for_a_person_gives_its_slot_back(make_world: Mak
     world.openhands.ask(world.openhands.find("fix one"), "Which licence?")
     await world.passes(8)
     assert states(world) == ["Has a question", "Working", "Queued"]
+    world.leaves("#dev: 💬 Has a question")
 
 
 async def test_slots_used_by_others_are_waited_for_at_a_sensible_pace(make_world: Make) -> None:
@@ -97,6 +100,7 @@ async def test_an_end_of_our_own_makes_room_at_once(make_world: Make) -> None:
     world.openhands.finish(world.openhands.find("fix one"), "Fixed.")
     await world.passes(8)
     assert states(world) == ["Done", "Working", "Queued"]
+    world.leaves("#dev: ✅ Done")
 
 
 @pytest.mark.parametrize("how", ["button", "cancel", "stop"])
@@ -113,6 +117,7 @@ async def test_a_queued_run_is_cancelled(make_world: Make, how: str) -> None:
     world.openhands.finish(world.openhands.find("fix one"), "Fixed.")
     await world.passes(8)
     assert names(world) == ["fix one", "fix three"]
+    world.leaves("#dev: card ✅ Done", "#dev: card 🛠️ Working", "#dev: ✅ Done")
 
 
 async def test_a_double_click_cancels_once(make_world: Make) -> None:
@@ -137,6 +142,7 @@ async def test_replies_to_a_queued_run_go_out_once_it_works(make_world: Make) ->
     world.openhands.finish(world.openhands.find("fix one"), "Fixed.")
     await world.passes(12)
     assert world.openhands.find("fix two").messages == ["fix two", "and the docs"]
+    world.leaves("#dev: card ✅ Done", "#dev: card 🛠️ Working", "#dev: ✅ Done")
 
 
 async def test_the_queue_outlives_the_process(make_world: Make) -> None:
@@ -149,6 +155,7 @@ async def test_the_queue_outlives_the_process(make_world: Make) -> None:
     await world.passes(12)
     assert states(world) == ["Done", "Working", "Queued"]
     assert names(world) == ["fix one", "fix two"]
+    world.leaves("#dev: ✅ Done")
 
 
 async def test_a_retry_goes_to_the_queue_too(make_world: Make) -> None:
@@ -166,6 +173,7 @@ async def test_a_retry_goes_to_the_queue_too(make_world: Make) -> None:
     world.openhands.finish(world.openhands.find("fix two"), "Fixed.")
     await world.passes(8)
     assert states(world) == ["Queued", "Done", "Working"]
+    world.leaves("#dev: ✅ Done", "#dev: ❌ Failed")
 
 
 async def test_the_run_a_server_paused_for_another_is_resumed_by_button(make_world: Make) -> None:
@@ -176,16 +184,14 @@ async def test_the_run_a_server_paused_for_another_is_resumed_by_button(make_wor
     await world.bob.commands("fix two in org/repo", in_="#dev")
     await world.passes(126)
     assert states(world) == ["Paused", "Working"]
-    assert explained(world.cards()[0]) == (
-        "OpenHands put the conversation to sleep before the end: it keeps only so many awake, and none for ever. Nothing "
-        "is lost: press Resume, or reply here, to wake it and go on."
-    )
+    assert explained(world.cards()[0]) == why(Reason.ASLEEP, RunState.PAUSED)
 
     world.openhands.finish(world.openhands.find("fix two"), "Fixed.")
     await world.passes(6)
     await world.alice.clicks("resume", world.cards()[0])
     await world.passes(10)
     assert states(world) == ["Working", "Done"]
+    world.leaves("#dev: ⏸️ Paused", "#dev: ✅ Done")
 
 
 async def test_a_resume_that_finds_no_room_is_kept_and_said_once(make_world: Make) -> None:
@@ -199,12 +205,7 @@ async def test_a_resume_that_finds_no_room_is_kept_and_said_once(make_world: Mak
     await world.alice.clicks("resume", world.cards()[0])
     await world.passes(100)
     assert states(world) == ["Paused"]
-    assert world.news()[1:] == [
-        (
-            f"<@{world.alice.id}> Every slot of the OpenHands account is busy, so it can't be woken just now. It goes on as "
-            "soon as one is free."
-        )
-    ]
+    assert world.news()[1:] == [f"<@{world.alice.id}> {words.no_room_to_resume()}"]
 
     world.openhands.finish(others, "Done.")
     await world.passes(50)

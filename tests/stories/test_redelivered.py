@@ -41,6 +41,8 @@ async def test_a_socket_cut_at_the_ack_doubles_nothing(world: Story, when: str) 
 
     assert len(world.cards()) == 1
     assert world.conversation.messages == ["fix README"]
+    world.logged("slack.disconnected")
+    world.logged("slack.not_answered")
 
 
 async def test_a_command_whose_ack_was_cut_off_runs_all_the_same(world: Story) -> None:
@@ -52,6 +54,7 @@ async def test_a_command_whose_ack_was_cut_off_runs_all_the_same(world: Story) -
     assert asked.failed
     assert len(world.cards()) == 1
     assert world.conversation.messages == ["fix README"]
+    world.logged("slack.disconnected")
 
 
 async def test_a_socket_cut_in_mid_run_is_opened_again(world: Story) -> None:
@@ -63,6 +66,7 @@ async def test_a_socket_cut_in_mid_run_is_opened_again(world: Story) -> None:
     await world.passes(8)
 
     assert world.conversation.messages == ["fix README", "and the docs"]
+    world.logged("slack.disconnected")
 
 
 async def test_a_socket_slack_wants_to_renew_is_renewed(world: Story) -> None:

@@ -2,17 +2,15 @@
 
 import pytest
 
+from bot.core import words
+from bot.core.model import Unclear, UnclearReason
+from bot.core.policy import Verdict
 from tests.conftest import Story
 
-GUEST = "Guests can't use OpenHands here. Nothing was done; ask a full member of the workspace to do it for you."
-OUTSIDE = (
-    "OpenHands is only for members of the company that runs it. Nothing was done; ask one of them to do it for you."
-)
-SHARED = (
-    "This channel is shared with another company, so OpenHands does not work here: code and answers would leave yours. "
-    "Nothing was done; ask again in a channel of your own."
-)
-EMPTY = "There was nothing to do in that. Try `/openhands fix README in org/repo`, or `help`."
+GUEST = words.refused(Verdict.GUEST)
+OUTSIDE = words.refused(Verdict.OUTSIDE)
+SHARED = words.refused(Verdict.SHARED)
+EMPTY = words.unclear(Unclear(UnclearReason.EMPTY))
 
 
 @pytest.mark.parametrize("kind", ["restricted", "ultra_restricted"])
@@ -56,6 +54,7 @@ async def test_a_guest_may_talk_aside(world: Story) -> None:
     await world.passes(4)
 
     assert gast.sees() == []
+    world.leaves("#dev: card 🛠️ Working")
 
 
 async def test_a_guests_answer_chooses_no_repository(world: Story) -> None:
@@ -68,6 +67,7 @@ async def test_a_guests_answer_chooses_no_repository(world: Story) -> None:
 
     assert world.card().state == "Which repository?"
     assert len(world.openhands.conversations) == 0
+    world.leaves("gast alone: Guests can't use OpenHands here")
 
 
 async def test_people_from_outside_are_refused(world: Story) -> None:
@@ -104,6 +104,7 @@ async def test_replies_stop_steering_once_a_channel_is_shared(world: Story) -> N
 
     assert world.alice.sees() == [SHARED]
     assert world.conversation.messages == ["fix README"]
+    world.leaves("#dev: card 🛠️ Working")
 
 
 async def test_bots_are_not_answered(world: Story) -> None:
@@ -120,6 +121,7 @@ async def test_bots_are_not_answered(world: Story) -> None:
     assert world.reactions(mention) == world.reactions(reply) == []
     assert world.news() == []
     assert robot.sees() == []
+    world.leaves("#dev: card 🛠️ Working")
 
 
 async def test_two_bots_that_talk_to_each_other_come_to_rest(world: Story) -> None:
@@ -177,12 +179,7 @@ async def test_an_option_that_cannot_be_read_starts_nothing(world: Story) -> Non
     await world.alice.commands("[repo=org] fix README", in_="#dev")
     await world.passes(4)
 
-    assert world.alice.sees() == [
-        (
-            "I can't tell what `repo=org` is: a repository, branch or model must be written whole and only once. Nothing was "
-            "started; try `/openhands fix README in org/repo@branch`."
-        )
-    ]
+    assert world.alice.sees() == [words.unclear(Unclear(UnclearReason.OPTION, "repo=org"))]
     assert world.posts("#dev") == []
 
 
@@ -195,6 +192,7 @@ async def test_while_slack_cannot_say_who_asked_the_request_waits(world: Story) 
     await world.passes(20)
 
     assert world.card().state == "Working"
+    world.logged("request.waits")
 
 
 async def test_who_cannot_be_known_for_ten_minutes_is_refused(world: Story) -> None:
@@ -203,8 +201,8 @@ async def test_who_cannot_be_known_for_ten_minutes_is_refused(world: Story) -> N
     await world.alice.commands("fix README in org/repo", in_="#dev")
     await world.passes(700)
 
-    assert world.alice.sees()[1:] == [
-        "I could not find out from Slack who asked, so nothing was done. Please ask again; if it happens twice, tell whoever runs the bot."
-    ]
+    assert world.alice.sees()[1:] == [words.cannot_tell_who()]
     assert world.posts("#dev") == []
     assert len(world.openhands.conversations) == 0
+    world.logged("request.refused")
+    world.logged("request.waits")

@@ -1,11 +1,15 @@
 """OpenHands says no: to a start, a reply, a stop, or to waking up. What people are told, and what they can do."""
 
+from datetime import timedelta
+
 import pytest
 
-from tests.conftest import Card, Make, Story
-from tests.stories.shared import SINCE, asked_by, reactions, starts, working
+from bot.core import words
+from bot.core.model import Reason
+from tests.conftest import START, Card, Make, Story
+from tests.stories.shared import SINCE, asked_by, reactions, starts, why, working
 
-GONE = "The conversation is gone from OpenHands: deleted, or its sandbox with it. Press Retry: a new conversation gets the task and what was said here."
+GONE = why(Reason.GONE)
 
 
 # --- starts --------------------------------------------------------------------------------------------------
@@ -17,10 +21,7 @@ async def test_a_key_refused_later_is_told_and_mended_without_a_new_request(worl
     await world.alice.commands("fix README in org/repo", in_="#dev")
     await world.passes(4)
 
-    refused = (
-        "OpenHands refuses the bot's key: whoever runs the bot has to set a new OPENHANDS_API_KEY. "
-        "Press Retry to begin anew."
-    )
+    refused = why(Reason.KEY_REFUSED)
     assert world.card() == Card("Failed", "fix README", (refused, f"{asked_by(world)} · took 0 s"))
     assert world.news() == [f"<@{world.alice.id}> ❌ Failed\n{refused}"]
     assert len(world.news("#news")) == 1
@@ -32,6 +33,7 @@ async def test_a_key_refused_later_is_told_and_mended_without_a_new_request(worl
 
     assert world.card() == Card("Working", "fix README", (f"{asked_by(world)} · {SINCE}",))
     assert world.conversation.messages == ["fix README"]
+    world.logged("run.changed")
 
 
 @pytest.mark.parametrize("api", ["v1", "v0"])
@@ -41,15 +43,13 @@ async def test_a_repository_that_cannot_be_opened_is_named(make_world: Make, api
     await world.alice.commands("fix README in org/repo", in_="#dev")
     await world.passes(6)
 
-    could_not = (
-        "OpenHands could not open `org/repo`: is the name right, and is a git provider with access to it connected in "
-        "OpenHands? Press Retry to begin anew."
-    )
+    could_not = why(Reason.REPOSITORY, repository="org/repo")
     card = world.card()
     assert (card.state, card.task, card.lines[0], len(card.lines)) == ("Failed", "fix README", could_not, 2)
     assert world.news() == [f"<@{world.alice.id}> ❌ Failed\n{could_not}"]
     assert len(world.news("#news")) == 1
     assert len(world.openhands.conversations) == 0
+    world.logged("run.changed")
 
 
 @pytest.mark.parametrize("api", ["v1", "v0"])
@@ -75,6 +75,7 @@ async def test_a_full_account_is_told_and_the_run_starts_when_there_is_room(make
         ["update the docs"],
         ["fix README"],
     ]
+    world.leaves("#dev: ✅ Done")
 
 
 async def test_what_openhands_says_of_a_refused_task_is_shown(world: Story) -> None:
@@ -83,7 +84,7 @@ async def test_what_openhands_says_of_a_refused_task_is_shown(world: Story) -> N
     await world.alice.commands("--model gpt-9 fix README in org/repo", in_="#dev")
     await world.passes(4)
 
-    refused = "OpenHands refused the task, so nothing was started. Press Retry to begin anew."
+    refused = why(Reason.START_REJECTED)
     quoted = "> no such model, &lt;!channel&gt;"
     assert world.card() == Card(
         "Failed", "fix README", (refused, quoted, f"{asked_by(world)} · model `gpt-9` · took 0 s")
@@ -91,6 +92,7 @@ async def test_what_openhands_says_of_a_refused_task_is_shown(world: Story) -> N
     [told] = [one for one in world.posts("#dev") if one.thread_ts]
     assert told.text == f"<@{world.alice.id}> ❌ Failed\n{refused}\n{quoted}"
     assert (set(told.mentions), set(told.broadcasts)) == ({world.alice.id}, set())
+    world.logged("run.changed")
 
 
 async def test_a_web_server_that_is_no_openhands_is_named(world: Story) -> None:
@@ -99,12 +101,10 @@ async def test_a_web_server_that_is_no_openhands_is_named(world: Story) -> None:
     await world.alice.commands("fix README in org/repo", in_="#dev")
     await world.passes(4)
 
-    other = (
-        "Not started: this bot is pointed at something that isn't OpenHands. Please tell its operator. "
-        "Press Retry to begin anew."
-    )
+    other = why(Reason.START_UNREADABLE)
     assert world.card() == Card("Failed", "fix README", (other, f"{asked_by(world)} · took 0 s"))
     assert world.news() == [f"<@{world.alice.id}> ❌ Failed\n{other}"]
+    world.logged("run.changed")
 
 
 async def test_a_start_that_fails_on_the_way_is_told_in_our_words(world: Story) -> None:
@@ -113,7 +113,7 @@ async def test_a_start_that_fails_on_the_way_is_told_in_our_words(world: Story) 
     await world.alice.commands("fix README in org/repo", in_="#dev")
     await world.passes(6)
 
-    failed = "OpenHands took the task but could not start it. Press Retry to begin anew."
+    failed = why(Reason.START_FAILED)
     assert world.news() == [f"<@{world.alice.id}> ❌ Failed\n{failed}"]
     await world.alice.says("again", thread=world.cards()[0])
     await world.passes(6)
@@ -122,6 +122,7 @@ async def test_a_start_that_fails_on_the_way_is_told_in_our_words(world: Story) 
     first, second = starts(world)
     assert first["conversation_id"] != second["conversation_id"]
     assert world.conversation.messages == ["fix README"]
+    world.logged("run.changed")
 
 
 # --- replies -----------------------------------------------------------------------------------------------------
@@ -136,10 +137,7 @@ async def test_a_reply_openhands_refuses_is_given_back_with_its_words(world: Sto
     await world.passes(4)
 
     [told] = [one for one in world.posts("#dev") if one.thread_ts]
-    assert told.text == (
-        f"<@{world.bob.id}> OpenHands refused your message, so the agent did not get it. "
-        "It says: no text in it, &lt;!here&gt; Please reword it."
-    )
+    assert told.text == f"<@{world.bob.id}> {words.follow_up_rejected('no text in it, <!here>')}"
     assert (set(told.mentions), set(told.broadcasts)) == ({world.bob.id}, set())
     assert reactions(world, refused.ts) == ["eyes", "x"]
     assert world.conversation.messages == ["fix README", "and the changelog"]
@@ -159,6 +157,7 @@ async def test_a_reply_to_a_sandbox_gone_for_good_is_given_back(world: Story) ->
         ]
     )
     assert reactions(world, said.ts) == ["eyes", "x"]
+    world.leaves("#dev: card ⚠️ Lost")
 
 
 async def test_a_reply_to_a_sleeping_conversation_deleted_meanwhile_is_given_back(world: Story) -> None:
@@ -186,13 +185,9 @@ async def test_a_conversation_that_sleeps_on_is_not_woken_for_ever(world: Story)
     said = await world.bob.says("and the docs", thread=card)
     await world.passes(240)
 
-    assert world.news()[1:] == [
-        (
-            f"<@{world.bob.id}> OpenHands does not wake the conversation up, so the agent did not get your message. "
-            "Reply again to try once more."
-        )
-    ]
+    assert world.news()[1:] == [f"<@{world.bob.id}> {words.cannot_wake()}"]
     assert reactions(world, said.ts) == ["eyes", "x"]
+    world.leaves("#dev: card ✅ Done")
 
 
 async def test_a_lost_reply_on_a_server_that_cannot_show_it_is_left_to_a_person_at_once(make_world: Make) -> None:
@@ -206,12 +201,8 @@ async def test_a_lost_reply_on_a_server_that_cannot_show_it_is_left_to_a_person_
     await world.passes(20)
 
     assert world.conversation.messages == ["fix README"]
-    assert world.news() == [
-        (
-            f"<@{world.alice.id}> I can't find out whether the agent got this message: “and the docs” Later ones wait. "
-            "Press Send again or Leave it on the card, or reply `again` or `leave it`."
-        )
-    ]
+    assert world.news() == [f"<@{world.alice.id}> {words.follow_up_unsure('and the docs')}"]
+    world.leaves("#dev: card 🛠️ Working", "outbox: send")
 
 
 # --- stops -------------------------------------------------------------------------------------------------------
@@ -227,6 +218,7 @@ async def test_a_stop_the_agent_server_does_not_take_pauses_the_sandbox(world: S
     stopped = f"Stopped by <@{world.bob.id}>. Reply here to go on."
     assert world.news() == [f"<@{world.alice.id}> ⏹️ Stopped\n{stopped}"]
     assert world.conversation.sandbox_status == "PAUSED"
+    world.leaves("#dev: card ⏹️ Stopped")
 
 
 async def test_a_stop_openhands_does_not_know_is_tried_again(world: Story) -> None:
@@ -238,6 +230,7 @@ async def test_a_stop_openhands_does_not_know_is_tried_again(world: Story) -> No
 
     stopped = f"Stopped by <@{world.bob.id}>. Reply here to go on."
     assert world.news() == [f"<@{world.alice.id}> ⏹️ Stopped\n{stopped}"]
+    world.leaves("#dev: card ⏹️ Stopped")
 
 
 async def test_a_stop_openhands_refuses_is_said_and_the_run_goes_on(world: Story) -> None:
@@ -288,12 +281,11 @@ async def test_a_key_refused_while_a_run_works_is_on_its_card(world: Story) -> N
     await world.passes(6)
     world.openhands.key = "another"
     await world.passes(8)
-    assert (
-        "⚠️ OpenHands refuses the bot's key since <!date^1772442008^{time}|09:00 UTC>: whoever runs the bot has to set a "
-        "new OPENHANDS_API_KEY and start it again. Nothing is lost." in world.card()
-    )
+    assert words.unreachable(START + timedelta(seconds=8), key_refused=True) in world.card()
     world.openhands.key = "key"
     world.openhands.finish(world.conversation, "Fixed two links.")
     await world.passes(70)
     assert world.card().state == "Done"
     assert "refuses" not in str(world.card().lines)
+    world.leaves("#dev: ✅ Done")
+    world.logged("openhands.unreachable")

@@ -2,10 +2,12 @@
 
 import pytest
 
+from bot.core import words
 from bot.simulator.slack.records import Message
 from tests.conftest import Make, Story
+from tests.core.runs import a_run
 
-WHICH = "Which repository should I use? Reply here with `org/repo`, or `none`. Nothing starts before that."
+WHICH = words.which_repository(a_run())
 
 
 def facts(card: Message) -> str:
@@ -57,6 +59,7 @@ async def test_a_link_as_slack_writes_it_is_read_as_it_was_typed(world: Story) -
 
     assert world.conversation.messages == ["fix README.md as in https://github.com/org/repo/issues/12 & tests"]
     assert world.conversation.repository == "org/repo"
+    world.leaves("#dev: card 🛠️ Working")
 
 
 async def test_the_model_is_chosen_by_name(world: Story) -> None:
@@ -124,6 +127,7 @@ async def test_the_answer_may_name_a_branch(world: Story) -> None:
     await world.passes(6)
 
     assert (world.conversation.repository, world.conversation.branch) == ("org/repo", "dev")
+    world.leaves("#dev: card 🛠️ Working")
 
 
 async def test_the_answer_may_be_that_none_is_needed(world: Story) -> None:
@@ -155,27 +159,20 @@ async def test_an_unreadable_answer_is_said_to_be_one(world: Story) -> None:
     await world.passes(6)
 
     assert world.card().state == "Which repository?"
-    assert world.news() == [
-        (
-            "That is no repository I can read. This run has not started: reply with `org/repo` alone, or `none`, and then "
-            "write the rest."
-        )
-    ]
+    assert world.news() == [words.not_a_repository()]
     assert len(world.openhands.conversations) == 0
 
 
 async def test_two_repositories_are_asked_about_by_name(world: Story) -> None:
     """Both are in the question, and either is an answer."""
     asked = await world.alice.says("@OpenHands compare org/a with org/b")
-    assert world.card().lines[0] == (
-        "Which repository should I use: `org/a`, `org/b`? Reply here with one of them, or `none`. "
-        "Nothing starts before that."
-    )
+    assert world.card().lines[0] == words.which_repository(a_run(candidates=("org/a", "org/b")))
 
     await world.alice.says("org/b", thread=asked)
     await world.passes(6)
 
     assert (world.conversation.messages, world.conversation.repository) == (["compare org/a with org/b"], "org/b")
+    world.leaves("#dev: card 🛠️ Working")
 
 
 async def test_what_may_be_a_repository_is_asked_about_if_openhands_lists_it(make_world: Make) -> None:
@@ -184,10 +181,7 @@ async def test_what_may_be_a_repository_is_asked_about_if_openhands_lists_it(mak
     await world.alice.commands("compare org/repo with its fork", in_="#dev")
     await world.passes(2)
 
-    assert world.card().lines[0] == (
-        "Do you mean the repository `org/repo`? Reply here with it, with another `org/repo`, or `none`. "
-        "Nothing starts before that."
-    )
+    assert world.card().lines[0] == words.which_repository(a_run(candidates=("org/repo",)))
 
 
 async def test_what_only_looks_like_a_repository_is_not_asked_about(make_world: Make) -> None:
@@ -198,6 +192,7 @@ async def test_what_only_looks_like_a_repository_is_not_asked_about(make_world: 
 
     assert world.conversation.repository == "org/usual"
     assert world.conversation.messages == ["explain the client/server split"]
+    world.leaves("#dev: card 🛠️ Working")
 
 
 async def test_the_question_survives_a_restart_and_does_not_expire(world: Story) -> None:
@@ -235,6 +230,7 @@ async def test_a_second_answer_is_a_follow_up(world: Story) -> None:
 
     assert world.conversation.repository == "org/repo"
     assert world.conversation.messages == ["why is the build slow?", "org/other"]
+    world.leaves("#dev: card 🛠️ Working")
 
 
 async def test_a_run_that_asks_can_be_stopped(world: Story) -> None:
@@ -264,6 +260,7 @@ async def test_a_repository_that_does_not_exist_is_said_to_be_so(make_world: Mak
     assert world.reactions(asked) == ["eyes", "x"]
     [line] = world.news("#news")
     assert line.startswith(f"❌ Failed: fix README, asked by <@{world.alice.id}> · `org/nothing` · ")
+    world.logged("run.changed")
 
 
 async def test_again_tries_a_failed_start_anew(make_world: Make) -> None:
@@ -280,3 +277,5 @@ async def test_again_tries_a_failed_start_anew(make_world: Make) -> None:
     assert world.card().state == "Working"
     assert world.conversation.messages == ["fix README"]
     assert len(world.cards()) == 1
+    world.leaves("#dev: eyes, x on a message", "#dev: ❌ Failed")
+    world.logged("run.changed")

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from bot.core import words
 from bot.core.pacing import Patience
 from tests.conftest import Card, Make, Story, until
 from tests.stories.shared import SINCE, asked_by
@@ -38,6 +39,7 @@ async def test_a_working_run_is_followed_by_the_next_process(world: Story) -> No
     await world.passes(4)
     assert world.news() == [f"<@{world.alice.id}> ✅ Done\nFixed two links."]
     assert len(world.openhands.conversations) == 1
+    world.leaves("#dev: card ✅ Done")
 
 
 async def test_a_start_on_its_way_is_followed_by_the_next_process(make_world: Make) -> None:
@@ -76,6 +78,7 @@ async def test_held_replies_go_out_after_the_restart_in_order(make_world: Make) 
     await world.passes(24)
 
     assert world.conversation.messages == ["fix README", "and the docs", "and the changelog"]
+    world.leaves("#dev: card 🛠️ Working")
 
 
 async def test_a_stop_asked_for_before_the_restart_is_carried_out(make_world: Make) -> None:
@@ -118,6 +121,7 @@ async def test_the_thread_of_a_finished_run_still_wakes_it_after_a_restart(world
 
     assert world.card().state == "Working"
     assert world.conversation.messages == ["fix README", "and the docs"]
+    world.leaves("#dev: ✅ Done")
 
 
 async def test_a_request_redelivered_to_the_next_process_is_the_same_request(world: Story) -> None:
@@ -161,7 +165,7 @@ async def test_what_arrives_while_the_process_drains_is_left_to_the_next_one(wor
     mention = world.slack.wire("@OpenHands fix the links in org/links")
     await world.slack.say(world.bob.id, world.place("#dev"), mention)
     await stopping
-    assert declined.ack_text == "I could not save your request, so nothing was started. Please ask again in a minute."
+    assert declined.ack_text == words.not_saved(perhaps=False)
     mentions = [one for one in world.slack.deliveries if one.event_id and "org/links" in str(one.payload)]
     assert [one.acked_at for one in mentions] == [None, None]
 
@@ -172,6 +176,9 @@ async def test_what_arrives_while_the_process_drains_is_left_to_the_next_one(wor
         "fix the links",
     ]
     assert len(world.cards()) == 2
+    world.leaves("bob alone: I could not save your request")
+    world.logged("intake.not_saved")
+    world.logged("slack.bolt: Failed to run a middleware function (error: nothing was saved)")
 
 
 async def test_a_call_that_does_not_end_is_cut_off_and_looked_up_later(make_world: Make) -> None:

@@ -35,6 +35,7 @@ async def test_without_reactions_a_run_goes_its_way(make_world: Make) -> None:
     await world.passes(60)
     assert (world.card().state, world.reactions(asked)) == ("Working", [])
     assert len([call for call in world.slack.calls if call.method == "reactions.add"]) == 1
+    world.logged("slack.scopes_missing")
 
 
 async def test_without_knowing_people_nobody_is_let_in(make_world: Make) -> None:
@@ -46,6 +47,8 @@ async def test_without_knowing_people_nobody_is_let_in(make_world: Make) -> None
     await world.settles()
     assert world.alice.sees()[-1] == words.not_permitted("users:read")
     assert world.openhands.conversations == {}
+    world.logged("slack.scopes_missing")
+    world.logged("request.refused")
 
 
 async def test_without_knowing_a_place_nobody_is_let_in(make_world: Make) -> None:
@@ -57,6 +60,8 @@ async def test_without_knowing_a_place_nobody_is_let_in(make_world: Make) -> Non
     await world.settles()
     assert world.alice.sees()[-1].startswith("This app lacks a permission in Slack (`channels:read")
     assert world.openhands.conversations == {}
+    world.logged("slack.scopes_missing")
+    world.logged("request.refused")
 
 
 async def test_a_thread_that_can_not_be_read_is_said(make_world: Make) -> None:
@@ -68,3 +73,5 @@ async def test_a_thread_that_can_not_be_read_is_said(make_world: Make) -> None:
     await world.passes(10)
     assert words.thread_unread() in world.alice.sees()
     assert "exit code 3" not in world.conversation.messages[0]
+    world.leaves("#dev: card 🛠️ Working")
+    world.logged("context.unreadable")

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import timedelta
 
+from bot.core import words
 from bot.simulator.slack.records import Message
 from tests.conftest import Make, Story, until
 from tests.stories.shared import starts, working
@@ -44,6 +45,7 @@ async def test_a_search_without_a_scope_is_no_reason_to_post_again(world: Story)
     await world.alice.commands("fix README in org/repo", in_="#dev")
     await world.passes(200)
     assert len(world.posts("#dev")) == 1
+    world.logged("slack.locked")
 
 
 async def test_posts_in_one_channel_keep_a_second_apart(world: Story) -> None:
@@ -65,6 +67,8 @@ async def test_a_reply_under_a_card_that_came_back_reaches_the_agent(world: Stor
     await world.alice.says("and the docs", thread=world.cards()[0])
     await world.passes(30)
     assert world.conversation.messages == ["fix README", "and the docs"]
+    world.leaves("#dev: card 🛠️ Working")
+    world.logged("card.gone")
 
 
 # --- ends that were told before ---------------------------------------------------------------------------------
@@ -93,6 +97,7 @@ async def test_the_end_after_a_long_command_is_told_once(make_world: Make) -> No
     await world.passes(60)
     assert world.news() == [f"<@{world.alice.id}> ✅ Done\nDocs too."]
     assert len(world.news("#news")) == 1
+    world.leaves("#dev: card ✅ Done")
 
 
 # --- called off -------------------------------------------------------------------------------------------------
@@ -109,6 +114,8 @@ async def test_a_start_called_off_while_it_waits_for_its_turn_does_not_go_out(ma
     await world.passes(60)
     assert world.card("#c29").state == "Cancelled"
     assert len(starts(world)) == 29
+    assert {world.card(f"#c{number}").state for number in range(29)} == {"Starting", "Working"}
+    assert world.alice.sees()[-1] == words.stopping()
 
 
 async def test_a_message_that_did_not_arrive_before_a_stop_is_called_off(world: Story) -> None:
@@ -121,10 +128,7 @@ async def test_a_message_that_did_not_arrive_before_a_stop_is_called_off(world: 
     await world.passes(100)
     assert world.conversation.messages == ["fix README"]
     assert world.card().state == "Stopped"
-    assert world.news()[-1] == (
-        f"<@{world.alice.id}> 1 message was not sent to the agent any more, because the run was stopped. "
-        "Reply again to go on."
-    )
+    assert world.news()[-1] == f"<@{world.alice.id}> {words.withdrawn(1)}"
 
 
 async def test_stop_calls_off_a_reply_to_an_ended_run(world: Story) -> None:
@@ -138,6 +142,7 @@ async def test_stop_calls_off_a_reply_to_an_ended_run(world: Story) -> None:
     assert world.conversation.messages == ["fix README"]
     assert len(world.alice.sees()) == 1  # the receipt of the command, and not that there is nothing to stop
     assert "1 message was not sent to the agent any more" in world.news()[-1]
+    world.leaves("#dev: card ✅ Done")
 
 
 async def test_stop_holds_for_a_message_on_its_way_to_an_ended_run(world: Story) -> None:
@@ -150,6 +155,7 @@ async def test_stop_holds_for_a_message_on_its_way_to_an_ended_run(world: Story)
     assert world.conversation.messages == ["fix README", "now delete everything"]
     assert world.conversation.interrupts == 1
     assert world.card().state == "Stopped"
+    world.leaves("#dev: ⏹️ Stopped", "#dev: ✅ Done")
 
 
 # --- nothing is tried for ever in silence -----------------------------------------------------------------------
@@ -162,10 +168,8 @@ async def test_a_message_that_never_arrives_is_left_to_a_person_after_the_second
     await world.alice.says("and more", thread=card)
     await world.passes(600)
     assert sends(world) == 2
-    assert world.news()[-1] == (
-        f"<@{world.alice.id}> I can't find out whether the agent got this message: “and more” "
-        "Later ones wait. Press Send again or Leave it on the card, or reply `again` or `leave it`."
-    )
+    assert world.news()[-1] == f"<@{world.alice.id}> {words.follow_up_unsure('and more')}"
+    world.leaves("#dev: card ✅ Done", "outbox: send")
 
 
 async def test_a_v0_server_that_loses_messages_is_found_out(make_world: Make) -> None:
@@ -179,7 +183,8 @@ async def test_a_v0_server_that_loses_messages_is_found_out(make_world: Make) ->
     world.openhands.break_next("send", status=200, body={"success": True}, times=100)
     await world.alice.says("and more", thread=card)
     await world.passes(600)
-    assert "I can't find out whether the agent got this message: “and more”" in world.news()[-1]
+    assert words.follow_up_unsure("and more") in world.news()[-1]
+    world.leaves("#dev: card ✅ Done", "outbox: send")
 
 
 async def test_a_limit_in_other_words_is_taken_for_one_after_a_minute(world: Story) -> None:
@@ -205,6 +210,8 @@ async def test_a_start_lost_on_v0_is_never_repeated_unasked(make_world: Make) ->
     assert len(starts(world)) == 1
     assert world.card().state == "Failed"
     assert "If it did not start, press Retry." in world.card()
+    world.leaves("#dev: ❌ Failed")
+    world.logged("run.changed")
 
 
 async def test_a_decision_holds_though_a_look_was_under_way(make_world: Make) -> None:
@@ -224,6 +231,7 @@ async def test_a_decision_holds_though_a_look_was_under_way(make_world: Make) ->
     await world.bob.says("and the changelog", thread=card)
     await world.passes(120)
     assert world.conversation.messages == ["fix README", "and the changelog"]
+    world.leaves("#dev: All right", "#dev: I can't find out whether the agent got this message", "#dev: card 🛠️ Working")
 
 
 async def test_a_run_that_ended_is_not_out_of_reach_any_more(world: Story) -> None:
@@ -234,6 +242,7 @@ async def test_a_run_that_ended_is_not_out_of_reach_any_more(world: Story) -> No
     await world.alice.says("and more", thread=card)
     await world.passes(900)
     assert "can't reach" not in world.cards()[0].text
+    world.leaves("#dev: OpenHands refused your message", "#dev: eyes, x on a message", "#dev: ✅ Done")
 
 
 async def test_a_post_that_may_still_arrive_is_not_repeated_at_once(world: Story) -> None:
@@ -260,3 +269,4 @@ async def test_a_reply_on_its_way_is_held_when_the_agent_asks_for_approval(world
     await world.passes(10)
     assert (world.card().state, sends(world)) == ("Needs approval", 0)
     assert world.conversation.messages == ["fix README"]
+    world.leaves("#dev: ✋ Needs approval", "outbox: send")

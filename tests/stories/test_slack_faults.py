@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from bot.core import words
 from bot.core.pacing import Patience
 from tests.conftest import HURRY, Card, Make, Story, until
 from tests.stories.shared import ON_IT, SINCE, asked_by, direct, working
@@ -53,6 +54,7 @@ async def test_a_flooded_workspace_is_waited_out(world: Story, error: str) -> No
 
     await world.passes(20)
     assert (world.news(), len(world.cards("#ops"))) == (["⏹️ Stopped\nReply here to go on."], 1)
+    world.logged("slack.flooded")
 
 
 @pytest.mark.parametrize(
@@ -86,6 +88,7 @@ async def test_messages_of_a_thread_stay_in_order(make_world: Make, fault: dict[
         f"<@{world.alice.id}> 💬 Has a question\nReply here to answer.\nWhich docs?",
         f"<@{world.alice.id}> ✅ Done\nFixed two links.",
     ]
+    world.leaves("#dev: card ✅ Done")
 
 
 @pytest.mark.parametrize(
@@ -101,6 +104,7 @@ async def test_a_search_that_fails_tells_nothing(world: Story, fault: dict[str, 
     world.openhands.finish(world.conversation, "Fixed two links.")
     await world.passes(60)
     assert world.news() == [f"<@{world.alice.id}> ✅ Done\nFixed two links."]
+    world.leaves("#dev: card ✅ Done")
 
 
 @pytest.mark.parametrize(
@@ -132,6 +136,7 @@ async def test_a_token_refused_for_a_while_loses_nothing(world: Story) -> None:
     assert world.card().state == "Done"
     assert world.news() == [f"<@{world.alice.id}> ✅ Done\nFixed two links."]
     assert len(world.news("#news")) == 1
+    world.logged("slack.locked")
 
 
 async def test_an_outage_of_slack_in_mid_run_loses_nothing(world: Story) -> None:
@@ -155,7 +160,7 @@ async def test_an_answer_only_one_person_would_see_comes_later_when_slack_is_bus
     assert world.alice.sees() == []
 
     await world.passes(40)
-    assert world.alice.sees() == ["There are no runs here yet. Start one with `/openhands fix README in org/repo`."]
+    assert world.alice.sees() == [words.runs([])]
 
 
 async def test_an_answer_whose_address_is_used_up_comes_directly(world: Story) -> None:
@@ -164,7 +169,8 @@ async def test_an_answer_whose_address_is_used_up_comes_directly(world: Story) -
     await world.alice.commands("list", in_="#dev")
     await world.passes(4)
 
-    assert direct(world) == ["There are no runs here yet. Start one with `/openhands fix README in org/repo`."]
+    assert direct(world) == [words.runs([])]
+    world.logged("slack.refused")
 
 
 async def test_an_answer_that_was_never_said_comes_directly_when_it_is_too_late_for_it(world: Story) -> None:
@@ -175,7 +181,9 @@ async def test_an_answer_that_was_never_said_comes_directly_when_it_is_too_late_
     assert direct(world) == []
 
     await world.passes(120)
-    assert direct(world) == ["There are no runs here yet. Start one with `/openhands fix README in org/repo`."]
+    assert direct(world) == [words.runs([])]
+    world.logged("slack.locked")
+    world.logged("slack.refused")
 
 
 async def test_what_is_asked_before_a_post_is_asked_more_and_more_slowly(world: Story) -> None:
@@ -188,6 +196,8 @@ async def test_what_is_asked_before_a_post_is_asked_more_and_more_slowly(world: 
     asked = [call.at for call in world.slack.calls if call.method == "conversations.open"]
     assert 10 < len(asked) < 25
     assert asked[-1] - asked[-2] == timedelta(minutes=1)
+    world.leaves("outbox: direct")
+    world.logged("place.lost")
 
 
 async def test_a_reaction_slack_refuses_costs_nothing(world: Story) -> None:
@@ -199,6 +209,8 @@ async def test_a_reaction_slack_refuses_costs_nothing(world: Story) -> None:
     await world.passes(8)
 
     assert world.news() == [f"<@{world.alice.id}> ✅ Done\nFixed two links."]
+    world.leaves("#dev: card ✅ Done")
+    world.logged("slack.refused")
 
 
 async def test_a_reaction_that_is_there_already_is_fine(world: Story) -> None:
@@ -210,6 +222,7 @@ async def test_a_reaction_that_is_there_already_is_fine(world: Story) -> None:
     message = world.slack.message(said.channel, said.ts)
     assert message is not None
     assert dict(message.reactions) == {"eyes": [world.slack.bot_user_id]}
+    world.leaves("#dev: card 🛠️ Working")
 
 
 async def test_without_any_connection_to_slack_the_end_waits_for_the_next_one(make_world: Make) -> None:
@@ -232,6 +245,7 @@ async def test_without_any_connection_to_slack_the_end_waits_for_the_next_one(ma
     await world.passes(20)
     assert world.card().state == "Done"
     assert world.news() == [f"<@{world.alice.id}> ✅ Done\nFixed two links."]
+    world.logged("slack.disconnected")
 
 
 # --- who asked ---------------------------------------------------------------------------------------------------
@@ -245,6 +259,7 @@ async def test_a_request_waits_while_slack_cannot_say_who_asked(world: Story) ->
 
     await world.passes(30)
     assert world.card().state == "Working"
+    world.logged("request.waits")
 
 
 async def test_a_limit_on_asking_who_it_was_is_waited_out(world: Story) -> None:
@@ -256,6 +271,7 @@ async def test_a_limit_on_asking_who_it_was_is_waited_out(world: Story) -> None:
 
     await world.passes(12)
     assert world.card().state == "Working"
+    world.logged("request.waits")
 
 
 async def test_after_ten_minutes_without_knowing_who_asked_the_request_is_refused(make_world: Make) -> None:
@@ -269,10 +285,12 @@ async def test_after_ten_minutes_without_knowing_who_asked_the_request_is_refuse
 
     assert world.alice.sees() == [
         ON_IT,
-        "I could not find out from Slack who asked, so nothing was done. Please ask again; if it happens twice, tell whoever runs the bot.",
+        words.cannot_tell_who(),
     ]
     assert world.posts("#dev") == []
     assert world.openhands.conversations == {}
+    world.logged("request.refused")
+    world.logged("request.waits")
 
 
 async def test_a_thread_that_cannot_be_read_just_now_is_read_later(world: Story) -> None:
@@ -286,6 +304,8 @@ async def test_a_thread_that_cannot_be_read_just_now_is_read_later(world: Story)
     assert message == (
         f"fix that\n\nThe task came up in this conversation:\n{world.bob.id}: the links in the README are dead"
     )
+    world.leaves("#dev: card 🛠️ Working")
+    world.logged("request.waits")
 
 
 async def test_a_thread_that_may_not_be_read_is_left_out(world: Story) -> None:
@@ -296,6 +316,9 @@ async def test_a_thread_that_may_not_be_read_is_left_out(world: Story) -> None:
     await world.passes(10)
 
     assert world.conversation.messages == ["fix README"]
+    world.leaves("#dev: card 🛠️ Working")
+    world.logged("context.unreadable")
+    assert world.alice.sees()[-1] == words.thread_unread()
 
 
 async def test_a_requester_slack_cannot_name_just_now_is_given_by_id(make_world: Make) -> None:
@@ -312,12 +335,13 @@ async def test_a_requester_slack_cannot_name_just_now_is_given_by_id(make_world:
 
     suffix = world.conversation.suffix or ""
     assert suffix.startswith(f"This task was given by {world.alice.id} in this Slack thread: https://")
+    world.leaves("#dev: card 🛠️ Working", "bob alone: • ❔ Which repository?")
 
 
 async def test_a_post_that_took_too_long_is_waited_for_as_long_again(make_world: Make) -> None:
     """It may still be under way: posted again at once, it would stand there twice."""
     world = await make_world(start=False)
-    world.patience = replace(HURRY, slack_timeout_s=0.4, post_settled_s=0.1, retry_first_s=0.01)
+    world.patience = replace(HURRY, slack_timeout_s=1.0, post_settled_s=0.1, retry_first_s=0.01)
     await world.starts()
     world.slack.fail("chat.postMessage", hang_s=5.0)
     await world.alice.commands("fix README in org/repo", in_="#dev")
@@ -325,5 +349,5 @@ async def test_a_post_that_took_too_long_is_waited_for_as_long_again(make_world:
     await world.passes(4)
 
     first, second = [call.at for call in world.slack.calls if call.method == "chat.postMessage"][:2]
-    assert (second - first).total_seconds() >= 0.4
+    assert (second - first).total_seconds() >= 1.0
     assert len(world.cards()) == 1

@@ -2,13 +2,15 @@
 
 import pytest
 
+from bot.core import words
 from tests.conftest import Card, Story
+from tests.stories.shared import ON_IT
 
 
 async def test_a_command_becomes_a_run_told_to_its_end(world: Story) -> None:
     """The sentence the product is for."""
     asked = await world.alice.commands("fix README in org/repo", in_="#dev")
-    assert asked.ack_text == "On it. A card for this run appears in the channel in a moment."
+    assert asked.ack_text == ON_IT
     assert world.card().state == "Starting"
     await world.passes(4)
     assert world.card().state == "Working"
@@ -77,10 +79,7 @@ async def test_the_agent_is_told_where_the_work_came_from(world: Story) -> None:
 
     [card] = world.cards()
     thread = f"{world.slack.workspace_url}archives/{card.channel}/p{card.ts.replace('.', '')}"
-    assert world.conversation.suffix == (
-        f"This task was given by alice in this Slack thread: {thread}. When you open a pull request, say so in its "
-        "description. Your last message is shown to people in Slack: keep it short."
-    )
+    assert world.conversation.suffix == words.about_for_agent("alice", thread)
 
 
 async def test_the_card_shows_what_the_agent_is_doing(world: Story) -> None:
@@ -193,14 +192,12 @@ async def test_where_the_bot_is_not_invited_nothing_is_started(world: Story) -> 
     await world.passes(10)
 
     assert world.alice.sees() == [
-        "On it. A card for this run appears in the channel in a moment.",
-        (
-            "I can't post here, so nothing was started. If this is a channel, type `/invite @OpenHands` in it and ask "
-            "again; or write to me directly."
-        ),
+        ON_IT,
+        words.invite(),
     ]
     assert world.posts("#elsewhere") == []
     assert len(world.openhands.conversations) == 0
+    world.logged("slack.refused")
 
 
 async def test_in_a_private_channel_the_bot_cannot_see_nothing_is_started(world: Story) -> None:
@@ -209,14 +206,10 @@ async def test_in_a_private_channel_the_bot_cannot_see_nothing_is_started(world:
     await world.alice.commands("fix README in org/repo", in_="#secret")
     await world.passes(10)
 
-    assert world.alice.sees()[1:] == [
-        (
-            "I can't post here, so nothing was started. If this is a channel, type `/invite @OpenHands` in it and ask "
-            "again; or write to me directly."
-        )
-    ]
+    assert world.alice.sees()[1:] == [words.invite()]
     assert world.posts("#news") == []
     assert len(world.openhands.conversations) == 0
+    world.logged("slack.refused")
 
 
 async def test_after_the_invitation_the_same_command_works(world: Story) -> None:
@@ -230,3 +223,5 @@ async def test_after_the_invitation_the_same_command_works(world: Story) -> None
 
     assert world.card("#elsewhere").state == "Working"
     assert len(world.openhands.conversations) == 1
+    world.leaves("alice alone: I can't post here")
+    world.logged("slack.refused")

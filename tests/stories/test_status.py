@@ -1,7 +1,9 @@
 """Asking how it is: in the thread for everybody, by command for oneself."""
 
 from bot.core import words
+from bot.core.model import Unclear, UnclearReason
 from tests.conftest import Story
+from tests.core.runs import a_run
 
 HELP = words.help_text()
 
@@ -28,12 +30,8 @@ async def test_status_says_what_a_waiting_run_needs(world: Story) -> None:
     await world.bob.says("status", thread=asked)
     await world.passes(2)
 
-    assert world.news() == [
-        (
-            "*❔ Which repository?*: why is the build slow?\n"
-            "Which repository should I use? Reply here with `org/repo`, or `none`. Nothing starts before that."
-        )
-    ]
+    assert world.news() == [f"*❔ Which repository?*: why is the build slow?\n{words.which_repository(a_run())}"]
+    world.leaves("#dev: card ❔ Which repository?")
 
 
 async def test_status_by_mention_works_in_peoples_thread(world: Story) -> None:
@@ -47,6 +45,7 @@ async def test_status_by_mention_works_in_peoples_thread(world: Story) -> None:
 
     assert world.news() == ["*🛠️ Working*: find out why"]
     assert len(world.conversation.messages) == 1
+    world.leaves("#dev: card 🛠️ Working")
 
 
 async def test_the_status_command_shows_ones_own_live_runs_alone(world: Story) -> None:
@@ -66,9 +65,8 @@ async def test_the_status_command_shows_ones_own_live_runs_alone(world: Story) -
     await world.passes(4)
     await world.alice.commands("status", in_="#dev")
 
-    assert world.alice.sees()[2:] == [
-        "You have no live run here. `/openhands list` shows the latest runs of this place."
-    ]
+    assert world.alice.sees()[2:] == [words.no_run_of_yours()]
+    world.leaves("#dev: card ✅ Done", "#dev: card 🛠️ Working", "#dev: ✅ Done")
 
 
 async def test_the_list_command_shows_the_runs_of_the_place(world: Story) -> None:
@@ -91,13 +89,14 @@ async def test_the_list_command_shows_the_runs_of_the_place(world: Story) -> Non
             f"• 🛠️ Working: <{base}{first}|fix README> in `org/repo`"
         )
     ]
+    world.leaves("#other: card 🛠️ Working")
 
 
 async def test_an_empty_list_says_how_to_start(world: Story) -> None:
     """Nothing to show is no reason to say nothing."""
     await world.alice.commands("list", in_="#dev")
 
-    assert world.alice.sees() == ["There are no runs here yet. Start one with `/openhands fix README in org/repo`."]
+    assert world.alice.sees() == [words.runs([])]
 
 
 async def test_help_is_shown_to_whoever_asks(world: Story) -> None:
@@ -112,6 +111,7 @@ async def test_help_is_shown_to_whoever_asks(world: Story) -> None:
     assert world.bob.sees() == [HELP, HELP, HELP]
     assert world.conversation.messages == ["fix README"]
     assert world.news() == []
+    world.leaves("#dev: card 🛠️ Working")
 
 
 async def test_in_direct_messages_answers_are_messages(world: Story) -> None:
@@ -131,11 +131,12 @@ async def test_a_slip_of_the_fingers_is_no_task(world: Story) -> None:
     await world.passes(4)
 
     assert world.bob.sees() == [
-        "I don't know `stauts`. Did you mean `status`? Nothing was done; if it is for the agent, use a few more words.",
-        "I don't know `stpo`. Did you mean `stop`? Nothing was done; if it is for the agent, use a few more words.",
+        words.unclear(Unclear(UnclearReason.MISSPELT, "stauts", "status")),
+        words.unclear(Unclear(UnclearReason.MISSPELT, "stpo", "stop")),
     ]
     assert world.conversation.messages == ["fix README"]
     assert len(world.openhands.conversations) == 1
+    world.leaves("#dev: card 🛠️ Working")
 
 
 async def test_a_command_delivered_twice_is_answered_once(world: Story) -> None:
@@ -147,3 +148,4 @@ async def test_a_command_delivered_twice_is_answered_once(world: Story) -> None:
     await world.passes(4)
 
     assert world.news() == ["*🛠️ Working*: fix README"]
+    world.leaves("#dev: card 🛠️ Working")

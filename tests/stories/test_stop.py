@@ -1,5 +1,6 @@
 """Stopping a run: at once, while it starts, while a message is on its way, and when there is nothing to stop."""
 
+from bot.core import words
 from bot.simulator.world import Said
 from tests.conftest import Story
 
@@ -23,6 +24,7 @@ async def test_stop_interrupts_the_agent_and_says_who_did(world: Story) -> None:
     assert world.card().lines[0] == f"Stopped by <@{world.bob.id}>. Reply here to go on."
     assert world.news() == [f"<@{world.alice.id}> ⏹️ Stopped\nStopped by <@{world.bob.id}>. Reply here to go on."]
     assert world.news("#news") == []
+    world.leaves("outbox: stop")
 
 
 async def test_a_stopped_run_is_no_success(world: Story) -> None:
@@ -32,6 +34,7 @@ async def test_a_stopped_run_is_no_success(world: Story) -> None:
     await world.passes(6)
 
     assert world.reactions(asked) == ["eyes"]
+    world.leaves("#dev: card ⏹️ Stopped", "#dev: ⏹️ Stopped", "outbox: stop")
 
 
 async def test_a_reply_lets_a_stopped_run_go_on(world: Story) -> None:
@@ -50,6 +53,7 @@ async def test_a_reply_lets_a_stopped_run_go_on(world: Story) -> None:
     await world.passes(4)
 
     assert world.card().state == "Done"
+    world.leaves("#dev: ⏹️ Stopped", "#dev: ✅ Done")
 
 
 async def test_stop_with_more_words_is_for_the_agent(world: Story) -> None:
@@ -104,7 +108,7 @@ async def test_replies_that_waited_for_the_start_are_withdrawn_with_it(world: St
     assert world.conversation.messages == ["fix README"]
     assert world.card().state == "Stopped"
     assert world.news() == [
-        "2 messages were not sent to the agent any more, because the run was stopped. Reply again to go on.",
+        words.withdrawn(2),
         "⏹️ Stopped\nReply here to go on.",
     ]
 
@@ -124,7 +128,7 @@ async def test_stop_does_not_wait_behind_a_message_on_its_way(world: Story) -> N
     assert world.reactions(on_its_way) == ["eyes", "white_check_mark"]
     assert world.reactions(behind_it) == ["eyes"]
     assert world.news() == [
-        "1 message was not sent to the agent any more, because the run was stopped. Reply again to go on.",
+        words.withdrawn(1),
         f"<@{world.alice.id}> ⏹️ Stopped\nStopped by <@{world.bob.id}>. Reply here to go on.",
     ]
 
@@ -139,6 +143,7 @@ async def test_what_was_stopped_twice_was_stopped_by_the_first(world: Story) -> 
     await world.passes(60)
 
     assert world.news() == ["⏹️ Stopped\nReply here to go on."]
+    world.leaves("#dev: card ⏹️ Stopped", "bob alone: There is nothing to stop")
 
 
 async def test_a_run_that_waits_for_an_answer_is_stopped_at_once(world: Story) -> None:
@@ -169,6 +174,7 @@ async def test_a_paused_run_is_stopped_at_once(world: Story) -> None:
 
     assert world.conversation.messages == ["fix README", "go on"]
     assert world.card().state == "Working"
+    world.leaves("#dev: ⏸️ Paused", "#dev: ⏹️ Stopped")
 
 
 async def test_stop_while_an_approval_is_wanted_rejects_the_action(world: Story) -> None:
@@ -185,6 +191,7 @@ async def test_stop_while_an_approval_is_wanted_rejects_the_action(world: Story)
     ]
     assert world.card().state == "Stopped"
     assert world.card().lines[0] == f"Stopped by <@{world.alice.id}>. Reply here to go on."
+    world.leaves("#dev: ⏹️ Stopped", "#dev: ✋ Needs approval")
 
 
 async def test_where_the_run_is_over_there_is_nothing_to_stop(world: Story) -> None:
@@ -216,14 +223,15 @@ async def test_the_command_stops_the_persons_only_run(world: Story) -> None:
     """Commands can't be typed in threads; with one live run in the channel there is no doubt."""
     await working(world)
     await world.bob.commands("stop", in_="#dev")
-    assert world.bob.sees() == ["You have no live run here. `/openhands list` shows the latest runs of this place."]
+    assert world.bob.sees() == [words.no_run_of_yours()]
 
     stopped = await world.alice.commands("stop", in_="#dev")
     await world.passes(6)
 
     assert stopped.acked
-    assert world.alice.sees() == ["Stopping your run; its card shows when it has stopped."]
+    assert world.alice.sees() == [words.stopping()]
     assert world.card().state == "Stopped"
+    world.leaves("#dev: ⏹️ Stopped", "outbox: stop")
 
 
 async def test_with_several_runs_the_command_asks_which(world: Story) -> None:
@@ -238,9 +246,7 @@ async def test_with_several_runs_the_command_asks_which(world: Story) -> None:
     base = f"{world.slack.workspace_url}archives/{first.channel}/p"
     assert world.alice.sees() == [
         (
-            "You have several live runs here. Reply `stop` in the thread of the one you mean:\n"
-            f"• 🛠️ Working: <{base}{cards[second.ts]}?thread_ts={second.ts}&amp;cid={first.channel}|fix LICENSE> in `org/repo`\n"
-            f"• 🛠️ Working: <{base}{cards[first.ts]}?thread_ts={first.ts}&amp;cid={first.channel}|fix README> in `org/repo`"
+            f"{words.which_run()}\n• 🛠️ Working: <{base}{cards[second.ts]}?thread_ts={second.ts}&amp;cid={first.channel}|fix LICENSE> in `org/repo`\n• 🛠️ Working: <{base}{cards[first.ts]}?thread_ts={first.ts}&amp;cid={first.channel}|fix README> in `org/repo`"
         )
     ]
     assert [one.interrupts for one in world.openhands.conversations.values()] == [0, 0]
@@ -256,3 +262,4 @@ async def test_where_the_agent_server_is_out_of_reach_its_sandbox_is_paused(worl
     assert world.conversation.sandbox_status == "PAUSED"
     assert world.card().state == "Stopped"
     assert world.card().lines[0] == f"Stopped by <@{world.alice.id}>. Reply here to go on."
+    world.leaves("#dev: ⏹️ Stopped")

@@ -69,6 +69,7 @@ async def test_a_stop_just_as_the_agent_wants_approval_is_repeated(world: Story)
     await world.passes(20)
     assert world.conversation.pending == []
     assert world.card().state == "Stopped"
+    world.leaves("#dev: ⏹️ Stopped", "#dev: ✋ Needs approval")
 
 
 async def test_a_stop_that_never_takes_effect_is_given_back(world: Story) -> None:
@@ -91,6 +92,7 @@ async def test_a_second_stop_does_not_wait_for_the_first_to_be_looked_at(world: 
         await world.alice.says(word, thread=card)
     await world.passes(1)
     assert (world.conversation.state, world.conversation.messages) == ("paused", ["fix README", "and the docs"])
+    world.leaves("alice alone: There is nothing to stop", "outbox: stop", "outbox: stop")
 
 
 async def test_a_stop_while_a_start_is_refused_cancels_it(make_world: Make) -> None:
@@ -137,6 +139,7 @@ async def test_a_stop_while_a_sandbox_wakes_up_stops_what_goes_on_by_itself(worl
     assert c.state == "paused"
     assert world.card().state == "Stopped"
     assert world.news()[1:] == ["⏹️ Stopped\nReply here to go on."]
+    world.leaves("outbox: stop")
 
 
 async def test_a_stop_while_a_reply_wakes_a_sandbox_stops_what_goes_on_by_itself(world: Story) -> None:
@@ -151,6 +154,13 @@ async def test_a_stop_while_a_reply_wakes_a_sandbox_stops_what_goes_on_by_itself
     await world.passes(30)
     assert (world.conversation.state, world.conversation.messages) == ("paused", ["fix README"])
     assert world.card().state == "Stopped"
+    world.leaves(
+        "#dev: 1 message was not sent to the agent any more",
+        "#dev: ⏸️ Paused",
+        "#dev: ⏹️ Stopped",
+        "outbox: stop",
+        "outbox: stop",
+    )
 
 
 async def test_a_button_that_came_by_direct_message_works_there(make_world: Make) -> None:
@@ -166,6 +176,8 @@ async def test_a_button_that_came_by_direct_message_works_there(make_world: Make
     await world.passes(20)
     assert world.conversation.state == "paused"
     assert world.posts(world.slack.dm(world.alice.id))[-1].text.endswith("⏹️ Stopped\nReply here to go on.")
+    world.logged("place.lost")
+    world.logged("slack.refused")
 
 
 async def test_a_stop_takes_the_warning_of_an_outage_off_an_ended_card(world: Story) -> None:
@@ -179,6 +191,7 @@ async def test_a_stop_takes_the_warning_of_an_outage_off_an_ended_card(world: St
     await world.passes(90)
     assert world.card().state == "Failed"
     assert WARNING not in world.card()
+    world.leaves("#dev: ❌ Failed")
 
 
 # --- retry ------------------------------------------------------------------------------------------------------
@@ -192,6 +205,7 @@ async def test_a_retry_overtakes_a_message_to_the_old_conversation(world: Story)
     await world.passes(20)
     assert told(world) == [["fix README", "and the docs"]] * 2
     assert world.card().state == "Working"
+    world.leaves("#dev: ❌ Failed")
 
 
 async def test_a_message_that_may_have_arrived_goes_to_the_new_conversation(world: Story) -> None:
@@ -203,6 +217,7 @@ async def test_a_message_that_may_have_arrived_goes_to_the_new_conversation(worl
     await world.alice.clicks("retry", world.cards()[0])
     await world.passes(20)
     assert told(world) == [["fix README"], ["fix README", "and the docs"]]
+    world.leaves("#dev: card 🛠️ Working", "#dev: ❌ Failed")
 
 
 async def test_a_retry_overtakes_a_resume_that_was_stopped(world: Story) -> None:
@@ -219,6 +234,7 @@ async def test_a_retry_overtakes_a_resume_that_was_stopped(world: Story) -> None
     assert len(starts(world)) == 2
     assert world.card().state == "Working"
     assert shown(world, "conversation_id") == list(world.openhands.conversations)[1]
+    world.leaves("#dev: ❌ Failed")
 
 
 async def test_a_cancelled_retry_does_not_say_that_nothing_was_ever_started(make_world: Make) -> None:
@@ -232,6 +248,7 @@ async def test_a_cancelled_retry_does_not_say_that_nothing_was_ever_started(make
     await world.alice.clicks("cancel", world.cards()[0])
     await world.passes(4)
     assert f"Cancelled by <@{world.alice.id}> before it was begun anew." in world.cards()[0].text
+    world.leaves("#dev: ❌ Failed")
 
 
 # --- resume and approve -----------------------------------------------------------------------------------------
@@ -266,6 +283,7 @@ async def test_an_approval_wakes_the_sandbox_in_which_the_action_waits(world: St
     await world.passes(10)
     assert world.conversation.pending == []
     assert (world.card().state, calls(world, "sandbox_resume")) == ("Working", 1)
+    world.leaves("#dev: ✋ Needs approval")
 
 
 async def test_an_approval_waits_for_a_slot_to_wake_the_sandbox(make_world: Make) -> None:
@@ -309,6 +327,7 @@ async def test_a_stop_ends_what_waits_for_approval_in_a_sleeping_sandbox(world: 
     await world.bob.clicks("stop", card)
     await world.passes(10)
     assert world.card().state == "Stopped"
+    world.leaves("#dev: ⏹️ Stopped", "#dev: ✋ Needs approval")
 
 
 async def test_an_old_server_forgets_in_its_sleep_what_waited_for_approval(make_world: Make) -> None:
@@ -322,6 +341,7 @@ async def test_an_old_server_forgets_in_its_sleep_what_waited_for_approval(make_
     await world.alice.clicks("resume", card)
     await world.passes(10)
     assert world.card().state == "Working"
+    world.leaves("#dev: ⏸️ Paused", "#dev: ✋ Needs approval")
 
 
 # --- follow-ups -------------------------------------------------------------------------------------------------
@@ -340,6 +360,7 @@ async def test_send_again_sends_nothing_that_has_arrived_since(make_world: Make)
     await world.passes(10)
     assert world.conversation.messages == ["fix README", "and the docs"]
     assert labels(world.cards()[0]) == ["Open in OpenHands", "Stop"]
+    world.leaves("#dev: I can't find out whether the agent got this message")
 
 
 async def test_a_stop_of_what_was_to_be_woken_does_not_look_for_what_is_gone(world: Story) -> None:
@@ -356,3 +377,4 @@ async def test_a_stop_of_what_was_to_be_woken_does_not_look_for_what_is_gone(wor
     await world.passes(60)
     assert len(world.openhands.calls) - before <= 3
     assert world.card().state == "Stopped"
+    world.leaves("#dev: Every slot of the OpenHands account is busy", "#dev: ⏸️ Paused", "#dev: ⏹️ Stopped")

@@ -1,7 +1,9 @@
 """The older API: what it can tell is told, what it can't is said."""
 
+from bot.core import words
+from bot.core.model import Reason
 from tests.conftest import Card, Make, Story
-from tests.stories.shared import ONLY_THERE, SINCE, asked_by
+from tests.stories.shared import ON_IT, ONLY_THERE, SINCE, asked_by, why
 
 
 async def v0(make_world: Make, *, events: bool = True, stop: bool = True) -> Story:
@@ -13,7 +15,7 @@ async def test_a_run_is_told_to_its_end(make_world: Make) -> None:
     """Where the server has events, the end and the agent's words are the same as on V1."""
     world = await v0(make_world)
     asked = await world.alice.commands("fix README in org/repo", in_="#dev")
-    assert asked.ack_text == "On it. A card for this run appears in the channel in a moment."
+    assert asked.ack_text == ON_IT
     await world.passes(6)
     assert world.card() == Card("Working", "fix README", (f"{asked_by(world)} · {SINCE}",))
 
@@ -47,6 +49,7 @@ async def test_the_start_is_exactly_what_the_guide_says(make_world: Make) -> Non
         "initial_user_msg": "fix README\n\nWork on the branch dev.",
         "repository": "org/repo",
     }
+    world.leaves("#dev: card 🛠️ Working")
 
 
 async def test_a_model_is_refused_in_words(make_world: Make) -> None:
@@ -55,9 +58,11 @@ async def test_a_model_is_refused_in_words(make_world: Make) -> None:
     await world.alice.commands("--model gpt-9 fix README in org/repo", in_="#dev")
     await world.passes(4)
 
-    no_model = "This OpenHands server lets nobody choose a model, so nothing was started. Ask again without one."
+    no_model = why(Reason.MODEL_UNSUPPORTED)
     assert world.news() == [f"<@{world.alice.id}> ❌ Failed\n{no_model}"]
     assert world.openhands.conversations == {}
+    world.leaves("#dev: card ❌ Failed")
+    world.logged("run.changed")
 
 
 async def test_a_question_is_answered_in_the_thread(make_world: Make) -> None:
@@ -75,6 +80,7 @@ async def test_a_question_is_answered_in_the_thread(make_world: Make) -> None:
     await world.passes(6)
     assert world.conversation.messages == ["fix README", "the first"]
     assert world.news()[1:] == [f"<@{world.alice.id}> ✅ Done\nFixed two links."]
+    world.leaves("#dev: card ✅ Done")
 
 
 async def test_a_failure_is_told_with_its_reason(make_world: Make) -> None:
@@ -85,11 +91,9 @@ async def test_a_failure_is_told_with_its_reason(make_world: Make) -> None:
     world.openhands.fail(world.conversation)
     await world.passes(6)
 
-    refused = (
-        "The language model refuses its key: somebody has to mend it in OpenHands' settings. "
-        "Press Resume, or reply here, to let it go on."
-    )
+    refused = why(Reason.MODEL_KEY)
     assert world.news() == [f"<@{world.alice.id}> ❌ Failed\n{refused}"]
+    world.leaves("#dev: card ❌ Failed")
 
 
 async def test_a_stop_is_a_stop_of_the_runtime(make_world: Make) -> None:
@@ -119,6 +123,7 @@ async def test_a_reply_waits_until_the_agent_listens(make_world: Make) -> None:
 
     await world.passes(30)
     assert world.conversation.messages == ["fix README", "and the docs"]
+    world.leaves("#dev: card 🛠️ Working")
 
 
 async def test_a_deleted_conversation_is_lost(make_world: Make) -> None:
@@ -129,8 +134,9 @@ async def test_a_deleted_conversation_is_lost(make_world: Make) -> None:
     world.openhands.vanish(world.conversation)
     await world.passes(6)
 
-    gone = "The conversation is gone from OpenHands: deleted, or its sandbox with it. Press Retry: a new conversation gets the task and what was said here."
+    gone = why(Reason.GONE)
     assert world.news() == [f"<@{world.alice.id}> ⚠️ Lost\n{gone}"]
+    world.leaves("#dev: card ⚠️ Lost")
 
 
 async def test_a_key_refused_later_is_told(make_world: Make) -> None:
@@ -140,12 +146,9 @@ async def test_a_key_refused_later_is_told(make_world: Make) -> None:
     await world.alice.commands("fix README in org/repo", in_="#dev")
     await world.passes(4)
 
-    assert world.news() == [
-        (
-            f"<@{world.alice.id}> ❌ Failed\nOpenHands refuses the bot's key: whoever runs the bot has to set a new "
-            "OPENHANDS_API_KEY. Press Retry to begin anew."
-        )
-    ]
+    assert world.news() == [f"<@{world.alice.id}> ❌ Failed\n{why(Reason.KEY_REFUSED)}"]
+    world.leaves("#dev: card ❌ Failed")
+    world.logged("run.changed")
 
 
 async def test_the_guides_authentication_error_is_about_the_repository_once_the_key_has_worked(
@@ -157,12 +160,9 @@ async def test_the_guides_authentication_error_is_about_the_repository_once_the_
     await world.alice.commands("fix README in org/repo", in_="#dev")
     await world.passes(4)
 
-    assert world.news() == [
-        (
-            f"<@{world.alice.id}> ❌ Failed\nOpenHands could not open `org/repo`: is the name right, and is a git provider "
-            "with access to it connected in OpenHands? Press Retry to begin anew."
-        )
-    ]
+    assert world.news() == [f"<@{world.alice.id}> ❌ Failed\n{why(Reason.REPOSITORY, repository='org/repo')}"]
+    world.leaves("#dev: card ❌ Failed")
+    world.logged("run.changed")
 
 
 async def test_without_events_the_card_says_that_only_the_running_is_told(make_world: Make) -> None:
@@ -191,15 +191,11 @@ async def test_without_a_call_for_messages_a_reply_is_declined_in_words(make_wor
     await world.passes(6)
 
     address = f"{world.openhands.base_url}/conversations/{world.conversation.id}"
-    assert world.news() == [
-        (
-            f"<@{world.bob.id}> This OpenHands server takes no messages from here, so the agent did not get yours. "
-            f"Write it <{address}|in OpenHands>."
-        )
-    ]
+    assert world.news() == [f"<@{world.bob.id}> {words.follow_up_unsupported(address)}"]
     message = world.slack.message(world.place("#dev"), said.ts)
     assert message is not None
     assert list(message.reactions) == ["eyes", "x"]
+    world.leaves("#dev: eyes, x on a message")
 
 
 async def test_without_a_call_for_stop_the_run_goes_on_and_that_is_said(make_world: Make) -> None:
@@ -211,10 +207,5 @@ async def test_without_a_call_for_stop_the_run_goes_on_and_that_is_said(make_wor
     await world.passes(8)
 
     address = f"{world.openhands.base_url}/conversations/{world.conversation.id}"
-    assert world.news() == [
-        (
-            f"<@{world.bob.id}> This OpenHands server takes no stop from here, so the run goes on. "
-            f"Stop it <{address}|in OpenHands>."
-        )
-    ]
+    assert world.news() == [f"<@{world.bob.id}> {words.cannot_stop(address)}"]
     assert world.card() == Card("Working", "fix README", (f"{asked_by(world)} · {SINCE}",))

@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 
+from bot.core.model import Reason, RunState
 from bot.simulator.openhands import Conversation, LocalOpenHands
 from tests.conftest import Make, Story, read_card
-from tests.stories.shared import labels, working
+from tests.stories.shared import APPROVE_OR_REJECT, labels, why, working
 
 OPEN = "Open in OpenHands"
 GO_ON = "Press Resume, or reply here, to let it go on."
@@ -40,31 +41,28 @@ KINDS: dict[str, tuple[Fate, int, str, str, list[str]]] = {
         lambda openhands, c: openhands.want_approval(c, "rm -rf build", summary="Clean up"),
         AT_ONCE,
         "Needs approval",
-        "The agent wants approval for what is shown here. Press Approve or Reject; replies here wait until then.",
+        APPROVE_OR_REJECT,
         [OPEN, "Approve", "Reject", "Stop"],
     ),
     "asleep": (
         lambda openhands, c: openhands.fall_asleep(c),
         SLOWLY,
         "Paused",
-        (
-            "OpenHands put the conversation to sleep before the end: it keeps only so many awake, and none for ever. "
-            "Nothing is lost: press Resume, or reply here, to wake it and go on."
-        ),
+        why(Reason.ASLEEP, RunState.PAUSED),
         [OPEN, "Resume", "Stop"],
     ),
     "paused by somebody": (
         lambda openhands, c: openhands.someone_pauses(c),
         AT_ONCE,
         "Paused",
-        "Somebody paused it in OpenHands. Nothing is lost: press Resume, or reply here, to go on.",
+        why(None, RunState.PAUSED),
         [OPEN, "Resume", "Stop"],
     ),
     "stuck": (
         lambda openhands, c: openhands.get_stuck(c),
         AT_ONCE,
         "Failed",
-        "The agent was going in circles and stopped. Reply here with a hint to get it on, or press Retry to begin anew.",
+        why(Reason.STUCK),
         [OPEN, "Retry"],
     ),
     "model key wrong": (
@@ -165,6 +163,7 @@ async def test_a_run_without_news_for_long_is_told_once_with_a_stop(make_world: 
     await world.bob.clicks("stop", told)
     await world.passes(35)
     assert world.card().state == "Stopped"
+    world.leaves("#dev: ⏹️ Stopped")
 
 
 async def test_news_after_a_long_silence_take_the_warning_back(make_world: Make) -> None:
@@ -177,3 +176,4 @@ async def test_news_after_a_long_silence_take_the_warning_back(make_world: Make)
     assert "⚠️" not in world.card()
     await world.passes(140)
     assert len(world.news()) == 2
+    world.leaves("#dev: card 🛠️ Working")
