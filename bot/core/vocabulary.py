@@ -87,7 +87,7 @@ WORDS = (
         command=Do(Action.RESUME),
         help="lets a run go on that was paused, stopped, put to sleep or failed",
     ),
-    Word(spellings=("retry",), command=Do(Action.RETRY), help="begins a run anew, in a new conversation"),
+    Word(spellings=("retry",), command=Do(Action.RETRY), help="starts the run over, in a new conversation"),
     NEW,
     LIST,
     HELP,
@@ -185,9 +185,9 @@ BUTTONS: Mapping[Action, Button] = {
     ),
     Action.RETRY: Button(
         label="Retry",
-        help="begins anew in a new conversation, which gets the task and what was said in the thread",
+        help="starts over in a new conversation, which gets the task and what was said in the thread",
         about=About.TURN,
-        done="it was begun anew",
+        done="it was restarted",
     ),
     Action.APPROVE: Button(
         label="Approve",

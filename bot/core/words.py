@@ -88,7 +88,7 @@ def refused(verdict: Verdict) -> str:
 
 
 def cannot_tell_who() -> str:
-    return "I could not find out from Slack who asked, so nothing was done. Please ask again; if it happens twice, tell whoever runs the bot."
+    return "I could not find out from Slack who asked, so nothing was done. Please ask again; if it happens twice, tell the bot's operator."
 
 
 def not_permitted(scope: str) -> str:
@@ -96,7 +96,7 @@ def not_permitted(scope: str) -> str:
     which = f" (`{escape(scope)}`)" if scope else ""
     return (
         f"This app lacks a permission in Slack{which}, so I can't see who may ask here, and nothing was done. Please ask "
-        "whoever runs the bot to install the app again, then send it once more."
+        "the bot's operator to install the app again, then send it once more."
     )
 
 
@@ -135,7 +135,7 @@ def unclear(it: Unclear) -> str:
 
 
 def broken() -> str:
-    return "Something went wrong on my side, so nothing was done about this. Please ask again; if it happens twice, tell whoever runs the bot."
+    return "Something went wrong on my side, so nothing was done about this. Please ask again; if it happens twice, tell the bot's operator."
 
 
 def invite() -> str:
@@ -248,7 +248,7 @@ def explanation(run: Run) -> str:
             return f"{by} Reply here to go on."
         case RunState.CANCELLED:
             by = f"Cancelled by {mention(run.stop_by)}" if run.stop_by else "Cancelled"
-            return f"{by} before {'it was begun anew' if run.turn > 1 else 'anything was started'}."
+            return f"{by} before {'it was restarted' if run.turn > 1 else 'anything was started'}."
         case _:
             assert_never(run.state)
 
@@ -326,7 +326,7 @@ def done(run: Run) -> str:
 def paused(run: Run) -> str:
     if run.reason is Reason.ASLEEP:
         return (
-            "OpenHands put the conversation to sleep before the end: it keeps only so many awake, and none for ever. "
+            "OpenHands put the conversation to sleep before the end: it keeps only some awake, and each only for a while. "
             "Nothing is lost: press Resume, or reply here, to wake it and go on."
         )
     if run.reason is Reason.REJECTED:
@@ -336,7 +336,7 @@ def paused(run: Run) -> str:
 
 
 def only_there() -> str:
-    return "This OpenHands server tells only whether a run is on; what came of it is only there."
+    return "This OpenHands version doesn't share results: open it to read them."
 
 
 def why(run: Run) -> str:
@@ -344,7 +344,7 @@ def why(run: Run) -> str:
     repository = f"`{escape(run.repository)}`" if run.repository else "the repository"
     match run.reason:
         case Reason.MODEL_KEY:
-            return "The language model refuses its key: somebody has to mend it in OpenHands' settings."
+            return "The language model refuses its key. It has to be corrected in OpenHands' settings."
         case Reason.MODEL_LIMIT:
             return "The language model takes no more calls for now: its rate limit is reached. Wait a few minutes."
         case Reason.OUT_OF_BUDGET:
@@ -366,7 +366,7 @@ def why(run: Run) -> str:
         case Reason.REPOSITORY:
             return f"OpenHands could not open {repository}: is the name right, and is a git provider with access to it connected in OpenHands?"
         case Reason.KEY_REFUSED:
-            return "OpenHands refuses the bot's key: whoever runs the bot has to set a new OPENHANDS_API_KEY."
+            return "OpenHands rejects this bot's key. Please tell its operator: it needs a new OPENHANDS_API_KEY."
         case Reason.AT_CAPACITY:
             return "Every slot of the OpenHands account is busy, so nothing was started."
         case Reason.START_REJECTED:
@@ -398,11 +398,11 @@ def next_step(run: Run) -> str:
         case Reason.MODEL_UNSUPPORTED:
             return ""
         case Reason.STUCK:
-            return "Reply here with a hint to get it on, or press Retry to begin anew."
+            return "Reply here with a hint to get it on, or press Retry to start over."
         case Reason.GONE:
             return "Press Retry: a new conversation gets the task and what was said here."
         case _ if restartable(run):
-            return "Press Retry to begin anew."
+            return "Press Retry to start over."
         case _:
             return "Press Resume, or reply here, to let it go on."
 
@@ -427,10 +427,10 @@ def origin(run: Run) -> str:
 def unreachable(since: datetime, *, key_refused: bool) -> str:
     if key_refused:
         return (
-            f"⚠️ OpenHands refuses the bot's key since {clock_time(since)}: whoever runs the bot has to set a new "
-            "OPENHANDS_API_KEY and start it again. Nothing is lost."
+            f"⚠️ OpenHands has rejected this bot's key since {clock_time(since)}. Please tell its operator: it needs a new "
+            "OPENHANDS_API_KEY. Nothing is lost."
         )
-    return f"⚠️ I can't reach OpenHands since {clock_time(since)}; I go on trying, nothing is lost."
+    return f"⚠️ OpenHands hasn't answered since {clock_time(since)}. I keep trying; nothing is lost."
 
 
 def quiet_since(since: datetime) -> str:
@@ -590,7 +590,7 @@ def nothing_to_stop(run: Run) -> str:
 
 def cannot_stop(address: str | None) -> str:
     there = link(address, "in OpenHands") if address else "in OpenHands"
-    return f"This OpenHands server takes no stop from here, so the run goes on. Stop it {there}."
+    return f"This OpenHands server can't be told to stop a run, so it continues. Stop it {there}."
 
 
 def withdrawn(count: int) -> str:

@@ -13,7 +13,13 @@ from bot.core import errors
         (errors.SettingsWrong(["A is missing", "B is wrong"]), "A is missing; B is wrong"),
         (errors.StoreUnavailable(perhaps_saved=True), "the commit got no clear answer"),
         (errors.StoreUnavailable(perhaps_saved=False), "nothing was saved"),
+        (
+            errors.StoreNewer("0003", "0002"),
+            "the database was made by a newer version of this bot (0003; this one knows 0002)",
+        ),
+        (errors.StoreReplaced("/data/openhands.db"), "/data/openhands.db"),
         (errors.SlackRefused("is_archived"), "is_archived"),
+        (errors.SlackNoScope("users:read"), "missing_scope"),
         (errors.SlackBusy("ratelimited", retry_after_s=3), "ratelimited"),
         (errors.TooFast(1.5), "again in 1.5 s"),
         (errors.Rejected("your model key sk-123 is wrong"), "rejected"),

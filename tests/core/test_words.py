@@ -11,6 +11,9 @@ from tests.core.runs import ALICE, BOB, NOW, a_run
 HOSTILE = "<!channel> & `x`"
 SENTENCES = {
     "receipt": words.receipt(Start("fix README")),
+    "a scope is missing": words.not_permitted("users:read"),
+    "some scope is missing": words.not_permitted(""),
+    "a thread can't be read": words.thread_unread(),
     "not saved": words.not_saved(perhaps=False),
     "perhaps not saved": words.not_saved(perhaps=True),
     **{
@@ -145,4 +148,4 @@ def test_what_waits_for_approval_says_that_a_stop_rejects_it() -> None:
 def test_a_cancelled_retry_does_not_say_that_nothing_was_ever_started() -> None:
     """The first attempt did start."""
     run = a_run(RunState.CANCELLED, stop_by=BOB, turn=2)
-    assert words.explanation(run) == "Cancelled by <@UBOB> before it was begun anew."
+    assert words.explanation(run) == "Cancelled by <@UBOB> before it was restarted."

@@ -44,7 +44,7 @@ async def test_an_address_with_a_path_too_much_is_told(make_world: Make, bare: B
     assert world.news() == [
         (
             f"<@{world.alice.id}> ❌ Failed\nNot started: this bot is pointed at something that isn't OpenHands. "
-            "Please tell its operator. Press Retry to begin anew."
+            "Please tell its operator. Press Retry to start over."
         )
     ]
     assert bare.runs == {}

@@ -135,9 +135,8 @@ async def test_of_two_people_at_once_the_second_is_told_who_was_first(world: Sto
     await world.passes(6)
 
     assert world.alice.sees() == [ON_IT]
-    assert world.bob.sees() == [
-        f"<@{world.alice.id}> was first: it was asked to go on. Nothing more was done; the run's state is ⏸️ Paused."
-    ]
+    [told] = world.bob.sees()  # its last words, the run's state, depend on how far the first click has come
+    assert told.startswith(f"<@{world.alice.id}> was first: it was asked to go on. Nothing more was done;")
     assert world.card().state == "Working"
     assert [call.status for call in world.openhands.calls if call.kind == "run"] == [200]
     world.leaves("#dev: ⏸️ Paused")
@@ -254,7 +253,7 @@ async def test_retry_is_a_new_conversation_on_the_same_card(world: Story) -> Non
 
     assert [one.messages for one in world.openhands.conversations.values()] == [["fix README"], ["fix README"]]
     assert shown(world)[0] == "Working"
-    assert world.bob.sees()[0].startswith(f"<@{world.alice.id}> was first: it was begun anew.")
+    assert world.bob.sees()[0].startswith(f"<@{world.alice.id}> was first: it was restarted.")
     assert len(world.news()) == 1
 
 

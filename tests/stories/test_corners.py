@@ -137,7 +137,7 @@ async def test_a_stop_that_cannot_be_done_is_told(world: Story) -> None:
     await world.bob.says("stop", thread=card)
     await given_up(world, "stop")
     [news] = world.news()
-    assert "takes no stop from here" in news
+    assert "can't be told to stop a run" in news
     world.leaves("#dev: card 🛠️ Working")
 
 

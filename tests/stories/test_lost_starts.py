@@ -10,7 +10,7 @@ from tests.conftest import Card, Make, Story
 from tests.stories.shared import SINCE, asked_by, starts
 
 NINE = "<!date^1772442000^{time}|09:00 UTC>"
-OUT_OF_REACH = f"⚠️ I can't reach OpenHands since {NINE}; I go on trying, nothing is lost."
+OUT_OF_REACH = f"⚠️ OpenHands hasn't answered since {NINE}. I keep trying; nothing is lost."
 UNSURE = "OpenHands' answer was lost and I can't find out whether the task started."
 
 
@@ -120,7 +120,7 @@ async def test_a_key_refused_while_a_start_is_looked_for_gives_nothing_up(world:
     await world.alice.commands("fix README in org/repo", in_="#dev")
     await world.passes(10)
     assert world.card().state == "Starting"
-    assert "refuses the bot's key" in world.card()
+    assert "rejected this bot's key" in world.card()
 
     world.openhands.recover()
     await world.passes(30)

@@ -9,7 +9,7 @@ from bot.core.pacing import Patience
 from tests.conftest import Card, Make, Story
 from tests.stories.shared import SINCE, asked_by, reactions, starts, why
 
-OUT_OF_REACH = "⚠️ I can't reach OpenHands since <!date^1772442000^{time}|09:00 UTC>; I go on trying, nothing is lost."
+OUT_OF_REACH = "⚠️ OpenHands hasn't answered since <!date^1772442000^{time}|09:00 UTC>. I keep trying; nothing is lost."
 SHORT = Patience(ping_s=0.2, drain_s=5.0, openhands_timeout_s=0.15, send_timeout_s=0.15)
 """Time-outs in real seconds for a server that hangs; everything else is in the story's own time."""
 

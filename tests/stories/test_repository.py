@@ -252,7 +252,7 @@ async def test_a_repository_that_does_not_exist_is_said_to_be_so(make_world: Mak
 
     why = (
         "OpenHands could not open `org/nothing`: is the name right, and is a git provider with access to it connected "
-        "in OpenHands? Press Retry to begin anew."
+        "in OpenHands? Press Retry to start over."
     )
     assert world.card().state == "Failed"
     assert world.card().lines[0] == why

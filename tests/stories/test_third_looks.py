@@ -9,7 +9,7 @@ from bot.simulator.slack.records import Message
 from tests.conftest import Make, Story, until
 from tests.stories.shared import labels, quick_to_doubt, starts, working
 
-WARNING = "I can't reach OpenHands"
+WARNING = "OpenHands hasn't answered"
 
 
 def shown(world: Story, column: str) -> object:
@@ -82,7 +82,7 @@ async def test_a_stop_that_never_takes_effect_is_given_back(world: Story) -> Non
     assert calls(world, "sandbox_pause") == 7
     assert labels(world.cards()[0]) == ["Open in OpenHands", "Stop"]
     [news] = world.news()
-    assert "takes no stop from here, so the run goes on" in news
+    assert "can't be told to stop a run, so it continues" in news
 
 
 async def test_a_second_stop_does_not_wait_for_the_first_to_be_looked_at(world: Story) -> None:
@@ -247,7 +247,7 @@ async def test_a_cancelled_retry_does_not_say_that_nothing_was_ever_started(make
     await world.passes(4)
     await world.alice.clicks("cancel", world.cards()[0])
     await world.passes(4)
-    assert f"Cancelled by <@{world.alice.id}> before it was begun anew." in world.cards()[0].text
+    assert f"Cancelled by <@{world.alice.id}> before it was restarted." in world.cards()[0].text
     world.leaves("#dev: ❌ Failed")
 
 

@@ -69,7 +69,7 @@ KINDS: dict[str, tuple[Fate, int, str, str, list[str]]] = {
         model("LLMAuthenticationError", "litellm.AuthenticationError: OpenAIException - Incorrect API key provided."),
         AT_ONCE,
         "Failed",
-        f"The language model refuses its key: somebody has to mend it in OpenHands' settings. {GO_ON}",
+        f"The language model refuses its key. It has to be corrected in OpenHands' settings. {GO_ON}",
         [OPEN, "Resume", "Retry"],
     ),
     "model rate limit": (
