@@ -193,7 +193,7 @@ def code(text: str, look: Look) -> Span:
 def rich(paragraph: dict[str, Any], look: Look) -> list[Span]:
     """Read a paragraph of `rich_text`."""
     if paragraph["type"] != "rich_text_section":
-        raise NotImplementedError(paragraph["type"])
+        raise ValueError(paragraph["type"])
     return [
         code(piece["text"], look) if piece.get("style", {}).get("code") else Span(piece["text"], look)
         for piece in paragraph["elements"]
@@ -320,7 +320,7 @@ class Canvas:
                     self.lines(x, rich(element, Look()))
                 self.y += 4
             case unknown:
-                raise NotImplementedError(unknown)
+                raise ValueError(unknown)
 
     def buttons(self, x: float, elements: Iterable[dict[str, Any]]) -> None:
         for element in elements:

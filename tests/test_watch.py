@@ -28,7 +28,7 @@ async def test_forgets(world: Story) -> None:
     await world.alice.says("@OpenHands fix README in org/repo")
     await world.passes(4)
     logging.getLogger("somebody").warning("odd")
-    task = asyncio.create_task(asyncio.sleep(60))
+    task = asyncio.create_task(asyncio.Event().wait())
     assert task
 
 async def test_remembers(world: Story) -> None:
@@ -159,7 +159,7 @@ async def test_log_lines_are_named_until_they_are_claimed(world: Story) -> None:
 async def test_tasks_are_named_until_they_end() -> None:
     """Each that nobody waits for."""
     before = await tasks_left()
-    task = asyncio.create_task(asyncio.sleep(60), name="forgotten")
+    task = asyncio.create_task(asyncio.Event().wait(), name="forgotten")
     [one] = [one for one in await tasks_left() if one not in before]
     assert (one.short, "forgotten" in one.whole) == ("task", True)
     task.cancel()
