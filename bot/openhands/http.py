@@ -7,10 +7,12 @@ query or body gets into an exception's text: what it wraps is left behind with `
 import asyncio
 import json
 import logging
+import ssl
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any, TypeVar
 
 import httpx
@@ -162,6 +164,12 @@ class Limiter:
             await self._clock.wait(None, slot)
 
 
+@cache
+def _trusted() -> ssl.SSLContext:
+    """Read the certificates of the authorities that are trusted, once: it takes longer than all else a client needs."""
+    return httpx.create_ssl_context()
+
+
 class Http:
     """The client: base address, key, time-outs and pace. Close it when done."""
 
@@ -198,6 +206,7 @@ class Http:
             logging.getLogger(name).setLevel(logging.WARNING)
         self._client = httpx.AsyncClient(
             transport=transport,
+            verify=_trusted(),
             mounts=None if transport else dict.fromkeys(_NO_PROXY_TO),
             limits=httpx.Limits(max_connections=None),  # a message may hold one for 30 s; the limiter sets the pace
             headers={"User-Agent": "openhands-for-slack", "Accept": "application/json"},
