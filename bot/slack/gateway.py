@@ -107,6 +107,7 @@ class Gateway:
 
         called: hears of each call's method and outcome.
         """
+        self._api_url = api_url
         self.client = AsyncWebClient(token=token, base_url=api_url, session=session, retry_handlers=[])
         self.client.proxy = None
         self.budget = Budget()
@@ -445,7 +446,7 @@ class Gateway:
     @property
     def server(self) -> str:
         """Name and port of what answers as Slack."""
-        return urlsplit(self.client.base_url).netloc.rpartition("@")[2]
+        return urlsplit(self._api_url).netloc.rpartition("@")[2]
 
     @property
     def session(self) -> aiohttp.ClientSession:

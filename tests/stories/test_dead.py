@@ -87,7 +87,7 @@ async def test_a_dead_row_is_posted_when_it_is_retried(world: Story) -> None:
     assert said == "Owed again: 1. A running bot posts them within seconds."
     assert len(world.news("#news")) == 1
     assert await listed(url) == "Nothing is dead."
-    world.leaves("#dev: ✅ Done")
+    world.leaves("#dev: card ✅ Done", "#dev: ✅ Done")
     world.logged("slack.refused")
 
 
@@ -115,7 +115,7 @@ async def test_a_dead_row_that_is_dropped_is_gone(world: Story) -> None:
     url = world.settings().database_url
     assert await dropped(url, None) == "Dropped: 1."
     assert await listed(url) == "Nothing is dead."
-    world.leaves("#dev: ✅ Done")
+    world.leaves("#dev: card ✅ Done", "#dev: ✅ Done")
     world.logged("slack.refused")
 
 
@@ -140,7 +140,7 @@ async def test_an_unknown_number_changes_nothing(world: Story) -> None:
     with pytest.raises(Unknown, match=r"^4711$"):
         await dropped(url, [number, 4711])
     assert await dropped(url, [number]) == "Dropped: 1."
-    world.leaves("#dev: ✅ Done")
+    world.leaves("#dev: card ✅ Done", "#dev: ✅ Done")
     world.logged("slack.refused")
 
 

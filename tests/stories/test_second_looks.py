@@ -262,7 +262,7 @@ async def test_a_reply_on_its_way_is_held_when_the_agent_asks_for_approval(world
     before = looks(world)
     world.openhands.break_next("agent_events", hang_s=0.4)  # the look just before the message goes out
     await world.slack.say(world.bob.id, card.channel, "No, leave it alone", thread_ts=card.ts)
-    await until(lambda: looks(world) == before + 1)
+    await until(lambda: looks(world) == before + 1 and world.slack.idle)  # its ack must not come after the clock moved
     world.openhands.want_approval(world.conversation, "rm -rf build", summary="Clean up")
     world.clock.move(world.clock.now() + timedelta(seconds=3))
     await world.settles()
