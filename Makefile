@@ -93,7 +93,7 @@ docs: $(FOR_DEV) ## write the tables of words and buttons from their declaration
 picture: $(FOR_DEV) ## draw the README's picture again, from the bot's own messages
 	$(BIN)/python -m tests.picture
 
-bench: $(FOR_DEV) ## measure speed and memory, beside references; takes about a quarter of an hour
+bench: $(FOR_DEV) ## measure speed and memory, beside references; takes about half an hour
 	@set -e; for script in $(BENCHMARKS); do echo "benchmarks/$$script.py"; echo; $(BIN)/python benchmarks/$$script.py; done
 
 requirements: ## pin what pyproject.toml allows (needs uv); UPGRADE=--upgrade for the newest versions
