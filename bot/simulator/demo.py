@@ -1,6 +1,7 @@
 """`python -m bot demo`: one run from a command to its end, and then whatever the person wants to try."""
 
 import asyncio
+import signal
 import sys
 
 INTERRUPTED = 130
@@ -9,6 +10,9 @@ TERMINATED = 143
 
 def demo() -> int:
     """Play the demo on this terminal, or in plain lines, and give the exit code."""
+    # Ctrl-C waits until the event loop handles it: in the middle of an import, or of the loop's own start, it would
+    # leave half of either behind, and a traceback on the screen. `story.play` lets it through.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         say("Starting: a local Slack, a local OpenHands, and the bot.")
         code = _play()

@@ -56,6 +56,7 @@ async def play(console: Console, work: Work | None = None, *, keyboard: Keyboard
     loop, this = asyncio.get_running_loop(), asyncio.current_task()
     if this is not None:
         loop.add_signal_handler(signal.SIGTERM, this.cancel)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # what `demo` held back
     slack = LocalSlack()
     openhands = LocalOpenHands(key=KEY, start_seconds=START_S, closed=[CLOSED])
     agent = Scripted(STEP_S, waits_for_reply=True)

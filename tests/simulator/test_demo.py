@@ -279,6 +279,32 @@ def test_an_interrupt_before_there_is_a_prompt_is_one_sentence() -> None:
     assert played.process.returncode == 130
 
 
+def test_an_interrupt_while_the_event_loop_starts_is_one_sentence() -> None:
+    """It waits until the loop can handle it, so that neither a half-made loop nor an unused coroutine complains."""
+    code = """
+import asyncio, signal
+class Interrupted(asyncio.DefaultEventLoopPolicy):
+    def new_event_loop(self):
+        signal.raise_signal(signal.SIGINT)
+        return super().new_event_loop()
+asyncio.set_event_loop_policy(Interrupted())
+from bot.simulator.demo import demo
+raise SystemExit(demo())
+"""
+    played = subprocess.run(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+
+    assert played.stderr == ""
+    assert played.stdout.endswith(f"{LEFT}\n")
+    assert played.returncode == 130
+
+
 @pytest.mark.parametrize("columns", [60, 80, 100])
 def test_no_word_breaks_in_the_middle(columns: int) -> None:
     """Every line fits, and the words are those that were said."""
