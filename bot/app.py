@@ -208,6 +208,7 @@ class Bot:
         )
         intake = Intake(ctx)
         catch_up = CatchUp(ctx, intake.remember)
+        await catch_up.begin()
         self.dispatcher = dispatcher = Dispatcher(
             ctx, default_repository=settings.default_repository, is_ahead=catch_up.is_ahead
         )

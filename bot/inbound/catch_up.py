@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.context import Context
 from bot.core.errors import SlackBusy, SlackError, SlackLocked, SlackUnavailable, SlackUnsure, StoreUnavailable
@@ -75,10 +76,22 @@ class CatchUp:
         self._closed = 0
         self._marked: datetime | None = None
         self._unknown = False
+        self._new = False
         self._unread: set[Thread] = set()
         self._hold_until = self._ctx.clock.now()
         self._locked = False
         self._wake = asyncio.Event()
+
+    async def begin(self) -> None:
+        """Put a mark into a new database, before anything can arrive. Raises `StoreUnavailable`.
+
+        Without one, a process killed in its first moments leaves nothing that tells the next one where to read on.
+        What was said before is not read back: nobody was promised anything then.
+        """
+        async with self._ctx.database.transaction() as tx:
+            if await self._marked_until(tx) is None:
+                await checkpoints.put(tx, Mark.HEARD, self._ctx.clock.now())
+                self._new = True
 
     def missed(self) -> None:
         """Something may have gone by unheard: read back."""
@@ -120,15 +133,20 @@ class CatchUp:
         """Close a gap if there is one, and move the mark to where all is known."""
         if self._gaps != self._closed:
             async with self._ctx.database.reading() as tx:
-                mark = await checkpoints.get(tx, Mark.HEARD) or await inbox.newest(tx)  # 0.1.0 kept no mark
+                mark = None if self._new else await self._marked_until(tx)
             if mark is not None:
                 await self._ctx.clock.wait(None, later(self._ctx.clock.now(), self._ctx.patience.heard_settle_s))
             gaps, heard = self._gaps, heard_until()  # what comes later, the reading may miss
             if mark is not None:
                 await self._read_back(mark)
+            self._new = False
             self._closed, self._unknown, self._locked = gaps, self._gaps != gaps, False
             await self._put(heard)
         await self._mark(heard_until())
+
+    async def _marked_until(self, tx: AsyncConnection) -> datetime | None:
+        """Return until when all is known to have arrived; 0.1.0 kept no mark, but the requests it took."""
+        return await checkpoints.get(tx, Mark.HEARD) or await inbox.newest(tx)
 
     def _no_token(self, err: SlackLocked) -> None:
         """Leave the gap open, for a start with a token that is mended; nobody waits for that meanwhile."""

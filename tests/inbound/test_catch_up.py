@@ -333,10 +333,23 @@ async def test_places_are_listed_to_the_end(quick: Reader) -> None:
 async def test_a_first_start_reads_nothing(quick: Reader) -> None:
     """What people said before the bot was there is not for it; from here on it is known until when all arrived."""
     await quick.says("@OpenHands fix README in org/repo")
+    await quick.catch_up.begin()
     await quick.reads()
 
     assert (quick.heard, await quick.mark()) == ([], quick.at.clock.now())
     assert {call.method for call in quick.at.slack.calls} == {"auth.test"}
+
+
+async def test_a_first_start_that_is_killed_at_once_leaves_a_mark(quick: Reader) -> None:
+    """It may have been connected, and killed before it could write until when it heard all."""
+    await quick.catch_up.begin()
+    quick.at.clock.move(quick.at.clock.now() + MINUTES)
+    await quick.says("@OpenHands fix README in org/repo")
+    quick.catch_up = CatchUp(quick.catch_up._ctx, quick.remember)
+    await quick.catch_up.begin()
+    await quick.reads()
+
+    assert quick.texts() == [f"<@{quick.at.slack.bot_user_id}> fix README in org/repo"]
 
 
 @pytest.mark.parametrize(
