@@ -214,7 +214,8 @@ class Bot:
         )
         self.poller = poller = Poller(ctx)
         self.sender = sender = Sender(ctx, notify_channel=settings.notify_channel)
-        bolt = AsyncApp(authorize=authorize(settings, us), logger=bolt_log())
+        # A name, since Bolt reads every source file on the stack to make one up.
+        bolt = AsyncApp(name="openhands", authorize=authorize(settings, us), logger=bolt_log())
         bolt.use(intake.middleware(catch_up.missed))
         self.socket = self._components.socket = socket = Socket(
             bolt, settings.slack_app_token.get_secret_value(), gateway, self._clock, self._patience
