@@ -1,10 +1,10 @@
-"""How fast a request is acknowledged, its commit included, beside a bare Bolt app: alone, back to back, and at 50 a second.
+"""Measures acknowledgement latency, commit included, against a bare Bolt app: idle, back to back, and at 50 a second.
 
-`python benchmarks/ack.py` prints Markdown. Exit code 1: a request was lost. The folder it is run in is where the
-database lies, so it is that disk that is measured.
+`python benchmarks/ack.py` prints Markdown. Exit code 1: a request was lost. The database is in the current folder, so
+that disk is measured.
 
-Both apps are processes of their own, each with a local Slack; the servers run in this process. Times are those
-between Slack's sending of an envelope and the arrival of its acknowledgement.
+Each app runs in its own process with its own local Slack; the servers run in this process. Times are from sending an
+envelope to receiving its acknowledgement.
 """
 
 import argparse
@@ -23,19 +23,19 @@ from bot.simulator.slack import LocalSlack
 from bot.simulator.slack.limits import POSTS_A_MINUTE
 from bot.simulator.slack.records import Command
 
-CALLS_PER_S = 8.0  # what the bot allows itself on OpenHands
+CALLS_PER_S = 8.0  # the bot's own limit for OpenHands
 RECORD = b"x" * 4096  # about what one request adds to the database's log
-COUNT_S = 0.2  # between two counts, which take a moment themselves
-WARM_UP = 5  # of both apps: the first requests load what all later ones find there
-PAUSE_S = 0.03  # between two measurements, for what the last one left to do
-ACKED_LOOK_S = 0.0005  # how soon after an acknowledgement the next request is sent, where they come back to back
-BLOCK = 50  # requests to one app before it is the other's turn, where they come back to back
-ALONE = 4  # calls that a loop with one request for each conversation needs at least: start, its task, status, events
+COUNT_S = 0.2  # between two counts, since counting itself takes time
+WARM_UP = 5  # requests per app: the first ones load what later ones find loaded
+PAUSE_S = 0.03  # between two measurements, for the work the last one left
+ACKED_LOOK_S = 0.0005  # how soon after an acknowledgement the next request is sent, back to back
+BLOCK = 50  # requests to one app before the other's turn, back to back
+ALONE = 4  # the fewest calls a run needs from a loop with one request per conversation: start, task, status, events
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured."""
+    """How much to measure."""
 
     pairs: int
     load_s: int
@@ -48,9 +48,9 @@ QUICK = Size(pairs=3, load_s=1, per_s=5, channels=5)
 
 
 async def ack_ms(place: Site, number: int, answers: int) -> float | None:
-    """Measure one acknowledgement while nothing else goes on; None where none came.
+    """Return the time of one acknowledgement of an idle app, in ms; None if there was none.
 
-    answers: so many messages follow the acknowledgement of `help`.
+    answers: how many messages follow the acknowledgement of `help`.
     """
     command = await place.asks(number, "help")
     await place.until(lambda: command.failed or (command.acked is True and len(command.responses) >= answers))
@@ -58,7 +58,7 @@ async def ack_ms(place: Site, number: int, answers: int) -> float | None:
 
 
 def disk_ms(file: int) -> float:
-    """Measure what the disk takes to have a small record for good."""
+    """Return how long the disk takes to write and sync a small record, in ms."""
     before = time.perf_counter()
     os.write(file, RECORD)
     os.fsync(file)
@@ -70,7 +70,7 @@ def in_ms(values: Sequence[float]) -> list[str]:
 
 
 def side_by_side(title: str, our_ms: Sequence[float], bare_ms: Sequence[float], *more: tuple[str, list[str]]) -> None:
-    """Print the figures of both apps, and how they compare."""
+    """Print the figures of both apps and their ratio."""
     ratios = [mine / theirs for mine, theirs in zip(shares(our_ms), shares(bare_ms), strict=True)]
     table(
         (f"{title}, ms, {len(our_ms)} each", ["p50", "p95", "p99"]),
@@ -82,7 +82,7 @@ def side_by_side(title: str, our_ms: Sequence[float], bare_ms: Sequence[float], 
 
 
 async def idle(ours: Site, bare: Site, folder: Path, pairs: int) -> list[str]:
-    """Measure both apps and the disk in turn; return what is lost."""
+    """Measure both apps and the disk in turn; return what was lost."""
     our_ms: list[float] = []
     bare_ms: list[float] = []
     fsync_ms: list[float] = []
@@ -104,9 +104,9 @@ async def idle(ours: Site, bare: Site, folder: Path, pairs: int) -> list[str]:
 
 
 async def back_to_back(ours: Site, bare: Site, pairs: int) -> list[str]:
-    """Measure both apps in turn, each request sent right after the last acknowledgement; give what is lost.
+    """Measure both apps in turn, sending each request right after the last acknowledgement; return what was lost.
 
-    All that follows an acknowledgement is still to be done by then.
+    The work that follows an acknowledgement is then still to be done.
     """
     took: dict[Site, list[float]] = {bare: [], ours: []}
     lost = 0
@@ -127,7 +127,7 @@ async def acked(place: Site, number: int) -> Command:
 
 
 async def load(ours: Site, openhands: LocalOpenHands, size: Size) -> list[str]:
-    """Ask steadily, then wait until every run was told its end; return what is lost."""
+    """Send requests steadily, wait until the end of every run was told, and return what was lost."""
     loop = asyncio.get_running_loop()
     wanted = size.load_s * size.per_s
     calls_before, posts_before = len(openhands.calls), posts(ours.slack)
@@ -172,12 +172,12 @@ def posts(slack: LocalSlack) -> int:
 
 
 def waits_s(posted: int) -> float:
-    """Return the seconds that Slack's limit costs: the first minute's share goes at once."""
+    """Return the seconds that Slack's rate limit costs; the first minute's quota is available at once."""
     return max(0, posted - 1) // POSTS_A_MINUTE * 60.0
 
 
 async def measure(folders: Sequence[Path], size: Size) -> list[str]:
-    """Measure everything, in a folder for each app; return what is lost, and the end of the bot's log."""
+    """Measure everything, with a folder per app; return what was lost, and the end of the bot's log."""
     async with local_openhands() as openhands:
 
         async def finish(c: Conversation, _text: str) -> None:

@@ -1,4 +1,4 @@
-"""A Bolt app that acknowledges the command and does nothing else: what our acknowledgement is measured against."""
+"""A Bolt app that only acknowledges the command: the baseline for our benchmarks."""
 
 import asyncio
 import os

@@ -1,9 +1,9 @@
-"""How long from the start of the process to an open socket, beside a bare Bolt app.
+"""Measures the time from process start to open socket, against a bare Bolt app.
 
 `python benchmarks/cold_start.py` prints Markdown. Exit code 1: an app did not connect.
 
-The apps start in turn, each alone on the machine: this bot with the database of its last start, this bot in an empty
-folder, the bare app. The servers run in this process.
+The apps start in turn, each alone on the machine: the bare app, this bot in an empty folder, and this bot with the
+database of its last start. The servers run in this process.
 """
 
 import argparse
@@ -23,7 +23,7 @@ FULL, QUICK = 15, 1
 
 
 async def start_s(folder: Path, openhands: LocalOpenHands, python: Sequence[str]) -> float:
-    """Start once, and give the seconds until the socket is open; that of the local Slack's own start among them."""
+    """Start once; return the seconds until the socket is open, the start of the local Slack included."""
     begun = time.perf_counter()
     async with site(folder, openhands, python=python):
         return time.perf_counter() - begun
@@ -33,7 +33,7 @@ async def measure(times: int) -> list[str]:
     took: dict[str, list[float]] = {BARE_APP: [], EMPTY: [], AGAIN: []}
     with folder_for("bare", "ours") as (bare, ours):
         async with local_openhands() as openhands:
-            for number in range(-1 if times > QUICK else 0, times):  # the first reads its files from the disk
+            for number in range(-1 if times > QUICK else 0, times):  # the first one reads its files from the disk
                 for name, folder, python in (
                     (BARE_APP, bare, BARE),
                     (EMPTY, ours, THE_BOT),

@@ -1,11 +1,10 @@
-"""How much of a core a request takes, and how much a hundred runs without news, beside a bare Bolt app.
+"""Measures the CPU time per request, and the share of a core that a hundred quiet runs take, against a bare Bolt app.
 
-`python benchmarks/cpu.py` prints Markdown; only on Linux, whose /proc tells. Exit code 1: a run was not told its end.
+`python benchmarks/cpu.py` prints Markdown; only on Linux, since it reads /proc. Exit code 1: a run's end was not told.
 
-Each request of this bot is a mention and all that follows: written down, seen, carded, started, looked at while the
-agent works for some seconds, its end told in the thread and in the team's channel, and reactions on the request. The
-bare app acknowledges a command and does nothing else. What is counted is the time that the process
-itself works, so others on the machine matter little; both servers run in this process.
+For this bot, a request is a mention and all that follows: the inbox row, reactions, card, start, polls while the agent
+works for some seconds, and its end told in the thread and in the team's channel. The bare app only acknowledges a
+command. Only the app's own CPU time counts, so other processes matter little; both servers run in this process.
 """
 
 import argparse
@@ -22,18 +21,18 @@ from stage import BARE, Site, folder_for, follow, local_openhands, report, site,
 from bot.simulator.openhands import Conversation, LocalOpenHands
 
 TARGET_S = 0.08
-"""Of a core, for a request."""
+"""CPU seconds per request."""
 TARGET_SHARE = 0.01
-"""Of a core, with a hundred runs without news."""
+"""Share of a core with a hundred runs without news."""
 QUIET = timedelta(minutes=30)
-"""Since their last news, so that each is looked at as rarely as a run at work ever is."""
-COUNT_S = 0.2  # between two counts, which take a moment themselves
+"""Time since the runs' last news, after which a run at work is polled at the slowest rate."""
+COUNT_S = 0.2  # between two counts, since counting itself takes time
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
 class Pace:
-    """So many requests, and how fast they come."""
+    """How many requests to send, and how fast."""
 
     requests: int
     per_s: float
@@ -41,17 +40,17 @@ class Pace:
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured."""
+    """How much to measure."""
 
     paces: Sequence[Pace]
     channels: int
     warm_up: int
     live: int
     rest_s: float
-    """Between the start and the measurement of what does not depend on requests."""
+    """From the app's start to measuring its share of a core without requests."""
     watch_s: float
     works_s: float
-    """Between an agent's start and its end."""
+    """How long an agent works."""
 
 
 FULL = Size(
@@ -61,13 +60,13 @@ QUICK = Size(paces=(Pace(2, 2),), channels=2, warm_up=1, live=3, rest_s=0.5, wat
 
 
 def worked_s(place: Site) -> float:
-    """Return the seconds of a core that an app has used so far."""
+    """Return the CPU seconds that an app has used so far."""
     fields = Path(f"/proc/{place.app.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 
 
 async def asked(place: Site, pace: Pace, *, runs: bool) -> int:
-    """Ask steadily, and wait until all is over; give how many requests were not acknowledged, or not told their end."""
+    """Send requests steadily until all are over; return how many were not acknowledged, or not told their end."""
     loop = asyncio.get_running_loop()
     before, begun = told(place), loop.time()
     commands = []
@@ -88,14 +87,14 @@ async def asked(place: Site, pace: Pace, *, runs: bool) -> int:
 
 
 async def cost_s(place: Site, pace: Pace, *, runs: bool) -> tuple[float, int]:
-    """Return the seconds of a core that a request takes, and how many were lost."""
+    """Return the CPU seconds per request, and how many requests were lost."""
     before = worked_s(place)
     lost = await asked(place, pace, runs=runs)
     return (worked_s(place) - before) / pace.requests, lost
 
 
 async def quiet_share(place: Site, size: Size) -> float:
-    """Return the share of a core that an app takes while nobody asks anything."""
+    """Return the share of a core that an app takes without requests."""
     await asyncio.sleep(size.rest_s)
     before, begun = worked_s(place), time.perf_counter()
     await asyncio.sleep(size.watch_s)
@@ -107,7 +106,7 @@ def percent(share: float) -> str:
 
 
 async def live_share(folder: Path, openhands: LocalOpenHands, size: Size, quiet: timedelta) -> float:
-    """Return the share of a core that so many runs at work take."""
+    """Return the share of a core that `size.live` runs at work take, with their last news `quiet` ago."""
     news_at = datetime.now(UTC) - quiet
     await follow(folder, working(openhands, size.live, news_at=news_at))
     async with site(folder, openhands) as place:
@@ -115,7 +114,7 @@ async def live_share(folder: Path, openhands: LocalOpenHands, size: Size, quiet:
 
 
 async def measure(size: Size) -> list[str]:
-    """Measure everything, in a folder for each app; give what is lost, and the end of the bot's log."""
+    """Measure everything, with a folder per app; return what was lost, and the end of the bot's log."""
     wrong: list[str] = []
     with folder_for("bare", "ours", "fresh", "quiet") as (bare_folder, our_folder, fresh, quiet):
         async with local_openhands() as openhands:

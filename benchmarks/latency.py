@@ -1,11 +1,10 @@
-"""How long from a change at OpenHands until it is seen in Slack, beside a loop with one request for each conversation.
+"""Measures the latency from a change at OpenHands to Slack, against a loop with one request per conversation.
 
 `python benchmarks/latency.py` prints Markdown. Exit code 1: an end was not told, or a rule of Slack or OpenHands broken.
 
-Some hundred agents work all the time: whenever one ends, another begins. Both local servers keep their limits. The
-loop has servers of its own, with the same ends at the same moments. It asks for the status only, which is in its
-favour: the bot reads the agent's last words, too. Looks become rarer while a run has no news for minutes; here no run
-is so old.
+About a hundred agents work at any time: when one ends, another begins. Both local servers enforce their limits. The
+loop has its own servers, with the same ends at the same moments. It asks only for the status, which favours it: the bot
+also reads the agent's last words. Polling slows down once a run has had no news for minutes; no run here is that old.
 """
 
 import argparse
@@ -37,16 +36,16 @@ from bot.simulator.openhands import Conversation, LocalOpenHands
 from bot.simulator.slack import LocalSlack
 
 TARGET_OVER_INTERVAL_S = 0.5
-LOOP_CALLS_PER_S = 9.0  # the most at which the local OpenHands, which allows 10, never holds a call back
+LOOP_CALLS_PER_S = 9.0  # the highest rate at which the local OpenHands, which allows 10, never delays a call
 CHANNELS = 50
 SEED = 9
 LOOK_S = 0.02
-UNDER_WAY_ROUNDS = 3  # after the last start: until the bot has seen it work
+UNDER_WAY_ROUNDS = 3  # polling rounds after the last start, until the bot has seen it work
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured."""
+    """How much to measure."""
 
     live: int
     ends: int
@@ -59,12 +58,12 @@ QUICK = Size(live=3, ends=2, every_s=0.2, interval_s=0.2)
 
 
 def name_of(number: int) -> str:
-    """Return a run so that its words are found again, also beside one whose number begins alike."""
+    """Return a run's name, which is part of no other run's name."""
     return f"number {number:04}"
 
 
 class Loop:
-    """The reference: asks about one conversation after the other, and posts where the status is another."""
+    """The baseline: asks about one conversation after the other, and posts when a status has changed."""
 
     def __init__(self, slack: LocalSlack, openhands: LocalOpenHands, channels: Sequence[str]) -> None:
         self.openhands = openhands
@@ -82,7 +81,7 @@ class Loop:
         self.openhands.finish(self._threads[number][0], "Done.")
 
     async def run(self, interval_s: float) -> None:
-        """Look until cancelled."""
+        """Poll until cancelled."""
         clock = asyncio.get_running_loop()
         next_s = clock.time()
         while True:
@@ -99,7 +98,7 @@ class Loop:
             await asyncio.sleep(begun_s + interval_s - clock.time())
 
     async def _patiently(self, method: str, **about: str) -> str:
-        """Call Slack, waiting as long as it asks for; return the message's `ts`."""
+        """Call Slack, honouring Retry-After; return the message's `ts`."""
         while True:
             try:
                 answer = await self._web.api_call(method, json=about)
@@ -130,7 +129,7 @@ async def reference(channels: int) -> AsyncIterator[tuple[LocalSlack, Loop]]:
 
 
 async def begin(place: Site, openhands: LocalOpenHands, loop: Loop, size: Size) -> None:
-    """Let all runs begin at both, and wait until they are under way."""
+    """Start all runs at both, and wait until they are under way."""
     for number in range(size.live):
         await place.asks(number, f"fix {name_of(number)} in org/repo")
         await loop.begins(number)
@@ -141,7 +140,7 @@ async def begin(place: Site, openhands: LocalOpenHands, loop: Loop, size: Size) 
 
 
 async def end_some(place: Site, openhands: LocalOpenHands, loop: Loop, size: Size) -> dict[int, datetime]:
-    """End one after the other at both, each at some moment of its turn, and let another begin; tell when each ended."""
+    """End runs one by one at both, each at a random moment of its turn, and start others; return when each ended."""
     chance = random.Random(SEED)  # noqa: S311 - the same moments in each run, nothing secret
     clock = asyncio.get_running_loop()
     begun_s = clock.time()
@@ -158,7 +157,7 @@ async def end_some(place: Site, openhands: LocalOpenHands, loop: Loop, size: Siz
 
 
 def told(slack: LocalSlack, method: str, number: int) -> datetime | None:
-    """Return when Slack was first told the end of a run by this method."""
+    """Return when a call of this method first told Slack the end of a run; None: not yet."""
     about = f"{name_of(number)}"
     return next(
         (
@@ -171,7 +170,7 @@ def told(slack: LocalSlack, method: str, number: int) -> datetime | None:
 
 
 def delays(slack: LocalSlack, method: str, ended: dict[int, datetime]) -> list[float]:
-    """Return the seconds between each end that was told and its telling."""
+    """Return the seconds from each end to when it was told, for the ends that were told."""
     when = {number: told(slack, method, number) for number in ended}
     return [(at - ended[number]).total_seconds() for number, at in when.items() if at is not None]
 

@@ -1,10 +1,10 @@
-"""How much memory the bot takes with many live runs, and as a backlog grows, beside the same bot and a bare Bolt app.
+"""Measures memory with many live runs and with a growing backlog, against an idle bot and a bare Bolt app.
 
-`python benchmarks/memory.py` prints Markdown; only on Linux, whose /proc tells. Exit code 1: a run was not looked at, or
+`python benchmarks/memory.py` prints Markdown; only on Linux, since it reads /proc. Exit code 1: a run was not polled, or
 a request not acknowledged.
 
-Every run is looked at as often as OpenHands' pace lets it: that is when memory is highest. The backlog comes of more
-requests than Slack takes posts for, so that ever more rows wait; the agents end at once.
+Every run is polled as often as OpenHands' rate limit allows, when memory is highest. The backlog grows because requests
+come faster than Slack accepts posts, so that more and more rows wait; the agents end at once.
 """
 
 import argparse
@@ -23,11 +23,11 @@ from bot.simulator.slack.records import Command
 
 FULL, QUICK = 10_000, 20
 ROUNDS = 3
-REST_S, QUICK_REST_S = 10.0, 0.2  # the others get so long before they are measured
+REST_S, QUICK_REST_S = 10.0, 0.2  # how long the apps without runs rest before they are measured
 INTERVAL_S, QUICK_INTERVAL_S = 2.0, 0.2
 TARGET_MB = 150
 BACKLOG, QUICK_BACKLOG = (600, 3000), (2, 4)
-"""Requests after which the memory is measured: once the backlog stands, and when it is several times as long."""
+"""Requests after which memory is measured: once there is a backlog, and when it is several times as long."""
 PER_S = 10.0
 CHANNELS = 50
 GROWTH_MB = 10
@@ -37,13 +37,13 @@ LOOK_S = 0.2
 
 @dataclass(frozen=True)
 class Memory:
-    """Of one process, in MB."""
+    """The memory of one process, in MB."""
 
     resident: float
     own: float
-    """Shared with no other process."""
+    """Not shared with another process."""
     highest: float
-    """Resident, at its highest since the start."""
+    """Highest resident memory since the start."""
 
     @property
     def cells(self) -> list[str]:
@@ -72,7 +72,7 @@ async def rest(seconds: float, place: Site) -> Memory:
 
 
 def looks(calls: list[Call], count: int) -> Callable[[], bool]:
-    """Return whether every run was looked at so many times; each call is counted once."""
+    """Return a function that says whether `count` runs were polled `ROUNDS` times on average; counts each call once."""
     counted, asked = 0, 0
 
     def enough() -> bool:
@@ -87,7 +87,7 @@ def looks(calls: list[Call], count: int) -> Callable[[], bool]:
 async def with_runs(
     folder: Path, openhands: LocalOpenHands, count: int, interval_s: float
 ) -> tuple[Memory, float, list[str]]:
-    """Let the bot follow so many runs; give its memory, the seconds a round took, and what went wrong."""
+    """Have the bot follow so many runs; return its memory, the seconds per polling round, and what went wrong."""
     await follow(folder, working(openhands, count))
     openhands.calls.clear()
     async with site(folder, openhands, settings={"POLL_INTERVAL_S": str(interval_s)}) as place:
@@ -100,7 +100,7 @@ async def with_runs(
 
 
 async def with_backlog(folder: Path, openhands: LocalOpenHands, after: Sequence[int]) -> tuple[list[Memory], list[str]]:
-    """Ask faster than Slack takes the answers; give the memory after so many requests each, and what went wrong."""
+    """Send requests faster than Slack accepts the posts; return the memory after each count, and what went wrong."""
 
     async def finish(c: Conversation, _text: str) -> None:
         openhands.finish(c, "Done.")

@@ -1,9 +1,9 @@
-"""How many requests a round of looking at all live runs costs, beside one GET for each.
+"""Counts the requests per polling round over all live runs, against one GET per run.
 
-`python benchmarks/polling.py` prints Markdown. Exit code 1: a run was not looked at, or a rule of OpenHands broken.
+`python benchmarks/polling.py` prints Markdown. Exit code 1: a run was not polled, or a rule of OpenHands broken.
 
-As many runs work as are starting: OpenHands is asked about the two at different places. There were as many rounds as
-the run asked about most often was asked about.
+Half of the runs work and half are starting, since OpenHands has a different call for each. The number of rounds is that
+of the polls of the run polled most often.
 """
 
 import argparse
@@ -39,9 +39,9 @@ QUICK_INTERVAL_S = 0.2
 
 
 async def one_each(count: int) -> int:
-    """Ask about each conversation by itself, once; return how many requests that took."""
+    """Ask about each conversation once, separately; return how many requests that took."""
     async with local_openhands() as openhands:
-        openhands.rate_limit = False  # counted, not timed: at the real pace it would take minutes
+        openhands.rate_limit = False  # requests are counted, not timed: at the real rate it would take minutes
         runs = working(openhands, count)
         async with httpx.AsyncClient(base_url=openhands.base_url, headers={"Authorization": f"Bearer {KEY}"}) as client:
             for run in runs:
@@ -54,7 +54,7 @@ def of_kind(calls: Sequence[Call], kind: str) -> list[Call]:
 
 
 def looks(calls: Sequence[Call]) -> Counter[str]:
-    """Count how often each run was asked about."""
+    """Return how often each run was asked about."""
     return Counter(one for call in calls for one in call.query["ids"])
 
 
@@ -63,7 +63,7 @@ def rounds(calls: Sequence[Call]) -> int:
 
 
 async def ours(folder: Path, count: int, interval_s: float) -> tuple[list[str], list[str]]:
-    """Let the bot follow so many runs for some rounds; return the figures of the table, and what went wrong."""
+    """Have the bot follow so many runs for some rounds; return the table's figures, and what went wrong."""
     async with local_openhands() as openhands:
         await follow(folder, [*working(openhands, count), *starting(openhands, count)])
         settings = {"POLL_INTERVAL_S": str(interval_s)}
@@ -84,7 +84,7 @@ async def ours(folder: Path, count: int, interval_s: float) -> tuple[list[str], 
 
 
 async def enough(place: Site, calls: Sequence[Call]) -> None:
-    """Wait until both kinds were looked at in full for so many rounds: the one after them has begun."""
+    """Wait until both kinds completed `ROUNDS` rounds, which the start of the next round shows."""
     await place.until(lambda: all(rounds(of_kind(calls, kind)) > ROUNDS for kind in ("status", "tasks")), look_s=0.05)
 
 

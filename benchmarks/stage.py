@@ -1,4 +1,4 @@
-"""What the benchmarks share: an app of its own process between local servers, runs it follows, and tables."""
+"""What the benchmarks share: an app in its own process between local servers, runs for it to follow, and tables."""
 
 import asyncio
 import statistics
@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from uuid import uuid4
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))  # a script finds what lies beside it, not the package
+sys.path.insert(0, str(ROOT))  # a script finds the modules beside it, but not the package
 
 from bot.core.model import Api, Card, ChannelId, ConversationId, Run, RunId, RunState, TeamId, UserId, Watch  # noqa: E402
 from bot.simulator.openhands import Conversation, LocalOpenHands  # noqa: E402
@@ -31,13 +31,13 @@ CONVERSATIONS = "/api/v1/app-conversations"
 DATABASE = "openhands.db"
 OPENHANDS_CALLS_PER_S = 10.0  # what servers allow
 LOOK_S = 0.002
-GIVES_UP_S = 120.0  # without any progress for so long, what is missing is lost
+GIVES_UP_S = 120.0  # without progress for this long, what is missing counts as lost
 PEOPLE = 10
-LOG_LINES = 20  # of the app, where something is wrong
+LOG_LINES = 20  # lines of the app's log to show if something is wrong
 
 
 class Site:
-    """A local Slack with people and channels, and an app on it."""
+    """A local Slack with people and channels, and an app connected to it."""
 
     def __init__(self, slack: LocalSlack, openhands: LocalOpenHands, app: App, *, channels: int) -> None:
         self.slack = slack
@@ -56,7 +56,7 @@ class Site:
         await self.slack.say(person, channel, self.slack.wire(text))
 
     async def until(self, happened: Callable[[], bool], *, look_s: float = LOOK_S) -> bool:
-        """Wait; False when the app is gone or too much time has passed."""
+        """Wait until it has happened; return False if the app ends or `GIVES_UP_S` passes first."""
         deadline = time.monotonic() + GIVES_UP_S
         while not happened():
             if time.monotonic() > deadline or not self.app.runs:
@@ -78,9 +78,9 @@ async def site(
     channels: int = 1,
     settings: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Site]:
-    """Run an app on a Slack of its own until the end of the block.
+    """Run an app on its own Slack until the end of the block.
 
-    settings: beside those that lead to the servers and to a database in this folder.
+    settings: in addition to the addresses of the servers and of a database in this folder.
     """
     slack = LocalSlack()
     await slack.start()
@@ -91,7 +91,7 @@ async def site(
         "OPENHANDS_API_KEY": KEY,
         "OPENHANDS_BASE_URL": openhands.base_url,
         "DATABASE_URL": f"sqlite:///{DATABASE}",
-        "MAX_CONCURRENT_RUNS": "1000",  # the most; the limit of an account is not what is measured
+        "MAX_CONCURRENT_RUNS": "1000",  # the maximum, since the account's limit is not measured
         **(settings or {}),
     }
     try:
@@ -115,7 +115,7 @@ async def local_openhands() -> AsyncIterator[LocalOpenHands]:
 
 
 def told(place: Site) -> int:
-    """Count the threads in which the bot said how the run ended."""
+    """Return the number of threads in which the bot told how the run ended."""
     return len(
         {
             (channel, message.thread_ts)
@@ -130,7 +130,7 @@ def told(place: Site) -> int:
 
 
 def at_work(openhands: LocalOpenHands) -> Conversation:
-    """Let an agent work without end."""
+    """Make an agent that works for ever."""
     now = datetime.now(UTC)
     c = Conversation(str(uuid4()), "v1", now, now, "A conversation", repository="org/repo", state="running")
     c.sandbox_status, c.working = "RUNNING", True
@@ -139,9 +139,9 @@ def at_work(openhands: LocalOpenHands) -> Conversation:
 
 
 def working(openhands: LocalOpenHands, count: int, *, news_at: datetime | None = None) -> list[Run]:
-    """Let so many agents work without end, and give the runs they are for.
+    """Make so many agents that work for ever; return their runs.
 
-    news_at: of all of them; a moment ago unless said.
+    news_at: when all runs had their last news; None: just now.
     """
     runs = [a_run(at_work(openhands).id, RunState.WORKING) for _ in range(count)]
     if news_at is None:
@@ -150,7 +150,7 @@ def working(openhands: LocalOpenHands, count: int, *, news_at: datetime | None =
 
 
 def starting(openhands: LocalOpenHands, count: int) -> list[Run]:
-    """Let so many starts be on their way without end, and give the runs they are for."""
+    """Make so many starts that are under way for ever; return their runs."""
     return [_on_its_way(openhands) for _ in range(count)]
 
 
@@ -162,7 +162,7 @@ def _on_its_way(openhands: LocalOpenHands) -> Run:
 
 
 def a_run(conversation: str, state: RunState, *, task: str | None = None) -> Run:
-    """Return a run with news a moment ago; it has no card, so that nothing but OpenHands is asked."""
+    """Return a run with news just now; it has no card, so that the bot calls only OpenHands."""
     now = datetime.now(UTC)
     return Run(
         id=RunId(str(uuid4())),
@@ -187,7 +187,7 @@ def a_run(conversation: str, state: RunState, *, task: str | None = None) -> Run
 
 
 async def follow(folder: Path, these: Iterable[Run]) -> None:
-    """Write runs into the database of the app in this folder, which does not run yet."""
+    """Write runs into the database of this folder's app, before it starts."""
     database = await open_database(f"sqlite:///{folder / DATABASE}")
     try:
         async with database.transaction() as tx:
@@ -202,7 +202,7 @@ async def follow(folder: Path, these: Iterable[Run]) -> None:
 
 @contextmanager
 def folder_for(*names: str) -> Iterator[list[Path]]:
-    """Make folders that are gone afterwards, below the one the script is run in: that disk is measured."""
+    """Make temporary folders below the current one, whose disk is measured."""
     with TemporaryDirectory(prefix=".bench-", dir=Path.cwd()) as made:
         folders = [Path(made) / name for name in names]
         for folder in folders:
@@ -221,14 +221,14 @@ def row(name: str, values: Sequence[str]) -> str:
 
 
 def table(*rows: tuple[str, Sequence[str]]) -> None:
-    """Print a table, its head first."""
+    """Print a table. The first row is its head."""
     head, *rest = rows
     print("\n".join([row(*head), row("---", ["---:"] * len(head[1])), *(row(*one) for one in rest)]), flush=True)
     print()
 
 
 def report(wrong: Iterable[str]) -> int:
-    """Print what went wrong, a line each, and give the exit code."""
+    """Print what went wrong, one line each, and return the exit code."""
     lines = [*wrong]
     for line in lines:
         print(f"lost: {line}")

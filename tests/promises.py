@@ -1,4 +1,4 @@
-"""The promises, checked from the tables: after each step against those before it, and once everything has come to rest."""
+"""The promises, checked from the tables: after each step against the step before, and once everything has settled."""
 
 from typing import Any
 
@@ -17,11 +17,11 @@ PATIENCE = Patience()
 LINKS = Links(Identity(TEAM, UserId("UBOT"), "B1", "https://team.slack.com/"), "https://oh.example", notifies=False)
 LIMITS = Limits(slots=SLOTS, full_s=PATIENCE.full_s)
 SAID = "words "
-"""How everything begins that is said to an agent."""
+"""The beginning of every message to an agent."""
 
 
 class Now:
-    """What the tables hold at one moment."""
+    """The contents of the tables at one moment."""
 
     def __init__(self, all_runs: list[Run], follow_ups: list[FollowUp], owed: list[Any], full: bool) -> None:  # noqa: FBT001 - read from the tables
         self.runs = {run.id: run for run in all_runs}
@@ -48,7 +48,7 @@ class Now:
         return [run for run in self.runs.values() if run.state is state]
 
     def without_answers(self) -> tuple[Any, ...]:
-        """Return all that a click may change, beside the sentence that only one person sees."""
+        """Return everything a click may change, except the sentences that only one person sees."""
         return self.runs, self.follow_ups, [row for row in self.owed if row["kind"] != OutboxKind.ANSWER.value]
 
 
@@ -57,7 +57,7 @@ def place_in_queue(run: Run) -> tuple[Any, Any]:
 
 
 class Promises:
-    """What must hold, whatever happens in whatever order."""
+    """What must hold after every step, in whatever order they happen."""
 
     def __init__(self, account: Account, slack: Memory) -> None:
         self.account = account
@@ -66,7 +66,7 @@ class Promises:
         self.attempts: dict[str, tuple[RunId, int]] = {}
 
     def kept(self, now: Now) -> None:
-        """Check what the tables hold after a step."""
+        """Check the contents of the tables after a step."""
         assert self.account.violations == []
         self.starts_are_single(now)
         self.changes_are_told_once(now)
@@ -80,14 +80,14 @@ class Promises:
         self.before = now
 
     def starts_are_single(self, now: Now) -> None:
-        """At most one open start an attempt, and no conversation's id serves two attempts."""
+        """Check that an attempt has at most one open start, and a conversation's id only one attempt."""
         starts = [(row["run"], row["payload"]["attempt"]) for row in now.open if row["kind"] == OutboxKind.START.value]
         assert len(starts) == len(set(starts))
         for run in now.runs.values():
             assert self.attempts.setdefault(str(run.conversation_id), (run.id, run.attempt)) == (run.id, run.attempt)
 
     def changes_are_told_once(self, now: Now) -> None:
-        """Tell each change into a state in which a person must look by one message, nothing else, and no end twice."""
+        """Check that one message tells each change into a state that needs a person, and that no end is told twice."""
         old = {row["id"] for row in self.before.owed}
         told = [row for row in now.owed if row["kind"] == OutboxKind.MESSAGE.value and row["id"] not in old]
         for run in now.runs.values():
@@ -104,17 +104,17 @@ class Promises:
         assert len(said) == len(set(said))
 
     def text_of(self, row: Any) -> str:
-        """Return the text of what is, or was, owed to Slack: a row that is done has lost it."""
+        """Return the text of a row owed to Slack; for a done row, which has lost its text, the text that was posted."""
         said: list[str] = [post.text for post in self.slack.posts if post.row == row["id"]]
         return said[0] if said else row["payload"]["text"]
 
     def the_queue_moves_in_order(self, now: Now) -> None:
-        """Nobody is let in beyond the slots or before an older one, and nobody waits while there is a slot."""
+        """Check that no run is admitted beyond the slots or before an older one, or waits while there is a slot."""
         were = {one: run for one, run in self.before.runs.items() if run.state is not RunState.QUEUED}
         entered = [run for run in now.runs.values() if run.state is RunState.STARTING and run.id not in were]
         busy = {(run.id, run.turn) for run in self.before.runs.values() if run.state in lifecycle.OCCUPIES}
         still = [run for run in now.runs.values() if run.state in lifecycle.OCCUPIES and (run.id, run.turn) in busy]
-        assert not entered or len(entered) + len(still) <= SLOTS  # a message may wake more: it is for a run that began
+        assert not entered or len(entered) + len(still) <= SLOTS  # only a message to a run that began may exceed it
         for run in entered:
             asked = self.before.runs.get(run.id, run)
             assert all(place_in_queue(asked) < place_in_queue(other) for other in now.queue)
@@ -122,21 +122,21 @@ class Promises:
             assert now.occupying >= SLOTS
 
     def cards_are_true_or_behind(self, now: Now) -> None:
-        """Show on a card what its run is, unless an edit is owed."""
+        """Check that each card shows its run, unless an edit is owed."""
         for run in now.runs.values():
             if run.card.ts is not None and run.version == run.card.version:
                 shown, due = self.slack.shown[run.card.ts], cards.card(run, LINKS.page(run))
                 assert (shown.text, *buttons_of(shown)) == (due.text, *buttons_of(due)), run
 
     def agents_heard_in_order(self, now: Now) -> None:
-        """No message reaches an agent twice, or before an older one; a new attempt's agent may hear what the last did."""
+        """Check that no message reaches an agent twice or out of order; a new attempt's agent may hear old ones."""
         written = [one.text for one in now.follow_ups if one.text.startswith(SAID)]
         for talk in self.account.talks.values():
             heard = [written.index(text) for text in talk.heard[1:] if text in written]
             assert heard == sorted(set(heard)), (talk, now.follow_ups)
 
     def at_rest(self, now: Now) -> None:
-        """Check that what is still open waits for a person, or for a slot."""
+        """Check that everything still open waits for a person or a slot."""
         for run in now.runs.values():
             assert run.resume_by is None, run
             assert run.approved is None or run.waiting is not Waiting.APPROVAL, run
@@ -155,12 +155,12 @@ class Promises:
 
 
 def buttons_of(message: cards.Message) -> list[tuple[str, str]]:
-    """Return actions and what they are about; a Stop may be of an earlier turn, since it means every turn."""
+    """Return each button's action and target, without its turn: a Stop of an earlier turn counts for every turn."""
     return [(one.action, one.value.split(":")[2]) for one in buttons_in(message)]
 
 
 def something_moves_it_on(now: Now, run: Run) -> None:
-    """No run can stay where it is for ever without a person's doing."""
+    """Check that no run can stay as it is for ever unless it waits for a person."""
     starts = any(
         row["run"] == run.id and row["kind"] == OutboxKind.START.value and row["payload"]["attempt"] == run.attempt
         for row in now.open
@@ -180,7 +180,7 @@ def something_moves_it_on(now: Now, run: Run) -> None:
 
 
 def nothing_is_lost(now: Now, one: FollowUp) -> None:
-    """Check that a message has come to its end, or is on its way, or a person is asked about it."""
+    """Check that a message has reached its end, is on its way, or that a person is asked about it."""
     run = now.runs[RunId(one.run)]
     on_its_way = any(row["id"] == one.id for row in now.open)
     match one.state:
@@ -190,4 +190,4 @@ def nothing_is_lost(now: Now, one: FollowUp) -> None:
         case FollowUpState.DELIVERED | FollowUpState.FAILED:
             assert not on_its_way, (one, run)
         case FollowUpState.WITHDRAWN:
-            pass  # its row ends when its turn comes
+            pass  # its row ends when its lane reaches it

@@ -1,6 +1,6 @@
-"""Messages as a person reads them: a line per part, with the marks, the links' targets and what the buttons carry.
+"""Messages as a person reads them: a line per part, with text styles, link targets and button values.
 
-A line break within a part is shown as ⏎. The notification's text is shown where it says something else than the parts.
+A line break within a part is shown as ⏎. The notification's text is shown if it differs from the parts.
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ MARKS = {"bold": "*", "italic": "_", "strike": "~", "code": "`"}
 
 
 def read(message: Message) -> str:
-    """Write a message down, a line per part."""
+    """Return a message as text, a line per part."""
     return "\n".join([*_text(message), *(part(block) for block in message.blocks)])
 
 
@@ -29,7 +29,7 @@ def part(block: JSON) -> str:
 
 
 def said(blocks: Iterable[JSON]) -> str:
-    """Return the words of all parts but the buttons, as one text."""
+    """Return the text of all parts except buttons."""
     return "\n".join(text for block in blocks for text in _texts(block))
 
 
@@ -76,7 +76,7 @@ def _piece(piece: JSON) -> str:
 
 
 def _button(button: JSON) -> str:
-    """[Label style](id value), with → before an address."""
+    """Return a button as `[Label style](id value)`, with → before an address."""
     style = f" {button['style']}" if "style" in button else ""
     carries = f"→{button['url']}" if "url" in button else button["value"]
     return f"[{button['text']['text']}{style}]({button['action_id']} {carries})"

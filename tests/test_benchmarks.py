@@ -1,4 +1,4 @@
-"""The benchmarks themselves: what they measure is real, so nothing may be lost in it. How fast is not judged here."""
+"""The benchmarks: they measure real runs, so nothing may get lost. Speed is not judged here."""
 
 import subprocess
 import sys
@@ -82,7 +82,7 @@ LINES = {
 
 @pytest.mark.parametrize("script", LINES)
 def test_nothing_is_lost_in_a_quick_run(script: str, tmp_path: Path) -> None:
-    """Every row of the tables is there, nothing that must happen failed to, and no file is left behind."""
+    """Every row of the tables is there, everything that must happen did, and no file is left behind."""
     ran = subprocess.run(
         [sys.executable, str(SCRIPTS / script), "--quick"], cwd=tmp_path, capture_output=True, text=True, check=False
     )

@@ -1,4 +1,4 @@
-"""Causes: what the log says of a connection that failed."""
+"""Causes: what the log says about a connection that failed."""
 
 import ssl
 from socket import gaierror
@@ -9,7 +9,7 @@ from bot.causes import cause
 
 
 def wrapped(inner: BaseException, *, explicitly: bool) -> BaseException:
-    """Wrap a failure as libraries do, with `from` or without."""
+    """Return a failure wrapped as libraries do it, with `from` or without."""
     outer = OSError("All attempts failed")
     if explicitly:
         outer.__cause__ = inner
@@ -32,5 +32,5 @@ def wrapped(inner: BaseException, *, explicitly: bool) -> BaseException:
     ],
 )
 def test_the_first_cause_there_is_a_word_for_is_said(inner: BaseException, said: str, *, explicitly: bool) -> None:
-    """However often it was wrapped; its own text, which may hold an address, is not."""
+    """It is found however often it was wrapped. Its own text is not logged, since it may contain an address."""
     assert cause(wrapped(inner, explicitly=explicitly)) == said

@@ -1,4 +1,4 @@
-"""The machine's own time."""
+"""The wall clock."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -12,13 +12,13 @@ LATE_S = 5.0  # real seconds after which a test counts as hung
 
 
 def test_now_is_utc() -> None:
-    """Aware, and the machine's."""
+    """The time is aware and the machine's own."""
     before, now, after = datetime.now(UTC), WallClock().now(), datetime.now(UTC)
     assert (now.tzinfo, before <= now <= after) == (UTC, True)
 
 
 async def test_waiting_ends_at_the_time() -> None:
-    """Not before it, and the event is left as it is."""
+    """It does not end earlier, and it leaves the event unchanged."""
     clock, event = WallClock(), asyncio.Event()
     until = clock.now() + timedelta(seconds=SOON_S)
     async with asyncio.timeout(LATE_S):
@@ -28,7 +28,7 @@ async def test_waiting_ends_at_the_time() -> None:
 
 @pytest.mark.parametrize("until", [None, datetime(9999, 1, 1, tzinfo=UTC)])
 async def test_waiting_ends_with_the_event(until: datetime | None) -> None:
-    """Long before the time, if there is one; whoever waited clears the event."""
+    """It ends long before the time, if there is one, and leaves the event set."""
     event = asyncio.Event()
     waiting = asyncio.create_task(WallClock().wait(event, until))
     await asyncio.sleep(0)
@@ -40,13 +40,13 @@ async def test_waiting_ends_with_the_event(until: datetime | None) -> None:
 
 @pytest.mark.parametrize("event", [None, asyncio.Event()])
 async def test_a_time_that_is_past_is_not_waited_for(event: asyncio.Event | None) -> None:
-    """Late is now."""
+    """A time in the past means now."""
     async with asyncio.timeout(LATE_S):
         await WallClock().wait(event, datetime(2000, 1, 1, tzinfo=UTC))
 
 
 async def test_waiting_for_nothing_ends_when_it_is_cancelled() -> None:
-    """Neither event nor time: only the end of the task ends it."""
+    """Without event and time, only cancelling the task ends it."""
     waiting = asyncio.create_task(WallClock().wait(None, None))
     done, _ = await asyncio.wait([waiting], timeout=SOON_S)
     waiting.cancel()
@@ -56,14 +56,14 @@ async def test_waiting_for_nothing_ends_when_it_is_cancelled() -> None:
 
 
 async def turns(number: int) -> None:
-    """Let the event loop turn so often."""
+    """Run so many iterations of the event loop."""
     for _ in range(number):
         await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("late", range(4))
 async def test_a_loop_told_to_end_as_it_is_woken_ends(late: int) -> None:
-    """A cancellation is heard at every moment, that of the event included."""
+    """No cancellation is lost, even at the moment of the event."""
     event = asyncio.Event()
 
     async def loop() -> None:

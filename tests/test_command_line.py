@@ -1,4 +1,4 @@
-"""`openhands-slack`: what it prints about itself, and what it says where it can't run."""
+"""`openhands-slack`: what it prints about itself, and what it says if it can't run."""
 
 import subprocess
 import sys
@@ -23,12 +23,12 @@ def typed(*words: str) -> tuple[int, str]:
 
 
 def test_it_tells_its_version() -> None:
-    """Whoever reports something can say with what."""
+    """People who report a problem can name the version."""
     assert typed("--version") == (0, f"openhands-slack {bot.__version__}\n")
 
 
 def test_it_prints_the_manifest_of_the_repository() -> None:
-    """Without settings, since there are none before the app exists; what is packaged is that very file."""
+    """It needs no settings, since there are none before the app exists. The packaged manifest is the same file."""
     assert typed("manifest") == (0, MANIFEST)
     assert (ROOT / "bot/slack/manifest.yml").samefile(ROOT / "manifest.yml")
 
@@ -43,7 +43,7 @@ def test_another_command_is_the_only_difference() -> None:
 
 @pytest.mark.parametrize("command", ["agent", "/", "/Agent", "/my agent", f"/{'a' * 32}"])
 def test_a_command_that_slack_refuses_is_not_printed(command: str) -> None:
-    """Slack would say so later, and less clearly."""
+    """Slack would refuse it later, and less clearly."""
     assert typed("manifest", "--command", command) == (
         2,
         f"{command} can't be the command: a slash command is / and up to 31 small letters, digits, _ or -, such as /agent.\n",
@@ -52,7 +52,7 @@ def test_a_command_that_slack_refuses_is_not_printed(command: str) -> None:
 
 @pytest.mark.parametrize("command", ["/openhands", "/agent"])
 def test_the_link_holds_the_whole_manifest(command: str) -> None:
-    """Slack's page for a new app opens with it filled in; browsers and chats take a link of that length."""
+    """Slack's page for a new app opens with it filled in. Browsers and chats accept a link of this length."""
     code, printed = typed("manifest", "--link", "--command", command)
     address = urlsplit(printed.strip())
     query = parse_qs(address.query, strict_parsing=True)
@@ -65,7 +65,7 @@ def test_the_link_holds_the_whole_manifest(command: str) -> None:
 
 @pytest.mark.parametrize("command", ["run", "doctor"])
 def test_without_its_libraries_it_says_what_to_do(command: str) -> None:
-    """A Python that has none of them: one sentence, no traceback."""
+    """A Python without the libraries prints one sentence and no traceback."""
     done = subprocess.run(
         [sys.executable, "-S", "-m", "bot", command], cwd=ROOT, check=False, capture_output=True, text=True
     )

@@ -1,6 +1,6 @@
-"""The core decides and writes, and nothing else: no waiting, clock, chance, environment, log or library.
+"""The core only decides and renders: it has no waiting, clock, randomness, environment, log or library.
 
-And nothing else decides: the state of a run is chosen in `lifecycle`.
+Only the core decides: `lifecycle` chooses the state of a run.
 """
 
 import ast
@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LIBRARIES = {"markdown": {"markdown_it"}}
-"""The one library of the core: what reads the agent's Markdown."""
+"""The only library of the core: the parser of the agent's Markdown."""
 FORBIDDEN_IMPORTS = frozenset(
     {"asyncio", "logging", "os", "pathlib", "random", "secrets", "socket", "subprocess", "threading", "time", "uuid"}
 )
@@ -19,12 +19,12 @@ FORBIDDEN_NAMES = frozenset({"environ", "getenv", "now", "open", "print", "today
 
 
 def core() -> list[str]:
-    """Return the core modules: all that stand in its room."""
+    """Return the names of all modules in the core's folder."""
     return sorted(file.stem for file in (ROOT / "bot" / "core").glob("*.py"))
 
 
 def breaches(source: str, libraries: frozenset[str] = frozenset()) -> list[str]:
-    """List what a core module must not do, in the order of its lines."""
+    """Return what a core module does but must not, in the order of its lines."""
     allowed = (sys.stdlib_module_names - FORBIDDEN_IMPORTS) | {"bot"} | libraries
     found: list[tuple[int, str]] = []
     for node in ast.walk(ast.parse(source)):
@@ -48,11 +48,11 @@ DECIDED = frozenset(
     {"waiting", "reason", "action", "stop_by", "stop_at", "resume_by", "approved", "decided_by", "gone"}
     | {"turn", "attempt", "doubtful_follow_up"}
 )
-"""What only `lifecycle` changes of a run, beside its state."""
+"""The fields of a run that only `lifecycle` changes, beside its state."""
 
 
 def decisions(source: str) -> list[str]:
-    """List where a run is made, or where a state or what belongs to it is put into one. A follow-up has states too."""
+    """Return each creation of a run and each change of a run's decided field. Ignores the states of follow-ups."""
     found: list[str] = []
     for node in ast.walk(ast.parse(source)):
         match node:
@@ -78,7 +78,7 @@ def top(module: str) -> str:
 
 @pytest.mark.parametrize("module", core())
 def test_a_core_module_only_decides(module: str) -> None:
-    """Times and ids are arguments, so every case can be tested and nothing depends on the machine."""
+    """Times and ids are arguments, so that every case can be tested and nothing depends on the machine."""
     source = (ROOT / "bot" / "core" / f"{module}.py").read_text(encoding="utf-8")
     assert breaches(source, frozenset(LIBRARIES.get(module, ()))) == []
 
@@ -98,7 +98,7 @@ def test_a_core_module_only_decides(module: str) -> None:
     ],
 )
 def test_a_breach_is_seen(source: str, found: list[str]) -> None:
-    """The rule itself is tried on what it must catch, and on what it must leave alone."""
+    """The rule itself is tested on what it must catch and on what it must allow."""
     assert breaches(source) == found
 
 
@@ -107,7 +107,7 @@ MODULES = [file for file in sorted((ROOT / "bot").glob("**/*.py")) if "simulator
 
 @pytest.mark.parametrize("file", MODULES, ids=lambda file: str(file.relative_to(ROOT)))
 def test_only_lifecycle_decides_a_state(file: Path) -> None:
-    """Other modules call its functions, so that each rule about a run stands beside the others."""
+    """Other modules call its functions, so that all rules about a run are in one place."""
     decides = decisions(file.read_text(encoding="utf-8")) != []
     assert decides is (file.stem == "lifecycle")
 
@@ -127,12 +127,12 @@ def test_only_lifecycle_decides_a_state(file: Path) -> None:
     ],
 )
 def test_a_decision_elsewhere_is_seen(source: str, found: list[str]) -> None:
-    """The rule is tried on what it must catch, and on what it must leave alone."""
+    """The rule is tested on what it must catch and on what it must allow."""
     assert decisions(source) == found
 
 
 def test_the_whole_room_must_be_covered_to_the_last_branch() -> None:
-    """`make test` gates the coverage of the same folder, and there is something in it."""
+    """`make test` requires full coverage of the same folder, and the folder is not empty."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert '--include="bot/core/*" --fail-under=100' in makefile
     assert {"lifecycle", "words", "cards"} <= {*core()}

@@ -1,4 +1,4 @@
-"""`deploy/openhands-slack.service` and `Containerfile`: what keeps the bot up does what is written about it."""
+"""`deploy/openhands-slack.service` and `Containerfile`: the deployment does what the documents say."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ def settings_of_the_unit() -> dict[str, str]:
 
 
 def instructions() -> dict[str, list[str]]:
-    """Return what the image is made of: each instruction's arguments, in their order."""
+    """Return the arguments of each instruction of the image, in order."""
     found: dict[str, list[str]] = {}
     for word, rest in re.findall(
         r"^([A-Z]+) (.*)$", (ROOT / "Containerfile").read_text(encoding="utf-8"), re.MULTILINE
@@ -45,7 +45,7 @@ def verified(unit: Path) -> tuple[int, str]:
 
 @needs_systemd
 def test_systemd_has_nothing_to_say_of_the_unit() -> None:
-    """Every key is known, every value can be read."""
+    """Every key is known and every value valid."""
     assert verified(UNIT) == (0, "")
 
 
@@ -55,7 +55,7 @@ def test_systemd_has_nothing_to_say_of_the_unit() -> None:
     [("RestartPreventExitStatus", "RestartPreventStatus"), ("TimeoutStopSec=15", "TimeoutStopSec=soon")],
 )
 def test_a_mistake_in_a_unit_is_found(tmp_path: Path, right: str, wrong: str) -> None:
-    """Systemd itself only ignores it."""
+    """Systemd itself would only ignore it."""
     unit = tmp_path / UNIT.name
     unit.write_text(UNIT.read_text(encoding="utf-8").replace(right, wrong), encoding="utf-8")
     code, said = verified(unit)
@@ -64,15 +64,15 @@ def test_a_mistake_in_a_unit_is_found(tmp_path: Path, right: str, wrong: str) ->
 
 
 def test_the_unit_restarts_what_may_pass_and_nothing_else() -> None:
-    """Wrong settings stay wrong; a stop has longer than the bot lets calls end."""
+    """Wrong settings stay wrong, so they end it. A stop allows more time than the bot gives its calls to end."""
     found = settings_of_the_unit()
     assert (found["Restart"], found["RestartPreventExitStatus"]) == ("on-failure", str(WRONG))
     assert float(found["TimeoutStopSec"]) > 10
-    assert float(found["RestartSec"]) * 5 > 10  # five starts within ten seconds, and systemd would give up
+    assert float(found["RestartSec"]) * 5 > 10  # systemd gives up after five starts within ten seconds
 
 
 def test_the_unit_runs_the_console_script_in_a_folder_that_stays() -> None:
-    """The default database is a file there; nobody else may read it, and no user has to be made."""
+    """The default database is a file there. Nobody else may read it, and no user has to be created."""
     found = settings_of_the_unit()
     program, command = found["ExecStart"].split()
     assert Path(program).name in SCRIPTS
@@ -86,7 +86,7 @@ def test_the_unit_runs_the_console_script_in_a_folder_that_stays() -> None:
 
 
 def test_the_image_runs_the_console_script_without_root() -> None:
-    """By a number, which a host that forbids root can check."""
+    """The user is a number, which a host that forbids root can check."""
     made = instructions()
     [command] = made["CMD"]
     [user] = made["USER"]
@@ -98,7 +98,7 @@ def test_the_image_runs_the_console_script_without_root() -> None:
 
 
 def test_the_image_keeps_its_database_in_a_volume() -> None:
-    """It runs in that folder, and may write there."""
+    """The bot runs in that folder and may write there."""
     made = instructions()
     [volume] = made["VOLUME"]
     assert made["WORKDIR"][-1] == volume
@@ -106,7 +106,7 @@ def test_the_image_keeps_its_database_in_a_volume() -> None:
 
 
 def test_the_image_holds_what_is_pinned_and_what_the_wheel_is_made_of() -> None:
-    """Each library with its hash; the same sources that are built and tried before each change; nothing else."""
+    """It holds each library with its hash, and exactly the sources that the package check builds."""
     made = instructions()
     assert "--require-hashes -r requirements.txt" in made["RUN"][0]
     assert "--no-deps ." in made["RUN"][1]
@@ -119,7 +119,7 @@ def test_the_image_holds_what_is_pinned_and_what_the_wheel_is_made_of() -> None:
 
 
 async def test_the_image_asks_the_bot_whether_it_lives(make_world: Make) -> None:
-    """With what stands in the file, on a bot that runs; where nothing answers, it is ill."""
+    """The file's own health check succeeds on a running bot, and fails if nothing answers."""
     [check] = instructions()["HEALTHCHECK"]
     _, *arguments = json.loads(check.partition("CMD ")[2])
     world = await make_world(http_port=free_port())

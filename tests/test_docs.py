@@ -1,4 +1,4 @@
-"""What is written about the bot is what it does: settings, commands, states, errors, targets and paths."""
+"""The documents match the bot: settings, commands, states, errors, targets and paths."""
 
 import ast
 import re
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 ADR_PARTS = ["Status", "Context", "Decision", "Consequences"]
 PAGE_LINES = 60
 README_LINES = 100
-DRAWN_FOLDERS = ["bot/inbound", "bot/outbound"]  # in the drawing each file stands in its room
+DRAWN_FOLDERS = ["bot/inbound", "bot/outbound"]  # the drawing shows their files without a folder
 MACHINE_PATH = re.compile(r"(?<![\w.~])/(?:home|root|Users|work|mnt)/\w")
 INDEX_ADDRESS = re.compile(r"--(?:extra-)?index-url|--find-link[s]|--trusted-hos[t]|file:/{2}|^-[fi] ", re.MULTILINE)
 EVENT = re.compile(r"[a-z]+\.[a-z_]+")
@@ -39,12 +39,12 @@ def text(name: str) -> str:
 
 
 def pages() -> list[Path]:
-    """List what people read, the decisions aside."""
+    """Return the documents that people read, except the decision records."""
     return [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
 
 
 def rows(document: str, header: str) -> Iterator[list[str]]:
-    """Return the cells of each row of the table whose first heading is `header`."""
+    """Yield the cells of each row of the table whose first heading is `header`."""
     _, _, table = document.partition(f"\n| {header} |")
     for line in table.partition("\n\n")[0].splitlines()[2:]:
         if line.startswith("|"):
@@ -52,12 +52,12 @@ def rows(document: str, header: str) -> Iterator[list[str]]:
 
 
 def spans(markdown: str) -> list[str]:
-    """Return what stands between back quotes."""
+    """Return the texts between back quotes."""
     return re.findall(r"`([^`\n]+)`", markdown)
 
 
 def default_of(name: str) -> str:
-    """Write a setting's default as people would type it; empty where there is none."""
+    """Return a setting's default as people would type it; empty if there is none."""
     default = Settings.model_fields[name.lower()].default
     if default is None or Settings.model_fields[name.lower()].is_required():
         return ""
@@ -68,12 +68,12 @@ def default_of(name: str) -> str:
 
 
 def test_the_readme_is_read_in_a_minute() -> None:
-    """What only some need stands on a page of its own."""
+    """What only some people need is on a page of its own."""
     assert len(text("README.md").splitlines()) <= README_LINES
 
 
 def test_every_figure_in_the_readme_was_measured() -> None:
-    """Each stands in the tables of the benchmarks, too."""
+    """Each figure is also in the tables of the benchmarks."""
     figures = re.findall(r"(\d+\.\d+) m?s\b", text("README.md"))
     assert figures
     assert [
@@ -85,7 +85,7 @@ def test_every_figure_in_the_readme_was_measured() -> None:
 
 
 def test_operators_read_of_every_setting_with_its_default() -> None:
-    """Each setting has one row, and nothing else has."""
+    """Each setting has one row, and there are no other rows."""
     listed = {}
     for name, default, _ in rows(text("docs/operations.md"), "setting"):
         listed[name.strip("`")] = "" if default in ("none", "required") else default.strip("`")
@@ -93,7 +93,7 @@ def test_operators_read_of_every_setting_with_its_default() -> None:
 
 
 def test_operators_read_which_settings_nobody_can_do_without() -> None:
-    """What is required says so."""
+    """Exactly the required settings are marked as required."""
     required = [
         name.strip("`") for name, default, _ in rows(text("docs/operations.md"), "setting") if default == "required"
     ]
@@ -101,7 +101,7 @@ def test_operators_read_which_settings_nobody_can_do_without() -> None:
 
 
 def test_the_example_file_holds_every_setting_once_with_its_default() -> None:
-    """What is commented out changes nothing when it is uncommented."""
+    """Uncommenting a line changes nothing."""
     lines = re.findall(r"^(?:# )?([A-Z_]+)=(.*)$", text(".env.example"), re.MULTILINE)
     assert lines == [(name.upper(), default_of(name)) for name in Settings.model_fields]
 
@@ -110,7 +110,7 @@ def test_the_example_file_holds_every_setting_once_with_its_default() -> None:
 
 
 def test_operators_read_of_every_command() -> None:
-    """And no other."""
+    """Each command has one row, and there are no other rows."""
     groups = [("", cli), *((f"{group.name} ", group.typer_instance) for group in cli.registered_groups)]
     commands = {
         f"{prefix}{command.name or command.callback.__name__}"
@@ -127,7 +127,7 @@ def test_operators_read_of_every_command() -> None:
 
 
 def test_every_command_has_its_target() -> None:
-    """In a checkout `make` does the same: what has arguments of its own takes them in ARGS."""
+    """In a checkout `make` does the same; a command's arguments go into ARGS."""
     for cells in rows(text("docs/operations.md"), "command line"):
         command, *rest = spans(cells[0])[0].removeprefix("openhands-slack ").split()
         [target] = re.findall(r"make ([a-z]+)", cells[1])
@@ -140,19 +140,19 @@ def test_every_command_has_its_target() -> None:
 
 
 def test_what_is_to_be_typed_works_as_it_stands() -> None:
-    """The Python of a checkout's libraries is that of `.venv`: any other has none of them."""
+    """Commands use the Python of `.venv`, since any other lacks the libraries."""
     for page in pages():
         assert re.findall(r"(?<!\.venv/bin/)python -m bot.*", page.read_text(encoding="utf-8")) == []
 
 
 def test_the_readmes_link_makes_the_app_of_this_manifest() -> None:
-    """Who follows it gets what `manifest.yml` says today."""
+    """The link has what `manifest.yml` says today."""
     assert f"\n[create-app]: {link()}\n" in text("README.md")
     assert "][create-app]" in text("README.md")
 
 
 def test_operators_read_of_every_metric() -> None:
-    """Each has a row that says when to look into it, and nothing else has."""
+    """Each metric has a row that says when to look into it, and there are no other rows."""
     standing = Standing(runs={}, waiting=0, owed={}, oldest={}, dead={})
     now = gauges(Moment(now=datetime.now(UTC), connected=True, ended={}, standing=standing))
     families = [*Metrics().registry.collect(), *now.collect()]
@@ -161,7 +161,7 @@ def test_operators_read_of_every_metric() -> None:
 
 
 def test_operators_read_of_every_warning_and_error() -> None:
-    """What a log says unasked is explained."""
+    """Each event logged at warning or above is explained."""
     logged = {
         str(node.args[0].value)
         for file in (ROOT / "bot").glob("**/*.py")
@@ -178,19 +178,19 @@ def test_operators_read_of_every_warning_and_error() -> None:
 
 
 def test_the_tables_of_words_and_buttons_are_those_declared() -> None:
-    """`make docs` writes them."""
+    """They are what `make docs` would write."""
     page = text("docs/using.md")
     assert written(page) == page
 
 
 def test_the_picture_shows_what_the_bot_says_today() -> None:
-    """`make picture` writes it again."""
+    """The picture is what `make picture` would write."""
     assert text("docs/thread.svg") == picture()
     assert "](docs/thread.svg)" in text("README.md")
 
 
 def test_nothing_in_the_picture_reaches_over_its_edge() -> None:
-    """Each piece of text and each shape ends within the frame."""
+    """Each text and each shape ends within the frame."""
     drawn = ET.fromstring(picture())
     width = float(drawn.attrib["width"])
     ends = [float(one.get("x", 0)) + float(one.get("textLength") or one.get("width") or 0) for one in drawn]
@@ -202,21 +202,21 @@ def test_nothing_in_the_picture_reaches_over_its_edge() -> None:
 
 
 def test_every_state_is_in_the_diagram() -> None:
-    """The diagram has each state of a run, and no other."""
+    """The diagram has every state of a run, and no other."""
     [diagram] = re.findall(r"```mermaid\n(.*?)```", text("docs/how-it-works.md"), re.DOTALL)
     drawn = {end for line in re.findall(r"^ +(\S+) --> (\w+)", diagram, re.MULTILINE) for end in line}
     assert drawn - {"[*]"} == set(RunState)
 
 
 def test_people_read_what_the_card_says_in_every_state() -> None:
-    """In the words that stand there."""
+    """The table has the exact labels of the cards."""
     listed = [label for labels, _ in rows(text("docs/using.md"), "card says") for label in labels.split(" · ")]
     kinds = [(state, kind) for state in RunState for kind in (Waiting if state is RunState.WAITING else [None])]
     assert listed == [words.state(a_run(state, waiting=kind)) for state, kind in kinds]
 
 
 def test_every_error_is_drawn_where_it_belongs() -> None:
-    """The tree in the docstring is the tree of the classes."""
+    """The tree in the docstring matches the class hierarchy."""
     drawn: dict[str, str] = {}
     parents = ["Exception"]
     for branch, name in re.findall(r"^([│├└─ ]*)(\w+)(?= {2}|$)", errors.__doc__ or "", re.MULTILINE):
@@ -228,7 +228,7 @@ def test_every_error_is_drawn_where_it_belongs() -> None:
 
 
 def test_every_table_is_described() -> None:
-    """Maintainers find each table, and no other, in the design."""
+    """The design describes each table, and no other."""
     described = [name.strip("`") for name, _ in rows(text("docs/how-it-works.md"), "table")]
     assert sorted(described) == sorted(metadata.tables)
 
@@ -237,7 +237,7 @@ def test_every_table_is_described() -> None:
 
 
 def test_every_file_has_its_room() -> None:
-    """The table of rooms names each module, in the order in which they may import each other."""
+    """The table of rooms names each module, and its order is that of the allowed imports."""
     drawn = [(room.strip("`"), spans(files)) for room, files, _ in rows(text("docs/how-it-works.md"), "room")]
     for room, files in drawn:
         there = (ROOT / "bot" if room == "bot" else ROOT / "bot" / room).glob("*.py")
@@ -251,7 +251,7 @@ def test_every_file_has_its_room() -> None:
 
 
 def test_the_way_of_a_request_leads_through_what_is_there() -> None:
-    """Each step names a file, and what is defined in it."""
+    """Each step names a file and a definition in it."""
     steps = [spans(where) for where, _ in rows(text("docs/how-it-works.md"), "where")]
     assert len(steps) > 10
     for file, name in steps:
@@ -266,7 +266,7 @@ def test_the_way_of_a_request_leads_through_what_is_there() -> None:
 
 
 def test_every_file_that_is_named_exists() -> None:
-    """A path is that of a file of the repository, or of the bot's."""
+    """Each path is that of a file in the repository or the package."""
     named = [
         (page.name, span)
         for page in pages()
@@ -293,7 +293,7 @@ def test_every_target_that_is_named_exists() -> None:
 
 
 def test_operators_read_of_events_and_sentences_that_exist() -> None:
-    """Each log event, and each sentence quoted, is one of the code's."""
+    """Each log event and each quoted sentence is in the code."""
     page = text("docs/operations.md")
     constants = [
         node.value
@@ -311,7 +311,7 @@ def test_operators_read_of_events_and_sentences_that_exist() -> None:
 
 @pytest.mark.parametrize("page", sorted((ROOT / "docs/adr").iterdir()), ids=lambda page: page.stem[:4])
 def test_a_decision_is_one_page_in_four_parts(page: Path) -> None:
-    """Title with its number, then status, context, decision and consequences."""
+    """The title has the number; then come status, context, decision and consequences."""
     written = page.read_text(encoding="utf-8")
     assert re.fullmatch(r"\d{4}(-[a-z0-9]+)+\.md", page.name)
     assert re.match(rf"# {int(page.name[:4])}\. \S", written)
@@ -326,7 +326,7 @@ def test_decisions_are_numbered_without_gaps() -> None:
 
 
 def anchors(document: str) -> set[str]:
-    """Return what the headings of a page are linked by, as GitHub makes it."""
+    """Return the anchors of a page's headings, as GitHub makes them."""
     return {
         re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
         for heading in re.findall(r"^#+ (.+)$", document, re.MULTILINE)
@@ -344,7 +344,7 @@ def test_links_between_documents_lead_somewhere() -> None:
 
 
 def files_of_the_repository() -> list[Path]:
-    """List what is tracked, and what will be: new files that are not ignored."""
+    """Return all tracked files, and new files that are not ignored."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -356,7 +356,7 @@ def files_of_the_repository() -> list[Path]:
 
 
 def test_no_file_holds_a_path_of_somebodys_machine_or_an_index_address() -> None:
-    """What is checked in works for everybody."""
+    """The repository works on every machine."""
     found = [
         f"{file.relative_to(ROOT)}: {match[0]}"
         for file in files_of_the_repository()
@@ -374,7 +374,7 @@ def pinned(name: str) -> dict[str, str]:
 
 
 def test_every_dependency_is_pinned_with_hashes() -> None:
-    """What pyproject.toml allows has one version in the files people install from, and each file of it a hash."""
+    """Each dependency in pyproject.toml has one version in the files people install from, with hashes."""
     project = tomllib.loads(text("pyproject.toml"))
     run = {re.split(r"[\[>=<]", one)[0] for one in project["project"]["dependencies"]}
     dev = {re.split(r"[\[>=<]", one)[0] for one in project["dependency-groups"]["dev"]}
@@ -385,5 +385,5 @@ def test_every_dependency_is_pinned_with_hashes() -> None:
 
 
 def test_the_tests_run_on_the_versions_the_bot_runs_on() -> None:
-    """Both files pin the same versions of what both hold."""
+    """What both files pin has the same version in both."""
     assert pinned("requirements.txt").items() <= pinned("requirements-dev.txt").items()

@@ -1,4 +1,4 @@
-"""A change and all it causes, in one transaction."""
+"""A state change and all its effects, in one transaction."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,7 @@ LINKS = Links(US, "https://oh.example", notifies=True)
 
 
 async def test_who_comes_second_changes_and_owes_nothing(tmp_path: Path) -> None:
-    """Two saw the same run; the second finds another state and leaves it."""
+    """Of two changes based on the same state, the second one finds another state and does nothing."""
     async with opened(tmp_path) as database, database.transaction() as tx:
         run = replace(a_run("one"), state=RunState.WORKING)
         await runs.add(tx, run)

@@ -1,4 +1,4 @@
-"""Every message the bot can make, of any size, against Slack's own block classes and Slack's limits."""
+"""Every message the bot can make, at any size, against Slack's own block classes and limits."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -18,7 +18,7 @@ JSON = dict[str, Any]
 TEXT_MAX = 4_000  # characters of `text` that chat.update takes
 BLOCKS_MAX = 50
 LISTED = 10
-ALL_BLOCKS_MAX = 12_500  # characters; somewhat below what one message may have
+ALL_BLOCKS_MAX = 12_500  # characters; somewhat below Slack's limit per message
 SECTION_MAX = 3_000
 ELEMENTS_MAX = {"context": 10, "actions": 25}
 LABEL_MAX = 75
@@ -36,9 +36,9 @@ FILLINGS = {
     "links": "https://evil.example/x ",
 }
 EDGES = [599, 600, 601, 2_800, 2_801, 8_999, 9_000, 9_001]
-"""Around each size at which something is cut."""
+"""Sizes around each limit at which a text is cut."""
 FAR = 40_000
-"""Characters that a message in Slack may have."""
+"""The most characters that a message in Slack may have."""
 WORDY = {
     "asks for a repository": RUNS["asks for a repository"],
     "working": changed(RUNS["working, a message to decide about"], progress="Reading README.md"),
@@ -47,11 +47,11 @@ WORDY = {
     "done": RUNS["done"],
     "failed": RUNS["failed: agent_error"],
 }
-"""Runs that show, between them, all that comes from outside."""
+"""Runs that together show every text that comes from outside."""
 
 
 def messages_of(run: Run, page: str | None, thread: str | None) -> dict[str, cards.Message]:
-    """Make all that is ever said of a run as a whole."""
+    """Return every message that is about a run as a whole."""
     return {
         "card": cards.card(run, page),
         "news": cards.news(run, page),
@@ -65,7 +65,7 @@ def messages_of(run: Run, page: str | None, thread: str | None) -> dict[str, car
 
 
 def stuffed(run: Run, text: str) -> Run:
-    """Put as much into everything that comes from outside."""
+    """Return the run with this text in every field that comes from outside."""
     return changed(
         run,
         task=text,
@@ -79,7 +79,7 @@ def stuffed(run: Run, text: str) -> Run:
 
 
 def quoting(text: str) -> Iterator[cards.Message]:
-    """Make the sentences that quote somebody."""
+    """Yield the messages that quote somebody."""
     yield cards.sentence(words.follow_up_rejected(text))
     yield cards.sentence(words.follow_up_unsure(text))
     yield cards.sentence(words.follow_up_old(text))
@@ -88,7 +88,7 @@ def quoting(text: str) -> Iterator[cards.Message]:
 
 @pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
 def test_what_is_said_of_a_run_is_acceptable(run: Run) -> None:
-    """With a page and without one."""
+    """That holds with a page and without one."""
     for page, thread in ((PAGE, THREAD), (None, None)):
         for message in messages_of(run, page, thread).values():
             acceptable(message)
@@ -97,7 +97,7 @@ def test_what_is_said_of_a_run_is_acceptable(run: Run) -> None:
 @pytest.mark.parametrize("run", WORDY.values(), ids=WORDY)
 @pytest.mark.parametrize("text", ["a", "&"])
 def test_what_is_said_of_a_run_fits_at_each_edge(run: Run, text: str) -> None:
-    """At each limit and one past it; escaping makes a text five times as long."""
+    """That holds at each limit and one past it. Escaping makes a text five times as long."""
     for size in EDGES:
         for message in messages_of(stuffed(run, text * size), PAGE, THREAD).values():
             acceptable(message)
@@ -106,14 +106,14 @@ def test_what_is_said_of_a_run_fits_at_each_edge(run: Run, text: str) -> None:
 @pytest.mark.parametrize("run", WORDY.values(), ids=WORDY)
 @pytest.mark.parametrize("text", FILLINGS.values(), ids=FILLINGS)
 def test_what_is_said_of_a_run_fits_whatever_its_words(run: Run, text: str) -> None:
-    """Far past every limit."""
+    """That holds far past every limit."""
     for message in messages_of(stuffed(run, (text * FAR)[:FAR]), PAGE, THREAD).values():
         acceptable(message)
 
 
 @pytest.mark.parametrize("text", FILLINGS.values(), ids=FILLINGS)
 def test_a_list_of_runs_fits_whatever_their_tasks(text: str) -> None:
-    """With links and without."""
+    """That holds with links and without."""
     run = stuffed(RUNS["done"], (text * EDGES[-1])[: EDGES[-1]])
     for thread in (THREAD, None):
         acceptable(cards.sentence(words.runs([(run, thread)] * LISTED)))
@@ -121,13 +121,13 @@ def test_a_list_of_runs_fits_whatever_their_tasks(text: str) -> None:
 
 @pytest.mark.parametrize("sentence", SENTENCES.values(), ids=SENTENCES)
 def test_a_sentence_is_acceptable(sentence: str) -> None:
-    """Each of them, as it stands in the table of sentences."""
+    """That holds for each sentence in the table of sentences."""
     acceptable(cards.sentence(sentence))
 
 
 @pytest.mark.parametrize("text", FILLINGS.values(), ids=FILLINGS)
 def test_a_sentence_fits_whatever_it_quotes(text: str) -> None:
-    """At each limit, and far past it."""
+    """That holds at each limit and far past it."""
     for size in (*EDGES, FAR):
         for message in quoting((text * size)[:size]):
             acceptable(message)
@@ -143,14 +143,14 @@ def test_many_candidates_and_links_fit() -> None:
 
 
 def acceptable(message: cards.Message) -> None:
-    """Fail where Slack would refuse the message, or where something in it could become a mention by itself."""
+    """Fail if Slack would refuse the message, or if something in it could become a mention by itself."""
     assert 0 < len(message.text) <= TEXT_MAX
     assert 0 < len(message.blocks) <= BLOCKS_MAX
     assert characters(message.blocks) <= ALL_BLOCKS_MAX
     for block in message.blocks:
         parsed = Block.parse(block)
         assert parsed is not None, f"Slack knows no {block['type']}"
-        assert parsed.to_dict() == block  # it checks its own rules, and keeps only what it knows
+        assert parsed.to_dict() == block  # it validates, and keeps only the fields that it knows
         for element in block.get("elements", ()):
             assert within(block, element)
         if block["type"] == "section":
@@ -158,7 +158,7 @@ def acceptable(message: cards.Message) -> None:
 
 
 def within(block: JSON, element: JSON) -> bool:
-    """Check one of a block's elements."""
+    """Return whether Slack accepts one of a block's elements, or fail."""
     assert len(block["elements"]) <= ELEMENTS_MAX.get(block["type"], len(block["elements"]))
     match block["type"]:
         case "context":
@@ -172,12 +172,12 @@ def within(block: JSON, element: JSON) -> bool:
 
 
 def mrkdwn(text: JSON) -> bool:
-    """Check a text that Slack reads as mrkdwn: of its size, and nothing in it turns into a mention by itself."""
+    """Return whether a text is mrkdwn within the size limit, with nothing that becomes a mention by itself."""
     return text["type"] == "mrkdwn" and text["verbatim"] is True and 0 < len(text["text"]) <= SECTION_MAX
 
 
 def characters(part: Any) -> int:
-    """Count what Slack counts: every text and address in the blocks."""
+    """Return the number of characters as Slack counts: every text and address in the blocks."""
     match part:
         case dict():
             own = sum(len(value) for name, value in part.items() if name in ("text", "url") and isinstance(value, str))

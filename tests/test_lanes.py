@@ -1,4 +1,4 @@
-"""The loop of rows that are due: order in each lane, many lanes at once, and what happens when work fails."""
+"""The loop over due rows: order within a lane, concurrency between lanes, and what happens when work fails."""
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
@@ -28,7 +28,7 @@ def at(seconds: float) -> datetime:
 
 @dataclass(frozen=True)
 class Job:
-    """`a1` is the first of lane a."""
+    """A job named by its lane and number: `a1` is the first of lane a."""
 
     name: str
 
@@ -43,9 +43,9 @@ class Job:
 
 @dataclass
 class Table:
-    """Stands for the tables: the first open job of each lane is due.
+    """Stands in for the tables: the first open job of each lane is due.
 
-    log: what happened, `+a1` a job was begun, `-a1` it was done, `!a1` it was given up.
+    log: what happened: `+a1` a job was begun, `-a1` it was done, `!a1` it was given up.
     """
 
     jobs: list[Job]
@@ -105,7 +105,7 @@ class Table:
         return until if until and until > now else None
 
     def hold(self, *names: str) -> None:
-        """Keep these under way, once begun, until they are let go."""
+        """Keep these jobs under way, once begun, until `let_go`."""
         self.held |= {name: asyncio.Event() for name in names}
 
     async def let_go(self, name: str) -> None:
@@ -113,7 +113,7 @@ class Table:
         await self.rests()
 
     async def rests(self) -> None:
-        """Wait until the loop waits for the clock, and whatever is under way for being let go."""
+        """Wait until the loop waits for the clock, and every job under way for `let_go`."""
         quiet = 0
         async with asyncio.timeout(LATE_S):
             while quiet < 10:  # more steps than anything here takes between two waits
@@ -121,7 +121,7 @@ class Table:
                 quiet = quiet + 1 if self.clock.resting() == 1 else 0
 
     async def moves(self, seconds: float) -> None:
-        """Move the clock to so long after the start, stopping wherever the loop is due."""
+        """Move the clock to this many seconds after the start, stopping whenever the loop is due."""
         while (due := self.clock.next_due()) and due < at(seconds):
             self.clock.move(max(due, self.clock.now()))
             await self.rests()
@@ -131,7 +131,7 @@ class Table:
 
 @asynccontextmanager
 async def running(*names: str, **about: Any) -> AsyncIterator[Table]:
-    """Run the loop on these jobs, let it come to rest, and end it with the test."""
+    """Run the loop on these jobs, wait until it rests, and end it with the test."""
     table = Table([Job(name) for name in names], **about)
     loop = asyncio.create_task(table.lanes.run())
     try:
@@ -145,7 +145,7 @@ async def running(*names: str, **about: Any) -> AsyncIterator[Table]:
 
 @pytest.fixture(autouse=True)
 def logs() -> Iterator[list[EventDict]]:
-    """Catch what is logged."""
+    """Yield what is logged."""
     with capture_logs() as caught:
         yield caught
 
@@ -167,13 +167,13 @@ def logged(logs: Sequence[EventDict]) -> list[Mapping[str, Any]]:
 
 
 async def test_a_lane_goes_in_order() -> None:
-    """One at a time, each begun when the one before it is done."""
+    """Jobs run one at a time; each begins when the one before it is done."""
     async with running("a1", "a2", "a3") as table:
         assert table.log == ["+a1", "-a1", "+a2", "-a2", "+a3", "-a3"]
 
 
 async def test_a_slow_lane_holds_up_no_other() -> None:
-    """Its own jobs wait, those of others are done meanwhile."""
+    """Its own jobs wait, while those of other lanes are done."""
     async with running("a1", "a2", "b1", "b2", held=held("a1")) as table:
         before = list(table.log)
         await table.let_go("a1")
@@ -182,7 +182,7 @@ async def test_a_slow_lane_holds_up_no_other() -> None:
 
 
 async def test_no_more_at_once_than_the_width() -> None:
-    """The next is begun when one ends, without waiting for the clock."""
+    """The next job begins when one ends, without waiting for the clock."""
     async with running("a1", "b1", "c1", "d1", held=held("a1", "b1", "c1")) as table:
         under_way = sorted(table.lanes.under_way)
         before = begun(table, "d1")
@@ -191,7 +191,7 @@ async def test_no_more_at_once_than_the_width() -> None:
 
 
 async def test_a_job_without_budget_waits_alone() -> None:
-    """Others go on, and the loop looks again at the very moment there is budget."""
+    """Other jobs continue, and the loop polls again exactly when there is budget."""
     async with running("a1", "b1", no_budget={"a1": at(1.5)}) as table:
         before = list(table.log)
         await table.moves(1.4)
@@ -201,7 +201,7 @@ async def test_a_job_without_budget_waits_alone() -> None:
 
 
 async def test_a_lane_that_asks_for_time_gets_it() -> None:
-    """Though the tables say it is due, it is not begun before then, and then at once."""
+    """Its job begins exactly then, even though the tables say that it is due earlier."""
     async with running("a1", "b1", not_before={"a1": at(2.5)}) as table:
         await table.moves(2.4)
         waiting = begun(table, "a1")
@@ -213,14 +213,14 @@ async def test_a_lane_that_asks_for_time_gets_it() -> None:
 
 
 async def test_it_looks_by_itself() -> None:
-    """Every few seconds, whatever events said or did not."""
+    """It polls every few seconds, with or without an event."""
     async with running() as table:
         await table.moves(11)
     assert table.looked_at == [0, 5, 10]
 
 
 async def test_it_looks_when_the_next_row_is_due() -> None:
-    """Sooner than by itself, where the tables name a time."""
+    """It polls sooner than usual if the tables name a time."""
     async with running(next_at=at(1.25)) as table:
         table.next_at = None
         await table.moves(2)
@@ -228,7 +228,7 @@ async def test_it_looks_when_the_next_row_is_due() -> None:
 
 
 async def test_it_looks_at_once_when_woken() -> None:
-    """Work that has just been written down does not wait."""
+    """A new row does not wait for the next poll."""
     async with running() as table:
         table.jobs.append(Job("a1"))
         table.lanes.wake.set()
@@ -240,7 +240,7 @@ async def test_it_looks_at_once_when_woken() -> None:
 
 
 async def test_a_job_that_fails_is_tried_again(logs: list[EventDict]) -> None:
-    """Logged with its lane, after a pause that doubles; other lanes do not notice."""
+    """It is logged with its lane and retried with exponential backoff; other lanes are not affected."""
     async with running("a1", "a2", "b1", faults={"a1": [LookupError("one"), LookupError("two")]}) as table:
         times = [begun(table, "a1")]
         for seconds in (0.9, 1, 2.9, 3):
@@ -254,7 +254,7 @@ async def test_a_job_that_fails_is_tried_again(logs: list[EventDict]) -> None:
 
 
 async def test_a_success_is_a_fresh_start() -> None:
-    """The failures of one job are not counted for the next of its lane."""
+    """The failures of one job do not count for the next one in its lane."""
     faults: dict[str, list[Exception]] = {
         name: [LookupError(name) for _ in range(GIVE_UP_AFTER - 1)] for name in ("a1", "a2")
     }
@@ -264,7 +264,7 @@ async def test_a_success_is_a_fresh_start() -> None:
 
 
 async def test_a_job_that_fails_again_and_again_is_given_up() -> None:
-    """After about two minutes its end is somebody's to tell; its lane goes on."""
+    """After about two minutes it is handed to `give_up`, and its lane continues."""
     faults: dict[str, list[Exception]] = {"a1": [LookupError("again") for _ in range(GIVE_UP_AFTER)]}
     async with running("a1", "a2", faults=faults) as table:
         await table.moves(1 + 2 + 4 + 8 + 16 + 32 + 60 - 1)
@@ -278,7 +278,7 @@ async def test_a_job_that_fails_again_and_again_is_given_up() -> None:
 
 
 async def test_what_cannot_be_given_up_is_tried_again(logs: list[EventDict]) -> None:
-    """Giving up fails too: that is logged, and the count begins anew."""
+    """If giving up fails too, that is logged and the count starts again."""
     faults: dict[str, list[Exception]] = {"a1": [LookupError("again") for _ in range(2 * GIVE_UP_AFTER)]}
     async with running("a1", faults=faults, cannot_give_up=True) as table:
         await table.moves(600)
@@ -291,7 +291,7 @@ async def test_what_cannot_be_given_up_is_tried_again(logs: list[EventDict]) -> 
 
 
 async def test_an_outage_of_the_database_is_waited_out(logs: list[EventDict]) -> None:
-    """It looks on, says so once at the start and once at the end, and goes on where it was."""
+    """The loop keeps polling, logs the outage once at its start and once at its end, and continues where it was."""
     async with running("a1", down=True) as table:
         await table.moves(11)
         before = list(table.log)
@@ -306,7 +306,7 @@ async def test_an_outage_of_the_database_is_waited_out(logs: list[EventDict]) ->
 
 
 async def test_a_job_the_database_fails_is_never_given_up(logs: list[EventDict]) -> None:
-    """It is nobody's fault: tried until it works, logged once for each time it began."""
+    """Such a job is retried until it works, and logged once per outage."""
     outage = [OUTAGE] * (GIVE_UP_AFTER + 5)
     async with running("a1", "a2", faults={"a1": [*outage], "a2": [OUTAGE]}) as table:
         await table.moves(5 * len(outage) - 1)
@@ -317,7 +317,7 @@ async def test_a_job_the_database_fails_is_never_given_up(logs: list[EventDict])
 
 
 async def test_what_failed_long_ago_is_forgotten() -> None:
-    """Lanes come and go: of those that failed, and never came back, nothing stays."""
+    """Lanes come and go: nothing is kept of a lane that failed and never came back."""
     names = [f"{lane}1" for lane in "abcd"]
     async with running(*names, faults={name: [OUTAGE, LookupError("mine")] for name in names}) as table:
         await table.moves(10)
@@ -327,7 +327,7 @@ async def test_what_failed_long_ago_is_forgotten() -> None:
 
 
 async def test_an_outage_does_not_count_towards_giving_up() -> None:
-    """After it, a job has all its attempts still."""
+    """After an outage a job still has all its attempts."""
     faults: list[Exception] = [OUTAGE] * GIVE_UP_AFTER + [LookupError("mine")] * (GIVE_UP_AFTER - 1)
     async with running("a1", faults={"a1": faults}) as table:
         await table.moves(200)
@@ -339,7 +339,7 @@ async def test_an_outage_does_not_count_towards_giving_up() -> None:
 
 @pytest.fixture
 async def ending() -> AsyncIterator[tuple[Table, "asyncio.Task[None]"]]:
-    """Return a loop that was told to end with a1 under way and a2 waiting."""
+    """Yield a loop that was told to end with a1 under way and a2 waiting."""
     table = Table([Job("a1"), Job("a2")], held=held("a1"))
     loop = asyncio.create_task(table.lanes.run())
     await table.rests()
@@ -350,7 +350,7 @@ async def ending() -> AsyncIterator[tuple[Table, "asyncio.Task[None]"]]:
 
 
 async def test_what_is_under_way_may_end(ending: tuple[Table, "asyncio.Task[None]"]) -> None:
-    """The loop ends with it, and nothing new is begun."""
+    """The loop ends when it is done, and begins nothing new."""
     table, loop = ending
     table.held["a1"].set()
     await asyncio.wait([loop], timeout=LATE_S)
@@ -358,7 +358,7 @@ async def test_what_is_under_way_may_end(ending: tuple[Table, "asyncio.Task[None
 
 
 async def test_what_does_not_end_in_time_is_cancelled(ending: tuple[Table, "asyncio.Task[None]"]) -> None:
-    """It is repeated or looked up at the next start."""
+    """The next start repeats it or looks it up."""
     table, loop = ending
     await asyncio.wait([loop], timeout=LATE_S)
     assert (table.log, table.jobs) == (["+a1"], [Job("a1"), Job("a2")])

@@ -1,4 +1,4 @@
-"""`manifest.yml` asks for what the code uses, and for nothing else."""
+"""`manifest.yml` asks for exactly what the code uses."""
 
 import ast
 import json
@@ -23,7 +23,7 @@ US = Identity(TeamId("T1"), UserId("UBOT"), "B1", "https://team.slack.com/")
 
 METHOD = re.compile(r"[a-z]+(\.[a-zA-Z]+)+")
 EVERYWHERE = {"channels", "groups", "im", "mpim"}
-"""Requests come from public and private channels, direct and group direct messages, so each reading takes all four."""
+"""Requests come from public and private channels, direct and group direct messages, so each read needs all four."""
 
 SCOPES_OF_METHODS = {
     "apps.connections.open": set(),  # the app-level token's own scope, which no manifest grants
@@ -53,7 +53,7 @@ SCOPES_OF_EVENTS = {
 SCOPES_OF_COMMANDS = {"commands"}
 
 PLACES = {"channel_archive", "group_archive", "member_left_channel"}
-"""Events that are no requests: they tell of a place that the bot has lost."""
+"""Events that are not requests, but say that the bot can't write somewhere any more."""
 
 CHANNEL_TYPES = {"message.channels": "channel", "message.groups": "group", "message.im": "im", "message.mpim": "mpim"}
 OTHER_EVENTS = (
@@ -72,7 +72,7 @@ OTHER_EVENTS = (
 
 
 def methods_used() -> set[str]:
-    """Return the Web API methods the gateway calls: the first argument of each call that looks like one, logs aside."""
+    """Return the Web API methods the gateway calls: each call's first argument that looks like one, except in logs."""
     source = Path(gateway.__file__).read_text(encoding="utf-8")
     calls = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call) and node.args)
     firsts = (call.args[0] for call in calls if not ast.unparse(call.func).startswith("log."))
@@ -81,7 +81,7 @@ def methods_used() -> set[str]:
 
 
 def sdk_methods_used() -> set[str]:
-    """Return the methods of the SDK's client the gateway calls."""
+    """Return the methods of the SDK's client that the gateway calls."""
     source = Path(gateway.__file__).read_text(encoding="utf-8")
     return {
         node.attr
@@ -91,7 +91,7 @@ def sdk_methods_used() -> set[str]:
 
 
 def envelope(event: str) -> dict[str, Any]:
-    """Make what Slack sends for a subscribed event, written by a person who mentions us."""
+    """Return what Slack sends for a subscribed event caused by a person who mentions us."""
     inner = {
         "type": event.partition(".")[0],
         "user": "UALICE",
@@ -115,14 +115,14 @@ def subscribed() -> set[str]:
 
 
 def test_the_manifest_is_one_slack_takes() -> None:
-    """It is valid against Slack's own schema."""
+    """The manifest is valid against Slack's own schema."""
     schema = json.loads((ROOT / "tests/schemas/manifest.schema.2.0.0.json").read_text(encoding="utf-8"))
     problems = [error.message for error in jsonschema.Draft7Validator(schema).iter_errors(MANIFEST)]
     assert problems == []
 
 
 def test_each_method_is_called_by_the_name_it_is_counted_under() -> None:
-    """The names the budget and the table below know are those of the calls themselves."""
+    """The method names in the budget and in the tables of this file match the calls themselves."""
     assert {name.replace(".", "_") for name in methods_used()} == sdk_methods_used()
 
 
@@ -132,19 +132,19 @@ def test_every_method_and_event_has_its_scopes_written_down() -> None:
 
 
 def test_the_manifest_asks_for_the_scopes_the_code_needs_and_for_no_other() -> None:
-    """Methods, events and the command together need exactly what is asked for."""
+    """Methods, events and the command together need exactly the scopes asked for."""
     needed = set.union(*SCOPES_OF_METHODS.values(), *SCOPES_OF_EVENTS.values(), SCOPES_OF_COMMANDS)
     assert asked() == needed
 
 
 def test_the_scopes_checked_at_start_are_those_of_the_manifest() -> None:
-    """A token of an app made from this manifest passes; one that lacks something is told what."""
+    """A token of an app made from this manifest passes the check at start."""
     assert asked() == SCOPES
 
 
 @pytest.mark.parametrize("event", sorted(SCOPES_OF_EVENTS.keys() - PLACES))
 def test_each_subscribed_request_is_read(event: str) -> None:
-    """Nothing is subscribed that nobody handles."""
+    """Every subscribed event has a handler."""
     incoming = recognise(envelope(event), US)
     assert incoming is not None
     assert (incoming.key, incoming.direct) == ("msg:T1:C0DEV:1.000001", event == "message.im")
@@ -152,32 +152,32 @@ def test_each_subscribed_request_is_read(event: str) -> None:
 
 @pytest.mark.parametrize("event", sorted(PLACES))
 def test_each_subscribed_loss_of_a_place_is_read(event: str) -> None:
-    """The bot itself left, or the place was archived."""
+    """The bot left the place, or it was archived."""
     told = {"type": "event_callback", "event": {"type": event, "user": "UBOT", "channel": "C0DEV"}}
     assert (recognise(told, US), place_gone(told, US)) == (None, PlaceGone(ChannelId("C0DEV")))
 
 
 @pytest.mark.parametrize("event", OTHER_EVENTS)
 def test_an_event_that_is_not_subscribed_has_no_reader(event: str) -> None:
-    """What the code handles is subscribed: a reader for another event would wait for ever."""
+    """Only subscribed events have a handler: any other handler would wait for ever."""
     assert (recognise(envelope(event), US), place_gone(envelope(event), US)) == (None, None)
 
 
 def test_the_command_is_the_one_people_are_told() -> None:
-    """Its mentions arrive as ids, and the help text names it."""
+    """Mentions in it arrive as ids, and the help text names the command."""
     [command] = MANIFEST["features"]["slash_commands"]
     assert (command["command"], command["should_escape"]) == ("/openhands", True)
     assert "`/openhands " in words.help_text()
 
 
 def test_slack_hints_at_the_words_that_are_declared() -> None:
-    """While somebody types the command."""
+    """The hint is shown while somebody types the command."""
     [command] = MANIFEST["features"]["slash_commands"]
     assert command["usage_hint"] == USAGE_HINT
 
 
 def test_clicks_on_the_link_button_reach_us_over_the_socket() -> None:
-    """Slack warns people who click a button of an app without interactivity; no address of ours is needed for it."""
+    """Slack warns people who click a button of an app without interactivity. The socket needs no address of ours."""
     settings = MANIFEST["settings"]
     assert settings["interactivity"] == {"is_enabled": True}
     assert settings["socket_mode_enabled"] is True

@@ -1,4 +1,4 @@
-"""Markdown made to be expensive. Apart from the core's own tests, since measuring coverage would take most of the time."""
+"""Markdown made to be expensive to parse. Not with the core's tests, where measuring coverage would take most time."""
 
 import json
 import time
@@ -18,11 +18,11 @@ from tests.core.test_markdown import size
     ],
 )  # fmt: skip
 def test_hostile_sources_are_shown_in_time(source: str) -> None:
-    """However deep or long, there is something to show, within the limit, and the bot goes on."""
+    """However deep or long the source, there is something to show, within the limit and in bounded time."""
     began = time.process_time()
     shown = rich_text(source, limit=9000)
     spent = time.process_time() - began
 
     assert 0 < size(shown) <= 9000
     assert len(json.dumps(shown)) < 100_000
-    assert spent < 10  # seconds; it takes one at most, and without bounds it would be minutes
+    assert spent < 10  # seconds; it takes at most one, and would take minutes without bounds

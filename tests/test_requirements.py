@@ -1,8 +1,8 @@
-"""What is installed is what is pinned: today, and after the next release of anything.
+"""What is installed is what is pinned, today and after the next release of any package.
 
-Older pips, such as the 23.2 that Python 3.11.7 brings, take a pin for the very form it stands in: where `coverage` is
-pinned and something asks for `coverage[toml]`, they take the newest release, and end since that one has no hash. The
-other way round is the same.
+Older pips, such as the 23.2 of Python 3.11.7, apply a pin only to the exact form in which it is written: if `coverage`
+is pinned and something requires `coverage[toml]`, they take the newest release, and fail since that has no hash. The
+reverse is true as well.
 """
 
 import re
@@ -17,14 +17,14 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 FILES = {"requirements.txt": (), "requirements-dev.txt": ("dev",)}
-"""With the groups of pyproject.toml that each is made for."""
+"""Each file, with the dependency groups of pyproject.toml that it pins."""
 
 Form = tuple[str, frozenset[str]]
-"""A name and the extras it stands with."""
+"""A name and its extras."""
 
 
 def pins(text: str) -> list[Requirement]:
-    """Read the requirements of a file; their hashes are not looked at."""
+    """Return the requirements of a file, without their hashes."""
     return [Requirement(line.rstrip("\\ ")) for line in re.findall(r"^[^\s#].*", text, re.MULTILINE)]
 
 
@@ -33,20 +33,20 @@ def form(requirement: Requirement) -> Form:
 
 
 def applies(requirement: Requirement, extras: Iterable[str]) -> bool:
-    """Return whether it is meant for this machine, and for what was asked for with one of these extras."""
+    """Return whether a requirement applies to this machine with any or none of these extras."""
     marker = requirement.marker
     return marker is None or any(marker.evaluate({"extra": extra}) for extra in {"", *extras})
 
 
 def asked_by(pin: Requirement) -> Iterator[Requirement]:
-    """Say what a pinned package asks for, by its own words."""
+    """Yield what a pinned package requires, from its own metadata."""
     for line in metadata.requires(pin.name) or ():
         if applies(asked := Requirement(line), pin.extras):
             yield asked
 
 
 def missing(text: str, roots: Iterable[str]) -> list[str]:
-    """List what is asked for and not pinned in the form it is asked for, with who asks."""
+    """Return what is required but not pinned in the required form, with who requires it."""
     pinned = [pin for pin in pins(text) if applies(pin, ())]
     asked = [(root, "pyproject.toml") for root in map(Requirement, roots)]
     asked += [(one, str(pin)) for pin in pinned for one in asked_by(pin)]
@@ -56,7 +56,7 @@ def missing(text: str, roots: Iterable[str]) -> list[str]:
 
 @pytest.mark.parametrize("name", FILES)
 def test_everything_is_pinned_in_the_form_it_is_asked_for(name: str) -> None:
-    """With the extra by whom asks with it, and without by whom asks without."""
+    """A package required with and without an extra is pinned in both forms."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     roots = [*project["project"]["dependencies"]]
     for group in FILES[name]:
@@ -66,7 +66,7 @@ def test_everything_is_pinned_in_the_form_it_is_asked_for(name: str) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_name_has_one_version(name: str) -> None:
-    """Its two forms say the same, hashes included."""
+    """All forms of a name have the same version and hashes."""
     blocks = re.findall(r"^[^\s#].*\n(?: .*\n)+", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE)
     without = [re.sub(r"\[.*?\]", "", block, count=1) for block in blocks]
     assert len(set(without)) == len({pin.name for pin in pins("".join(blocks))})
@@ -74,7 +74,7 @@ def test_a_name_has_one_version(name: str) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_the_tests_run_on_what_is_pinned(name: str) -> None:
-    """What passes here is what people install."""
+    """The tests run on the versions that people install."""
     pinned = [pin for pin in pins((ROOT / name).read_text(encoding="utf-8")) if applies(pin, ())]
     assert [str(pin) for pin in pinned if metadata.version(pin.name) not in pin.specifier] == []
 
@@ -88,6 +88,6 @@ def test_the_tests_run_on_what_is_pinned(name: str) -> None:
     ids=["an extra is left out", "only with the extra"],
 )
 def test_a_pin_in_another_form_is_seen(text: str, found: str) -> None:
-    """The rule itself is tried on both mistakes."""
+    """The rule itself is tested on both mistakes."""
     asked = [line.partition(">=")[0] for line in missing(text, ())]
     assert found in asked

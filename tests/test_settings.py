@@ -1,4 +1,4 @@
-"""Settings: everything that is wrong is said at once, with how to get it right, and no secret is ever shown."""
+"""Settings: all mistakes are reported at once, with how to fix them, and no secret is ever shown."""
 
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ HOW = {
 
 @pytest.fixture(autouse=True)
 def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Start with no setting in the environment, in a folder without `.env`."""
+    """Return an empty folder, without `.env`, as the current one, with no setting in the environment."""
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.chdir(tmp_path)
@@ -74,7 +74,7 @@ def test_two_tokens_are_all_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_problem_is_named_at_once(nothing_set: Path) -> None:
-    """Nobody starts the bot once for each missing token."""
+    """Nobody has to start the bot once per missing token."""
     assert problems() == (
         f"SLACK_BOT_TOKEN is missing. How to get it: {HOW['SLACK_BOT_TOKEN']}.",
         f"SLACK_APP_TOKEN is missing. How to get it: {HOW['SLACK_APP_TOKEN']}.",
@@ -83,7 +83,7 @@ def test_every_problem_is_named_at_once(nothing_set: Path) -> None:
 
 
 def test_missing_and_wrong_values_are_named_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One look at the terminal shows all that has to be mended."""
+    """One look at the terminal shows everything that has to be fixed."""
     monkeypatch.setenv("SLACK_BOT_TOKEN", "xoxb-1")
     monkeypatch.setenv("LOG_FORMAT", "xml")
     monkeypatch.setenv("POLL_INTERVAL_S", "0")
@@ -96,7 +96,7 @@ def test_missing_and_wrong_values_are_named_together(monkeypatch: pytest.MonkeyP
 
 
 def test_in_a_checkout_the_example_is_the_place_to_begin(nothing_set: Path) -> None:
-    """Until it was copied; from then on the copy is what has to be filled in."""
+    """Once it is copied, the copy is what has to be filled in."""
     (nothing_set / ".env.example").touch()
     assert problems()[-1] == "Put them in `.env`: cp .env.example .env"
     (nothing_set / ".env").touch()
@@ -135,7 +135,7 @@ def test_in_a_checkout_the_example_is_the_place_to_begin(nothing_set: Path) -> N
 def test_a_wrong_value_is_told_with_how_to_get_it_right(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, what: str
 ) -> None:
-    """One line: the name, what is wrong, what to write instead."""
+    """One line has the name, what is wrong, and what to write instead."""
     given(monkeypatch, **{name: value})
     got = "How to get it" if name in TOKENS else "Expected"
     assert problems() == (f"{name} is wrong: {what}. {got}: {HOW[name]}.",)
@@ -150,14 +150,14 @@ def test_a_wrong_value_itself_is_never_shown(monkeypatch: pytest.MonkeyPatch, na
 
 
 def test_secrets_do_not_show_when_settings_are_printed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither tokens nor the key are in what a log or a traceback would show."""
+    """A log or a traceback would show neither tokens nor the key."""
     given(monkeypatch, OPENHANDS_API_KEY="key-secret")
     found = settings.load()
     assert "secret" not in f"{found!r} {found} {found.model_dump_json()}"
 
 
 def test_settings_are_read_from_the_file(nothing_set: Path) -> None:
-    """A `.env` in the folder the bot is started in is enough."""
+    """A `.env` in the folder where the bot is started is enough."""
     lines = [*(f"{name}={value}" for name, value in TOKENS.items()), "NOTIFY_CHANNEL='#agents'", "UNRELATED=1"]
     (nothing_set / ".env").write_text("\n".join(lines), encoding="utf-8")
     found = settings.load()
@@ -165,7 +165,7 @@ def test_settings_are_read_from_the_file(nothing_set: Path) -> None:
 
 
 def test_the_environment_goes_before_the_file(monkeypatch: pytest.MonkeyPatch, nothing_set: Path) -> None:
-    """What a host sets is not overruled by a file left over from a trial."""
+    """A file left over from a trial does not override what a host sets."""
     (nothing_set / ".env").write_text("LOG_LEVEL=DEBUG\nOPENHANDS_API=v0\n", encoding="utf-8")
     given(monkeypatch, LOG_LEVEL="ERROR")
     found = settings.load()
@@ -173,7 +173,7 @@ def test_the_environment_goes_before_the_file(monkeypatch: pytest.MonkeyPatch, n
 
 
 def test_an_empty_variable_switches_off_what_the_file_sets(monkeypatch: pytest.MonkeyPatch, nothing_set: Path) -> None:
-    """One start without it needs no edit of the file."""
+    """A start without the setting needs no edit of the file."""
     (nothing_set / ".env").write_text("NOTIFY_CHANNEL=agents\nSTALE_AFTER_H=3\n", encoding="utf-8")
     given(monkeypatch, NOTIFY_CHANNEL="")
     found = settings.load()
@@ -182,13 +182,13 @@ def test_an_empty_variable_switches_off_what_the_file_sets(monkeypatch: pytest.M
 
 @pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
 def test_a_file_in_another_encoding_is_said(nothing_set: Path, encoding: str) -> None:
-    """As some editors and shells of Windows write it."""
+    """Some editors and shells on Windows write such files."""
     (nothing_set / ".env").write_text("SLACK_BOT_TOKEN=xoxb-1 # für Ärger\n", encoding=encoding)
     assert problems() == ("`.env` is not UTF-8: save it as UTF-8.",)
 
 
 def test_a_mark_at_the_beginning_of_the_file_is_no_part_of_the_first_name(nothing_set: Path) -> None:
-    """Other editors of Windows write one."""
+    """Some editors on Windows write a byte order mark."""
     lines = "\n".join(f"{name}={value}" for name, value in TOKENS.items())
     (nothing_set / ".env").write_text(lines, encoding="utf-8-sig")
     assert settings.load().slack_bot_token.get_secret_value() == "xoxb-1-secret"
@@ -205,13 +205,13 @@ def test_a_mark_at_the_beginning_of_the_file_is_no_part_of_the_first_name(nothin
     ],
 )
 def test_a_name_in_the_file_that_nobody_reads_is_told(nothing_set: Path, written: str, said: str) -> None:
-    """With the setting it was meant for, if it is like one; its value is not in it."""
+    """The message names the setting that was probably meant, if one is similar, but never the value."""
     (nothing_set / ".env").write_text(f"{written}=secret\nlog_level=INFO\n", encoding="utf-8")
     assert list(map(str, settings.unknown())) == [said]
 
 
 def test_of_the_environment_only_slips_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything else there is somebody else's."""
+    """Other names in the environment belong to somebody else."""
     given(monkeypatch, NOTIFY_CHANEL="ops", HTTP_PROXY="http://proxy", SLACK_CLIENT_ID="1.2", EDITOR="vi")
     assert list(map(str, settings.unknown())) == [
         "NOTIFY_CHANEL in the environment is no setting of the bot: did you mean NOTIFY_CHANNEL?"
@@ -219,13 +219,13 @@ def test_of_the_environment_only_slips_are_told(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_what_is_given_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The demo and the tests choose their own servers."""
+    """So the demo and the tests can choose their own servers."""
     given(monkeypatch, SLACK_API_URL="https://slack.com/api/")
     assert settings.load(slack_api_url="http://127.0.0.1:1/api/").slack_api_url == "http://127.0.0.1:1/api/"
 
 
 def test_an_empty_value_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lines of `.env.example` that were left empty mean the default."""
+    """A line of `.env.example` that was left empty means the default."""
     given(monkeypatch, NOTIFY_CHANNEL="", DEFAULT_REPOSITORY="", POLL_INTERVAL_S="")
     found = settings.load()
     assert (found.notify_channel, found.default_repository, found.poll_interval_s) == (None, None, 2.0)
@@ -251,6 +251,6 @@ def test_an_empty_value_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> No
 def test_values_are_taken_as_people_write_them(
     monkeypatch: pytest.MonkeyPatch, name: str, written: str, meant: Any
 ) -> None:
-    """A slash too many or too few at the end of an address is no mistake."""
+    """A missing or extra slash at the end of an address is no mistake."""
     given(monkeypatch, **{name.upper(): written})
     assert getattr(settings.load(), name) == meant

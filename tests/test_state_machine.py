@@ -1,7 +1,7 @@
-"""Lifecycle, store and everything that joins them, under every order of events that hypothesis comes up with.
+"""Lifecycle, store and everything between them, under every order of events that hypothesis generates.
 
-The real dispatcher, poller and rows of the sender work on a real database file; only OpenHands and Slack are in memory.
-After each step the promises are checked from the tables, and at the end everything must come to rest by itself.
+The real dispatcher, poller and outbound handlers work on a real database file; only OpenHands and Slack are in memory.
+After each step the promises are checked from the tables, and at the end everything must settle by itself.
 """
 
 import asyncio
@@ -53,9 +53,9 @@ DOINGS = (
     "MISSING",
     "BROKEN",
 )
-"""What befalls an agent; in capitals, what its conversation shows from then on."""
+"""What happens to an agent; in capitals: the phase that its conversation shows from then on."""
 AT_ONCE = 30
-"""Rows of one lane that may be done in one round: more than are ever written."""
+"""Rows of one lane that may be done in one round: more than there ever are."""
 WORDS = ("stop", "resume", "retry", "again", "leave it", "start", "approve", "org/repo")
 Came = TypeVar("Came")
 
@@ -68,7 +68,7 @@ acts = st.sampled_from([None, None, "stop", "retry", "resume"])
 
 
 class Requests(Dispatcher):
-    """Takes requests without the loop, and without asking Slack who makes them."""
+    """Takes requests without the loop, and without asking Slack who made them."""
 
     async def begins(self, incoming: Incoming, command: Start) -> None:
         place = Place(id=incoming.channel, private=False)
@@ -79,7 +79,7 @@ class Requests(Dispatcher):
 
 
 class Looks(Poller):
-    """Looks once, without the loop."""
+    """Polls once, without the loop."""
 
     async def looks(self) -> None:
         await self._round()
@@ -109,7 +109,7 @@ class Life(RuleBasedStateMachine):
     # --- doing things -------------------------------------------------------------------------------------------
 
     def do(self, what: Coroutine[Any, Any, Came]) -> Came | None:
-        """Do something to its end, or until the process dies of it; it is started again at once."""
+        """Do something to its end, or until the process dies of it, which then restarts at once."""
         try:
             return self.loop.run(what)
         except Died:
@@ -194,7 +194,7 @@ class Life(RuleBasedStateMachine):
 
     @initialize(fate=fates, full=rarely)
     def a_busy_morning(self, fate: Fate, *, full: bool) -> None:
-        """Have more runs than there are slots, and let the first ones start, if the account has room."""
+        """Create more runs than there are slots, and start the first ones if the account has room."""
         self.account.full = full
         for _ in range(SLOTS + 2):
             self.do(self.dispatcher.begins(self.message(ALICE, old=False), Start("fix it", repository="org/repo")))
@@ -211,7 +211,7 @@ class Life(RuleBasedStateMachine):
         self.do(self.reply(at, who, word, old=old))
 
     async def reply(self, at: int, who: UserId, word: str | None, *, old: bool = False) -> None:
-        """Say a word, or something to the agent."""
+        """Reply in a run's thread with a word for the bot or a message for the agent."""
         run = await self.run_at(at)
         if run.thread_ts is None:
             return
@@ -223,7 +223,7 @@ class Life(RuleBasedStateMachine):
     @precondition(lambda self: bool(self.slack.buttons))
     @rule(at=which, who=people, old=rarely)
     def somebody_clicks_twice(self, at: int, who: UserId, *, old: bool) -> None:
-        """Click a button, or one that was shown at any time: the second of two clicks never does anything."""
+        """Click a current button, or an old one, twice; the second click must change nothing."""
         there = [one for message in self.slack.shown.values() for one in buttons_in(message)]
         buttons = list(self.slack.buttons)[::-1] if old or not there else sorted(there, key=is_stop)
         button = buttons[at % len(buttons)]
@@ -240,7 +240,7 @@ class Life(RuleBasedStateMachine):
     # --- what the bot does --------------------------------------------------------------------------------------
 
     async def tells(self) -> None:
-        """Post and edit all that is owed."""
+        """Post and edit everything that is owed to Slack."""
         while rows := await self.owes(frozenset(OutboxKind) - TO_OPENHANDS):
             for row in rows:
                 await self.to_slack.do(row)
@@ -251,7 +251,7 @@ class Life(RuleBasedStateMachine):
 
     @rule(at=which, fate=fates, act=acts, who=people)
     def openhands_is_called(self, at: int, fate: Fate, act: str | None, who: UserId) -> None:
-        """Do one row that is due; people may act while its call is under way."""
+        """Do one due row; people may act while its call is under way."""
         self.clock.passes(1)
         self.do(self.calls(at, fate, None if act is None else lambda: self.reply(at, who, act)))
 
@@ -263,7 +263,7 @@ class Life(RuleBasedStateMachine):
 
     @asynccontextmanager
     async def under(self, fate: Fate, act: Callable[[], Awaitable[None]] | None = None) -> AsyncIterator[None]:
-        """Let the first call that goes out have this fate."""
+        """Give the first call that goes out this fate."""
         self.account.fate, self.account.meanwhile = fate, act
         try:
             yield
@@ -272,7 +272,7 @@ class Life(RuleBasedStateMachine):
 
     @rule(after_s=pauses, fate=fates, at=which, does=st.sampled_from([*DOINGS, *[None] * 4]))
     def time_goes_on(self, after_s: float, fate: Fate, at: int, does: str | None) -> None:
-        """Let an agent do something, and the bot all that is due by then."""
+        """Have an agent do something, let time pass, and have the bot do everything that is due by then."""
         self.agents_begin()
         if does is not None and self.account.talks:
             self.agent(self.talk_at(at), does)
@@ -294,7 +294,7 @@ class Life(RuleBasedStateMachine):
                 self.clock.passes(13 * 3600)
 
     def agent(self, talk: Talk, does: str) -> None:
-        """Let an agent do something, if it can."""
+        """Have an agent do something, if it can."""
         if does in ("GONE", "MISSING", "BROKEN") and talk.phase not in (Phase.STARTING, Phase.START_FAILED):
             talk.phase = Phase[does]
         elif does == "sleeps" and talk.phase in (Phase.ENDED, Phase.WANTS_APPROVAL, Phase.ERROR, Phase.WORKING):
@@ -316,7 +316,7 @@ class Life(RuleBasedStateMachine):
                 talk.phase = Phase[does]
 
     def talk_at(self, at: int) -> Talk:
-        """Return a conversation, those that work first: there more can happen."""
+        """Return a conversation. Working ones come first, since more can happen there."""
         talks = sorted(self.account.talks.values(), key=lambda talk: talk.phase is not Phase.WORKING)
         return talks[at % len(talks)]
 
@@ -324,7 +324,7 @@ class Life(RuleBasedStateMachine):
 
     @invariant()
     def every_promise_is_kept(self) -> None:
-        """Check the tables after each step."""
+        """Check the promises after each step."""
         self.well = False
         self.promises.kept(self.reads())
         self.well = True
@@ -332,7 +332,7 @@ class Life(RuleBasedStateMachine):
     # --- the end ------------------------------------------------------------------------------------------------
 
     def comes_to_rest(self) -> None:
-        """Let everything settle by itself once all is well."""
+        """End all outages, and check that everything settles by itself."""
         self.account.full = self.account.down = False
         self.settles()
         self.promises.at_rest(self.reads())
@@ -369,7 +369,7 @@ TestLife = Life.TestCase
 TestLife.settings = settings(
     max_examples=8,
     stateful_step_count=30,
-    derandomize=True,  # one tree, one answer; who wants to search for longer lets more examples run, at random
+    derandomize=True,  # the same code gives the same result; for a longer search, run more examples at random
     deadline=None,  # other processes share the machine
     suppress_health_check=[HealthCheck.too_slow],
 )

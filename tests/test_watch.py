@@ -1,4 +1,4 @@
-"""A story that ends with something nobody looked at fails, and names it."""
+"""A story that leaves something nobody looked at fails and names it."""
 
 import asyncio
 import os
@@ -53,7 +53,7 @@ async def asked(world: Story) -> Command:
 
 
 async def test_a_message_is_named_until_it_is_looked_at(world: Story) -> None:
-    """The card, as it is by now: who saw it start has not seen it work."""
+    """The current version of a card counts: a story that saw it start has not seen it work."""
     await world.alice.commands("fix README in org/repo", in_="#dev")
     assert world.card().state == "Starting"
     await world.passes(4)
@@ -63,7 +63,7 @@ async def test_a_message_is_named_until_it_is_looked_at(world: Story) -> None:
 
 
 async def test_news_is_named_and_the_teams_line_goes_with_it(world: Story) -> None:
-    """The team hears what the thread is told, once; a line that follows from nothing is named."""
+    """The team's line follows from one message in a thread; a line that follows from nothing is named."""
     await working(world)
     world.openhands.finish(world.conversation, "Fixed it.")
     await world.passes(4)
@@ -79,7 +79,7 @@ async def test_news_is_named_and_the_teams_line_goes_with_it(world: Story) -> No
 
 
 async def test_what_one_person_is_shown_is_named(world: Story) -> None:
-    """All but the receipt of a command, which is the same each time."""
+    """The receipt of a command is not named, since it is always the same."""
     command = await world.alice.commands("list", in_="#dev")
     assert command.ack_text is None
     assert named(world) == ["alice alone: There are no runs here yet"]
@@ -90,7 +90,7 @@ async def test_what_one_person_is_shown_is_named(world: Story) -> None:
 
 
 async def test_reactions_are_named_unless_they_say_that_all_went_well(world: Story) -> None:
-    """👀 on what was taken, ✅ on what reached the agent; ❌ wants a look."""
+    """👀 on an accepted message and ✅ on one that reached the agent need no look; ❌ does."""
     request = await world.alice.says("@OpenHands fix README in org/repo")
     await world.passes(4)
     reply = await world.bob.says("and the docs", thread=request)
@@ -134,7 +134,7 @@ async def test_reactions_are_named_unless_they_say_that_all_went_well(world: Sto
     ],
 )
 async def test_rows_that_are_still_owed_are_named(world: Story, table: str, statement: str, short: str) -> None:
-    """Unless the story says that they stay."""
+    """A closed row is not named."""
     await world.stops()
     with closing(sqlite3.connect(world.database)) as file, file:
         file.execute(statement)
@@ -145,7 +145,7 @@ async def test_rows_that_are_still_owed_are_named(world: Story, table: str, stat
 
 
 async def test_log_lines_are_named_until_they_are_claimed(world: Story) -> None:
-    """Of the bot and of its libraries, at warning or above."""
+    """Only lines at warning or above are named."""
     structlog.get_logger("bot").info("fine")
     structlog.get_logger("bot").warning("odd", code=7)
     assert named(world) == ["log: odd"]
@@ -157,7 +157,7 @@ async def test_log_lines_are_named_until_they_are_claimed(world: Story) -> None:
 
 
 async def test_tasks_are_named_until_they_end() -> None:
-    """Each that nobody waits for."""
+    """Each task that still runs is named."""
     before = await tasks_left()
     task = asyncio.create_task(asyncio.Event().wait(), name="forgotten")
     [one] = [one for one in await tasks_left() if one not in before]
@@ -167,7 +167,7 @@ async def test_tasks_are_named_until_they_end() -> None:
 
 
 async def test_what_a_story_says_it_leaves_must_be_there(world: Story) -> None:
-    """A statement nothing answers to any more is as wrong as a missing one."""
+    """Declaring something that is not there is as wrong as not declaring something that is."""
     await working(world)
     world.leaves("#dev: card ✅ Done")
     with pytest.raises(AssertionError, match="not there"):
@@ -179,7 +179,7 @@ async def test_what_a_story_says_it_leaves_must_be_there(world: Story) -> None:
 
 
 def test_such_a_story_fails_and_one_that_failed_already_is_not_blamed_twice(tmp_path: Path) -> None:
-    """As pytest reports it, each thing by name."""
+    """Pytest reports each forgotten thing by name."""
     file = tmp_path / "test_forgetful.py"
     file.write_text(FORGETFUL)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.conftest", "-o", "asyncio_mode=auto"]

@@ -1,4 +1,4 @@
-"""What a story leaves behind that nobody looked at: messages, reactions, rows, log lines, tasks."""
+"""What a story leaves that nobody looked at: messages, reactions, rows, log lines, tasks."""
 
 import asyncio
 import logging
@@ -27,26 +27,26 @@ OPEN = {
     "outbox": "SELECT kind, lane FROM outbox WHERE done_at IS NULL AND failed_at IS NULL ORDER BY kind",
     "inbox": "SELECT 'request', lane FROM inbox WHERE done_at IS NULL",
 }
-"""The rows that are owed, per table: their kind, and the lane they wait in."""
+"""Queries for the open rows of each table: their kind, and the lane they wait in."""
 
 WRONG = frozenset({"warning", "error", "critical"})
 
 
 class Lines(logging.Handler):
-    """The log lines at warning or above, of the bot and of its libraries, that nobody has claimed yet."""
+    """The log lines of the bot and its libraries, at warning or above, that nobody has claimed yet."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self.open: list[dict[str, Any]] = []
 
     def __call__(self, _logger: object, _method: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
-        """Keep a line of the bot, as structlog's first processor, and pass it on."""
+        """Record a line of the bot and pass it on; installed as a structlog processor."""
         if line["level"] in WRONG:
             self.open.append(dict(line))
         return line
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep a line of a library."""
+        """Record a line of a library."""
         self.open.append({"event": f"{record.name}: {record.getMessage()}", "level": record.levelname.lower()})
 
     def claim(self, event: str) -> list[dict[str, Any]]:
@@ -57,7 +57,7 @@ class Lines(logging.Handler):
 
 @contextmanager
 def lines_kept() -> Iterator[Lines]:
-    """Keep what is logged meanwhile."""
+    """Record what is logged until the end of the block."""
     lines = Lines()
     before = structlog.get_config()["processors"]
     structlog.configure(processors=[structlog.stdlib.add_log_level, lines, *before])
@@ -71,17 +71,17 @@ def lines_kept() -> Iterator[Lines]:
 
 @dataclass(frozen=True)
 class Left:
-    """Something nobody looked at: in short, as a story names it, and whole, as its failure shows it."""
+    """Something nobody looked at. `short` is how a story names it, `whole` what its failure shows."""
 
     short: str
     whole: str
 
 
 class Watch:
-    """Keeps what a story looked at, and says what it did not.
+    """Records what a story looked at, and reports what it did not.
 
-    What follows in every story from what it looked at needs no look of its own: the receipt of a command, 👀 on what
-    was taken, ✅ on what was done or reached the agent, and the team's line about what a thread was told.
+    What always follows from something a story looked at need not be looked at: the receipt of a command, 👀 on what was
+    accepted, ✅ on what was done or reached the agent, and the team's line about what a thread was told.
     """
 
     def __init__(self, slack: LocalSlack, openhands: LocalOpenHands, lines: Lines) -> None:
@@ -93,12 +93,12 @@ class Watch:
         self._alone: dict[str, int] = {}
 
     def saw(self, messages: list[Message]) -> list[Message]:
-        """Take messages as looked at, the way they are now."""
+        """Record these versions of messages as looked at, and return them."""
         self._messages.update((one.channel, one.ts, one.edited) for one in messages)
         return messages
 
     def saw_alone(self, user: str) -> None:
-        """Take everything as looked at that only this person was shown until now."""
+        """Record everything that only this person was shown so far as looked at."""
         self._alone[user] = len(self._slack.ephemerals(user))
 
     def saw_reactions(self, message: Message) -> list[str]:
@@ -106,7 +106,7 @@ class Watch:
         return list(message.reactions)
 
     def left(self, team: str | None) -> Iterator[Left]:
-        """Return what nobody looked at. team: the channel in which the team hears."""
+        """Yield what nobody looked at. team: the team's channel."""
         everything = [one for place in self._slack._workspace.channels.values() for one in place.messages.values()]
         ours = [one for one in everything if one.bot_id == self._slack.bot_id and one.subtype is None]
         told = Counter((one.channel, one.thread_ts, label(one)) for one in ours if not is_card(one))
@@ -128,7 +128,7 @@ class Watch:
         yield from (Left(f"log: {line['event']}", str(line)) for line in self._lines.open)
 
     def _usual(self, message: Message, ours: list[Message]) -> bool:
-        """Tell whether the reactions say that a message was taken, and at most that what became of it was good."""
+        """Return whether the reactions only say that a message was accepted, or also that it ended well."""
         match tuple(message.reactions):
             case ("eyes",):
                 return True
@@ -144,7 +144,7 @@ class Watch:
                 return False
 
     def _thread_of(self, line: Message) -> tuple[str, str] | None:
-        """Return the thread a line for the team links to."""
+        """Return the thread that a line for the team links to."""
         found = PERMALINK.search(line.text)
         if found is None:
             return None
@@ -158,7 +158,7 @@ class Watch:
 
 
 def is_card(message: Message) -> bool:
-    """Tell a card from other posts: its last lines say who asked."""
+    """Return whether a post is a card: only a card's context says who asked."""
     return any(
         element.get("text", "").startswith("Asked by ")
         for block in message.blocks
@@ -172,19 +172,19 @@ def label(message: Message) -> str:
 
 
 def head(text: str) -> str:
-    """Return how a text begins: the label of a state, or the first words of a sentence."""
+    """Return the beginning of a text: the label of a state, or the first words of a sentence."""
     return HEAD.match(text.replace("*", "")).group(1)  # type: ignore[union-attr]  # it matches anything
 
 
 def open_rows(database: Path) -> Iterator[Left]:
-    """Return what is still owed; nothing of a file the bot never made its tables in."""
+    """Yield the open rows. Raises `sqlite3.Error` for a file without the bot's tables."""
     with closing(sqlite3.connect(database)) as file:
         for table, rows in OPEN.items():
             yield from (Left(f"{table}: {kind}", f"in the lane {lane}") for kind, lane in file.execute(rows))
 
 
 async def tasks_left() -> list[Left]:
-    """Return what still runs beside the one who asks, once what was cancelled has had the time to end."""
+    """Return the tasks that still run, except the caller's, after giving cancelled ones time to end."""
     for _ in range(5):
         await asyncio.sleep(0)
     return [Left("task", repr(task)) for task in asyncio.all_tasks() - {asyncio.current_task()}]

@@ -1,4 +1,4 @@
-"""Find out which of the two APIs a server speaks."""
+"""Detects which of the two APIs a server speaks."""
 
 import asyncio
 from typing import Literal
@@ -19,11 +19,11 @@ from bot.openhands.v1_agent import CONVERSATIONS as V1_CONVERSATIONS
 log = structlog.get_logger("openhands")
 
 NO_CONVERSATION = "0" * 32
-"""An id that no conversation has: a server of V0 says so, any other server that it has no such page."""
+"""An id that no conversation has. A V0 server answers that there is no such conversation; others, no such page."""
 
 
 class LateOpenHands:
-    """The client for a server, chosen once that server first answers: an outage at start is no reason to stop."""
+    """The client for a server, chosen when that server first answers, so that an outage at start does not stop us."""
 
     def __init__(self, http: Http, api: Literal["auto", "v1", "v0"]) -> None:
         self.http = http
@@ -41,10 +41,10 @@ class LateOpenHands:
 
 
 async def connect(http: Http, api: Literal["auto", "v1", "v0"]) -> OpenHands:
-    """Return the client for what the server speaks; another `api` than auto says it, then only the key is tried.
+    """Return the client for the API the server speaks. If `api` is not "auto" it decides, and only the key is tried.
 
-    Raises `Unauthorised` for a refused key, and `Unreadable` where something answers that is neither. Any other
-    `OpenHandsError` means that it can't be told now: try on.
+    Raises `Unauthorised` if the key is refused, and `Unreadable` if the server speaks neither. Any other
+    `OpenHandsError` means that it is not known yet: retry.
     """
     found: OpenHands
     if api != "v0" and await _speaks_v1(http):
@@ -59,7 +59,7 @@ async def connect(http: Http, api: Literal["auto", "v1", "v0"]) -> OpenHands:
 
 
 async def _speaks_v1(http: Http) -> bool:
-    """Ask for a count, which changes nothing. The status does not decide: a server's web page is a 200 as well."""
+    """Ask for a count, which changes nothing. The status alone does not decide: a server's web page is a 200 too."""
     answer = await http.get(f"{V1_CONVERSATIONS}/count")
     try:
         return type(answer.value()) is int
@@ -68,9 +68,9 @@ async def _speaks_v1(http: Http) -> bool:
 
 
 async def _try_v0(http: Http, *, certain: bool) -> None:
-    """Try the key on the list of conversations, which a V0 server need not have; then it must know of conversations.
+    """Try the key on the list of conversations. A V0 server without that list must at least know conversations.
 
-    certain: people say that it is V0, so a web page in place of the list, or no page there at all, is no objection.
+    certain: the operator says it is V0, so a web page in place of the list, or a 404, is accepted.
     """
     answer = await http.get(V0_CONVERSATIONS, {"limit": 1})
     try:
@@ -86,7 +86,7 @@ async def _try_v0(http: Http, *, certain: bool) -> None:
 
 
 async def _knows_conversations(http: Http) -> None:
-    """Ask for a conversation that is not there. Raises `Unreadable` where the server has no such call at all."""
+    """Ask for a conversation that does not exist. Raises `Unreadable` if the server lacks the call itself."""
     answer = await http.get(f"{V0_CONVERSATIONS}/{NO_CONVERSATION}")
     if no_such_call(answer):
         raise Unreadable("neither V1 nor V0")
@@ -97,7 +97,7 @@ async def _knows_conversations(http: Http) -> None:
 
 
 def wrong_address(base_url: str) -> str:
-    """Say what to do about an address at which something answers that is no OpenHands."""
+    """Return what an operator should do about an address where something other than OpenHands answers."""
     path = urlsplit(base_url).path.rstrip("/")
     if path:
         return f"OPENHANDS_BASE_URL is the server's address alone: leave out {path}"

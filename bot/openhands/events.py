@@ -1,4 +1,4 @@
-"""What happened in a conversation, in one shape for both APIs, and what of it counts. Pure."""
+"""A conversation's events in one shape for both APIs, and what they say about the turn. Pure."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -12,42 +12,42 @@ from bot.core.mrkdwn import clean, outside, redact, shorten
 ANSWER_LENGTH = 30_000  # characters of the agent's last words that are kept
 DETAIL_LENGTH = 300  # characters
 LINE_LENGTH = 150  # characters of progress
-WANTED_SHOWN = 10  # actions that wait together and are shown one by one
-WANTED_LENGTH = 2_000  # characters of all the commands that wait for approval; who approves has to see them
-NAME_LENGTH = 200  # characters of an event's id, within what the database and a button hold
+WANTED_SHOWN = 10  # actions shown one by one of those that wait together
+WANTED_LENGTH = 2_000  # characters of all commands that wait for approval; whoever approves has to see them
+NAME_LENGTH = 200  # characters of an event's id; fits the database column and a button's value
 
 
 class Kind(StrEnum):
-    """What an event is to us."""
+    """What kind of event this is for us."""
 
     MESSAGE = "message"
-    """A person's message: a turn begins."""
+    """A person's message, which begins a turn."""
     FINISH = "finish"
     SAID = "said"
     """A plain message of the agent."""
     ACTION = "action"
     ANSWER = "answer"
-    """An action was carried out, or refused."""
+    """An action was carried out or rejected."""
     ERROR = "error"
     OTHER = "other"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One event; which fields are filled goes by its kind."""
+    """One event. Its kind determines which fields are filled."""
 
     id: str
     kind: Kind
     text: str = ""
-    """A message as it was written; the words of an end, an error, or a line on what is being done. Not redacted."""
+    """A message as written, the final words, an error, or a line about what is being done. Not redacted."""
     code: str = ""
     """The server's name for an error."""
     answers: str = ""
-    """The id of the action an answer is to, or, where an error names none, of the tool call."""
+    """The id of the action this answers or, if an error names none, of the tool call."""
     call: str = ""
     """The id of an action's tool call."""
     batch: str = ""
-    """Names the model's answer an action came with: those of one answer wait for approval together."""
+    """The model response an action came with: the actions of one response wait for approval together."""
     tool: str = ""
     command: str = ""
     risk: str = ""
@@ -55,24 +55,24 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Words:
-    """What the events say of this turn."""
+    """What the events say about this turn."""
 
     last: Last | None
     ending: str | None
-    """The id of the event that holds `last`; None where none does."""
+    """The id of the event that holds `last`; None if no event does."""
     progress: str
     settled: bool
     """Older events would not change this."""
 
 
-# Phases in which the turn may have ended with words. Asleep, lost or deleted, the last words are still there.
+# Phases in which the turn may have ended with words, which survive a sandbox that is asleep, lost or deleted.
 _ENDINGS = frozenset({Phase.ENDED, Phase.ASLEEP, Phase.MISSING, Phase.GONE})
 
 
 def words_of(events: Sequence[Event], phase: Phase, turn_after: str | None) -> Words:
-    """Read newest events first, as far as they are this turn's: after the newest message and after `turn_after`.
+    """Return what this turn's events say: those after the newest message and after `turn_after`.
 
-    What waits for approval is told by the phase: whatever stands unanswered is what it waits for, in any turn.
+    events: newest first. In phase WANTS_APPROVAL every unanswered action counts, whatever turn it is from.
     """
     turn, whole = _this_turn(events, turn_after)
     progress = next((one_line(event.text) for event in turn if event.kind is Kind.ACTION), "")
@@ -90,7 +90,7 @@ def words_of(events: Sequence[Event], phase: Phase, turn_after: str | None) -> W
         last = Failed(Reason.STUCK)
     elif phase is Phase.WANTS_APPROVAL:
         last, whole = _wanted(events)
-    told = last is not None and phase is not Phase.WANTS_APPROVAL  # more may wait than was found so far
+    told = last is not None and phase is not Phase.WANTS_APPROVAL  # there, older actions may be waiting too
     wordless = phase not in _ENDINGS | {Phase.ERROR, Phase.WANTS_APPROVAL}
     return Words(
         last=last,
@@ -101,9 +101,9 @@ def words_of(events: Sequence[Event], phase: Phase, turn_after: str | None) -> W
 
 
 def _this_turn(events: Iterable[Event], turn_after: str | None) -> tuple[list[Event], bool]:
-    """Cut off what is older than this turn; also tell whether the cut was reached.
+    """Return this turn's events, and whether its beginning was among `events`.
 
-    `turn_after` before any message: ours has not shown up yet, so all of it is of the turn before.
+    If `turn_after` comes before any message, ours has not shown up yet and all events are of the previous turn.
     """
     turn: list[Event] = []
     for event in events:
@@ -116,7 +116,7 @@ def _this_turn(events: Iterable[Event], turn_after: str | None) -> tuple[list[Ev
 
 
 def _ending(turn: Iterable[Event]) -> Event | None:
-    """Return the event the turn ended with; None where the agent's newest step is no end."""
+    """Return the event the turn ended with; None if the agent's newest step does not end a turn."""
     for event in turn:
         match event.kind:
             case Kind.FINISH | Kind.SAID:
@@ -131,9 +131,9 @@ def _ending(turn: Iterable[Event]) -> Event | None:
 
 
 def _wanted(events: Iterable[Event]) -> tuple[ApprovalRequest | None, bool]:
-    """Return the newest action nobody has carried out or refused, with all that came in the same answer of the model.
+    """Return the newest unanswered action with all unanswered ones of its batch, and whether the batch is complete.
 
-    One approval runs them all, so they are shown and named as one. Also tell whether older events can add none.
+    One approval runs the whole batch, so its actions are shown and named as one. None: nothing is unanswered.
     """
     answered = set[str]()
     waiting: list[Event] = []
@@ -152,7 +152,7 @@ _BEFORE_A_BATCH = frozenset({Kind.ACTION, Kind.MESSAGE, Kind.SAID, Kind.FINISH})
 
 
 def _all_wanted(waiting: Sequence[Event]) -> ApprovalRequest:
-    """Describe actions that wait together, in the order in which they would run."""
+    """Return the request for actions that wait together, given in the order in which they would run."""
     newest, more = waiting[-1], len(waiting) - 1
     shown = waiting[:WANTED_SHOWN]
     lines = [outside(one.command, WANTED_LENGTH // len(shown)) or one_line(one.text) for one in shown]
@@ -168,13 +168,13 @@ def _all_wanted(waiting: Sequence[Event]) -> ApprovalRequest:
 
 
 def _danger(risk: str) -> int:
-    """Order risks; what is not known counts for more than what is low."""
+    """Return a rank for a risk. An unknown risk ranks above a low one."""
     return {"HIGH": 4, "MEDIUM": 3, "LOW": 1, "": 0}.get(risk.upper(), 2)
 
 
 # --- errors -----------------------------------------------------------------------------------------------------
 
-# Parts of a V1 error code, of a V0 status code or of an error's words, the first that fits counts.
+# Patterns in a V1 error code, a V0 status code or an error's words; the first match counts.
 _REASONS = (
     (re.compile(r"max_?iterations|maximum iteration", re.IGNORECASE), Reason.MAX_STEPS),
     (re.compile(r"stuck", re.IGNORECASE), Reason.STUCK),
@@ -188,14 +188,14 @@ _REASONS = (
     (re.compile(r"^LLM|_LLM_|litellm\.", re.IGNORECASE), Reason.MODEL_REFUSED),
 )
 _SPENT = re.compile(r"insufficient_quota|exceeded your current quota|credit balance|budget", re.IGNORECASE)
-"""Providers answer an empty account as they answer too many calls; only their words tell."""
+"""Providers report an empty account as a rate limit; only their words tell the two apart."""
 _LITELLM = re.compile(r"^(?:\w+: )?litellm\.\w+: .{0,120}? - ")  # the library's own words before the provider's
 
 
 def failed(code: str, detail: str) -> Failed:
-    """Turn an error into a reason and the provider's own words.
+    """Return an error as a reason with the provider's own words.
 
-    code: the server's name for it; where it has one, that decides, since the words quote anything.
+    code: the server's name for the error. If there is one it decides, since the words may quote anything.
     """
     named = code or detail
     reason = next((reason for pattern, reason in _REASONS if pattern.search(named)), Reason.AGENT_ERROR)
@@ -218,12 +218,12 @@ def one_line(text: str, limit: int = LINE_LENGTH) -> str:
 
 
 def pull_requests(text: str, known: Iterable[str] = ()) -> tuple[str, ...]:
-    """List links to pull and merge requests, the known ones first, each once."""
+    """Return links to pull and merge requests, the known ones first, without duplicates."""
     return tuple(dict.fromkeys([*known, *_PULL_REQUEST.findall(text)]))
 
 
 def numbered_pull_requests(numbers: Iterable[int], repository: str | None, provider: str | None) -> tuple[str, ...]:
-    """Make links of bare numbers, which is possible on GitHub only: elsewhere the host is not known."""
+    """Return links for bare numbers. Only possible on GitHub: the host of other providers is not known."""
     if repository is None or provider not in {None, "github"}:
         return ()
     return tuple(f"https://github.com/{repository}/pull/{number}" for number in numbers)

@@ -1,7 +1,7 @@
-"""One HTTP client for OpenHands: a call becomes an `Answer`, an answer its value or one of our errors.
+"""The HTTP client for OpenHands: a call returns an `Answer`; an answer becomes its value or one of our errors.
 
-Nothing here repeats a call, apart from the one look for the header in which a server takes the key. No key, address,
-query or body gets into an exception's text: what it wraps is left behind with `from None`.
+Calls are not retried here, except once to find out which header a server takes the key in. No key, address, query or
+body gets into an exception's text, so wrapped exceptions are dropped with `from None`.
 """
 
 import asyncio
@@ -39,59 +39,59 @@ from bot.core.pacing import Patience
 from bot.openhands import Before, nothing
 from bot.openhands.recent import Recent
 
-MAX_BYTES = 20_000_000  # of one answer, unpacked; a page of events with long outputs has some hundred thousand
+MAX_BYTES = 20_000_000  # of one answer, decompressed; a page of events with long outputs has some hundred thousand
 WORDS_LENGTH = 300  # characters of the server's own words
-LONGEST_RETRY_S = 3600.0  # a longer one is taken for nonsense
-RETRY_AFTER_S = 1.0  # where a 429 names no time; what servers were seen to name
+LONGEST_RETRY_S = 3600.0  # the cap on Retry-After; a longer one is nonsense
+RETRY_AFTER_S = 1.0  # if a 429 has no Retry-After; the value that servers were seen to send
 
 SESSION_HEADER = "X-Session-API-Key"
 BEARER = "Authorization"
 
-# What fails before anything was sent; every other failure may have come after.
+# Failures before anything was sent; any other may have come after.
 _NOTHING_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
-_NO_PROXY_TO = ("all://localhost", "all://127.0.0.1", "all://[::1]")  # a proxy could not reach ours
+_NO_PROXY_TO = ("all://localhost", "all://127.0.0.1", "all://[::1]")  # a proxy can't reach our own machine
 
 Model = TypeVar("Model", bound=BaseModel)
 Called = Callable[[int | None], None]
 
 
 def nobody_counts(_status: int | None) -> None:
-    """Let calls go uncounted."""
+    """Ignore a call: the default where nobody counts calls."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a server said to one call."""
+    """A server's answer to one call."""
 
     status: int
     changes: bool
-    """The call was one that changes something."""
+    """The call was not a GET, so it may have changed something."""
     asked_at: datetime
     """Our clock when the request was sent."""
     readable: bool
     """The body is JSON."""
     body: Any = field(default=None, repr=False)
-    """The JSON; None where it is none."""
+    """The parsed JSON; None if the body is not JSON."""
     retry_after_s: float | None = None
 
     @property
     def words(self) -> str:
-        """The server's own explanation, cleaned, redacted and shortened; empty where it gives none."""
+        """The server's own explanation, cleaned, redacted and shortened; empty if there is none."""
         found: Any = self.body
         if isinstance(found, dict):
             found = found.get("detail") or found.get("message") or found.get("error")
-        if isinstance(found, list):  # a validation error: one entry a field
+        if isinstance(found, list):  # a validation error: one entry per field
             found = "; ".join(str(one["msg"]) for one in found if isinstance(one, dict) and "msg" in one)
         return shorten(redact(clean(found)), WORDS_LENGTH) if isinstance(found, str) else ""
 
     def value(self) -> Any:
-        """Return the JSON of a success, else raise what the status means in general."""
+        """Return the JSON of a success; otherwise raise `error()`."""
         if 200 <= self.status < 300 and self.readable:
             return self.body
         raise self.error()
 
     def error(self) -> OpenHandsError:
-        """Return what an answer without a value means, where the call has no table of its own."""
+        """Return the error that an answer without a value means, for calls without rules of their own."""
         match self.status:
             case 401:
                 return Unauthorised("401")
@@ -121,7 +121,7 @@ class Answer:
                 return Unreadable(f"{self.status}, a redirect")
 
     def _too_many(self) -> OpenHandsError:
-        """Tell the account's limit, which is named in the body, from a limit on calls."""
+        """Return whether a 429 is the account's limit, which the body names, or the limit on calls."""
         detail = self.body.get("detail") if isinstance(self.body, dict) else None
         if isinstance(detail, dict) and "error" in detail:
             return AtCapacity("no free slot")
@@ -138,7 +138,7 @@ class _Call:
 
 
 def read_as(model: type[Model], value: Any) -> Model:
-    """Check an answer's shape; raises `Unreadable`, without pydantic's text, which quotes the answer."""
+    """Return a value as a model. Raises `Unreadable`, without pydantic's text, since that quotes the answer."""
     try:
         return model.model_validate(value)
     except ValidationError:
@@ -146,7 +146,7 @@ def read_as(model: type[Model], value: Any) -> Model:
 
 
 class Limiter:
-    """At most so many calls within any stretch of time, first come first served."""
+    """A sliding-window rate limiter: first come, first served."""
 
     def __init__(self, calls_per_s: float, clock: Clock) -> None:
         calls = max(1, int(calls_per_s))
@@ -155,7 +155,7 @@ class Limiter:
         self._clock = clock
 
     async def turn(self) -> None:
-        """Wait until one more call is allowed; places are given away in the order of asking."""
+        """Wait until one more call is allowed. Calls are admitted in the order they asked."""
         now = slot = self._clock.now()
         if len(self._slots) == self._slots.maxlen:
             slot = max(now, self._slots[0] + self._window)
@@ -166,12 +166,12 @@ class Limiter:
 
 @cache
 def _trusted() -> ssl.SSLContext:
-    """Read the certificates of the authorities that are trusted, once: it takes longer than all else a client needs."""
+    """Return a TLS context with the trusted authorities. Cached: it takes longer than the rest of a client's setup."""
     return httpx.create_ssl_context()
 
 
 class Http:
-    """The client: base address, key, time-outs and pace. Close it when done."""
+    """The client: base address, key, time-outs and rate limits. Close it when done."""
 
     def __init__(
         self,
@@ -183,38 +183,38 @@ class Http:
         transport: httpx.AsyncBaseTransport | None = None,
         called: Called = nobody_counts,
     ) -> None:
-        """Make ready; nothing is sent yet.
+        """Create the client; nothing is sent yet.
 
         base_url: of the app server, without `/api`.
-        key: empty where the server needs none; then no header is sent.
+        key: empty if the server needs none; then no header is sent.
         transport: replaces the network, for tests.
-        called: hears of each call's status; None where no answer came.
+        called: is told each call's status; None if no answer came.
         """
         self.base_url = base_url.rstrip("/")
         self.clock = clock
         self.patience = patience
         self.key_works = False
-        """A call with this key, in the header now used, has been answered well."""
+        """A call with this key, in the header now used, has succeeded."""
         self.key_refused = False
-        """The last answer that tells was a refusal of the key."""
-        # The cloud takes the key as a bearer, a self-hosted server with SESSION_API_KEY in its own header.
+        """The latest answer that says anything about the key refused it."""
+        # The cloud takes the key as a bearer token, a self-hosted server with SESSION_API_KEY in its own header.
         self._forms = ({BEARER: f"Bearer {key}"}, {SESSION_HEADER: key}) if key else ({}, {})
         self._form = 0
         self._called = called
         self._limiters = Recent[str, Limiter](clock)  # each sandbox is a server of its own
-        for name in ("httpx", "httpcore"):  # they log addresses with their queries, and headers
+        for name in ("httpx", "httpcore"):  # they log headers, and addresses with their queries
             logging.getLogger(name).setLevel(logging.WARNING)
         self._client = httpx.AsyncClient(
             transport=transport,
             verify=_trusted(),
             mounts=None if transport else dict.fromkeys(_NO_PROXY_TO),
-            limits=httpx.Limits(max_connections=None),  # a message may hold one for 30 s; the limiter sets the pace
+            limits=httpx.Limits(max_connections=None),  # a message may hold one for 30 s; the limiter bounds the rate
             headers={"User-Agent": "openhands-for-slack", "Accept": "application/json"},
         )
 
     @property
     def server(self) -> str:
-        """Name and port of the server, without anything secret that its address may hold."""
+        """Host and port of the server, without any secret that its address may contain."""
         return origin(self.base_url).rpartition("://")[2]
 
     async def aclose(self) -> None:
@@ -223,7 +223,7 @@ class Http:
     async def get(
         self, url: str, params: Mapping[str, Any] | None = None, *, headers: Mapping[str, str] | None = None
     ) -> Answer:
-        """Read something; see `ask`."""
+        """Send a GET; see `ask`."""
         return await self.ask("GET", url, params=params, headers=headers)
 
     async def post(
@@ -235,7 +235,7 @@ class Http:
         timeout_s: float | None = None,
         before: Before = nothing,
     ) -> Answer:
-        """Change something; see `ask`."""
+        """Send a POST; see `ask`."""
         return await self.ask("POST", url, body=body, headers=headers, timeout_s=timeout_s, before=before)
 
     async def ask(
@@ -249,13 +249,13 @@ class Http:
         timeout_s: float | None = None,
         before: Before = nothing,
     ) -> Answer:
-        """Make one call and give whatever was answered.
+        """Make one call and return the answer, whatever its status.
 
         url: a path of the app server, or a full address elsewhere, which needs its own `headers`: our key is not sent.
-        timeout_s: for the whole call; `Patience.openhands_timeout_s` unless said.
-        before: awaited when the call's turn has come, just before it goes out; what it raises ends the call unsent.
-        Raises `Unavailable` (nothing was sent, or a read failed), `Unsure` (a change whose answer was lost) and
-        `Unreadable` (no address, or a read with too long an answer).
+        timeout_s: for the whole call; None: `Patience.openhands_timeout_s`.
+        before: awaited just before the call goes out; if it raises, nothing is sent.
+        Raises `Unavailable` (nothing was sent, or a GET failed), `Unsure` (the answer to a change was lost) and
+        `Unreadable` (`url` is not an address).
         """
         ours = url.startswith("/") and headers is None
         call = _Call(
@@ -267,7 +267,7 @@ class Http:
         )
         form = self._form
         answer = await self._once(call, self._forms[form] if ours else headers, before)
-        # Once a form has worked, a refusal is about the key; unless that came out while this call was under way.
+        # Once a header form has worked, a 401 is about the key, unless the form was found during this call.
         open_question = not self.key_works or form != self._form
         if ours and self._forms[0] and _key_refused(answer) and open_question:
             answer = await self._once(call, self._forms[1 - form], nothing)
@@ -276,7 +276,7 @@ class Http:
         if ours and 200 <= answer.status < 300 and answer.readable:
             self.key_works, self.key_refused = True, False
         elif ours and method == "GET" and _key_refused(answer):
-            # It may have worked before; a refused read is about the key and nothing else.
+            # Even if the key worked before: a refused GET can only be about the key.
             self.key_works, self.key_refused = False, True
         return answer
 
@@ -303,7 +303,7 @@ class Http:
                     params=call.params,
                     json=call.body,
                     headers=headers,
-                    # Half for the connection, so that this time-out, which tells that nothing was sent, comes first.
+                    # Half for connecting, so that its time-out fires first: it proves that nothing was sent.
                     timeout=httpx.Timeout(call.timeout_s, connect=call.timeout_s / 2),
                 ) as response,
             ):
@@ -337,7 +337,7 @@ class Http:
 
 
 def origin(url: str) -> str:
-    """Return the server an address is on; the address itself where it can't be read."""
+    """Return an address's scheme, host and port; the address itself if it can't be parsed."""
     try:
         read = httpx.URL(url)
     except httpx.InvalidURL:
@@ -346,12 +346,12 @@ def origin(url: str) -> str:
 
 
 def _key_refused(answer: Answer) -> bool:
-    """Tell a refused key from a V0 server's refusal of a repository, which is a 401 with a bare string."""
+    """Return whether the key was refused. A V0 server's refusal of a repository is a 401 too, with a bare string."""
     return answer.status == 401 and not isinstance(answer.body, str)
 
 
 async def _bounded(response: httpx.Response) -> bytes | None:
-    """Read a body; None if it is longer than any answer of OpenHands."""
+    """Return the body; None if it is longer than `MAX_BYTES`."""
     content = bytearray()
     async for part in response.aiter_bytes():
         content += part
@@ -361,7 +361,7 @@ async def _bounded(response: httpx.Response) -> bytes | None:
 
 
 def _seconds(header: str | None) -> float | None:
-    """Read a `Retry-After` in seconds; a date, which no OpenHands sends, counts as none."""
+    """Return a `Retry-After` in seconds; None also for a date, which OpenHands never sends."""
     if header is None or not (header.isascii() and header.isdigit()):
         return None
     return min(float(header), LONGEST_RETRY_S)

@@ -1,4 +1,4 @@
-"""A bounded memory: what was last learnt of each of many conversations, the longest untouched forgotten first."""
+"""A bounded cache of the latest value per conversation; evicts the least recently written first."""
 
 from datetime import datetime, timedelta
 from itertools import islice
@@ -9,12 +9,12 @@ from bot.clock import Clock
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
-ROOM = 5_000  # conversations; what is forgotten costs one more call
-KEPT = timedelta(hours=1)  # whatever is still looked at is touched every few minutes
+ROOM = 5_000  # conversations; an evicted one costs one more call
+KEPT = timedelta(hours=1)  # a conversation that is still polled is written every few minutes
 
 
 class Recent(Generic[Key, Value]):
-    """At most `room` values, none untouched for an hour. All can be learnt anew, so none is stored."""
+    """At most `room` values, none older than an hour. In memory only, since each can be fetched again."""
 
     def __init__(self, clock: Clock, room: int = ROOM) -> None:
         self._clock = clock
@@ -32,7 +32,7 @@ class Recent(Generic[Key, Value]):
         now = self._clock.now()
         self._values.pop(key, None)
         self._values[key] = now, value
-        for old, (touched_at, _) in list(islice(self._values.items(), 2)):  # two go for each that comes
+        for old, (touched_at, _) in list(islice(self._values.items(), 2)):  # evict up to two per value added
             if len(self._values) > self._room or now - touched_at > KEPT:
                 del self._values[old]
 

@@ -1,4 +1,4 @@
-"""OpenHands' V0 API: servers before 1.0, by its public guide, and what newer ones of them have besides."""
+"""OpenHands' V0 API: servers before 1.0, following its public guide, plus the calls that only later ones have."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -56,17 +56,17 @@ from bot.openhands.v0_answers import (
 )
 from bot.openhands.v0_calls import CONVERSATIONS, Calls0
 
-AT_ONCE = 4  # conversations asked at the same time: this API has no batches
-EVENTS = 100  # of one page; more are refused
-EVENT_PAGES = 20  # in one go
-STORIES = 1_000  # conversations whose events are kept, some 60 KB each; this API looks at no more within two minutes
-CLOCKS_AGREE = timedelta(seconds=2)  # what was created earlier than this before we asked may be an older request's
+AT_ONCE = 4  # conversations asked about concurrently: this API has no batches
+EVENTS = 100  # per page; the server refuses more
+EVENT_PAGES = 20  # per call of ours
+STORIES = 1_000  # conversations whose events are kept, some 60 KB each; this API can't poll more within two minutes
+CLOCKS_AGREE = timedelta(seconds=2)  # a conversation created longer before we asked may be an older request's
 
 _WORDLESS = frozenset({Phase.STARTING, Phase.START_FAILED})
 
 
 class V0:
-    """`OpenHands` on V0. In memory only: the events read so far, and which calls the server has."""
+    """`OpenHands` on V0. Caches the events read so far and which calls the server has, in memory only."""
 
     def __init__(self, http: Http) -> None:
         self._http = http
@@ -74,8 +74,9 @@ class V0:
         self._stories = Recent[ConversationId, Story](http.clock, STORIES)
         self._starting = Recent[RunId, datetime](http.clock)
         self._has_events: bool | None = None
-        """None until tried; so below."""
+        """Whether the server has this call; None until tried."""
         self._has_message: bool | None = None
+        """As `_has_events`."""
 
     @property
     def api(self) -> Api:
@@ -90,12 +91,12 @@ class V0:
         self,
         run: Run,
         message: str,
-        about: str,  # noqa: ARG002 (there is no place for it)
+        about: str,  # noqa: ARG002 (this API has no field for it)
         before: Before = nothing,
     ) -> Started:
-        """See `OpenHands.start`. Exactly two fields: servers refuse any other. The branch is in the message."""
+        """See `OpenHands.start`. Sends just two fields: servers refuse any other. The branch is in the message."""
         body = {"initial_user_msg": message} | ({"repository": run.repository} if run.repository else {})
-        # At the account's limit a server may stop another conversation first, which takes as long as a message.
+        # At the account's limit a server may first stop another conversation, which takes as long as a message.
         timeout_s = self._http.patience.send_timeout_s
         answer = await self._http.post(CONVERSATIONS, body, timeout_s=timeout_s, before=before)
         if 200 <= answer.status < 300:
@@ -109,7 +110,7 @@ class V0:
         raise refusal(answer, repository=run.repository, key_works=self._http.key_works)
 
     async def _refused_unseen(self, run: Run, asked_at: datetime) -> bool:
-        """Return whether a bare 500 was a refusal: a user without any git token gets one, and nothing is created."""
+        """Return whether a bare 500 was a refusal: a user without any git token gets one and nothing is created."""
         if run.repository is None:
             return False
         try:
@@ -118,9 +119,9 @@ class V0:
             return False
 
     async def find_start(self, run: Run, message: str, since: datetime) -> Started | None:
-        """See `OpenHands.find_start`. By time, repository and first message: the API takes no id from us.
+        """See `OpenHands.find_start`. Matches time, repository and first message: the API takes no id from us.
 
-        A conversation that shows no message for ten minutes counts as one that never will.
+        A conversation without a message after `start_stuck_s` counts as one that never gets any.
         """
         said = [(one, await self._first_message(one)) for one in await self._calls.created(run, since)]
         silent = any(first is None for _, first in said)
@@ -135,11 +136,11 @@ class V0:
         return Started(conversation_id=ConversationId(ours[0].conversation_id))
 
     def _out_of_time(self, since: datetime) -> bool:
-        """Return whether a start at that time would be through, or have failed."""
+        """Return whether a start at that time would have succeeded or failed by now."""
         return (self._http.clock.now() - since).total_seconds() >= self._http.patience.start_stuck_s
 
     async def _first_message(self, conversation: Conversation0) -> str | None:
-        """Return what a person said first; None: nothing yet."""
+        """Return the conversation's first message from a person; None: none yet."""
         if self._has_events is False:
             raise CannotTell("no events")
         answer = await self._calls.ask("GET", conversation, "/events", params={"start_id": 0, "limit": EVENTS})
@@ -148,7 +149,7 @@ class V0:
         events = map(told, read_as(EventPage0, answer.value()).events)
         return next((one.event.text for one in events if one and one.event.kind is Kind.MESSAGE), None)
 
-    # --- look ---------------------------------------------------------------------------------------------------
+    # --- observe ------------------------------------------------------------------------------------------------
 
     async def observe(self, runs: Sequence[Run]) -> Mapping[RunId, Observation]:
         seen: dict[RunId, Observation] = {}
@@ -158,7 +159,7 @@ class V0:
         async def look_at(run: Run) -> None:
             async with places:
                 if any(isinstance(failure, Unavailable | TooFast | Unauthorised) for failure in failures):
-                    return  # the next one would fare no better, and might wait as long
+                    return  # the next one would fail as well, perhaps after as long a wait
                 try:
                     seen[run.id] = await self._observe(run, ConversationId(run.conversation_id or ""))
                 except OpenHandsError as failure:
@@ -195,7 +196,7 @@ class V0:
         )
 
     def _start_stuck(self, run: Run, phase: Phase, asked_at: datetime) -> bool:
-        """Return whether a start has been on its way for too long: a failed one looks so for ever."""
+        """Return whether a start has taken `start_stuck_s`: a failed one shows as starting for ever."""
         if phase is not Phase.STARTING or run.state is not RunState.STARTING:
             self._starting.drop(run.id)
             return False
@@ -206,9 +207,9 @@ class V0:
         return (asked_at - since).total_seconds() >= self._http.patience.start_stuck_s
 
     async def _story(self, conversation: Conversation0) -> Story | None:
-        """Read on in the events; None where the server has none.
+        """Return the story with all newer events read; None if the server has no events.
 
-        Raises `Unavailable` if there is more to read than in one go: the next call goes on from there.
+        Raises `Unavailable` if there are more than `EVENT_PAGES` pages; the next call continues from there.
         """
         if self._has_events is False:
             return None
@@ -222,7 +223,7 @@ class V0:
                 self._has_events = False
                 return None
             if answer.status == 404 and answer.readable:
-                return story  # older servers have no events of a conversation that does not run
+                return story  # older servers show no events of a conversation that does not run
             page = read_as(EventPage0, answer.value())
             self._has_events = True
             story = story.on(page.events)
@@ -234,7 +235,7 @@ class V0:
     # --- read ---------------------------------------------------------------------------------------------------
 
     async def read(self, run: Run, seen: Observation) -> Observation:
-        """See `OpenHands.read`. The look has read the events already, so nothing is asked."""
+        """See `OpenHands.read`. Makes no call: `observe` has read the events already."""
         story = self._stories.get(run.conversation_id) if run.conversation_id else None
         if story is None or seen.blind or seen.phase in _WORDLESS:
             return seen
@@ -273,9 +274,9 @@ class V0:
     # --- act ----------------------------------------------------------------------------------------------------
 
     async def send(self, run: Run, text: str, before: Before = nothing) -> None:
-        """See `OpenHands.send`. Raises `Unavailable` while the agent is not there: it would never answer.
+        """See `OpenHands.send`. Raises `Unavailable` while the agent still starts: it would never answer.
 
-        Where only the older call exists, `Unsure` even if it was accepted: some servers accept and lose it.
+        If the server has only the older call, raises `Unsure` even on success: some servers accept a message and lose it.
         """
         conversation = await self._calls.existing(run)
         await self._listening(conversation)
@@ -296,7 +297,7 @@ class V0:
     async def _listening(self, conversation: Conversation0) -> None:
         match conversation.runtime:
             case "STOPPED" | "ERROR" if await self._story(conversation) is None:
-                raise Unsupported("no call for messages")  # nor one to wake it: each came later than the events
+                raise Unsupported("no call for messages")  # nor one to wake it: servers got both after the events
             case "STOPPED" | "ERROR":
                 raise Asleep(conversation.runtime)
             case "ARCHIVED":
@@ -309,10 +310,10 @@ class V0:
                     raise Unavailable("still starting")
 
     async def stop(self, run: Run) -> None:
-        """See `OpenHands.stop`. It may wait for the running command, as long as a message does."""
+        """See `OpenHands.stop`. May wait for the running command, for as long as a message does."""
         conversation = await self._calls.existing(run)
         if conversation.runtime in {"STOPPED", "ERROR", "ARCHIVED"}:
-            return  # nobody works there
+            return  # no agent runs there
         answer = await self._calls.ask("POST", conversation, "/stop")
         if no_such_call(answer):
             raise Unsupported("no stop")
@@ -334,14 +335,14 @@ class V0:
         answer.value()
 
     async def go_on(self, run: Run, before: Before = nothing) -> bool:
-        """See `OpenHands.go_on`. After a failure, or once awake again, only a message gets the agent on."""
+        """See `OpenHands.go_on`. After a failure, or after being woken, the agent continues only with a message."""
         conversation = await self._calls.existing(run)
         await self._wake(conversation, before)
         if conversation.runtime != "RUNNING":
             raise Asleep("waking up")
         story = await self._story(conversation)
         if story is None:
-            return False  # this server tells only that it runs
+            return False  # this server shows only that the runtime runs
         phase = phase_of(conversation.runtime, story, run.turn_after)
         match phase:
             case Phase.PAUSED:
@@ -353,7 +354,7 @@ class V0:
             case Phase.ERROR | Phase.IDLE:
                 await self.send(run, GO_ON, before)
             case Phase.ENDED if words_of(story.events, Phase.ENDED, run.turn_after).last is None:
-                await self.send(run, GO_ON, before)  # it was stopped in its work, and awaits words
+                await self.send(run, GO_ON, before)  # it was stopped while working, and awaits a message
             case (
                 Phase.START_FAILED
                 | Phase.WORKING
@@ -376,10 +377,10 @@ class V0:
         action_id: str,
         *,
         accept: bool,
-        reason: str,  # noqa: ARG002 (there is no place for it)
+        reason: str,  # noqa: ARG002 (this API has no field for it)
         before: Before = nothing,
     ) -> DecisionOutcome:
-        """See `OpenHands.decide`. A rejection carries no reason: the agent waits for words after it."""
+        """See `OpenHands.decide`. A rejection carries no reason: the agent waits for a message after it."""
         conversation = await self._calls.existing(run)
         match conversation.runtime:
             case "ARCHIVED":
@@ -416,5 +417,5 @@ class V0:
         except (CannotTell, Rejected, Unreadable):
             return None
 
-    async def lists(self, repository: str) -> bool:  # noqa: ARG002 (this API has no search that is documented)
+    async def lists(self, repository: str) -> bool:  # noqa: ARG002 (this API has no documented search)
         return False

@@ -1,4 +1,4 @@
-"""The shapes of V0's answers, and what they mean. Pure. Lenient as V1's."""
+"""The shapes of V0's answers, and what they mean. Pure, and as lenient as `v1_answers`."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from bot.core.model import Phase
 from bot.openhands.events import Event, Kind, words_of
 from bot.openhands.http import Answer
 
-STORY_LENGTH = 200  # events that are kept; what a turn ended with is among its newest
+STORY_LENGTH = 200  # events kept; what a turn ended with is among its newest
 
 
 class Started0(BaseModel):
@@ -38,12 +38,12 @@ class Conversation0(BaseModel):
     git_provider: str | None = None
     pr_number: list[int] | None = None
     url: str | None = None
-    """Where its further calls go; a full address in the cloud."""
+    """The base address of the conversation's own calls; a full address in the cloud."""
     session_api_key: SecretStr | None = None
 
     @property
     def runtime(self) -> str:
-        """The state of the runtime, not of the agent, in capitals."""
+        """The state of the runtime, not of the agent, in upper case."""
         return (self.status or "").upper()
 
     @property
@@ -105,7 +105,7 @@ _RISKS = {0: "LOW", 1: "MEDIUM", 2: "HIGH"}
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """One event, and the agent's state and the cost so far (USD) if it tells them."""
+    """One event, with the agent's state and the cost so far (USD) if it contains them."""
 
     number: int
     event: Event
@@ -116,7 +116,7 @@ class Told:
 
 
 def told(value: Any) -> Told | None:
-    """Read one event; one of an unknown shape is OTHER, one without a number None."""
+    """Parse one event. One of an unknown shape becomes OTHER; one without a number, None."""
     try:
         raw = _RawEvent.model_validate(value)
     except ValidationError:
@@ -159,7 +159,7 @@ def _event(raw: _RawEvent, state: str | None) -> Event:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """What the events of a conversation come to, so far as they are read."""
+    """What the events of a conversation that were read so far add up to."""
 
     next_id: int = 0
     state: str = ""
@@ -167,12 +167,12 @@ class Story:
     events: Sequence[Event] = ()
     """Newest first."""
     cost: float | None = None
-    """USD; None before the first event that tells it."""
+    """USD; None before the first event that contains it."""
     rejected: bool = False
-    """A person rejected what the agent wanted to do, and nothing was said or done since."""
+    """A person rejected what the agent wanted to do, and nothing was said or done since then."""
 
     def on(self, values: Iterable[Any]) -> "Story":
-        """Read on. Repeats change nothing."""
+        """Return the story with these events added. Idempotent."""
         next_id, state, cost, events = self.next_id, self.state, self.cost, list(reversed(self.events))
         rejected = self.rejected
         for one in filter(None, map(told, values)):
@@ -187,7 +187,7 @@ class Story:
 
     @property
     def loading(self) -> bool:
-        """The agent is not there yet: a message would be taken and never answered."""
+        """Whether the agent still starts: a message would be accepted but never answered."""
         return self.state in {"", "loading", "init"}
 
 
@@ -209,9 +209,9 @@ _STATES = {
 
 
 def phase_of(runtime: str, story: Story | None, turn_after: str | None) -> Phase:
-    """Tell the phase from the runtime's state and, where the server has events, the agent's.
+    """Return the phase, from the runtime's state and, if the server has events, the agent's.
 
-    story: None where the server has no events. Then only the runtime can end the run.
+    story: None if the server has no events. Then only the runtime's state can end the run.
     """
     match runtime:
         case "STARTING":
@@ -229,7 +229,7 @@ def phase_of(runtime: str, story: Story | None, turn_after: str | None) -> Phase
         case "STOPPED" if story is None:
             return Phase.ENDED
         case "RUNNING" | "STOPPED" if story is not None:
-            # The state is "stopped" as well; whether the turn had ended before is in its events.
+            # The agent's state is "stopped" too; only the events say whether the turn had ended before.
             ends = (phase for phase in (Phase.ENDED, Phase.ERROR) if words_of(story.events, phase, turn_after).last)
             return next(ends, Phase.ASLEEP)
         case _:
@@ -242,7 +242,7 @@ def phase_of(runtime: str, story: Story | None, turn_after: str | None) -> Phase
 def refusal(answer: Answer, *, repository: str | None, key_works: bool) -> OpenHandsError:
     """Return what a refused start means.
 
-    The guide has one AuthenticationError for a wrong key and for a repository out of reach; a key that has worked
+    The guide has one AuthenticationError for a wrong key and for an inaccessible repository; a key that has worked
     before is not wrong.
     """
     body = answer.body
@@ -262,14 +262,14 @@ def refusal(answer: Answer, *, repository: str | None, key_works: bool) -> OpenH
 
 
 def too_many(answer: Answer) -> OpenHandsError:
-    """Tell the account's limit from one on calls, which names a time to wait."""
+    """Return whether a 429 is the account's limit or the limit on calls, which names a time to wait."""
     error = answer.error()
     slots = answer.retry_after_s is None and isinstance(error, TooFast)
     return AtCapacity("no free slot") if slots else error
 
 
 def no_such_call(answer: Answer) -> bool:
-    """Tell that the server has no such call: not found without naming the conversation, or its web page."""
+    """Return whether the server lacks the call: a 404 that does not mention a conversation, a 405, or its web page."""
     if answer.status == 404:
         words = str(answer.body).lower()
         return not answer.readable or not ("conversation" in words or "session" in words)
@@ -277,7 +277,7 @@ def no_such_call(answer: Answer) -> bool:
 
 
 def check_taken(answer: Answer) -> None:
-    """Pass a message that was taken, else raise why not."""
+    """Raise the reason if a message was not accepted."""
     if answer.status == 500 and "no_conversation" in str(answer.body):
         raise Asleep("stopped meanwhile")
     answer.value()

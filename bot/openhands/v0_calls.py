@@ -1,4 +1,4 @@
-"""The calls of V0: one conversation, the list of them, and a conversation's own calls where it lives."""
+"""V0's calls: one conversation, the list of conversations, and a conversation's own calls on its host."""
 
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime, timedelta
@@ -14,17 +14,17 @@ from bot.openhands.v0_answers import Conversation0, ConversationPage, no_such_ca
 CONVERSATIONS = "/api/conversations"
 
 LIST_PAGES = 20  # of 100 conversations
-CLOCKS_DIFFER = timedelta(minutes=5)  # between the server's and ours, at most
+CLOCKS_DIFFER = timedelta(minutes=5)  # the most by which the server's clock may differ from ours
 
 
 class Calls0:
-    """Asks, and reads the shape of the answers."""
+    """Makes the calls, and parses their answers."""
 
     def __init__(self, http: Http) -> None:
         self._http = http
 
     async def conversation(self, name: ConversationId) -> tuple[Conversation0 | None, datetime]:
-        """Look at one conversation; None: unknown or deleted. Also tell when it was asked about."""
+        """Return one conversation (None: unknown or deleted), and when the request was sent."""
         answer = await self._http.get(_path(name))
         try:
             value = answer.value()
@@ -33,7 +33,7 @@ class Calls0:
         return (None if value is None else read_as(Conversation0, value)), answer.asked_at
 
     async def existing(self, run: Run) -> Conversation0:
-        """Look at a run's conversation, which must be there, else `NotFound`."""
+        """Return a run's conversation. Raises `NotFound` if it is not there."""
         if run.conversation_id is None:
             raise NotFound("no conversation yet")
         conversation, _ = await self.conversation(run.conversation_id)
@@ -42,7 +42,7 @@ class Calls0:
         return conversation
 
     async def pages(self) -> AsyncIterator[ConversationPage]:
-        """List the conversations, newest first. Raises `CannotTell` on servers without a list."""
+        """Yield pages of conversations, newest first. Raises `CannotTell` if the server has no list."""
         params: dict[str, Any] = {"limit": 100}
         for _ in range(LIST_PAGES):
             answer = await self._http.get(CONVERSATIONS, params)
@@ -56,7 +56,7 @@ class Calls0:
         raise Unreadable("a list of conversations without an end")
 
     async def created(self, run: Run, since: datetime) -> list[Conversation0]:
-        """List conversations with the run's repository that may have been created since."""
+        """Return conversations with the run's repository that may have been created since then."""
         found: list[Conversation0] = []
         async for page in self.pages():
             young = [one for one in page.results if one.created and one.created >= since - CLOCKS_DIFFER]
@@ -75,7 +75,7 @@ class Calls0:
         body: Mapping[str, Any] | None = None,
         before: Before = nothing,
     ) -> Answer:
-        """Make one of the conversation's own calls, where it lives: in the cloud that is another host and key."""
+        """Make one of the conversation's own calls. In the cloud these go to another host, with another key."""
         url, key = conversation.url or "", conversation.session_api_key
         elsewhere = key is not None and url.startswith(("https://", "http://"))
         return await self._http.ask(
@@ -90,5 +90,5 @@ class Calls0:
 
 
 def _path(name: str) -> str:
-    """Return a conversation's path; the id is the server's, so nothing is taken for granted."""
+    """Return a conversation's path. The id comes from the server, so it is escaped."""
     return f"{CONVERSATIONS}/{quote(name, safe='')}"

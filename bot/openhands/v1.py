@@ -49,15 +49,15 @@ from bot.openhands.v1_events import EventReader
 
 TASKS = f"{CONVERSATIONS}/start-tasks"
 
-BATCH = 99  # ids in one look; 100 are refused
-CLOCKS_DIFFER = timedelta(minutes=5)  # between the server's and ours, at most, when looking for what was started since
-TASK_PAGES = 100  # of 100 start tasks since then; more is no answer
+BATCH = 99  # ids per request; the server refuses 100
+CLOCKS_DIFFER = timedelta(minutes=5)  # the most by which the server's clock may differ from ours, to find a lost start
+TASK_PAGES = 100  # of 100 start tasks; a list with more is treated as unreadable
 
-WORDS_LIMIT, WORDS_PAGES = 20, 10  # events a page; a turn with more steps since its last words has not ended
+WORDS_LIMIT, WORDS_PAGES = 20, 10  # events per page, pages; a turn with more steps since its last words has not ended
 HEARD_LIMIT, HEARD_PAGES = 100, 20
 SLOT_PAGES = 10  # of 100 conversations; an account with more is not counted
 
-PROVIDERS = ("github", "gitlab", "bitbucket")  # those the search for a repository is tried with
+PROVIDERS = ("github", "gitlab", "bitbucket")  # tried in turn when searching for a repository
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -71,7 +71,7 @@ class _Found(Generic[Model]):
 
 
 class V1:
-    """`OpenHands` on V1. In memory only: the latest look at each conversation, with its agent server's key."""
+    """`OpenHands` on V1. Caches the latest state of each conversation, with its agent server's key, in memory only."""
 
     def __init__(self, http: Http) -> None:
         self._http = http
@@ -113,11 +113,11 @@ class V1:
             raise
         return Started(conversation_id=_id_of(run), start_task_id=str(task.id))
 
-    async def find_start(self, run: Run, message: str, since: datetime) -> Started | None:  # noqa: ARG002 (V0 goes by the text)
-        """See `OpenHands.find_start`; by the conversation's id, so nothing else can be taken for it."""
+    async def find_start(self, run: Run, message: str, since: datetime) -> Started | None:  # noqa: ARG002 (V0 uses it)
+        """See `OpenHands.find_start`. Matches the conversation's id, so nothing else can be mistaken for it."""
         try:
             return await self._find_start(run, since)
-        except NotFound:  # of one of the lists, which says nothing of the start
+        except NotFound:  # one of the lists is missing, which says nothing about the start
             raise Unreadable("no such list") from None
 
     async def _find_start(self, run: Run, since: datetime) -> Started | None:
@@ -126,7 +126,7 @@ class V1:
             raise CannotTell("not an id of V1")
         if await self._conversation(run) is not None:
             return Started(conversation_id=_id_of(run), start_task_id=run.start_task_id)
-        # The filter by conversation finds a task only once it is ready; the plain list has it within a second.
+        # Filtering by conversation finds a task only once it is ready; the unfiltered list has it within a second.
         since_text = (since - CLOCKS_DIFFER).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         page_id: str | None = None
         for _ in range(TASK_PAGES):
@@ -143,7 +143,7 @@ class V1:
                 return None
         raise Unreadable("a list of start tasks without an end")
 
-    # --- look ---------------------------------------------------------------------------------------------------
+    # --- observe ------------------------------------------------------------------------------------------------
 
     async def observe(self, runs: Sequence[Run]) -> Mapping[RunId, Observation]:
         starting = [run for run in runs if run.state is RunState.STARTING and run.start_task_id]
@@ -166,7 +166,7 @@ class V1:
         return seen
 
     def _started(self, run: Run, task: StartTask, asked_at: datetime) -> Observation:
-        """Tell how a start goes that is not ready: it is on its way, has failed, or has been forgotten."""
+        """Return the state of a start that is not ready: under way, failed, or stuck."""
         phase, last = Phase.STARTING, None
         news = self._task_news.get(run.id)
         if task.failed:
@@ -183,7 +183,7 @@ class V1:
             self._known.put(_id_of(run), conversation)
             return seen_of(run, conversation, asked_at)
         self._known.drop(_id_of(run))
-        # Without a task to tell, a conversation that is not there yet can't be told from one that is there no more.
+        # Without a start task, a conversation not there yet can't be told from one that was deleted.
         on_its_way = run.state is RunState.STARTING and run.start_task_id is None
         phase = Phase.STARTING if on_its_way else Phase.GONE
         return Observation(asked_at=asked_at, phase=phase, start_task_id=run.start_task_id)
@@ -191,9 +191,9 @@ class V1:
     async def _batches(
         self, path: str, ids: Mapping[RunId, UUID | None], shape: type[Model]
     ) -> tuple[dict[RunId, _Found[Model]], OpenHandsError | None]:
-        """Ask for many entries by id. What could not be asked or read is missing; also give the last reason why.
+        """Return many entries by id, and the last failure. Entries that could not be asked or read are missing.
 
-        One malformed id would cost its whole batch the answer, so those are left out.
+        Malformed ids are left out, since one would fail its whole batch.
         """
         found: dict[RunId, _Found[Model]] = {}
         failure: OpenHandsError | None = None
@@ -209,7 +209,7 @@ class V1:
                 failure = failed
                 if isinstance(failed, Rejected | Unreadable):
                     continue
-                break  # the next batch would fare no better, and might wait as long
+                break  # the next batch would fail as well, perhaps after as long a wait
             for (run, _), entry in zip(part, entries, strict=True):
                 try:
                     read = None if entry is None else read_as(shape, entry)
@@ -220,7 +220,7 @@ class V1:
         return found, failure
 
     async def _conversation(self, run: Run) -> Conversation | None:
-        """Look at one conversation anew: what is needed to act must be true now."""
+        """Fetch one conversation afresh: acting needs its current state. None: not there."""
         looked, failure = await self._batches(CONVERSATIONS, {run.id: _uuid(_id_of(run))}, Conversation)
         if failure is not None:
             raise failure
@@ -252,7 +252,7 @@ class V1:
         )
 
     async def _latest(self, run: Run, phase: Phase | None) -> Conversation | None:
-        """Return the latest look, asking anew only after a restart; None where the conversation is gone."""
+        """Return the cached conversation, or fetch it after a restart; None if the conversation is gone."""
         if phase is Phase.GONE:
             return None
         return self._known.get(_id_of(run)) or await self._conversation(run)
@@ -263,7 +263,7 @@ class V1:
         return reading.events[0].id if reading.events else None
 
     async def heard(self, run: Run, text: str, after: str | None) -> bool:
-        """See `OpenHands.heard`. Where `after` itself is not there yet, nothing there is known to be newer."""
+        """See `OpenHands.heard`. While `after` itself is not there yet, no event is known to be newer."""
         reading = await self._reader.read(
             _id_of(run),
             await self._latest(run, run.watch.phase),
@@ -290,7 +290,7 @@ class V1:
     async def resume(self, run: Run) -> None:
         conversation = await self._existing(run)
         if conversation.phase is Phase.MISSING:
-            raise Archived("no sandbox")  # a call would answer 200 and do nothing
+            raise Archived("no sandbox")  # the call would answer 200 and do nothing
         if conversation.phase is Phase.ASLEEP:
             await self._calls.sandbox(conversation, "resume")
 
@@ -300,7 +300,7 @@ class V1:
     async def decide(
         self, run: Run, action_id: str, *, accept: bool, reason: str, before: Before = nothing
     ) -> DecisionOutcome:
-        """See `OpenHands.decide`. What waits is read from the agent server itself: all of it is decided at once."""
+        """See `OpenHands.decide`. Reads what waits from the agent server itself, since a decision covers all of it."""
         conversation = await self._existing(run)
         match conversation.phase:
             case Phase.MISSING | Phase.BROKEN:
@@ -331,7 +331,7 @@ class V1:
                 assert_never(conversation.phase)
 
     async def _waits(self, conversation: Conversation) -> ApprovalRequest:
-        """Read what waits for approval now."""
+        """Return what waits for approval now. Raises `Unavailable` if it can't be read yet."""
         reading = await self._reader.read_now(
             conversation,
             limit=WORDS_LIMIT,
@@ -344,7 +344,7 @@ class V1:
         return last
 
     async def slots(self) -> Slots | None:
-        """See `OpenHands.slots`. Conversations may share a sandbox, so the sandboxes are counted."""
+        """See `OpenHands.slots`. Counts sandboxes, since conversations may share one."""
         running = set[str]()
         page_id: str | None = None
         for _ in range(SLOT_PAGES):
@@ -375,7 +375,7 @@ class V1:
                 answer = await self._http.get("/api/v1/git/repositories/search", params)
                 names = _names(answer)
             except (NotFound, Rejected, Unauthorised, Unreadable, Unsupported):
-                continue  # that provider is not connected, or this server has no such search
+                continue  # the provider is not connected, or this server lacks the search
             if repository.lower() in names:
                 return True
         return False
@@ -392,7 +392,7 @@ def _id_of(run: Run) -> ConversationId:
 
 
 def _uuid(text: str | None) -> UUID | None:
-    """Read an id, with or without dashes: the server answers with either; None where it is none."""
+    """Parse an id, with or without dashes, since servers send either; return None if it is not a UUID."""
     try:
         return UUID(text or "")
     except ValueError:

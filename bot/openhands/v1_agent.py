@@ -1,4 +1,4 @@
-"""What is done to a V1 conversation where it lives: at its agent server, and with the sandbox around it."""
+"""Calls that act on a V1 conversation: at its agent server, and on the sandbox around it."""
 
 from collections.abc import Mapping
 from typing import assert_never
@@ -13,17 +13,17 @@ from bot.openhands.v1_events import AGENT_TIMEOUT_S, agent_headers
 
 CONVERSATIONS = "/api/v1/app-conversations"
 CONFIRMATION = "events/respond_to_confirmation"
-REJECTION = "Stopped by a person."  # what the agent is told of an action it must not carry out
+REJECTION = "Stopped by a person."  # what the agent is told when a stop rejects its action
 
 
 class AgentCalls:
-    """Acts on a conversation as the latest look shows it."""
+    """Acts on a conversation, according to its latest known state."""
 
     def __init__(self, http: Http) -> None:
         self._http = http
 
     async def send(self, name: str, text: str, before: Before) -> None:
-        """Send a message, by way of the app server. See `OpenHands.send`."""
+        """Send a message through the app server. See `OpenHands.send`."""
         answer = await self._http.post(
             f"{CONVERSATIONS}/{name}/send-message",
             {"role": "user", "content": [{"type": "text", "text": text}], "run": True},
@@ -37,9 +37,9 @@ class AgentCalls:
         answer.value()
 
     async def stop(self, conversation: Conversation) -> None:
-        """Interrupt the agent, or pause its sandbox. While it waits for approval only a rejection stops it."""
+        """Interrupt the agent, or pause its sandbox. While the agent waits for approval, only a rejection stops it."""
         if conversation.phase in {Phase.MISSING, Phase.BROKEN} or conversation.sandbox_status == "PAUSED":
-            return  # nobody works there
+            return  # no agent runs there
         try:
             if conversation.phase is Phase.WANTS_APPROVAL:
                 answer = await self._tell(conversation, CONFIRMATION, {"accept": False, "reason": REJECTION})
@@ -53,8 +53,8 @@ class AgentCalls:
     async def go_on(self, conversation: Conversation, name: str, before: Before) -> bool:
         """See `OpenHands.go_on`.
 
-        A frozen agent goes on by itself once its sandbox is awake. Going in circles it is told to with a message,
-        since `/run` would stop again at once; so is one whose server only the app server can reach.
+        A frozen agent continues by itself once its sandbox is awake. A stuck agent gets a message, since `/run` would
+        stop again at once; so does one whose agent server only the app server can reach.
         """
         match conversation.phase:
             case Phase.MISSING | Phase.BROKEN:
@@ -83,12 +83,12 @@ class AgentCalls:
         return True
 
     async def decide(self, conversation: Conversation, *, accept: bool, reason: str, before: Before) -> None:
-        """Approve or reject all that waits for approval."""
+        """Approve or reject everything that waits for approval."""
         body: dict[str, object] = {"accept": True} if accept else {"accept": False, "reason": reason}
         _value_of_agent(await self._tell(conversation, CONFIRMATION, body, before=before))
 
     async def sandbox(self, conversation: Conversation, call: str, before: Before = nothing) -> None:
-        """Pause or resume the sandbox, by way of the app server."""
+        """Pause or resume the sandbox, through the app server."""
         if conversation.sandbox_id is None:
             raise NotFound("no sandbox")
         path = f"/api/v1/sandboxes/{quote(conversation.sandbox_id, safe='')}/{call}"
@@ -122,7 +122,7 @@ def _check_known(answer: Answer) -> None:
 
 
 def _value_of_agent(answer: Answer) -> None:
-    """Pass a success. Another server at that address, or another key since the look, is none to be reached."""
+    """Raise unless it is a success. Another server at the address, or a changed key, counts as `Unavailable`."""
     _check_known(answer)
     try:
         answer.value()

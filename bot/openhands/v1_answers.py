@@ -27,9 +27,9 @@ class Conversation(BaseModel):
     pr_number: list[int] | None = None
     metrics: Metrics | None = None
     conversation_url: str | None = None
-    """On the agent server; None while the sandbox does not run."""
+    """Its address on the agent server; None while the sandbox does not run."""
     session_api_key: SecretStr | None = None
-    """Opens the agent server; may change at each resume."""
+    """The agent server's key; may change at each resume."""
 
     @property
     def phase(self) -> Phase:
@@ -82,9 +82,9 @@ class StartTask(BaseModel):
         return (self.status or "").upper() == "ERROR"
 
     def failure(self, run: Run) -> Failed:
-        """Say why the start failed, in our reasons only: the detail holds internal addresses.
+        """Return why the start failed, as our reason only: the detail contains internal addresses.
 
-        Where the repository can't be opened and no git provider is connected, the detail is empty.
+        If the repository can't be opened and no git provider is connected, the detail is empty.
         """
         detail = self.detail or ""
         repository = (not detail and run.repository) or "git provider authentication" in detail.lower()
@@ -160,9 +160,9 @@ class _RawEvent(BaseModel):
 
 
 def event_of(value: Any) -> Event | None:
-    """Read one event; one of an unknown shape is OTHER, one without an id None.
+    """Parse one event. One of an unknown shape becomes OTHER; one without an id, None.
 
-    The kind decides, not the source: the system prompt comes from the agent too, an interruption from the user.
+    The kind decides, not the source: the system prompt has source "agent" too, and an interruption "user".
     """
     try:
         raw = _RawEvent.model_validate(value)

@@ -1,4 +1,4 @@
-"""Read the events of a V1 conversation, newest first, from whichever of its two servers has them."""
+"""Reads the events of a V1 conversation, newest first, from whichever of its two servers has them."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ from bot.openhands.http import SESSION_HEADER, Http, origin, read_as
 from bot.openhands.recent import Recent
 from bot.openhands.v1_answers import Conversation, EventPage, event_of
 
-AGENT_TIMEOUT_S = 10.0  # the app server has nearly the same words, so an agent server is not waited for longer
-AGENT_REST_S = 60.0  # an agent server that could not be reached is not tried again before
+AGENT_TIMEOUT_S = 10.0  # no longer for an agent server, since the app server has nearly the same events
+AGENT_REST_S = 60.0  # pause before an unreachable agent server is tried again
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,10 @@ class Reading:
 
 
 class EventReader:
-    """The agent server has events at once; the app server's copy is later by up to 30 s, and outlives the sandbox."""
+    """Reads from the agent server, which has events at once, or the app server's copy.
+
+    The copy is up to 30 s late, but outlives the sandbox.
+    """
 
     def __init__(self, http: Http) -> None:
         self._http = http
@@ -42,9 +45,9 @@ class EventReader:
         pages: int,
         enough: Callable[[Sequence[Event]], bool],
     ) -> Reading:
-        """Collect events until they are enough, there are no more, or `pages` pages of `limit` are read.
+        """Read events until they are enough, there are no more, or `pages` pages of `limit` are read.
 
-        known: the latest look at the conversation; None where it is gone, and only the copy is left.
+        known: the latest state of the conversation; None if it is gone and only the copy is left.
         """
         page = await self._from_agent(known, limit)
         if page is not None and known is not None:
@@ -55,20 +58,20 @@ class EventReader:
     async def read_now(
         self, known: Conversation, *, limit: int, pages: int, enough: Callable[[Sequence[Event]], bool]
     ) -> Reading:
-        """Collect events as `read` does, from the agent server alone, so that none of them is still on its way.
+        """Read events as `read` does, but only from the agent server, which has them all at once.
 
-        Raises `Unavailable` where that server can't be asked.
+        Raises `Unavailable` if that server can't be asked.
         """
         if not known.conversation_url:
             raise Unavailable("no agent server")
         fetch = partial(self._agent_page, known, limit)
         try:
             return await _collect(await fetch(), fetch, pages, enough)
-        except (NotFound, Unauthorised, Unreadable):  # its key has changed since, or another server is in its place
+        except (NotFound, Unauthorised, Unreadable):  # its key has changed since, or another server has its address
             raise Unavailable("not our agent server") from None
 
     async def _from_agent(self, known: Conversation | None, limit: int) -> EventPage | None:
-        """Try the first page at the agent server; None where it sleeps, is out of reach or does not know us."""
+        """Return the agent server's first page; None if it sleeps, can't be reached or does not know us."""
         if known is None or not known.conversation_url:
             return None
         server = origin(known.conversation_url)
@@ -79,7 +82,7 @@ class EventReader:
             return await self._agent_page(known, limit)
         except Unavailable:
             self._resting.put(server, later(self._http.clock.now(), AGENT_REST_S))
-        except OpenHandsError:  # a key that has changed since, another server in its place: the next look tells
+        except OpenHandsError:  # its key has changed since, or another server has its address: the next poll decides
             pass
         return None
 
@@ -117,7 +120,7 @@ async def _collect(
 
 
 def agent_headers(known: Conversation) -> dict[str, str]:
-    """Open the conversation's agent server: it takes the session's key, and must not get ours."""
+    """Return the header for the conversation's agent server: it takes the session's key, and must not get ours."""
     key = known.session_api_key
     return {SESSION_HEADER: key.get_secret_value()} if key else {}
 

@@ -1,4 +1,4 @@
-"""`python -m bot dead`: what could never succeed, listed, tried again or dropped, while the bot runs."""
+"""`python -m bot dead`: lists, retries or drops outbox rows that failed for good, while the bot runs."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
@@ -15,13 +15,13 @@ WHERE = "A thread's address is that of your workspace (https://….slack.com) wi
 
 
 class Unknown(Exception):
-    """No dead row has one of these ids; nothing was changed."""
+    """At least one id belongs to no dead row; nothing was changed."""
 
 
 async def listed(database_url: str) -> str:
-    """Write every dead row as a line of a table, with where and what it is about; what it would have said stays out.
+    """Return a table with a line per dead row: where it belongs and what it is about, but never its text.
 
-    This and the two below raise `NoDatabase`, `StoreUnavailable` and `SettingsWrong`.
+    Raises `NoDatabase`, `StoreUnavailable` and `SettingsWrong`, as do `retried` and `dropped`.
     """
     async with maintenance.opened(database_url) as database, database.reading() as tx:
         rows = await outbox.dead(tx)
@@ -42,19 +42,19 @@ def cells_of(row: DeadRow) -> tuple[str, ...]:
 
 
 def thread_of(row: DeadRow) -> str:
-    """Return a link without its workspace, which only Slack could name; a channel where it has no thread."""
+    """Return the path of a link to the thread, or to the channel if there is none; only Slack knows the workspace."""
     if row.channel is None:
         return "-"
     return f"/archives/{row.channel}" + (f"/p{row.thread.replace('.', '')}" if row.thread else "")
 
 
 def about(row: DeadRow) -> str:
-    """Return the first words of the run's task; those of private places are nobody else's business."""
+    """Return the first words of the run's task; "-" for private places, whose text must not leak."""
     return "-" if row.task is None else shorten(" ".join(clean(row.task).split()), TASK_LENGTH)
 
 
 def others(rows: Collection[DeadRow]) -> list[str]:
-    """Say what to do about rows that no command can bring back."""
+    """Return a line on what to do about rows that no command can enqueue again."""
     left = sorted({row.kind.value for row in rows if row.kind not in REPOSTABLE})
     if not left:
         return []
@@ -62,7 +62,7 @@ def others(rows: Collection[DeadRow]) -> list[str]:
 
 
 async def retried(database_url: str, ids: Collection[int] | None, now: datetime) -> str:
-    """Enqueue dead rows again, all of them for None; the bot finds them when it looks around next. Raises `Unknown`."""
+    """Enqueue dead rows again (ids None: all). The bot picks them up at its next poll. Raises `Unknown`."""
     async with maintenance.opened(database_url) as database, database.transaction() as tx:
         rows = chosen(await outbox.dead(tx), ids)
         again = [row.seq for row in rows if row.kind in REPOSTABLE]
@@ -71,7 +71,7 @@ async def retried(database_url: str, ids: Collection[int] | None, now: datetime)
 
 
 async def dropped(database_url: str, ids: Collection[int] | None) -> str:
-    """Delete dead rows, all of them for None. Raises `Unknown`."""
+    """Delete dead rows (ids None: all). Raises `Unknown`."""
     async with maintenance.opened(database_url) as database, database.transaction() as tx:
         rows = chosen(await outbox.dead(tx), ids)
         await outbox.drop(tx, [row.seq for row in rows])
@@ -79,7 +79,7 @@ async def dropped(database_url: str, ids: Collection[int] | None) -> str:
 
 
 def chosen(rows: Sequence[DeadRow], ids: Collection[int] | None) -> Sequence[DeadRow]:
-    """Pick rows by id. Raises `Unknown` for the ids that are none."""
+    """Return the rows with these ids. Raises `Unknown` for ids that belong to no dead row."""
     if ids is None:
         return rows
     if unknown := set(ids) - {row.seq for row in rows}:

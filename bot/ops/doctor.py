@@ -1,4 +1,4 @@
-"""`python -m bot doctor`: everything the bot needs from outside, each looked at once, with how to mend it."""
+"""`python -m bot doctor`: checks everything the bot needs from outside once, and says how to fix it."""
 
 import asyncio
 import os
@@ -38,21 +38,21 @@ from bot.store.address import FOUR_SLASHES, read_address
 from bot.store.database import reason
 
 CHECK_S = 10.0
-"""So long a check may take; all are made at once."""
+"""Time limit for each check; all run concurrently."""
 ROOM_BYTES = 200_000_000
-"""Free space below which it is time to act: a write that fails is a request refused."""
+"""Free space below which an operator must act: a failed write means a refused request."""
 SIGNS = {True: "✓", False: "✗", None: "–"}
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one look came to."""
+    """The result of one check."""
 
     ok: bool | None
-    """None: not checked, or it can't be told."""
+    """None: not checked, or not known."""
     what: str
     mend: str = ""
-    """The next step, where there is one."""
+    """The next step, if there is one."""
 
     def __str__(self) -> str:
         return f"{SIGNS[self.ok]} {self.what}" + (f" → {self.mend}" if self.mend else "")
@@ -71,7 +71,7 @@ def unclear(what: str, mend: str = "") -> Finding:
 
 
 async def examine(settings: Settings, within_s: float = CHECK_S) -> Sequence[Finding]:
-    """Look at everything, all at once; the findings are always in the same order. Raises nothing."""
+    """Run all checks concurrently. The findings always come in the same order. Raises nothing."""
     clock, patience = WallClock(), Patience(openhands_timeout_s=within_s)
     key = settings.openhands_api_key.get_secret_value()
     http = Http(settings.openhands_base_url, key, clock=clock, patience=patience)
@@ -90,15 +90,15 @@ async def examine(settings: Settings, within_s: float = CHECK_S) -> Sequence[Fin
 
 
 async def within_time(within_s: float, name: str, look: AsyncGenerator[Finding, None]) -> Sequence[Finding]:
-    """Return what a look comes to; one that hangs, or meets what nobody foresaw, is a finding too."""
+    """Return the findings of a check; a time-out or an unexpected error becomes a finding too."""
     found: list[Finding] = []
     try:
         async with asyncio.timeout(within_s), aclosing(look) as findings:
             async for finding in findings:
-                found.append(finding)  # noqa: PERF401 - what was found before it hung is kept
+                found.append(finding)  # noqa: PERF401 - findings from before a time-out are kept
     except TimeoutError:
         found.append(wrong(f"{name} did not answer within {within_s:g} s", "try again; look at the network"))
-    except Exception as err:  # noqa: BLE001 - a doctor that falls ill tells nothing of the rest
+    except Exception as err:  # noqa: BLE001 - one broken check must not hide the others
         found.append(wrong(f"{name}: the look itself failed ({type(err).__name__})", "report it as a mistake"))
     return found
 
@@ -107,7 +107,7 @@ async def within_time(within_s: float, name: str, look: AsyncGenerator[Finding, 
 
 
 def names(unknown: Sequence[Unknown]) -> list[Finding]:
-    """Tell the names nobody reads; one that is like a setting's was surely meant for it."""
+    """Return a finding for each name that nobody reads; one similar to a setting's name is probably a typo."""
     return [Finding(False if one.meant else None, f"Settings: {one}") for one in unknown]
 
 
@@ -115,7 +115,7 @@ def names(unknown: Sequence[Unknown]) -> list[Finding]:
 
 
 async def slack(gateway: Gateway, settings: Settings) -> AsyncGenerator[Finding, None]:
-    """Look at the bot token, its scopes and the team's channel."""
+    """Check the bot token, its scopes and the team's channel."""
     try:
         us, scopes = await gateway.identity()
     except SlackError as err:
@@ -127,7 +127,7 @@ async def slack(gateway: Gateway, settings: Settings) -> AsyncGenerator[Finding,
 
 
 def of_scopes(scopes: frozenset[str]) -> Finding:
-    """Compare what the token may do with what the code needs, which is what the manifest asks for."""
+    """Compare the token's scopes with those the code needs, which are those in the manifest."""
     if not scopes:
         return unclear("Scopes: Slack does not name them")
     if missing := REQUIRED - scopes:
@@ -139,7 +139,7 @@ def of_scopes(scopes: frozenset[str]) -> Finding:
 
 
 async def team_channel(gateway: Gateway, name: str | None) -> Finding:
-    """Return whether the team's channel is there, with the bot in it."""
+    """Check that the team's channel exists and that the bot is in it."""
     if name is None:
         return unclear("NOTIFY_CHANNEL: not set, so only threads hear of ends")
     try:
@@ -157,7 +157,7 @@ async def team_channel(gateway: Gateway, name: str | None) -> Finding:
 
 
 async def app_token(gateway: Gateway, settings: Settings) -> AsyncGenerator[Finding, None]:
-    """Ask for a connection's address, without connecting."""
+    """Check the app-level token by asking for a connection's address, without connecting."""
     try:
         await gateway.socket_url(settings.slack_app_token.get_secret_value())
     except SlackError as err:
@@ -177,7 +177,7 @@ def slack_error(what: str, err: SlackError) -> Finding:
 
 
 async def database(url: str, now: datetime) -> AsyncGenerator[Finding, None]:
-    """Look at the tables, and in them at what was heard of Slack; and at the room on the disk."""
+    """Check the tables, what was received from Slack according to them, and the free disk space."""
     file = maintenance.file_of(url)
     try:
         async with maintenance.opened(url) as opened, opened.reading() as tx:
@@ -195,7 +195,7 @@ async def database(url: str, now: datetime) -> AsyncGenerator[Finding, None]:
 
 
 def not_there(file: Path) -> Finding:
-    """Tell a file that is still to be made from one that can't be: the bot makes no folders."""
+    """Return whether a missing file can still be created, or never, since the bot creates no folders."""
     if file.parent.is_dir():
         return unclear(f"Database: {file} is not there", "the first start makes it; if that was, correct DATABASE_URL")
     return wrong(f"Database: there is no folder {file.parent}", f"make it, or correct DATABASE_URL ({FOUR_SLASHES})")
@@ -219,7 +219,7 @@ async def tables(tx: AsyncConnection, file: Path | None) -> Finding:
 
 
 def heard(last: Mapping[str, datetime], now: datetime) -> Finding:
-    """Tell what came from Slack last: nobody can ask Slack which events the app is subscribed to."""
+    """Report when Slack last sent each kind of event, since Slack can't be asked for the app's subscriptions."""
     told = ", ".join(f"{kind} {ago(now - at)} ago" for kind, at in last.items()) or "nothing"
     messages = last.keys() & {"message in a channel", "direct message"}
     compare = "" if messages else f"write `@OpenHands status` in a channel; if no answer comes, {REINSTALL}"
@@ -234,7 +234,7 @@ def ago(age: timedelta) -> str:
 
 
 def room(file: Path | None) -> Finding:
-    """Look how much fits on the disk."""
+    """Check the free space on the disk."""
     if file is None:
         return unclear("Disk: the database is on a server")
     folder = file.parent
@@ -254,7 +254,7 @@ def of_room(free_bytes: int, folder: Path) -> Finding:
 
 
 async def openhands_server(openhands: LateOpenHands, settings: Settings) -> AsyncGenerator[Finding, None]:
-    """Look at the server, the key, the account's slots, and the default repository."""
+    """Check the server, the key, the account's slots and the default repository."""
     try:
         server = await openhands()
     except Unauthorised:
@@ -285,7 +285,7 @@ def slots(found: Slots | None, most: int) -> Finding:
 
 
 async def repository(server: OpenHands, name: str | None) -> Finding:
-    """Return whether the account's git provider shows the default repository."""
+    """Check that the account's git provider shows the default repository."""
     if name is None:
         return unclear("Git provider: not checked without DEFAULT_REPOSITORY")
     if await server.lists(name):

@@ -1,4 +1,4 @@
-"""`HTTP_PORT`: whether the process lives, whether it is of use now, and its numbers. No texts, no secrets."""
+"""`HTTP_PORT`: liveness, readiness and metrics. No texts, no secrets."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -18,12 +18,12 @@ from bot.store.database import Database
 from bot.store.stats import Standing, standing
 
 ANSWER_S = 2.0
-"""So long the database may take: probes give up after a few seconds, and a late answer helps nobody."""
+"""Time limit for the database: probes give up after a few seconds, so a later answer is useless."""
 
 
 @dataclass(slots=True)
 class Components:
-    """What the answers look at; each is None until the bot has come so far."""
+    """What the endpoints report on; each is None until the bot has created it."""
 
     stopping: asyncio.Event
     database: Database | None = None
@@ -35,7 +35,7 @@ class Components:
 
 
 class Health:
-    """Answers three addresses on all interfaces: who asks sits outside of the container."""
+    """Serves three endpoints on all interfaces, since probes come from outside the container."""
 
     def __init__(self, port: int, components: Components, metrics: Metrics, clock: Clock) -> None:
         self._port = port
@@ -53,7 +53,7 @@ class Health:
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
 
     async def start(self) -> None:
-        """Open the port. Raises `SettingsWrong` where it can't be had."""
+        """Open the port. Raises `SettingsWrong` if it can't be opened."""
         await self._runner.setup()
         try:
             await web.TCPSite(self._runner, port=self._port).start()
@@ -67,11 +67,11 @@ class Health:
         await self._runner.cleanup()
 
     async def _alive(self, _request: web.Request) -> web.Response:
-        """Say that the event loop turns, and nothing else: a restart mends no outage of Slack."""
+        """Return only that the event loop runs: a restart would not fix an outage of Slack."""
         return web.json_response({"alive": True})
 
     async def _ready(self, _request: web.Request) -> web.Response:
-        """Return whether requests arrive and can be written down and acted on."""
+        """Return whether requests arrive, can be stored and can be acted on."""
         good = {"process": "running", "slack": "connected", "database": "answers", "tokens": "accepted"}
         found = {
             "process": "stopping" if self._components.stopping.is_set() else "running",
@@ -108,7 +108,7 @@ class Health:
         return web.Response(body=exposition(self._metrics, moment), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
 
     async def _standing(self) -> Standing | None:
-        """Count what is in the tables; None where the database does not say."""
+        """Return counts of what is in the tables; None if the database does not answer in time."""
         database = self._components.database
         if database is None:
             return None
@@ -121,7 +121,7 @@ class Health:
 
 @asynccontextmanager
 async def answering(port: int | None, components: Components, metrics: Metrics, clock: Clock) -> AsyncIterator[None]:
-    """Answer on a port until the end of the block; without one there is no server. Raises `SettingsWrong`."""
+    """Serve the endpoints on a port until the end of the block; None: no server. Raises `SettingsWrong`."""
     if port is None:
         yield
         return

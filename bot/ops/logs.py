@@ -1,4 +1,4 @@
-"""What goes to standard error: events with ids, and nothing that looks like a token."""
+"""Logging to standard error: events with ids, and nothing that looks like a token."""
 
 import logging
 import sys
@@ -14,7 +14,7 @@ from bot.settings import LogFormat, Settings
 
 
 def configure(settings: Settings) -> None:
-    """Log events with ids; libraries only what is wrong, since below that they print payloads and headers."""
+    """Configure logging. Libraries log only warnings and worse: below that they print payloads and headers."""
     libraries = logging.StreamHandler()
     libraries.setFormatter(Redacting("%(levelname)s %(name)s %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[libraries], force=True)
@@ -42,14 +42,14 @@ def configure(settings: Settings) -> None:
 
 
 class Redacting(logging.Formatter):
-    """Takes tokens out of a record as it is written, its traceback included."""
+    """Redacts tokens in a formatted record, its traceback included."""
 
     def format(self, record: logging.LogRecord) -> str:
         return redact(super().format(record))
 
 
 def redacted(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
-    """Take tokens out of an event's values, before quotes of a format hide where one begins."""
+    """Return an event with tokens redacted from its values, before a format's quotes hide where a token begins."""
     return {name: without_tokens(value) for name, value in event.items()}
 
 
@@ -68,5 +68,5 @@ def without_tokens(value: Any) -> Any:
 
 
 def last_words(kind: type[BaseException], err: BaseException, trace: TracebackType | None) -> None:
-    """Write what ends the process as Python does, without tokens."""
+    """Write the exception that ends the process as Python does, with tokens redacted."""
     sys.stderr.write(redact("".join(traceback.format_exception(kind, err, trace))))

@@ -1,4 +1,4 @@
-"""What is counted while the process lives, and how it is written for Prometheus: numbers, kinds and types only."""
+"""Metrics of the process, and their Prometheus exposition: numbers, kinds and types only."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ from bot.store.stats import Standing
 
 WORD = re.compile(r"[a-z][a-z_.]{0,39}")
 TYPES_MAX = 50
-"""Types of ignored payloads with a count of their own: a new one costs memory for as long as the process lives."""
+"""Most types of ignored payloads with a counter of their own: each costs memory until the process ends."""
 OTHER = "other"
 ACK_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0)
 """Seconds. Slack gives up after the last."""
@@ -23,7 +23,7 @@ ROUND_BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
 
 class Metrics:
-    """The counters, in a registry of their own: two bots in one process do not share them."""
+    """The counters, in a registry of their own, so that two bots in one process do not share them."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -61,11 +61,11 @@ class Metrics:
         self._types: set[str] = set()
 
     def requested(self, kind: str) -> None:
-        """Count a request that was committed and is new."""
+        """Count a new request that was committed."""
         self._requests.labels(kind).inc()
 
     def ignored(self, body: Mapping[str, Any]) -> None:
-        """Count what Slack sent that is no request, by its type alone."""
+        """Count a payload that is not a request, by its type alone."""
         kind = type_of(body)
         if kind not in self._types and len(self._types) >= TYPES_MAX:
             kind = OTHER
@@ -74,44 +74,44 @@ class Metrics:
 
     @contextmanager
     def acknowledging(self) -> Iterator[None]:
-        """Measure an answer to Slack; one that fails is none."""
+        """Measure an answer to Slack, unless it fails."""
         began = perf_counter()
         yield
         self._acknowledging.observe(perf_counter() - began)
 
     def slack_called(self, method: str, outcome: str) -> None:
-        """Count a call. outcome: ok, or what the gateway's error is called."""
+        """Count a call. outcome: "ok", or the name of the gateway's error; see `gateway.Called`."""
         self._slack.labels(method, outcome).inc()
 
     def openhands_called(self, status: int | None) -> None:
-        """Count a call. status: None where no answer came."""
+        """Count a call. status: None if no answer came."""
         self._openhands.labels(status_class(status)).inc()
 
     def read_back(self, *, complete: bool) -> None:
-        """Count a gap that was read back; one that is not complete ran out of calls, or into refusals."""
+        """Count a gap that was read back. complete: False if it ran out of calls or Slack refused some."""
         self._gaps.labels("yes" if complete else "no").inc()
 
     @contextmanager
     def looking(self) -> Iterator[None]:
-        """Measure a round of the poller; one that fails is none."""
+        """Measure a round of the poller, unless it fails."""
         began = perf_counter()
         yield
         self._rounds.observe(perf_counter() - began)
 
 
 def type_of(body: Mapping[str, Any]) -> str:
-    """Return a payload by its type, an event by its own; what is no such word is `other`."""
+    """Return a payload's type, or its event's type; `other` if that is not one of Slack's words."""
     event = body.get("event")
     return word(event.get("type") if isinstance(event, Mapping) else body.get("type"))
 
 
 def word(kind: Any) -> str:
-    """Return one of Slack's own words; `other` for what is none and may hold anything."""
+    """Return a value if it looks like one of Slack's words; else `other`, since it may contain anything."""
     return kind if isinstance(kind, str) and WORD.fullmatch(kind) else OTHER
 
 
 def status_class(status: int | None) -> str:
-    """Return what the status of an answer says about the next step: 429 stands for itself."""
+    """Return the class of a status, such as 2xx. 429 stands for itself, since its next step differs."""
     if status is None:
         return "none"
     return "429" if status == 429 else f"{status // 100}xx"
@@ -119,7 +119,7 @@ def status_class(status: int | None) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moment:
-    """What is true when somebody asks."""
+    """The values at the time of a scrape."""
 
     now: datetime
     connected: bool
@@ -127,16 +127,16 @@ class Moment:
     ended: Mapping[str, int]
     """Connections that have ended, by Slack's reason."""
     standing: Standing | None
-    """None where the database does not answer."""
+    """None if the database does not answer."""
 
 
 def exposition(metrics: Metrics, moment: Moment) -> bytes:
-    """Write everything in Prometheus' text format; what only the database knows is left out while it is silent."""
+    """Return all metrics in Prometheus' text format, without those from the database while it does not answer."""
     return generate_latest(metrics.registry) + generate_latest(gauges(moment))
 
 
 def gauges(moment: Moment) -> CollectorRegistry:
-    """Put what is read anew for each answer into a registry that lives as long as the answer: nothing goes stale."""
+    """Return the gauges in a registry made anew for each scrape, so that none goes stale."""
     registry, standing = CollectorRegistry(), moment.standing
     Gauge("bot_socket_up", "1 while Slack can reach the bot.", registry=registry).set(moment.connected)
     Gauge("bot_database_up", "1 while the database answers.", registry=registry).set(standing is not None)

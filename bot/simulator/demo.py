@@ -1,4 +1,4 @@
-"""`python -m bot demo`: one run from a command to its end, and then whatever the person wants to try."""
+"""`python -m bot demo`: plays one run from command to end, then lets the person try whatever they want."""
 
 import asyncio
 import signal
@@ -9,9 +9,9 @@ TERMINATED = 143
 
 
 def demo() -> int:
-    """Play the demo on this terminal, or in plain lines, and give the exit code."""
-    # Ctrl-C waits until the event loop handles it: in the middle of an import, or of the loop's own start, it would
-    # leave half of either behind, and a traceback on the screen. `story.play` lets it through.
+    """Play the demo on this terminal, or in plain lines, and return the exit code."""
+    # Block Ctrl-C until the event loop handles it: in the middle of an import or of the loop's own start it would
+    # leave either half done, and a traceback on the screen. `story.play` unblocks it.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         say("Starting: a local Slack, a local OpenHands, and the bot.")
@@ -32,7 +32,7 @@ def say(line: str) -> None:
 
 
 def _play() -> int:
-    # Imported here, after the first line is on the screen: these take a while.
+    # Imported here, once the first line is on the screen, because these imports take a while.
     from rich.console import Console  # noqa: PLC0415 - see above
 
     from bot.simulator import keyboard, story  # noqa: PLC0415 - see above

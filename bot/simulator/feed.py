@@ -1,4 +1,4 @@
-"""What becomes visible in Slack, told one thing at a time."""
+"""What becomes visible in Slack, as one entry per change."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -12,9 +12,9 @@ from bot.simulator.slack.records import Message
 from bot.simulator.slack.text import unescape
 
 WIRE = re.compile(r"<([@#!]?)([^<>|]+)(?:\|([^<>]*))?>")
-MARKED = re.compile(r"(?m)^(?P<mark>[*_])(.+?)(?P=mark)")  # bold and italic, where sentences of the bot have them
+MARKED = re.compile(r"(?m)^(?P<mark>[*_])(.+?)(?P=mark)")  # bold and italic, where the bot's sentences use them
 EMOJI = {"eyes": "👀", "white_check_mark": "✅", "x": "❌"}
-QUOTED = 40  # characters of a message that are enough to know it by
+QUOTED = 40  # characters of a message that are enough to recognise it
 
 
 class What(StrEnum):
@@ -27,10 +27,10 @@ class What(StrEnum):
 
 @dataclass(frozen=True)
 class Entry:
-    """Something that became visible. `text` is readable and whole; `fresh` has only the lines that are new in it.
+    """Something that became visible. `text` is the whole readable text; `fresh` has only its new lines.
 
-    run: the number of the run whose card or thread it is in. redrawn: the card as a whole is worth another look, since
-    it is new, or its state or its buttons changed. only_for: who sees it, where nobody else does.
+    run: the number of the run whose card or thread it is in. redrawn: show the whole card again, since it is new or
+    its state or buttons changed. only_for: the one person who sees it; empty if everybody does.
     """
 
     at: datetime
@@ -48,7 +48,7 @@ class Entry:
 
 
 def readable(text: str, names: Mapping[str, str]) -> str:
-    """Return Slack's wire text as people see it. names: ids of people → their names."""
+    """Return Slack's wire text as people see it. names: people's ids → their names."""
 
     def seen(token: re.Match[str]) -> str:
         kind, what, label = token.groups()
@@ -68,10 +68,10 @@ def readable(text: str, names: Mapping[str, str]) -> str:
 
 
 class Feed:
-    """Finds what became visible in Slack since the last look."""
+    """Finds what became visible in Slack since the last call of `news`."""
 
     def __init__(self, slack: LocalSlack, runs: Runs, people: Mapping[str, str], places: Mapping[str, str]) -> None:
-        """people, places: ids → names. runs: learns of every card that is found."""
+        """people, places: ids → names. runs: is told every card that is found."""
         self._slack = slack
         self._runs = runs
         self._people = people
@@ -118,7 +118,7 @@ class Feed:
         before: Message | None = None,
         who: str | None = None,
     ) -> Entry:
-        """text: in wire form. before: the message it was, for an edit. who: where it is not the author."""
+        """text: in wire form. before: for an edit, the previous version. who: the actor, if not the author."""
         card = self._runs.note(message) if message.bot_id == self._slack.bot_id else None
         thread = self._runs.in_thread(message.channel, message.thread_ts or message.ts)
         run = card or thread

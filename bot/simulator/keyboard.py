@@ -1,4 +1,4 @@
-"""Where the demo's lines come from where there is no terminal to show a prompt on."""
+"""Where the demo's input lines come from if there is no terminal for a prompt."""
 
 import asyncio
 import os
@@ -14,9 +14,9 @@ STDIN = 0
 
 @dataclass
 class Lines:
-    """What was typed and not read yet.
+    """What was typed but not read yet.
 
-    ended: nothing more will come. left: the person does not want to see more either.
+    ended: no more input will come. left: the person also wants to end the demo.
     """
 
     waiting: deque[str] = field(default_factory=deque)
@@ -28,12 +28,12 @@ class Lines:
 
 
 Keyboard = Callable[[Callable[[], str]], AbstractAsyncContextManager[Lines]]
-"""Reads lines as long as the block lasts; it is given what a prompt says."""
+"""Reads lines until the end of the block. Its argument returns the prompt's text."""
 
 
 @contextmanager
 def ctrl_c(lines: Lines) -> Iterator[None]:
-    """Take Ctrl-C for leaving."""
+    """Treat Ctrl-C as leaving."""
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGINT, lines.leave)
     try:
@@ -44,7 +44,7 @@ def ctrl_c(lines: Lines) -> Iterator[None]:
 
 @asynccontextmanager
 async def nobody(_says: Callable[[], str]) -> AsyncIterator[Lines]:
-    """Be a keyboard that nobody sits at."""
+    """Yield no lines: a keyboard that nobody uses."""
     lines = Lines(ended=True)
     with ctrl_c(lines):
         yield lines
@@ -65,7 +65,7 @@ async def plain(_says: Callable[[], str]) -> AsyncIterator[Lines]:
             lines.waiting.append(rest.decode(errors="replace"))
         lines.ended = True
 
-    # A thread, for not everything can be waited for in a loop; nobody waits for its end, for nothing may ever come.
+    # A thread, since an event loop can't wait for every kind of input; a daemon, since the input may never end.
     threading.Thread(target=read_all, daemon=True).start()
     with ctrl_c(lines):
         yield lines

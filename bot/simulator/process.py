@@ -1,4 +1,4 @@
-"""An app between the local servers, in a process of its own that knows of them only by its settings."""
+"""Runs an app against the local servers, in its own process, which knows them only from its settings."""
 
 import asyncio
 import os
@@ -11,11 +11,11 @@ END_S = 20.0  # the bot itself ends within 10 s
 ROOT = Path(__file__).parents[2]
 THE_BOT = ("-m", "bot", "run")
 KEPT = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "TMPDIR", "TZ")
-"""Of this process's environment; a person's own settings and proxies must not reach the app."""
+"""Environment variables passed on to the app; a person's own settings and proxies must not reach it."""
 
 
 class App:
-    """A running app, and what it wrote on its standard streams."""
+    """A running app and the output of its standard streams."""
 
     def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
         self._process = process
@@ -34,7 +34,7 @@ class App:
         return self._log.read_text(errors="replace")
 
     async def end(self) -> int:
-        """Stop it as a host does, and give its exit code; one that does not end is killed."""
+        """Terminate the app, as a host does, kill it if it does not end, and return its exit code."""
         if self.runs:
             self._process.terminate()
         try:
@@ -46,7 +46,7 @@ class App:
 
 @asynccontextmanager
 async def app_in(folder: Path, settings: Mapping[str, str], *, python: Sequence[str] = THE_BOT) -> AsyncIterator[App]:
-    """Run an app until the end of the block, in this folder, so that no `.env` of the person's own is read.
+    """Run an app until the end of the block, in this folder, so that it reads no `.env` of the person.
 
     settings: its environment. python: the arguments of the interpreter.
     """

@@ -1,4 +1,4 @@
-"""The prompt of the demo on a terminal. Its library is slow to import, so only who has a terminal imports this."""
+"""The demo's prompt on a terminal. Its library is slow to import, so this is imported only for a terminal."""
 
 import asyncio
 import sys
@@ -12,13 +12,13 @@ from prompt_toolkit.patch_stdout import patch_stdout
 from bot.simulator.keyboard import Lines
 from bot.simulator.typed import End, read
 
-REDRAWN_S = 0.5  # so often the prompt says anew what it says
+REDRAWN_S = 0.5  # how often the prompt's text is refreshed
 
 
 class StaysRaw(Vt100Input):
-    """Keeps every key for the prompt, also while something is printed above it.
+    """Keeps every key for the prompt, even while something is printed above it.
 
-    The library lets the terminal handle keys meanwhile, which echoes them and swallows Ctrl-D.
+    The library would let the terminal handle keys meanwhile, which echoes them and swallows Ctrl-D.
     """
 
     def cooked_mode(self) -> AbstractContextManager[None]:
@@ -27,9 +27,9 @@ class StaysRaw(Vt100Input):
 
 @asynccontextmanager
 async def prompt(says: Callable[[], str]) -> AsyncIterator[Lines]:
-    """Read lines on a terminal; what is printed meanwhile appears above them.
+    """Read lines on a terminal; output appears above the prompt.
 
-    says: what stands before the line, asked again and again. Quitting, Ctrl-D and Ctrl-C leave at once.
+    says: returns the prompt's text, called at each refresh. Quitting, Ctrl-D and Ctrl-C leave at once.
     """
     lines = Lines()
     session: PromptSession[str] = PromptSession(

@@ -1,4 +1,4 @@
-"""The runs of the bot as people in Slack know them: by their cards and the buttons on these."""
+"""The bot's runs as people in Slack know them: by their cards and the buttons on them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -29,11 +29,11 @@ class Run:
     channel: str
     card_ts: str
     thread_ts: str
-    others: list[str] = field(default_factory=list)  # ts of its further messages that have buttons, oldest first
+    others: list[str] = field(default_factory=list)  # ts of its other messages with buttons, oldest first
 
 
 class Runs:
-    """Finds runs by the buttons of the bot's messages. Buttons of one run share the id before the first colon."""
+    """Finds runs by the buttons of the bot's messages. All buttons of a run share the id before the first colon."""
 
     def __init__(self, slack: LocalSlack) -> None:
         self._slack = slack
@@ -53,12 +53,12 @@ class Runs:
         return next((run for run in self if run.number == number), None)
 
     def in_thread(self, channel: str, thread_ts: str) -> Run | None:
-        """Return the run of a thread, the newest where there are several."""
+        """Return the run of a thread; the newest if there are several."""
         found = (run for run in reversed(self._by_id.values()) if (run.channel, run.thread_ts) == (channel, thread_ts))
         return next(found, None)
 
     def note(self, message: Message) -> Run | None:
-        """Remember a message of the bot. Return the run if the message is its card."""
+        """Record a message of the bot. Return the run if the message is its card."""
         versions = (*(blocks for _, blocks in message.history), message.blocks)
         ids = (button.value.partition(":")[0] for blocks in versions for button in buttons_in(blocks))
         run_id = next(filter(None, ids), None)
@@ -79,7 +79,7 @@ class Runs:
         return self._slack.message(run.channel, run.card_ts)
 
     def find(self, name: str, run: Run) -> tuple[Message, Button] | None:
-        """Find a button by its name: on the card, else on the newest other message of the run."""
+        """Return a button by its name, from the card or else from the newest other message of the run."""
         for ts in (run.card_ts, *reversed(run.others)):
             message = self._slack.message(run.channel, ts)
             for button in buttons_in(message.blocks if message else ()):
@@ -89,7 +89,7 @@ class Runs:
 
 
 def buttons_in(blocks: tuple[JSON, ...]) -> list[Button]:
-    """List the buttons of a message, in the order in which people see them."""
+    """Return the buttons of a message, in the order in which people see them."""
     rows = (block["elements"] for block in blocks if block.get("type") == "actions")
     return [
         Button(one.get("action_id", ""), one["text"]["text"], one.get("value", ""), one.get("url", ""))

@@ -1,4 +1,4 @@
-"""What the demo shows: Slack as lines that are only ever added, so that nothing on the screen is drawn over."""
+"""The demo's screen: Slack as lines that are only appended, so that nothing is drawn over."""
 
 from datetime import datetime
 
@@ -8,13 +8,13 @@ from rich.text import Text
 from bot.simulator.feed import Entry, What
 
 COLOURS = ("cyan", "magenta", "yellow", "blue")
-INDENT = " " * 9  # the width of a time and a blank
-NARROWEST = 20  # columns; on what is narrower, the terminal itself breaks the lines
-ENDLESS = 100_000  # columns of what is no terminal: a line there is as long as it is
+INDENT = " " * 9  # the width of a time and a space
+NARROWEST = 20  # columns; in a narrower window the terminal itself breaks the lines
+ENDLESS = 100_000  # columns if the output is not a terminal: lines are not broken
 
 
 class Screen:
-    """Prints what becomes visible. A card is a box when it is new or looks different; what else changes is a line."""
+    """Prints what becomes visible. A new or redrawn card is a box; every other change is a line."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -26,14 +26,14 @@ class Screen:
             self._print(self._wrapped(line_of(entry), beside=INDENT), at=entry.at)
 
     def say(self, text: str) -> None:
-        """Tell something that is not in Slack."""
+        """Print a remark of the demo itself, which is not in Slack."""
         for line in text.split("\n"):
             indent = " " * (len(line) - len(line.lstrip()))
             for number, part in enumerate(self._wrapped(Text(line.strip(), style="dim"), beside=indent + "  ")):
                 self._console.print(Text.assemble(indent + "  " * (number > 0), part), soft_wrap=True)
 
     def dump(self, text: str) -> None:
-        """Print text of others as it is."""
+        """Print other programs' text unchanged."""
         self._console.out(text, highlight=False)
 
     def _show_card(self, entry: Entry) -> None:
@@ -49,7 +49,7 @@ class Screen:
         self._print([*lines, Text("╰─", style="dim")], at=entry.at)
 
     def _wrapped(self, text: Text, *, beside: str) -> list[Text]:
-        """Break into lines, between words, that have room beside this."""
+        """Return the text broken between words into lines that fit beside this indent."""
         width = self._console.width if self._console.is_terminal else ENDLESS
         return list(text.wrap(self._console, max(NARROWEST, width - len(beside))))
 
@@ -61,7 +61,7 @@ class Screen:
 
 
 def line_of(entry: Entry) -> Text:
-    """Write an entry as one line: place, name, what is said or done."""
+    """Return an entry as one line: place, name, what is said or done."""
     where = entry.place
     if entry.in_thread and not entry.is_card:
         where += f" run {entry.run} ↳" if entry.run else " ↳"

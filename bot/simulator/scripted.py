@@ -1,4 +1,4 @@
-"""An agent that only plays: it does what agents do, in a few seconds, and says so in sensible words."""
+"""A scripted agent: it plays what agents do, in a few seconds, with sensible words."""
 
 import asyncio
 import re
@@ -11,7 +11,7 @@ DEPLOYS = re.compile(r"\bdeploy", re.IGNORECASE)
 DEPLOYMENT = "make deploy"
 FIRST_PULL_REQUEST = 7
 LOOK_S = 0.05
-COST = 0.07  # USD, of a turn
+COST = 0.07  # USD per turn
 
 
 @dataclass
@@ -21,16 +21,16 @@ class Job:
     task: str
     todo: list[str]
     added: list[str] = field(default_factory=list)
-    """What was asked since the task, or since the last answer."""
+    """What was asked since the task or the last answer."""
     answered: int = 0
     asked_at: int | None = None
-    """How many events there were when it asked for approval."""
+    """The number of events when it asked for approval; None: it did not ask."""
 
 
 class Scripted:
-    """The agent of every conversation. A task that has "deploy" in it makes it ask for approval.
+    """The agent of every conversation. It asks for approval if the task contains "deploy".
 
-    step_s: how long a step takes. waits_for_reply: the last step is not done before somebody has replied.
+    step_s: how long a step takes. waits_for_reply: the last step waits until somebody has replied.
     """
 
     def __init__(self, step_s: float, *, waits_for_reply: bool = False) -> None:
@@ -39,7 +39,7 @@ class Scripted:
         self._jobs: dict[str, Job] = {}
 
     async def __call__(self, openhands: LocalOpenHands, c: Conversation, text: str) -> None:
-        """Take a message, or go on where `text` is empty, until there is an answer."""
+        """Handle a message, or continue if `text` is empty, until there is an answer."""
         job = self._hear(c, text)
         if text.endswith("?"):
             openhands.ask(c, "I only play an agent, so I can't know. A real one looks into the code and answers here.")
@@ -63,7 +63,7 @@ class Scripted:
         job.asked_at = None
 
     def _hear(self, c: Conversation, text: str) -> Job:
-        """Write down what is asked. Of the first message only the task counts, not what comes with it."""
+        """Record what is asked. Only the first line of a message counts, since more comes with the task."""
         said = text.strip().partition("\n")[0]
         job = self._jobs.get(c.id)
         if job is None:
@@ -76,7 +76,7 @@ class Scripted:
 
 
 def answer(job: Job, link: str, *, rejected: bool) -> str:
-    """Write an agent's last words, in Markdown."""
+    """Return an agent's final answer, in Markdown."""
     if not job.answered:
         parts = [f"Done: {job.task}. The tests pass."]
         if job.added:
@@ -93,7 +93,7 @@ def answer(job: Job, link: str, *, rejected: bool) -> str:
 
 
 def pull_request(openhands: LocalOpenHands, c: Conversation) -> str:
-    """Give the address of the pull request; empty where there is no repository."""
+    """Return the address of the pull request; empty if there is no repository."""
     number = FIRST_PULL_REQUEST + list(openhands.conversations).index(c.id)
     return f"https://github.com/{c.repository}/pull/{number}" if c.repository else ""
 

@@ -1,4 +1,4 @@
-"""The world of the demo: two people, their channels, what they do there, and what is seen of it."""
+"""The demo's world: two people, their channels, what they do there, and what of it is shown."""
 
 from datetime import UTC, datetime
 from enum import Enum, auto
@@ -28,7 +28,7 @@ class Scene(Enum):
 
 
 class Stage:
-    """Everybody and everything the demo is played with. `focus` is the run whose thread replies go to."""
+    """Everything the demo is played with. `focus` is the run whose thread gets the replies."""
 
     def __init__(self, slack: LocalSlack, openhands: LocalOpenHands, console: Console) -> None:
         self.slack = slack
@@ -55,13 +55,13 @@ class Stage:
             self.focus = self.runs.newest
 
     async def asks(self, text: str) -> None:
-        """Let alice type the command, which Slack itself shows to nobody."""
+        """Have alice type the command. Print it, since Slack itself shows it to nobody."""
         typed = f"/openhands {text}"
         self.screen.show(Entry(datetime.now(UTC), "#dev", "alice", What.SAYS, typed, typed))
         await self.alice.commands(text, in_="#dev")
 
     async def presses(self, run: Run, message: Message, button: Button) -> None:
-        """Let alice click."""
+        """Have alice click a button."""
         pressed = f"[{button.label}] of run {run.number}"
         place = self.places[message.channel]
         self.screen.show(Entry(datetime.now(UTC), place, "alice", What.PRESSES, pressed, pressed))
@@ -70,19 +70,19 @@ class Stage:
             self.screen.say(f"In Slack that opens {button.url}; the OpenHands of the demo has no pages.")
 
     async def replies(self, text: str) -> None:
-        """Let alice write in the thread in focus."""
+        """Have alice write in the thread of the run in focus."""
         card = self.runs.card(self.focus) if self.focus else None
         await self.alice.says(text, in_="#dev", thread=card)
 
     def find_button(self, name: str, number: int | None) -> tuple[Run, Message, Button] | None:
-        """Find a button by its name: of this run, or of the newest that has it."""
+        """Return a button by its name, from this run or (number None) from the newest run that has it."""
         for run in reversed(list(self.runs)):
             if number in (None, run.number) and (found := self.runs.find(name, run)):
                 return run, *found
         return None
 
     def buttons(self) -> str:
-        """List what can be pressed, the newest run first."""
+        """Return the buttons that can be pressed, as a phrase, newest run first."""
         shown = []
         for run in reversed(list(self.runs)):
             card = self.runs.card(run)
@@ -91,7 +91,7 @@ class Stage:
         return ", ".join(shown)
 
     def prompts(self) -> str:
-        """Say what stands before the line that is typed: whose thread it goes to, or why not yet."""
+        """Return the prompt's text: whose thread a typed line goes to, or why it goes nowhere yet."""
         match self.scene:
             case Scene.STARTING:
                 return f"the bot starts, {monotonic() - self._began:.0f} s"
@@ -107,13 +107,13 @@ class Stage:
 
     @property
     def at_work(self) -> bool:
-        """An agent works, or is on its way."""
+        """Whether an agent works or is starting."""
         starts = any(task.under_way for task in self.openhands.tasks.values())
         return starts or any(c.working for c in self.openhands.conversations.values())
 
 
 def settings(folder: Path, slack: LocalSlack, openhands: LocalOpenHands) -> dict[str, str]:
-    """Give what the app is told, as an operator would set it."""
+    """Return the app's settings, as an operator would set them."""
     return {
         "SLACK_BOT_TOKEN": slack.bot_token,
         "SLACK_APP_TOKEN": slack.app_token,

@@ -1,6 +1,6 @@
-"""The demo's story, played by itself, and after it the person's turn.
+"""The demo's story, which plays by itself, and then the person's turn.
 
-The app is a process of its own and knows of the two servers only by its settings.
+The app runs in its own process and knows the two servers only from its settings.
 """
 
 import asyncio
@@ -27,11 +27,11 @@ from bot.simulator.typed import Choose, End, HowTo, Mistyped, Press, Reply, Slas
 
 ASKED = "fix README in org/repo"
 FOLLOW_UP = "and please name the licence in it"
-STEP_S = 1.5  # of the story; a card is edited every 3 s at most
-SLOW_STEP_S = 3.0  # of the runs after it, so that there is time to press Stop
+STEP_S = 1.5  # in the story; a card is edited at most every 3 s
+SLOW_STEP_S = 3.0  # in later runs, so that there is time to press Stop
 START_S = 0.5
 LOOK_S = 0.05
-PATIENCE_S = 60.0  # for each part of the story; far more than it takes, for slow machines
+PATIENCE_S = 60.0  # per part of the story; far more than it takes, for slow machines
 
 HOW_TO = f"""\
 You are alice. The prompt names the run in whose thread you write. Try:
@@ -52,11 +52,11 @@ Work = Callable[[LocalOpenHands, Conversation, str], Awaitable[None]]
 
 
 async def play(console: Console, work: Work | None = None, *, keyboard: Keyboard = nobody) -> int:
-    """Play the demo and give its exit code: 0 only if everything happened. work: another agent than the usual."""
+    """Play the demo and return its exit code: 0 only if everything happened. work: replaces the usual agent."""
     loop, this = asyncio.get_running_loop(), asyncio.current_task()
     if this is not None:
         loop.add_signal_handler(signal.SIGTERM, this.cancel)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # what `demo` held back
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # `demo` blocked it
     slack = LocalSlack()
     openhands = LocalOpenHands(key=KEY, start_seconds=START_S, closed=[CLOSED])
     agent = Scripted(STEP_S, waits_for_reply=True)
@@ -87,10 +87,10 @@ async def play(console: Console, work: Work | None = None, *, keyboard: Keyboard
 
 
 async def tell(stage: Stage, app: App, lines: Lines) -> list[str]:
-    """Play the story; give what of it did not happen."""
+    """Play the story; return what of it did not happen."""
 
     async def until(happened: Callable[[], bool]) -> bool:
-        """Show what becomes visible until it has happened; False when it never will."""
+        """Show what becomes visible until it has happened; return False if it never will."""
         deadline = monotonic() + PATIENCE_S
         while app.runs and not lines.left and monotonic() < deadline:
             stage.look()
@@ -110,13 +110,13 @@ async def tell(stage: Stage, app: App, lines: Lines) -> list[str]:
 
 
 def card_of(stage: Stage) -> Message | None:
-    """Give the card of the story's run."""
+    """Return the card of the story's run; None before it is there."""
     run = stage.runs.number(1)
     return stage.runs.card(run) if run else None
 
 
 def works(stage: Stage) -> bool:
-    """Whether the card shows that the agent is at work, and with what."""
+    """Return whether the card shows that the agent works, and at which step."""
     card = card_of(stage)
     return card is not None and "Working" in card.text and any(step in card.text for step in STEPS)
 
@@ -127,7 +127,7 @@ def failed(stage: Stage) -> bool:
 
 
 def missing_in(stage: Stage) -> list[str]:
-    """Name what of the story has not happened."""
+    """Return what of the story has not happened, and every violation."""
     card = card_of(stage)
     got = [text for c in stage.openhands.conversations.values() for text in c.messages]
     answers = [one.text for one in stage.posts(stage.dev) if card and one.thread_ts == card.ts]
@@ -143,7 +143,7 @@ def missing_in(stage: Stage) -> list[str]:
 
 
 async def talk(stage: Stage, app: App, lines: Lines) -> None:
-    """Let the person go on as alice, until the end of what is typed."""
+    """Do what the person types as alice, until the input ends."""
     if lines.waiting or not lines.ended:
         stage.scene = Scene.YOURS
         stage.screen.say(f"That was the story. Now it is your turn.\n{HOW_TO}")
@@ -158,7 +158,7 @@ async def talk(stage: Stage, app: App, lines: Lines) -> None:
 
 
 async def do(stage: Stage, typed: Typed) -> None:
-    """Do what was typed; what cannot be done is said."""
+    """Do what was typed, or print why that is not possible."""
     match typed:
         case Slash(text):
             await stage.asks(text)
@@ -186,7 +186,7 @@ async def do(stage: Stage, typed: Typed) -> None:
 
 
 def report(screen: Screen, missing: list[str], log: str, *, cut_short: bool) -> int:
-    """Say how it went, and give the exit code. cut_short: the person left while an agent was at work."""
+    """Print how it went, and return the exit code. cut_short: the person left while an agent was at work."""
     if missing:
         screen.dump(f"The log of the bot:\n{log}")
         screen.dump("\n".join(["The demo failed. What is missing:", *missing]))

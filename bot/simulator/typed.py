@@ -1,4 +1,4 @@
-"""What a line means that is typed into the demo. Pure."""
+"""Parsing of lines typed into the demo. Pure."""
 
 import re
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class HowTo:
 
 @dataclass(frozen=True)
 class Slash:
-    """`/openhands` and this."""
+    """`/openhands` with this text."""
 
     text: str
 
@@ -45,7 +45,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Press:
-    """A button by its name, of this run; of the newest that has it where `run` is None."""
+    """Press a button by its name, on this run; run None: the newest run that has it."""
 
     button: str
     run: int | None
@@ -53,14 +53,14 @@ class Press:
 
 @dataclass(frozen=True)
 class Choose:
-    """From now on replies go to the thread of this run."""
+    """Send replies to the thread of this run from now on."""
 
     run: int
 
 
 @dataclass(frozen=True)
 class Mistyped:
-    """Nothing happens; this is said instead."""
+    """Do nothing, and print this hint."""
 
     hint: str
 
@@ -69,7 +69,7 @@ Typed = End | HowTo | Slash | Write | Reply | Press | Choose | Mistyped
 
 
 def read(line: str) -> Typed | None:
-    """Read a line; None where it is empty."""
+    """Parse a line; return None if it is empty."""
     line = line.strip()
     if line.casefold() in ENDS:
         return End()

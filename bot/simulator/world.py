@@ -1,4 +1,4 @@
-"""People in the local Slack, and what they see: the words that demo and tests are told in."""
+"""People in the local Slack, what they do and what they see: the vocabulary of the demo and the tests."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from bot.simulator.slack.records import Command, Delivery, Message
 
 
 async def at_once() -> None:
-    """Let nothing pass: what happens next shows by itself."""
+    """Return at once: nothing needs to settle, since the demo shows changes as they come."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Person:
         return command
 
     async def says(self, text: str, *, in_: str | None = None, thread: "Said | Message | None" = None) -> Said:
-        """Write a message, with `@OpenHands` and `@names` as people type them; `in_` "dm" is the talk with the bot."""
+        """Write a message, with `@OpenHands` and `@names` as people type them. in_: "dm" for a message to the bot."""
         if thread is not None:
             channel, root = thread.channel, (thread.thread_ts or thread.ts)
         else:
@@ -52,13 +52,13 @@ class Person:
         return Said(channel, ts, root)
 
     async def clicks(self, action_id: str, message: Message) -> Delivery:
-        """Click a button as this person still has it on the screen, however old."""
+        """Click a button on the version of a message that this person still has on screen, however old."""
         click = await self._world.slack.click(self.id, message.channel, message.ts, action_id, shown=message)
         await self._world.settle()
         return click
 
     def sees(self) -> list[str]:
-        """Return the sentences only this person was shown, in order."""
+        """Return the texts that only this person saw, in order."""
         return [one.text for one in self._world.slack.ephemerals(self.id)]
 
 
@@ -75,17 +75,17 @@ class World:
         self._places: dict[str, str] = {}
 
     def person(self, name: str, **kind: Any) -> Person:
-        """Add somebody; `kind` as `LocalSlack.add_user` has it: restricted, stranger, …"""
+        """Add a person. kind: as in `LocalSlack.add_user`, such as restricted or stranger."""
         return Person(self, name, self.slack.add_user(name, **kind))
 
     def channel(self, name: str, *people: Person, **kind: Any) -> str:
-        """Add a channel with these people in it; `kind` as `LocalSlack.add_channel` has it."""
+        """Add a channel with these people and return its id. kind: as in `LocalSlack.add_channel`."""
         made = self.slack.add_channel(name.removeprefix("#"), members=[one.id for one in people], **kind)
         self._places[name.removeprefix("#")] = made
         return made
 
     def place(self, name: str) -> str:
-        """Return the id of a channel by its name, or the id that was given."""
+        """Return the id of a channel by its name; an id is returned as it is."""
         return self._places.get(name.removeprefix("#"), name)
 
     def posts(self, in_: str, *, thread: str | None = None) -> list[Message]:

@@ -1,1 +1,1 @@
-"""Slack: what it sends, and what it is asked to do."""
+"""The Slack adapter: what Slack sends us, and what we ask it to do."""

@@ -1,4 +1,4 @@
-"""What Slack lets us call: per method and minute, and one message a second in each channel. Pure, but for its memory."""
+"""Slack's rate limits: calls per method and minute, and one message a second per channel. Stateful, but without I/O."""
 
 from collections import defaultdict, deque
 from datetime import datetime, timedelta
@@ -7,20 +7,21 @@ from bot.core.owed import POST
 
 MINUTE = timedelta(seconds=60)
 POST_GAP = timedelta(seconds=1)
-"""About one message a second in a channel."""
+"""Slack allows about one message a second per channel."""
 EDIT = "chat.update"
 A_MINUTE = {"conversations.list": 20, "chat.postEphemeral": 100, "users.info": 100}
-"""Calls of a method a minute, as Slack documents them; those not named here have `TIER_3`."""
+"""Calls per method and minute, as Slack documents them; methods not listed get `TIER_3`."""
 TIER_3 = 50
 LIVE_EDITS = 40
-"""Edits a minute for cards of live runs, at most; and at least:"""
+"""Most edits a minute for cards of live runs."""
 LIVE_EDITS_MIN = 5
+"""Fewest edits a minute for cards of live runs, however many runs are at work."""
 SPARE_EDITS = 5
-"""Edits a minute that are kept beside one for the end of each run at work."""
+"""Edits a minute held in reserve, beside one for the final state of each run at work."""
 
 
 class Budget:
-    """Remembers what was called when, and what Slack told us to wait for."""
+    """Remembers recent calls, and for how long Slack told us to wait."""
 
     def __init__(self) -> None:
         self._calls: dict[str, deque[datetime]] = defaultdict(deque)
@@ -30,7 +31,7 @@ class Budget:
         self._closed_places: dict[str, datetime] = {}
 
     def admit(self, method: str, channel: str, now: datetime) -> datetime | None:
-        """Take a place for a call now and give None, or say when to ask again. channel: matters to posts alone."""
+        """Reserve a call now and return None, or return when to ask again. channel: matters only for posts."""
         if closed := self.closed(method, channel, now):
             return closed
         if method == POST:
@@ -42,15 +43,15 @@ class Budget:
         return None
 
     def full_until(self, method: str, now: datetime) -> datetime | None:
-        """Say until when no call of a method is admitted, whatever it concerns; None where one may be."""
+        """Return until when no call of a method is admitted, in any channel; None if one may be."""
         if closed := self.closed(method, "", now):
             return closed
         return None if method == POST else full(self._calls[method], A_MINUTE.get(method, TIER_3), now)
 
     def admit_live_edit(self, at_work: int, now: datetime) -> datetime | None:
-        """Take a place for an edit that a later one will make up for, as `admit` does.
+        """Reserve an edit that a later edit would supersede; returns like `admit`.
 
-        at_work: runs that may end at any moment. Room is left for the final state of each.
+        at_work: how many runs may end at any moment. Room is left for the final edit of each.
         """
         live, every = self._live_edits, self._calls[EDIT]
         share = max(LIVE_EDITS_MIN, min(LIVE_EDITS, TIER_3 - SPARE_EDITS - at_work))
@@ -68,7 +69,7 @@ class Budget:
         return None
 
     def closed(self, method: str, channel: str, now: datetime) -> datetime | None:
-        """Say until when Slack wants no such call; None where it may be made."""
+        """Return until when Slack refuses such calls; None if they may be made."""
         times = [self._closed.get(method, now)]
         if method == POST:
             times.append(self._closed_places.get(channel, now))
@@ -76,11 +77,11 @@ class Budget:
         return until if until > now else None
 
     def close(self, method: str, channel: str, until: datetime, now: datetime) -> None:
-        """Pause one method as Slack asked; the others are not affected.
+        """Pause one method as Slack asked; other methods are not affected.
 
-        Posts have a limit in each channel and one in the whole workspace, and Slack does not say which was reached.
-        It is taken for the channel's, until a second channel is refused while the first has to wait.
-        channel: "" for what surely concerns the whole workspace.
+        Posts have a limit per channel and one per workspace, and Slack does not say which was reached. We assume the
+        channel's, until a second channel is refused while the first still has to wait.
+        channel: "" if the limit certainly applies to the whole workspace.
         """
         if method == POST and channel:
             self._closed_places = {place: at for place, at in self._closed_places.items() if at > now}
@@ -92,7 +93,7 @@ class Budget:
 
 
 def full(calls: deque[datetime], limit: int, now: datetime) -> datetime | None:
-    """Return when one more call stays within so many a minute; None: now. Calls older than a minute are dropped."""
+    """Return when one more call fits into `limit` a minute; None means now. Drops calls older than a minute."""
     while calls and calls[0] <= now - MINUTE:
         calls.popleft()
     return calls[-limit] + MINUTE if len(calls) >= limit else None

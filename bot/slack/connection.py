@@ -1,4 +1,4 @@
-"""One Socket Mode connection, from its greeting to its end."""
+"""One Socket Mode connection, from Slack's hello to its close."""
 
 import asyncio
 import json
@@ -15,37 +15,37 @@ from slack_sdk.socket_mode.request import SocketModeRequest
 log = structlog.get_logger("slack")
 
 WARNING = "warning"
-"""Slack's word, some seconds ahead, that it will close a connection: until then it goes on using it."""
+"""Slack's reason when it announces, some seconds ahead, that it will close a connection; it uses it until then."""
 LOST = "connection_lost"
-"""Our word for a connection that ended, or fell silent, without one of Slack's."""
+"""Our reason for a connection that ended or fell silent without a reason from Slack."""
 CLOSE_S = 2.0
-"""So long the other side may take to answer our closing word; a dead one never does."""
+"""How long the other side may take to answer our close frame; a dead one never answers."""
 
 Take = Callable[["Connection", SocketModeRequest], None]
 
 
 class Connection(AsyncBaseSocketModeClient):
-    """One connection; the next one is another object, so that both can be open while one takes over.
+    """One connection. Its successor is another object, so that both can be open during a handover.
 
-    The SDK's own client is one for all connections in turn: it closes the old before it opens the new, notices a cut at
-    its next ping, and tries an address that has expired for ever. Hence this transport of ours beneath its envelopes
-    and acknowledgements.
+    The SDK's own client is one object for all successive connections: it closes the old one before it opens the new
+    one, notices a cut only at its next ping, and retries an expired address for ever. So we use our own transport
+    beneath the SDK's envelopes and acknowledgements.
     """
 
     def __init__(self, ws: "aiohttp.ClientWebSocketResponse[bool]", take: Take, now: Callable[[], datetime]) -> None:
-        """take: begins to answer an envelope. `open_connection` makes one."""
+        """take: starts answering an envelope. Use `open_connection` to create one."""
         self.logger = logging.getLogger("slack.sdk")
         self.greeted = False
         self.begun = asyncio.Event()
-        """Slack has said its first word: a greeting, or that there is no place for this connection."""
+        """Slack has sent its first message: a hello, or a refusal because there are too many connections."""
         self.leaving = asyncio.Event()
-        """Another connection is wanted: Slack has said, or warned, that this one ends, or it has ended."""
+        """A successor is needed: Slack has announced the end of this connection, or it has ended."""
         self.gone = asyncio.Event()
-        """Slack uses it no more."""
+        """Slack no longer uses this connection."""
         self.why = ""
-        """Slack's reason for that, or `LOST`."""
+        """Why it is gone: Slack's reason, or `LOST`."""
         self.heard_at = now()
-        """When the other side last gave a sign of life."""
+        """When the other side last sent anything, pings included."""
         self._ws = ws
         self._take = take
         self._now = now
@@ -55,7 +55,7 @@ class Connection(AsyncBaseSocketModeClient):
     async def _read(self) -> None:
         try:
             async for frame in self._ws:
-                if frame.type is aiohttp.WSMsgType.ERROR:  # such as no answer to a ping
+                if frame.type is aiohttp.WSMsgType.ERROR:  # such as an unanswered ping
                     break
                 self.heard_at = self._now()
                 if frame.type is aiohttp.WSMsgType.PING:
@@ -92,11 +92,11 @@ class Connection(AsyncBaseSocketModeClient):
             reached.set()
 
     async def send_message(self, message: str) -> None:
-        """Send an acknowledgement. Raises `ConnectionError` on a connection that has ended."""
+        """Send an acknowledgement. Raises `ConnectionError` if the connection has ended."""
         await self._ws.send_str(message)
 
     async def disconnect(self) -> None:
-        """Close the connection, or wait until it is closed; it will be, though the caller be cancelled."""
+        """Close the connection and wait until it is closed. It closes even if the caller is cancelled."""
         if self._closing is None:
             self._closing = asyncio.create_task(self._ws.close())
         await asyncio.wait([self._closing, self._reading])
@@ -107,7 +107,7 @@ async def open_connection(
 ) -> Connection:
     """Open a connection. Raises `aiohttp.ClientError` or `TimeoutError`.
 
-    ping_s: after so long without a word the other side is pinged, and given up after half of that again.
+    ping_s: after this long without a frame we ping the other side, and give up after another half of that.
     """
     ws = await session.ws_connect(
         url, autoping=False, heartbeat=ping_s, timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_S)

@@ -1,4 +1,4 @@
-"""What Socket Mode brings, answered side by side, and in order where order matters."""
+"""Answering Socket Mode envelopes: concurrently, but in order where order matters."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -14,19 +14,19 @@ AConnection = TypeVar("AConnection")
 
 
 class Envelopes(Generic[AConnection]):
-    """Answers envelopes side by side, those of events in one channel in the order they came.
+    """Answers envelopes concurrently, but events of one channel in the order they came.
 
-    That order holds over all connections: while one takes over from another, both bring envelopes.
+    That order holds across connections: during a handover both bring envelopes.
     """
 
     def __init__(self, answer: Callable[[AConnection, SocketModeRequest], Awaitable[None]]) -> None:
-        """answer: acts on an envelope and acknowledges it on the connection that brought it."""
+        """answer: handles an envelope and acknowledges it on the connection that brought it."""
         self._answer = answer
         self._under_way: dict[asyncio.Task[None], AConnection] = {}
         self._latest: dict[str, asyncio.Task[None]] = {}
 
     def take(self, connection: AConnection, request: SocketModeRequest) -> None:
-        """Begin to answer one."""
+        """Start answering an envelope."""
         event = request.payload.get("event")
         channel = str(event.get("channel", "")) if isinstance(event, dict) else ""
         earlier = self._latest.get(channel) if channel else None
@@ -51,12 +51,12 @@ class Envelopes(Generic[AConnection]):
             log.warning("slack.not_answered", error=type(err).__name__)
 
     async def settled(self, connection: AConnection, within_s: float) -> None:
-        """Wait until all that a connection brought is answered, so many seconds at most."""
+        """Wait until all envelopes of a connection are answered, at most `within_s` seconds."""
         if under_way := [answering for answering, by in self._under_way.items() if by is connection]:
             await asyncio.wait(under_way, timeout=within_s)
 
     async def end(self, within_s: float) -> None:
-        """Let what is under way end; cut off what takes longer than so many seconds."""
+        """Wait for the answers under way; cancel those that take longer than `within_s` seconds."""
         if not self._under_way:
             return
         _, late = await asyncio.wait([*self._under_way], timeout=within_s)

@@ -1,4 +1,4 @@
-"""The only caller of Slack's Web API: one session, our time-outs, no retries inside, one error for each next step."""
+"""The only caller of Slack's Web API: one session, our time-outs, no retries here, one error type per next step."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -45,31 +45,31 @@ LOCKED = frozenset(
 BUSY = frozenset({"ratelimited"})
 UNKNOWN_OUTCOME = frozenset({"fatal_error", "internal_error", "request_timeout", "service_unavailable"})
 TIMED_OUT = "timed_out"
-"""Our word for an answer that took too long: the call may still be under way."""
+"""Our code for an answer that took too long: the call may still be under way."""
 BUSY_S = 30.0
-"""How long to wait where Slack names no time."""
+"""How long to wait if Slack sends no Retry-After."""
 FLOODED = frozenset({"message_limit_exceeded", "rate_limited"})
-"""The workspace or the app has posted too much as a whole, which takes longer to pass."""
+"""The workspace or the app as a whole has posted too much, which takes longer to pass."""
 FLOODED_S = 120.0
 CARD_EVENT = "openhands_card"
 PAGE = 200  # items; Slack advises no more
 PLACES = "public_channel,private_channel,mpim,im"
 NO_SUCH_CALL = frozenset({"http_404", "unknown_method"})
-"""From a stand-in for Slack, which need not have every call."""
+"""Codes from a Slack-compatible server that lacks a method."""
 SEARCH_AROUND = timedelta(minutes=10)
-"""Slack's clock and ours differ: look for a message from so long before we sent it until so long after it, and no
-further, since a lost message may be looked for days later in a place where much is said."""
+"""Search for a message this long before and after we sent it, because Slack's clock and ours differ; no further,
+because we may look for a lost message days later, in a busy place."""
 CONTEXT_MESSAGES = 30
 
 
 Key = TypeVar("Key", UserId, ChannelId)
 Fact = TypeVar("Fact", Person, Place)
 Called = Callable[[str, str], None]
-"""(method, outcome): ok, or what the error is called without `Slack`."""
+"""(method, outcome). The outcome is "ok", or the error's class name without `Slack`, in lower case."""
 
 
 def nobody_counts(_method: str, _outcome: str) -> None:
-    """Let calls go uncounted."""
+    """Ignore a call: the default where nobody counts calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +83,11 @@ class Spoken:
 
 @dataclass(frozen=True, slots=True)
 class Posted:
-    """Where a message of ours is."""
+    """Where one of our messages is."""
 
     ts: MessageTs
     thread: MessageTs | None
-    """The root of the thread it is in; None for a root, as it becomes where the thread asked for is gone."""
+    """The root of its thread; None if it is a root itself, as a reply becomes when its thread is gone."""
 
 
 class Gateway:
@@ -103,16 +103,16 @@ class Gateway:
         *,
         called: Called = nobody_counts,
     ) -> None:
-        """session: shared and closed by the caller, its time-out rules; it honours proxies and NO_PROXY itself.
+        """session: shared, closed by the caller; its time-out applies, and it honours proxies and NO_PROXY itself.
 
-        called: hears of each call's method and outcome.
+        called: is told each call's method and outcome.
         """
         self._api_url = api_url
         self.client = AsyncWebClient(token=token, base_url=api_url, session=session, retry_handlers=[])
         self.client.proxy = None
         self.budget = Budget()
         self.locked: set[str] = set()
-        """Methods for which Slack refused the token when they were called last."""
+        """Methods whose last call failed because Slack refused the token."""
         self._called = called
         self._session = session
         self._clock = clock
@@ -122,7 +122,7 @@ class Gateway:
         self._places: dict[ChannelId, tuple[datetime, Place]] = {}
 
     async def _call(self, method: str, call: Callable[..., Awaitable[Any]], **arguments: Any) -> Any:
-        """Call Slack once; while it wants no such call it is not made. Raises only `SlackError`s."""
+        """Call Slack once, or not at all while the method is paused. Raises only `SlackError`s."""
         channel, now = str(arguments.get("channel") or ""), self._clock.now()
         if closed := self.budget.closed(method, channel, now):
             raise SlackBusy("ratelimited", retry_after_s=(closed - now).total_seconds())
@@ -145,15 +145,15 @@ class Gateway:
             raise self._error(method, channel, err) from None
         except aiohttp.ClientConnectorError as err:
             raise SlackUnavailable("no_connection", cause(err)) from None
-        except TimeoutError:  # which is a ClientError too, where a single read took too long
+        except TimeoutError:  # before ClientError: a single read that times out raises an error that is both
             raise SlackUnsure(TIMED_OUT) from None
         except aiohttp.ClientError:
             raise SlackUnsure("answer_lost") from None
-        except (AttributeError, ValueError):  # from the SDK, on a body that is no JSON object
+        except (AttributeError, ValueError):  # from the SDK, if the body is not a JSON object
             raise SlackUnsure("answer_unreadable") from None
 
     def _error(self, method: str, channel: str, err: SlackApiError) -> SlackError:
-        response = err.response  # the SDK's, or aiohttp's own where the body was broken JSON
+        response = err.response  # the SDK's, or aiohttp's own if the body was broken JSON
         status = getattr(response, "status_code", None) or response.status
         data = getattr(response, "data", None)
         code = str(data.get("error") or "") if isinstance(data, Mapping) else ""
@@ -173,7 +173,7 @@ class Gateway:
         return SlackBusy(code, retry_after_s=wait_s)
 
     def _flood(self, method: str, code: str) -> SlackBusy:
-        """Wait for long, in the whole workspace, and tell the operator once in a row."""
+        """Pause the method in the whole workspace, and log for the operator once per streak of refusals."""
         if method not in self._flooded:
             self._flooded.add(method)
             log.error("slack.flooded", method=method, code=code, again_in_s=FLOODED_S, help="nothing is lost, it waits")
@@ -182,7 +182,7 @@ class Gateway:
     async def _pages(
         self, method: str, call: Callable[..., Awaitable[Any]], items: str, **arguments: Any
     ) -> AsyncIterator[Mapping[str, Any]]:
-        """Return the items of all pages, in Slack's order."""
+        """Yield the items of all pages, in Slack's order."""
         cursor: str | None = None
         while cursor != "":
             answer = await self._call(method, call, **arguments, limit=PAGE, cursor=cursor)
@@ -191,14 +191,14 @@ class Gateway:
             cursor = (answer.get("response_metadata") or {}).get("next_cursor") or ""
 
     async def identity(self) -> tuple[Identity, frozenset[str]]:
-        """Ask who we are, and which scopes the token has."""
+        """Return who we are and which scopes the token has."""
         answer = await self._call("auth.test", self.client.auth_test)
         scopes = answer.headers.get("x-oauth-scopes", "")
         us = Identity(TeamId(answer["team_id"]), UserId(answer["user_id"]), answer.get("bot_id", ""), answer["url"])
         return us, frozenset(scope.strip() for scope in scopes.split(",") if scope.strip())
 
     async def socket_url(self, app_token: str) -> str:
-        """Get a ticket for one Socket Mode connection."""
+        """Return a fresh address for one Socket Mode connection."""
         answer = await self._call("apps.connections.open", self.client.apps_connections_open, app_token=app_token)
         return str(answer["url"])
 
@@ -207,7 +207,7 @@ class Gateway:
     async def post(
         self, channel: ChannelId, message: Message, row: RowId, *, thread: MessageTs | None = None
     ) -> Posted:
-        """Post a message that carries its outbox row's id. After `SlackUnsure`, look with `find` before repeating."""
+        """Post a message that carries its outbox row's id. After `SlackUnsure`, call `find` before repeating."""
         answer = await self._call(
             "chat.postMessage",
             self.client.chat_postMessage,
@@ -228,7 +228,7 @@ class Gateway:
         return Posted(MessageTs(answer["ts"]), thread)
 
     async def is_gone(self, channel: ChannelId, thread: MessageTs) -> bool:
-        """Return whether a thread was surely deleted, root and all; False as well where Slack does not say."""
+        """Return whether a thread was certainly deleted, root included; False also if Slack does not say."""
         try:
             await self._call(
                 "conversations.replies", self.client.conversations_replies, channel=channel, ts=thread, limit=1
@@ -240,9 +240,9 @@ class Gateway:
     async def find(
         self, channel: ChannelId, row: RowId, us: Identity, *, thread: MessageTs | None, sent_at: datetime
     ) -> Posted | None:
-        """Look for a message of ours by its row's id, among those from around the time when it was sent.
+        """Return our message with this row's id, searching around the time it was sent; None if it is not there.
 
-        thread: where it was meant to go. Where that is gone, it stands in the channel itself.
+        thread: where it was meant to go. If that thread is gone, the message is at the channel's top level.
         """
         try:
             return await self._found(channel, row, us, thread=thread, sent_at=sent_at)
@@ -269,7 +269,7 @@ class Gateway:
         return None
 
     async def update(self, channel: ChannelId, ts: MessageTs, message: Message) -> None:
-        """Edit a message; equal edits may be repeated."""
+        """Edit a message. Idempotent."""
         await self._call(
             "chat.update",
             self.client.chat_update,
@@ -282,7 +282,7 @@ class Gateway:
         )
 
     async def whisper(self, channel: ChannelId, user: UserId, text: str, *, thread: MessageTs | None) -> None:
-        """Say something only one person sees."""
+        """Post an ephemeral message, which only one person sees."""
         await self._call(
             "chat.postEphemeral",
             self.client.chat_postEphemeral,
@@ -295,7 +295,7 @@ class Gateway:
         )
 
     async def respond(self, response_url: str, text: str) -> None:
-        """Answer a command where only its author sees it."""
+        """Answer a command so that only its author sees it. Raises only `SlackError`s."""
         try:
             async with self._session.post(response_url, json={"response_type": "ephemeral", "text": text}) as answer:
                 status, wait_s = answer.status, retry_after(answer.headers)
@@ -311,7 +311,7 @@ class Gateway:
             raise SlackRefused(f"http_{status}")
 
     async def react(self, channel: ChannelId, ts: MessageTs, name: str) -> None:
-        """Put an emoji on a message; one that is there already is fine."""
+        """Add a reaction to a message. Idempotent."""
         try:
             await self._call("reactions.add", self.client.reactions_add, channel=channel, timestamp=ts, name=name)
         except SlackRefused as err:
@@ -319,14 +319,14 @@ class Gateway:
                 raise
 
     async def direct(self, user: UserId) -> ChannelId:
-        """Open the one-to-one conversation with a person; it is the same one every time."""
+        """Open the direct message with a person and return its channel, which is always the same one."""
         answer = await self._call("conversations.open", self.client.conversations_open, users=user)
         return ChannelId(part(answer, "channel")["id"])
 
     # --- facts --------------------------------------------------------------------------------------------------
 
     async def person(self, user: UserId) -> Person:
-        """Ask who somebody is; remembered for a few minutes."""
+        """Return who somebody is, cached for a few minutes."""
         if known := self._remembered(self._people.get(user)):
             return known
         answer = part(await self._call("users.info", self.client.users_info, user=user), "user")
@@ -344,7 +344,7 @@ class Gateway:
         return person
 
     async def place(self, channel: ChannelId) -> Place:
-        """Ask what kind of conversation this is; remembered for a few minutes."""
+        """Return what kind of conversation this is, cached for a few minutes."""
         if known := self._remembered(self._places.get(channel)):
             return known
         answer = part(
@@ -359,7 +359,7 @@ class Gateway:
         return None if asked is None or self._is_old(asked[0]) else asked[1]
 
     def _remember(self, facts: dict[Key, tuple[datetime, Fact]], key: Key, fact: Fact) -> None:
-        """Remember what was learnt now, and forget what is too old to be used."""
+        """Cache a fact, and evict expired ones."""
         for old in [one for one, (at, _) in facts.items() if self._is_old(at)]:
             del facts[old]
         facts[key] = (self._clock.now(), fact)
@@ -368,9 +368,9 @@ class Gateway:
         return (self._clock.now() - at).total_seconds() > self._patience.facts_cache_s
 
     async def spoken(self, channel: ChannelId, thread: MessageTs, before: MessageTs) -> list[Spoken]:
-        """Return what people said in a thread before a message, oldest first, the last few only."""
+        """Return what people said in a thread before a message: the last `CONTEXT_MESSAGES`, oldest first."""
         where = {"channel": channel, "ts": thread, "latest": before}
-        said: dict[str, Spoken] = {}  # by ts: every page has the thread's root at its head
+        said: dict[str, Spoken] = {}  # by ts, since every page starts with the thread's root
         async for message in self._pages(
             "conversations.replies", self.client.conversations_replies, "messages", **where
         ):
@@ -386,27 +386,27 @@ class Gateway:
         return bool(part(answer, "channel").get("is_member"))
 
     async def channel_called(self, written: str) -> ChannelId | None:
-        """Return the channel an operator wrote as a name, with or without `#`, or as an id; None: no such name."""
+        """Return the channel an operator wrote as an id, or as a name with or without `#`; None: no such name."""
         name = written.removeprefix("#")
         is_id = name[:1] in ("C", "G") and name.isalnum() and name.isupper()
         return ChannelId(name) if is_id else await self.channel_named(name)
 
     async def channel_named(self, name: str) -> ChannelId | None:
-        """Look a channel up by its name."""
+        """Return the channel with this name; None if there is none."""
         where = {"types": "public_channel,private_channel", "exclude_archived": True}
         async for channel in self._pages("conversations.list", self.client.conversations_list, "channels", **where):
             if channel["name"] == name:
                 return ChannelId(channel["id"])
         return None
 
-    # --- reading back, a page a call, since only the caller knows how many calls there may be -------------------
+    # --- reading back: one page per call, since only the caller knows how many calls there may be ---------------
 
     async def places(self, cursor: str) -> tuple[Sequence[ChannelId], str]:
-        """Return channels and direct messages the bot is in, and where the list goes on; empty at its end."""
+        """Return a page of the channels and direct messages the bot is in, and the next cursor; "" at the end."""
         wanted = {"types": PLACES, "exclude_archived": True, "limit": PAGE, "cursor": cursor or None}
         try:
             answer = await self._call("users.conversations", self.client.users_conversations, **wanted)
-        except (SlackRefused, SlackUnsure) as err:  # the other call lists channels the bot is not in as well
+        except (SlackRefused, SlackUnsure) as err:  # conversations.list also lists channels the bot is not in
             if err.code not in NO_SUCH_CALL:
                 raise
             answer = await self._call("conversations.list", self.client.conversations_list, **wanted)
@@ -416,7 +416,7 @@ class Gateway:
     async def replies_since(
         self, channel: ChannelId, thread: MessageTs, since: datetime, us: Identity, cursor: str
     ) -> Page:
-        """Read what people said to us in a thread since a moment."""
+        """Read a page of what people said to us in a thread since a moment."""
         answer = await self._call(
             "conversations.replies",
             self.client.conversations_replies,
@@ -429,9 +429,9 @@ class Gateway:
         return thread_page(answer, channel, since, us)
 
     async def said_since(self, channel: ChannelId, since: datetime, us: Identity, cursor: str) -> Page:
-        """Read what people said to us at the top level of a place since a moment, the newest page first.
+        """Read a page of what people said to us at the top level of a place since a moment, newest page first.
 
-        Replies are not among it, only the threads that have some, as far as their roots are on the pages read.
+        Replies are not included, only the threads that got some, as far as their roots are on the pages read.
         """
         answer = await self._call(
             "conversations.history",
@@ -445,17 +445,17 @@ class Gateway:
 
     @property
     def server(self) -> str:
-        """Name and port of what answers as Slack."""
+        """Host and port of the server that answers as Slack."""
         return urlsplit(self._api_url).netloc.rpartition("@")[2]
 
     @property
     def session(self) -> aiohttp.ClientSession:
-        """Connections to Slack of any kind go through it."""
+        """The session for every connection to Slack."""
         return self._session
 
 
 def part(answer: Any, name: str) -> Mapping[str, Any]:
-    """Return a part of an answer that has to be there. Raises `SlackUnsure`."""
+    """Return an object that an answer must contain. Raises `SlackUnsure` if it is missing."""
     found = answer.get(name)
     if not isinstance(found, Mapping):
         raise SlackUnsure("answer_unreadable")
@@ -463,6 +463,6 @@ def part(answer: Any, name: str) -> Mapping[str, Any]:
 
 
 def retry_after(headers: Mapping[str, str]) -> float:
-    """Read how long to wait, in seconds. headers: of aiohttp, so in any case."""
+    """Return how long to wait, in seconds. headers: aiohttp's, so case-insensitive."""
     said = headers.get("Retry-After", "")
     return float(said) if said.isdecimal() else BUSY_S

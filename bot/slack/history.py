@@ -1,4 +1,4 @@
-"""Answers that hold what people wrote earlier → the requests among it. Pure."""
+"""Pages of message history → the requests in them. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,28 +9,28 @@ from bot.core.model import ChannelId, Incoming, MessageTs
 from bot.slack.recognise import TS, Identity, known, recognise
 
 ROOTS_BACK = timedelta(days=1)
-"""How much older than what was missed a message may be whose thread was replied to meanwhile."""
+"""How much older than the gap a thread's root may be for us to notice replies that were missed in its thread."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """A part of what was said somewhere since a moment."""
+    """One page of what was said in a place or thread since a moment."""
 
     requests: tuple[Incoming, ...] = ()
     """In the order they were written."""
     threads: tuple[MessageTs, ...] = ()
-    """Roots seen in a place that were replied to since then."""
+    """Thread roots on this page that got replies since then."""
     cursor: str = ""
-    """Where it goes on; empty at the end."""
+    """The next page; empty at the end."""
 
 
 def thread_page(answer: Mapping[str, Any], channel: ChannelId, since: datetime, us: Identity) -> Page:
-    """Read a page of a thread. Its root may be at the head of each."""
+    """Read a page of a thread. Every page may start with the thread's root."""
     return Page(requests=requests_in(answer, channel, since, us), cursor=next_cursor(answer))
 
 
 def place_page(answer: Mapping[str, Any], channel: ChannelId, since: datetime, us: Identity) -> Page:
-    """Read a page of a place's top level, where pages go back in time: older ones than `since` are not wanted."""
+    """Read a page of a place's top level. Pages go back in time; there is no next one once `since` is reached."""
     messages = answer.get("messages") or []
     return Page(
         requests=requests_in(answer, channel, since, us),
@@ -40,7 +40,7 @@ def place_page(answer: Mapping[str, Any], channel: ChannelId, since: datetime, u
 
 
 def requests_in(answer: Mapping[str, Any], channel: ChannelId, since: datetime, us: Identity) -> tuple[Incoming, ...]:
-    """Read messages as if each had come as an event: the verdict is the same, and so is the key."""
+    """Read messages as if each had come as an event, so that verdict and key are the same."""
     found = [
         recognise({"type": "event_callback", "event": {"type": "message", **one, "channel": channel}}, us)
         for one in answer.get("messages") or []
@@ -58,5 +58,5 @@ def slack_time(at: datetime) -> str:
 
 
 def next_cursor(answer: Mapping[str, Any]) -> str:
-    """Return where a list goes on; empty at its end."""
+    """Return the cursor of the next page; empty at the end."""
     return (answer.get("response_metadata") or {}).get("next_cursor") or ""

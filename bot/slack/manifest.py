@@ -1,4 +1,4 @@
-"""The Slack app as Slack makes it: `manifest.yml`, whole, or in a link to Slack's page."""
+"""The Slack app's manifest, `manifest.yml`: as text, or in a link to Slack's page for a new app."""
 
 import re
 from importlib.resources import files
@@ -11,12 +11,12 @@ COMMENT = re.compile(r"^#.*\n|\s+# .*$", re.MULTILINE)
 
 
 def manifest(command: str = COMMAND) -> str:
-    """Return the manifest as YAML, with another slash command. Raise `ValueError` for one that Slack refuses."""
+    """Return the manifest as YAML, with this slash command. Raises `ValueError` for one that Slack would refuse."""
     if not NAME.fullmatch(command):
         raise ValueError("a slash command is / and up to 31 small letters, digits, _ or -, such as /agent")
     return files(__package__).joinpath("manifest.yml").read_text(encoding="utf-8").replace(COMMAND, command)
 
 
 def link(command: str = COMMAND) -> str:
-    """Return the address of Slack's page for a new app, with the manifest filled in, its comments left out."""
+    """Return the address of Slack's page for a new app, filled in with the manifest without its comments."""
     return CREATE + quote(COMMENT.sub("", manifest(command)).strip(), safe=":/")

@@ -1,7 +1,7 @@
-"""Payload → Incoming: what Slack sends, read once, at the edge. Pure.
+"""Payload → Incoming: what Slack sends is parsed once, at the edge. Pure.
 
-Commands, messages and clicks are requests. Everything else (joins, edits, clicks on a link button, our own echo,
-other bots) is nothing the bot acts on: it is acknowledged and forgotten.
+Commands, messages and clicks are requests. Everything else (joins, edits, clicks on a link button, our own messages,
+other bots) is acknowledged and ignored.
 """
 
 import re
@@ -23,29 +23,29 @@ ARCHIVED = ("channel_archive", "group_archive")
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who we are, as `auth.test` said at start."""
+    """Who we are, from `auth.test` at start."""
 
     team: TeamId
     user: UserId
     bot: str
-    """Empty where the answer names none."""
+    """Empty if the answer names none."""
     workspace_url: str
-    """Ends with a slash; the base of permalinks."""
+    """The base of permalinks; ends with a slash."""
 
     def permalink(self, channel: ChannelId, ts: MessageTs, thread_ts: MessageTs | None = None) -> str:
-        """Address a message as Slack does, without asking it."""
+        """Return the permalink of a message, built as Slack builds it, without a call."""
         address = f"{self.workspace_url}archives/{channel}/p{ts.replace('.', '')}"
         return address if thread_ts in (None, ts) else f"{address}?thread_ts={thread_ts}&cid={channel}"
 
     def wrote(self, message: Mapping[str, Any]) -> bool:
-        """Return whether a message is our own: Slack names our bot on it, or our user, or both."""
+        """Return whether a message is our own: it names our bot, our user, or both."""
         return message.get("user") == self.user or (self.bot != "" and message.get("bot_id") == self.bot)
 
 
 def recognise(body: Mapping[str, Any], us: Identity) -> Incoming | None:
-    """Read a payload; None for everything that is no request.
+    """Parse a payload; return None for everything that is not a request.
 
-    Both events of a mention give equal requests, in either order: the verdict comes from the text, not the type.
+    A mention arrives as two events; both yield equal requests, since the verdict comes from the text, not the type.
     """
     if body.get("type") == "event_callback":
         return message(body, us)
@@ -74,9 +74,9 @@ def command(body: Mapping[str, Any], us: Identity) -> Incoming | None:
 
 
 def click(body: Mapping[str, Any], us: Identity) -> Incoming | None:
-    """Read a click on a button of ours; one that is only a link is no request.
+    """Parse a click on one of our buttons; a click on a link button is not a request.
 
-    Slack tells twice where the button is, in `container` and in `channel` and `message`; either will do.
+    Slack says twice where the button is: in `container`, and in `channel` and `message`. Either is enough.
     """
     actions = body.get("actions")
     action = fields(actions[0]) if isinstance(actions, list) and actions else {}
@@ -140,7 +140,7 @@ def message(body: Mapping[str, Any], us: Identity) -> Incoming | None:
 
 
 def place_gone(body: Mapping[str, Any], us: Identity) -> PlaceGone | None:
-    """Read the event that tells that the bot can't write somewhere any more; None for everything else."""
+    """Parse the event that says the bot can't write in a channel any more; return None for everything else."""
     event = body.get("event")
     if body.get("type") != "event_callback" or not isinstance(event, dict):
         return None
@@ -152,7 +152,7 @@ def place_gone(body: Mapping[str, Any], us: Identity) -> PlaceGone | None:
 
 
 def fields(value: Any) -> Mapping[str, Any]:
-    """Return a part of a payload; nothing is in it where it is missing, or of another kind."""
+    """Return an object within a payload; empty if it is missing or not an object."""
     return value if isinstance(value, dict) else {}
 
 

@@ -1,10 +1,10 @@
-"""What the bot's token must be allowed to do, and what does not work where it is not."""
+"""The scopes the bot's token needs, and what does not work without each."""
 
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
 REINSTALL = "paste manifest.yml (`openhands-slack manifest` prints it) under App Manifest at https://api.slack.com/apps, then reinstall the app"
-"""What an operator does to give the token a scope."""
+"""What an operator does to add a scope to the token."""
 
 REQUIRED = frozenset({"chat:write", "commands"})
 """Nothing works without these: the bot does not start."""
@@ -25,12 +25,12 @@ WITHOUT: Mapping[str, str] = MappingProxyType(
         "users:read": "every request is refused, since members can't be told from guests and outsiders",
     }
 )
-"""Every other scope, with what does not work without it: the bot starts, and says so."""
+"""Every other scope, with what does not work without it. The bot starts anyway, and says so."""
 
 SCOPES = REQUIRED | WITHOUT.keys()
 """What `manifest.yml` asks for."""
 
 
 def lacking(granted: Collection[str]) -> Mapping[str, str]:
-    """Return the scopes that are missing, each with what does not work without it."""
+    """Return the missing optional scopes, each with what does not work without it."""
     return {scope: what for scope, what in WITHOUT.items() if scope not in granted}

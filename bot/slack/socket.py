@@ -1,4 +1,4 @@
-"""Socket Mode: connected for as long as the process lives."""
+"""Socket Mode: stays connected for as long as the process lives."""
 
 import asyncio
 import time
@@ -23,11 +23,11 @@ from bot.slack.gateway import Gateway
 log = structlog.get_logger("slack")
 
 NOT_OURS = "forbidden_team"
-"""What Slack says of an app-level token of another workspace's app, beside the codes for tokens of any kind."""
+"""Slack's code for an app-level token of another workspace's app, beside the codes for tokens of any kind."""
 REFRESH = "refresh_requested"
-"""Slack's word for the ordinary end of a connection, after some hours."""
+"""Slack's reason for the ordinary end of a connection, after some hours."""
 NO_GREETING = "no_greeting"
-"""Our word for a connection that Slack opened, and left without a word."""
+"""Our reason for a connection that Slack opened but sent no hello on."""
 HELP = {
     "link_disabled": "Socket Mode is switched off: switch it on in the app's settings",
     "too_many_websockets": "other copies of the bot hold all ten connections of the app: stop them",
@@ -36,13 +36,13 @@ NOTHING_TO_DO = "nothing: it tries on by itself"
 
 
 class Socket:
-    """One Socket Mode connection at a time, two while one takes over from the other.
+    """Holds one Socket Mode connection at a time, two during a handover.
 
-    It waits in the event loop's own time, as the pings do that show whether a connection lives.
+    Its waits use the event loop's time, not `Clock`, as do the pings that show whether a connection is alive.
     """
 
     def __init__(self, app: AsyncApp, app_token: str, gateway: Gateway, clock: Clock, patience: Patience) -> None:
-        """app: Bolt, whose middleware answers every envelope."""
+        """app: the Bolt app, whose middleware answers every envelope."""
         self._app = app
         self._token = app_token
         self._gateway = gateway
@@ -51,29 +51,29 @@ class Socket:
         self._envelopes: Envelopes[Connection] = Envelopes(self._answer)
         self._connection: Connection | None = None
         self._connections: set[Connection] = set()  # all that are not closed yet
-        self._uncounted: set[Connection] = set()  # those whose end is not counted yet
+        self._uncounted: set[Connection] = set()  # all whose end is not counted in `ended` yet
         self._retiring: set[asyncio.Task[None]] = set()
-        self._tries = 0  # since the last connection that lasted
+        self._tries = 0  # since the last connection that lasted `socket_proven_s`
         self._trouble = ""
         self.ended: Counter[str] = Counter()
-        """How often a connection ended, by Slack's reason, or ours where it gave none."""
+        """How often a connection ended, by Slack's reason, or by ours if it gave none."""
 
     @property
     def live(self) -> bool:
-        """Whether what people do arrives now: Slack greeted the connection, uses it and answers its pings."""
+        """Whether events arrive now: Slack sent its hello on the connection, uses it and answers its pings."""
         return self._connection is not None and not self._connection.gone.is_set()
 
     @property
     def heard_until(self) -> datetime | None:
-        """When the latest connection last gave a sign of life; None before the first one."""
+        """When the latest connection last received a frame; None before the first connection."""
         return None if self._connection is None else self._connection.heard_at
 
     async def keep(self, connected: Callable[[], None], missed: Callable[[], None]) -> None:
         """Stay connected until cancelled.
 
-        connected: called once. missed: called whenever something may have gone by unheard, the time before the first
-        connection included. Raises `SlackLocked` or `SlackRefused` where Slack refuses the token at first; everything
-        else is waited out.
+        connected: called once. missed: called whenever events may have been missed, including those before the first
+        connection. Raises `SlackLocked` or `SlackRefused` if Slack refuses the token before the first connection;
+        retries after everything else.
         """
         while True:
             connection = await self._opened()
@@ -90,7 +90,7 @@ class Socket:
             await self._leaving(connection, reconnected=before is not None)
 
     async def _leaving(self, connection: Connection, *, reconnected: bool) -> None:
-        """Wait until a connection is to be replaced. What lasted for a while was no false start."""
+        """Wait until a connection needs a successor; reset the backoff once it has lasted `socket_proven_s`."""
         try:
             async with asyncio.timeout(self._patience.socket_proven_s):
                 await connection.leaving.wait()
@@ -103,7 +103,7 @@ class Socket:
             self._told("slack.disconnected", connection.why)
 
     def _told(self, event: str, code: str, **more: str) -> None:
-        """Log that there is no connection, and why: once for each reason in a row."""
+        """Log that there is no connection, and why; repeats of the same reason are not logged."""
         if code != self._trouble:
             log.warning(event, code=code, **more, help=HELP.get(code, NOTHING_TO_DO))
         self._trouble = code
@@ -111,7 +111,7 @@ class Socket:
     # --- the next connection ------------------------------------------------------------------------------------
 
     async def _opened(self) -> Connection:
-        """Open a connection, however long that takes. One that did not last makes the next one wait."""
+        """Open a connection, however long that takes, with backoff after attempts that failed or did not last."""
         while True:
             await asyncio.sleep(self._pause_s())
             self._tries += 1
@@ -124,7 +124,7 @@ class Socket:
                 if isinstance(err, SlackBusy):
                     await asyncio.sleep(err.retry_after_s)
             if self._connection is not None and self._connection.gone.is_set():
-                await self._close(self._connection)  # it may be its place that is lacking
+                await self._close(self._connection)  # it may still count towards Slack's limit of connections
 
     def _pause_s(self) -> float:
         if self._tries == 0:
@@ -133,9 +133,9 @@ class Socket:
         return min(doubled, self._patience.retry_slowest_s)
 
     async def _open(self) -> Connection:
-        """Open a connection and wait for Slack's greeting. Raises a `SlackError`.
+        """Open a connection and wait for Slack's hello. Raises a `SlackError`.
 
-        Each try has an address of its own: one that is used or too old stays refused.
+        Each attempt asks for a new address: one that was used or has expired stays refused.
         """
         url = await self._gateway.socket_url(self._token)
         try:
@@ -157,7 +157,7 @@ class Socket:
         raise SlackUnavailable(why)
 
     async def _answer(self, connection: Connection, request: SocketModeRequest) -> None:
-        """Let Bolt answer, on the connection that brought the envelope: whether Slack takes it on another is not known."""
+        """Have Bolt answer on the connection that brought the envelope; Slack may not accept it on another."""
         began = time.time()
         response = await run_async_bolt_app(self._app, request)
         await send_async_response(connection, request, response, began)
@@ -170,7 +170,7 @@ class Socket:
         retiring.add_done_callback(self._retiring.discard)
 
     async def _retired(self, connection: Connection, missed: Callable[[], None]) -> None:
-        """Close a connection that has a successor when Slack uses it no more; with a mere warning that may take a while."""
+        """Close a connection that has a successor once Slack no longer uses it; after a warning that takes a while."""
         if not connection.gone.is_set():
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._patience.handover_s):
@@ -180,7 +180,7 @@ class Socket:
         await self._close(connection)
 
     async def _close(self, connection: Connection) -> None:
-        """Let what a connection brought be answered on it, then close it."""
+        """Wait until the connection's envelopes are answered on it, then close it."""
         if connection in self._uncounted:
             self._uncounted.remove(connection)
             self.ended[connection.why or (WARNING if connection.greeted else NO_GREETING)] += 1
@@ -189,7 +189,7 @@ class Socket:
         self._connections.discard(connection)
 
     async def close(self) -> None:
-        """Let the answers under way go out, then close; envelopes not acknowledged are Slack's to send again."""
+        """Wait for the answers under way, then close. Slack redelivers envelopes that were not acknowledged."""
         await self._envelopes.end(self._patience.drain_s)
         for retiring in self._retiring:
             retiring.cancel()

@@ -1,4 +1,4 @@
-"""The production bot in a process of its own, with a short patience, so that a kill test ends today."""
+"""The production bot in its own process, with short time-outs, so that a kill test ends soon."""
 
 import asyncio
 import multiprocessing
@@ -13,7 +13,7 @@ from bot.app import Bot
 from bot.core.pacing import Patience
 from bot.ops import logs
 from bot.simulator.process import KEPT
-from bot.store import postgres  # noqa: F401 - the bot imports it when it needs it; here it is there before the fork
+from bot.store import postgres  # noqa: F401 - the bot imports it lazily; here it must be loaded before the fork
 
 HURRY = Patience(
     poll_s=0.2,
@@ -42,10 +42,10 @@ HURRY = Patience(
     heard_calls=1000,
     heard_pace=1000,
 )
-"""Production's patience, ten times and more as short. What a call may take stays longer than what this machine takes."""
+"""Production's patience, at least ten times shorter. Time-outs of calls stay longer than calls take on this machine."""
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload([__name__])
-GONE_S = 10.0  # after SIGKILL; it takes milliseconds
+GONE_S = 10.0  # to wait after SIGKILL; the process takes milliseconds to end
 
 
 async def work() -> None:
@@ -58,7 +58,7 @@ async def work() -> None:
 
 
 def main(environment: Mapping[str, str], log: Path) -> None:
-    """Do what a process begins with: its environment, its standard streams, and the work."""
+    """Set up the process's environment and standard streams, and run the bot."""
     os.environ.clear()
     os.environ.update(environment)
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -70,8 +70,8 @@ def main(environment: Mapping[str, str], log: Path) -> None:
 class Child:
     """The bot as a host sees it: started, killed, started again.
 
-    Each life is a process of its own, forked from one that has imported the code and done nothing else, since the
-    imports take longer than everything else between two kills.
+    Each life is its own process, forked from one that has only imported the code, since the imports take longer than
+    everything else between two kills.
     """
 
     def __init__(self, given: Mapping[str, str], folder: Path) -> None:
@@ -80,14 +80,14 @@ class Child:
         self._process: ForkServerProcess | None = None
         self.kills = 0
         self.ended_badly: list[int | None] = []
-        """Exit codes of lives that nobody ended, or that did not end well when told to; None: not at all."""
+        """Exit codes of lives that ended by themselves, or not well when told to; None: it did not end."""
 
     def start(self) -> None:
         self._process = FORKS.Process(target=main, args=(self._environment, self._log), daemon=True)
         self._process.start()
 
     def kill(self) -> None:
-        """End it by SIGKILL; when this returns it is gone."""
+        """End it by SIGKILL, and wait until it is gone."""
         if (process := self._taken()) is None or process.pid is None:
             return
         self.kills += 1
@@ -96,7 +96,7 @@ class Child:
         process.close()
 
     async def end(self) -> None:
-        """End it by SIGTERM, as a host does; meanwhile it may still call others."""
+        """End it by SIGTERM, as a host does, while the servers keep answering it."""
         if (process := self._taken()) is None or process.pid is None:
             return
         os.kill(process.pid, signal.SIGTERM)
@@ -108,7 +108,7 @@ class Child:
         process.close()
 
     def _taken(self) -> ForkServerProcess | None:
-        """Return the process that runs, to be ended; one that ended by itself is noted."""
+        """Return and forget the process if it still runs; if it ended by itself, record that and return None."""
         process, self._process = self._process, None
         if process is not None and process.exitcode is not None:
             self.ended_badly.append(process.exitcode)

@@ -1,4 +1,4 @@
-"""People who want something from an agent, see it through to its end, and remember what they did."""
+"""People who give an agent a task, see it through to its end, and remember what they did."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,14 +11,14 @@ from tests.crash.town import LOOK_EVERY_S, TEAM, Kind, Town, conversations_of, d
 from tests.watch import is_card
 
 CLICK_AGAIN_S = 1.0
-"""After a click that Slack says did not arrive, people look whether it did all the same."""
+"""After Slack says that a click did not arrive, people first check whether it did anyway."""
 CARRIED = "An earlier attempt came to nothing. Since then people added:"
-"""So a new attempt brings along what was said to the one before."""
+"""How a new attempt introduces what was said to the one before."""
 STARTED_PERHAPS = "I can't find out whether the task started"
 
 
 def heard(conversation: Conversation) -> list[str]:
-    """Return what an agent was told, each thing apart, also what its first message carried over."""
+    """Return each message an agent was told, including those its first message carried over."""
     parts = (part for text in conversation.messages for part in (text.split("\n\n") if CARRIED in text else [text]))
     return [part for part in parts if part != CARRIED]
 
@@ -31,20 +31,20 @@ class Reply:
 
 @dataclass
 class Errand:
-    """One task that a person gives, and all they say and click until it is done."""
+    """One task that a person gives, and everything they say and click until it is done."""
 
     town: Town
     number: int
     kind: Kind
     place: str
     typed: bool
-    """As a slash command; else as a mention, or a direct message."""
+    """The task is a slash command; else a mention or a direct message."""
     command: Command | None = None
     ts: str = ""
     replies: list[Reply] = field(default_factory=list)
     clicks: list[tuple[str, Delivery]] = field(default_factory=list)
     attempts: int = 1
-    """How many conversations it may have: one more with each Retry."""
+    """How many conversations it may have; each Retry adds one."""
     over: bool = False
     _card: tuple[str, str] | None = None
     _decided: set[str] = field(default_factory=set)
@@ -61,7 +61,7 @@ class Errand:
 
     @property
     def card(self) -> Message | None:
-        """The card as it is now."""
+        """The current version of the card; None before it is there."""
         if self._card is None:
             found = self.cards()
             if not found:
@@ -70,7 +70,7 @@ class Errand:
         return self.town.world.slack.message(*self._card)
 
     def cards(self) -> list[Message]:
-        """Return every card this task has."""
+        """Return every card of this task."""
         return [one for one in self.town.world.posts(self.channel) if is_card(one) and read_card(one).task == self.task]
 
     @property
@@ -82,13 +82,13 @@ class Errand:
 
     @property
     def root(self) -> str | None:
-        """The root of its thread: what was said, or the card of what was typed."""
+        """The root of its thread: the person's message, or the card if the task was a command."""
         if self.ts:
             return self.ts
         return self.card.ts if self.card else None
 
     def news(self) -> list[Message]:
-        """Return what the bot wrote in the thread beside the card."""
+        """Return what the bot wrote in the thread, except the card."""
         return [one for one in self.town.world.posts(self.channel, thread=self.root) if not is_card(one)]
 
     def offers(self, action: str) -> bool:
@@ -104,14 +104,14 @@ class Errand:
     def promised(self) -> bool:
         """Whether it must come to an end.
 
-        Slack says at once that a command was not taken; if it was written down all the same, it counts once it shows.
+        Slack says at once if a command was not accepted. If the bot stored it anyway, it counts once something shows.
         """
         return self.command is None or bool(self.command.acked) or bool(self.card or self.conversations)
 
     # --- what they do -------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """See it through."""
+        """Do everything the person does, until the end is told."""
         await self._ask()
         match self.kind:
             case Kind.PLAIN:
@@ -161,7 +161,7 @@ class Errand:
 
     @property
     def last_words(self) -> str:
-        """What the end says: the agent's words on the last message, or that it was stopped."""
+        """What the end must say: the agent's words about the last message, or that it was stopped."""
         if self.last_state == "Stopped":
             return "Stopped"
         if carrying := [text for c in self.conversations for text in c.messages[-1:] if CARRIED in text]:
@@ -172,7 +172,7 @@ class Errand:
         return done(the_rest(self.task) if goes_on else self.task)
 
     def told(self) -> bool:
-        """Return whether the end is on the card and in the thread, and the team has heard of it where it is to."""
+        """Return whether the end is on the card and in the thread, and, unless it was stopped, told to the team."""
         if (card := self.card) is None or self.state != self.last_state or self.last_words not in card.text:
             return False
         if self.last_state != "Stopped" and not self._team_knows(card):
@@ -180,7 +180,7 @@ class Errand:
         return any(self.last_words in one.text for one in self.news())
 
     def _team_knows(self, card: Message) -> bool:
-        """Look for the line with a link to the card; the task itself is not told of what was said in private."""
+        """Return whether the team got a line that links to the card; for private places it never has the task."""
         page = f"/archives/{card.channel}/p{card.ts.replace('.', '')}"
         lines = [one.text for one in self.town.world.posts(TEAM)]
         return any(page in line and self.last_state in line for line in lines)
@@ -194,7 +194,7 @@ class Errand:
             self.ts = await slack.say(self.town.alice.id, self.channel, slack.wire(said))
 
     async def _reply(self) -> None:
-        """Write in the thread. Under a mention that needs no card to be there yet."""
+        """Write in the thread. Below a mention, this works before the card is there."""
         await self._until(lambda: self.root is not None)
         text = f"reply {len(self.replies) + 1} to {self.task}"
         ts = await self.town.world.slack.say(self.town.alice.id, self.channel, text, thread_ts=self.root)
@@ -204,7 +204,7 @@ class Errand:
         await self._until(lambda: self.state == state)
 
     async def _clicks(self, action: str, state: str) -> None:
-        """Press a button as soon as it is there. What Slack says did not arrive is pressed again, if it still fits."""
+        """Press a button as soon as it is there; press it again if Slack says the click did not arrive."""
         await self._until(lambda: self.state == state and self.offers(action))
         if action == "retry":
             self.attempts += 1
@@ -220,13 +220,13 @@ class Errand:
             await asyncio.sleep(CLICK_AGAIN_S)
 
     async def _until(self, true: Callable[[], bool]) -> None:
-        """Wait, however long, and decide meanwhile what the bot says only a person can."""
+        """Wait without limit, and meanwhile decide what the bot leaves to a person."""
         while not true():
             await self._decide()
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def _decide(self) -> None:
-        """Look in OpenHands, as the bot asks people to: is the message there, did the task start?"""
+        """Look in OpenHands, as the bot asks people to, whether a message arrived or the task started, and click."""
         asked = [(one.ts, reply.text) for one in self.news() for reply in self.replies if f"“{reply.text}”" in one.text]
         if asked and asked[-1][0] not in self._decided and self.offers("again"):
             question, text = asked[-1]

@@ -1,7 +1,7 @@
 """Compares what people asked for with what both servers saw.
 
-Each complaint is a sentence; none means that the promises were kept. Answers only one person sees are exempt: Slack
-stores none of them, so nobody, the bot included, can look whether one arrived, and each goes out at most once.
+Each complaint is a sentence; none means that the promises were kept. Answers that only one person sees are exempt:
+Slack stores none of them, so nobody, not even the bot, can check whether one arrived, and each is sent at most once.
 """
 
 from collections import Counter
@@ -16,7 +16,7 @@ DECISIONS = {Kind.APPROVED: True, Kind.GATED: True, Kind.REJECTED: False}
 
 
 def complaints(town: Town, errands: Sequence[Errand]) -> list[str]:
-    """Tell everything that is not as it must be once all has come to rest."""
+    """Return everything that is wrong once all has settled."""
     found = [f"{errand.task}: {what}" for errand in errands for what in about(town, errand)]
     found += [f"posted twice: {text}" for text in posted_twice(town)]
     found += [f"Slack: {what}" for what in town.world.slack.violations]
@@ -26,7 +26,7 @@ def complaints(town: Town, errands: Sequence[Errand]) -> list[str]:
 
 
 def about(town: Town, errand: Errand) -> Iterator[str]:
-    """Tell what is wrong with one errand."""
+    """Yield what is wrong with one errand."""
     conversations, cards = errand.conversations, errand.cards()
     if not errand.promised:
         return
@@ -48,7 +48,7 @@ def about(town: Town, errand: Errand) -> Iterator[str]:
 
 
 def where(town: Town, errand: Errand) -> str:
-    """Describe how far it came, for whoever has to find out why."""
+    """Return how far the errand came, for whoever has to find out why."""
     card = errand.card
     clicks = [(action, click.acked_at is not None) for action, click in errand.clicks]
     taken = acknowledged(town)
@@ -58,13 +58,13 @@ def where(town: Town, errand: Errand) -> str:
 
 
 def of(conversation: Conversation) -> Iterator[str]:
-    """Return whether a conversation was started twice: that is what destroys it."""
+    """Yield a complaint if a conversation was started twice, which destroys it."""
     if conversation.destroyed or len(conversation.start_tasks) != 1:
         yield f"conversation {conversation.id} has {len(conversation.start_tasks)} starts"
 
 
 def misheard(errand: Errand) -> Iterator[str]:
-    """Return whether the agents got what was said to them, each message once; a new attempt gets again what was said."""
+    """Yield a complaint unless the agents got every message once. A new attempt may get earlier ones again."""
     told = Counter(text for conversation in errand.conversations for text in heard(conversation))
     said = Counter([errand.task] * errand.attempts + [reply.text for reply in errand.replies])
     carried = any(CARRIED in text for conversation in errand.conversations for text in conversation.messages)
@@ -74,7 +74,7 @@ def misheard(errand: Errand) -> Iterator[str]:
 
 
 def out_of_order(town: Town, errand: Errand) -> Iterator[str]:
-    """Return whether replies that were acknowledged in their order came in another one."""
+    """Yield replies that were acknowledged in order, but reached the agents out of order."""
     told = [text for conversation in errand.conversations for text in heard(conversation)]
     taken = acknowledged(town)
     for one, following in zip(errand.replies, errand.replies[1:], strict=False):
@@ -86,7 +86,7 @@ def out_of_order(town: Town, errand: Errand) -> Iterator[str]:
 
 
 def acknowledged(town: Town) -> dict[str, datetime]:
-    """Return when Slack was first told that a message was taken, by its ts."""
+    """Return when each message was first acknowledged, by its ts."""
     taken: dict[str, datetime] = {}
     for delivery in town.world.slack.deliveries:
         ts = delivery.payload.get("event", {}).get("ts")
@@ -96,7 +96,7 @@ def acknowledged(town: Town) -> dict[str, datetime]:
 
 
 def told_twice(errand: Errand) -> Iterator[str]:
-    """Return whether the thread heard the same words of the agent, or of the end, more than once."""
+    """Yield the agent's words, or those of the end, that the thread was told more than once."""
     ends = {done(text) for conversation in errand.conversations for text in conversation.messages}
     for words in sorted(ends | {errand.last_words}):
         if (times := sum(words in one.text for one in errand.news())) > 1:
@@ -104,7 +104,7 @@ def told_twice(errand: Errand) -> Iterator[str]:
 
 
 def misdecided(errand: Errand) -> Iterator[str]:
-    """Return whether what waited for approval was done though rejected, or not though approved."""
+    """Yield a complaint if the first conversation has another number of rejections than the person decided."""
     if errand.kind not in DECISIONS or not errand.conversations:
         return
     kinds = Counter(event["kind"] for event in errand.conversations[0].events)
@@ -114,7 +114,7 @@ def misdecided(errand: Errand) -> Iterator[str]:
 
 
 def posted_twice(town: Town) -> list[str]:
-    """Return the posts that stand there twice, told apart by the id each carries for the bot itself."""
+    """Return the posts that were made twice, identified by the row id each carries in its metadata."""
     posts = [
         (one.metadata["event_payload"]["id"], one.text)
         for place in (*map(town.place, PLACES), TEAM)

@@ -1,7 +1,7 @@
-"""SIGKILL at random moments of a mixed load, while both services are in trouble.
+"""SIGKILL at random moments of a mixed load, while both services have faults.
 
-The ordinary suite has a short version; `make crash-test` the long one. `CRASH_SEED` repeats what was drawn: who asks
-for what, when the bot dies, what goes wrong. `CRASH_KILLS` is how often it dies.
+The ordinary suite runs a short version, `make crash-test` the long one. `CRASH_SEED` repeats what was drawn: who asks
+for what, when the bot dies, and what fails. `CRASH_KILLS` is how often it dies.
 """
 
 import asyncio
@@ -26,20 +26,20 @@ SEED = int(os.environ.get("CRASH_SEED") or random.SystemRandom().randrange(1_000
 FEWEST = 4
 ERRANDS_A_KILL = 0.4
 REST_S = 180.0
-"""Real seconds until everything must have come to rest after the last kill."""
+"""Real seconds after the last kill until everything must have settled."""
 SENT_AGAIN_EVERY_S = 2.0
 LAST_LOOK_S = 10.0
 TYPED = 0.5
-"""How many of all errands begin with a command, which Slack never sends again."""
+"""The share of errands that begin with a command, which Slack never redelivers."""
 
 
 class Since(StrEnum):
-    """What a life is counted from."""
+    """The moment from which a life's time is counted."""
 
     START = "start"
     CONNECTED = "connected"
     ACKNOWLEDGED = "acknowledged"
-    """The first acknowledgement: what was not on the disk before it is lost."""
+    """The first acknowledgement: a request that was not on disk before it is lost."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,14 @@ class Life:
     since: Since
     seconds: float
     errands: int
-    """So many begin with it."""
+    """How many errands begin with it."""
 
 
 LONGEST_S = {Since.START: 0.5, Since.CONNECTED: 1.2, Since.ACKNOWLEDGED: 0.05}
 
 
 def lives(rng: random.Random, kills: int) -> list[Life]:
-    """Draw when the bot dies, and spread the errands over all but its last lives."""
+    """Draw when the bot dies, and spread the errands over all lives but the last ones."""
     wanted = max(FEWEST, round(kills * ERRANDS_A_KILL))
     begins = [rng.randrange(max(1, kills * 9 // 10)) for _ in range(wanted)]
     counted = rng.choices([*Since], weights=[1, 5, 4], k=kills)
@@ -64,7 +64,7 @@ def lives(rng: random.Random, kills: int) -> list[Life]:
 
 
 def errands(rng: random.Random, at: Town, wanted: int) -> list[Errand]:
-    """Draw what people want: each kind in turn, somewhere, typed or said."""
+    """Draw what people want: each kind in turn, in a random place, as a command or a message."""
     kinds = rng.sample([*Kind], len(Kind))
     drawn_: list[Errand] = []
     for number in range(wanted):
@@ -74,7 +74,7 @@ def errands(rng: random.Random, at: Town, wanted: int) -> list[Errand]:
 
 
 async def in_trouble(at: Town, rng: random.Random) -> None:
-    """Let things go wrong until cancelled."""
+    """Cause random faults until cancelled."""
     while True:
         trouble = drawn(rng)
         await asyncio.sleep(trouble.pause_s)
@@ -82,7 +82,7 @@ async def in_trouble(at: Town, rng: random.Random) -> None:
 
 
 async def live(at: Town, life: Life, begin: Callable[[int], None]) -> None:
-    """Let the bot live for as long as was drawn, then kill it. begin: lets so many errands begin."""
+    """Let the bot live for as long as was drawn, then kill it. begin: starts so many errands."""
     deliveries = at.world.slack.deliveries
     acknowledged = sum(one.acked_at is not None for one in deliveries)
     at.child.start()
@@ -97,7 +97,7 @@ async def live(at: Town, life: Life, begin: Callable[[int], None]) -> None:
 
 
 async def sent_again(at: Town) -> None:
-    """Do for Slack what it does minutes later: send what was not acknowledged once more, where it does that at all."""
+    """Redeliver events that were not acknowledged, as Slack does minutes later, unless it is `forgetful`."""
     if not at.world.slack.forgetful:
         for delivery in at.world.slack.deliveries:
             if delivery.event_id is not None and delivery.acked_at is None:
@@ -105,7 +105,7 @@ async def sent_again(at: Town) -> None:
 
 
 async def rests(at: Town, asked: Sequence[Errand], under_way: Sequence[asyncio.Task[None]]) -> None:
-    """Wait until everything that must end has ended, no longer than `REST_S`."""
+    """Wait until everything that must end has ended, at most `REST_S`."""
 
     def all_over() -> bool:
         return all(errand.over or not errand.promised for errand in asked) or any(
@@ -121,7 +121,7 @@ async def rests(at: Town, asked: Sequence[Errand], under_way: Sequence[asyncio.T
 
 @asynccontextmanager
 async def running(*tasks: asyncio.Task[None]) -> AsyncIterator[None]:
-    """Cancel them at the end of the block; what broke one of them rises."""
+    """Cancel the tasks at the end of the block, and raise the exception that broke one of them."""
     try:
         yield
     finally:
@@ -138,11 +138,11 @@ async def address(database: str, folder: Path) -> str:
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 async def test_killed_at_random_moments(database: str, tmp_path: Path) -> None:
-    """Nothing acknowledged is lost, nothing is done twice, replies keep their order, every run is told to its end.
+    """Nothing acknowledged is lost, nothing is done twice, replies keep their order, and the end of every run is told.
 
-    Answers that only one person sees are exempt: they go out at most once, and nobody can look whether they arrived.
+    Answers that only one person sees are exempt: they are sent at most once, and nobody can check whether they arrived.
     """
-    print(f"CRASH_SEED={SEED} CRASH_KILLS={KILLS}")  # noqa: T201 - shown with a failure, a hung test's too
+    print(f"CRASH_SEED={SEED} CRASH_KILLS={KILLS}")  # noqa: T201 - shown if the test fails or hangs
     async with town(tmp_path, await address(database, tmp_path), SEED) as at:
         at.world.slack.forgetful = random.Random(f"{SEED} {database} Slack").random() < 0.5
         drawn_lives = lives(random.Random(f"{SEED} {database} kills"), KILLS)
@@ -162,8 +162,8 @@ async def test_killed_at_random_moments(database: str, tmp_path: Path) -> None:
             await rests(at, asked, under_way)
         await at.dies()
         at.child.start()
-        await at.connected()  # what would come twice, comes now
-        with suppress(TimeoutError):  # a message found late to have arrived opens its turn again, for one look
+        await at.connected()  # whatever would come twice comes now
+        with suppress(TimeoutError):  # a message that is found late reopens its turn until the next poll
             await until(lambda: all(errand.told() for errand in asked if errand.over), LAST_LOOK_S)
         await at.child.end()
         found = complaints(at, asked)

@@ -1,7 +1,7 @@
-"""SIGKILL before and after each call that a whole journey makes.
+"""SIGKILL before and after each call of a whole journey.
 
-The ordinary suite kills at a few calls that matter most. `make crash-test` makes each journey once, lists its calls in
-`CRASH_CALLS`, and kills at every one of them.
+The ordinary suite kills at the few calls that matter most. `make crash-test` makes each journey once, lists its calls
+in `CRASH_CALLS`, and kills at every one of them.
 """
 
 import json
@@ -23,11 +23,11 @@ SAMPLE = (
     Moment(Kind.GATED, "openhands", "respond", 1, "after"),
 )
 LOOKS = {"status", "tasks", "events", "agent_events", "chat.update", "conversations.history", "conversations.replies"}
-"""How often the bot looks, and shows what it saw, goes by how fast this machine is today."""
+"""Calls whose number depends on how fast the machine is today: polls, and edits that show their results."""
 
 
 def moments(recorded: str) -> Iterator[Moment]:
-    """Return both sides of every call of every journey."""
+    """Yield the moments before and after every call of every journey."""
     for kind, services in json.loads(recorded).items():
         for service, calls in services.items():
             for call, times in calls.items():
@@ -38,7 +38,7 @@ def moments(recorded: str) -> Iterator[Moment]:
 
 @pytest.mark.parametrize("moment", tuple(moments(CALLS)) if CALLS else SAMPLE, ids=str)
 async def test_killed_at_a_call(moment: Moment, tmp_path: Path) -> None:
-    """Whatever was under way, the next process ends it: nothing is lost, nothing done twice, the end is told."""
+    """The next process completes whatever was under way: nothing is lost or done twice, and the end is told."""
     async with journey(tmp_path, moment.journey) as (at, errand):
         trap = Trap(at, moment)
         await made(at, errand)

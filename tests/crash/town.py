@@ -1,4 +1,4 @@
-"""Where the crash tests happen: both local servers, their people and agents, and the bot as a process among them."""
+"""The world of the crash tests: both local servers, their people and agents, and the bot in its own process."""
 
 import asyncio
 import random
@@ -18,31 +18,31 @@ CHANNELS = 5
 PLACES = (*(f"#place{number}" for number in range(CHANNELS)), "dm")
 TEAM = "#team"
 LIMITS_TIMES = 20
-"""So many restarts a minute read back more than Slack allows in one; its 429s come by chance here."""
+"""A factor on Slack's limits: so many restarts a minute read back more than Slack allows. 429s are drawn instead."""
 
 
 class Kind(StrEnum):
-    """What a task is about: the last word of its text tells the agent what to do, and the person knows too."""
+    """What kind of task it is. The last word of its text tells the agent what to do; the person knows it, too."""
 
     PLAIN = "plain"
     """The agent does it."""
     CHAT = "chat"
-    """People add something while it is at work, twice in one breath."""
+    """People add two messages in quick succession while it works."""
     ASKS = "asks"
     """The agent asks, is answered, and does it."""
     APPROVED = "approved"
     REJECTED = "rejected"
-    """It is told what else to do."""
+    """It is rejected, and then told what else to do."""
     STOPPED = "stopped"
     RESUMED = "resumed"
     """Stopped, then resumed."""
     RETRIED = "retried"
-    """Stopped, then begun anew."""
+    """Stopped, then retried."""
     FAILS_RESUMED = "fails-resumed"
     FAILS_RETRIED = "fails-retried"
     FAILS_REPLIED = "fails-replied"
     WHOLE = "whole"
-    """Progress, a follow-up while it works, a question, an answer, the end."""
+    """Progress, a follow-up while it works, a question, an answer, and the end."""
     GATED = "gated"
     """Approved by a button, then stopped by one."""
 
@@ -52,7 +52,7 @@ FAILING = {Kind.FAILS_RESUMED, Kind.FAILS_RETRIED, Kind.FAILS_REPLIED}
 
 
 def done(text: str) -> str:
-    """Return the agent's last words on a message; what it goes on with has none of its own."""
+    """Return the agent's final answer to a message."""
     return f"Did: {text}."
 
 
@@ -61,14 +61,14 @@ def the_rest(task: str) -> str:
 
 
 class Agents:
-    """What agents do by themselves: as their task says."""
+    """The agents: each does what its task says."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
         self.openhands: LocalOpenHands | None = None
 
     async def __call__(self, c: Conversation, text: str) -> None:
-        """Work for a moment on a message, or go on; then end the turn as the kind of task wants it."""
+        """Work for a moment on a message, or continue; then end the turn as the kind of task demands."""
         openhands = self.openhands
         assert openhands is not None
         task = c.messages[0].partition("\n")[0]
@@ -97,7 +97,7 @@ class Agents:
 
 
 def conversations_of(openhands: LocalOpenHands, task: str) -> list[Conversation]:
-    """Return the conversations a task has, those of later attempts too."""
+    """Return the conversations of a task, including those of later attempts."""
     return [c for c in openhands.conversations.values() if c.messages and c.messages[0].partition("\n")[0] == task]
 
 
@@ -110,21 +110,21 @@ class Town:
         self.child = child
 
     def place(self, name: str) -> str:
-        """Return the id of a place."""
+        """Return the id of a place by its name; "dm" for alice's direct messages."""
         return self.world.slack.dm(self.alice.id) if name == "dm" else self.world.place(name)
 
     async def connected(self) -> None:
-        """Wait until the bot listens."""
+        """Wait until the bot is connected."""
         await until(lambda: self.world.slack.sockets > 0)
 
     async def dies(self) -> None:
-        """Kill the bot, and let Slack notice."""
+        """Kill the bot, and wait until Slack notices."""
         self.child.kill()
         await until(lambda: self.world.slack.sockets == 0)
 
 
 async def until(true: Callable[[], bool], seconds: float = 30.0) -> None:
-    """Wait for what other processes come to."""
+    """Wait until something that other processes do is true. Raises `TimeoutError`."""
     async with asyncio.timeout(None if seconds == inf else seconds):
         while not true():  # noqa: ASYNC110 - no event announces it
             await asyncio.sleep(LOOK_EVERY_S)
@@ -132,7 +132,7 @@ async def until(true: Callable[[], bool], seconds: float = 30.0) -> None:
 
 @asynccontextmanager
 async def town(folder: Path, database_url: str, seed: int) -> AsyncIterator[Town]:
-    """Build it all; the bot is not started yet."""
+    """Yield the world, without starting the bot."""
     agents = Agents(seed)
     slack = LocalSlack(limits_times=LIMITS_TIMES)
     openhands = agents.openhands = LocalOpenHands(key="key", agent=agents, start_seconds=0.3, rate_limit=False)

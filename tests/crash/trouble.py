@@ -1,4 +1,4 @@
-"""What goes wrong at both services while the bot is being killed, drawn beforehand so that a seed repeats it."""
+"""Faults of both services while the bot is being killed, drawn from a seed so that they can be repeated."""
 
 import random
 from collections.abc import Callable
@@ -40,7 +40,7 @@ LOST: tuple[dict[str, Any], ...] = (
     {"hang_s": 2.5, "drop": True},
     {"hang_s": 2.5, "after": True},
 )
-"""Answers lost before and after the effect, slow ones, and ones that come when nobody waits any more."""
+"""Answers that are lost before or after the effect, that are slow, or that come when nobody waits any more."""
 AT_SLACK: tuple[dict[str, Any], ...] = (
     *LOST,
     {"status": 429, "retry_after": 1},
@@ -63,17 +63,17 @@ FULL = {"detail": {"error": "CONCURRENCY_LIMIT_REACHED", "limit": 3, "current": 
 
 @dataclass(frozen=True)
 class Trouble:
-    """One thing that goes wrong."""
+    """One fault."""
 
     pause_s: float
-    """After the one before."""
+    """The pause after the previous fault."""
     where: str
     what: str
     how: dict[str, Any]
 
 
 def drawn(rng: random.Random) -> Trouble:
-    """Draw the next one."""
+    """Return a random fault."""
     pause_s = rng.uniform(0.1, 0.5)
     match rng.random():
         case chance if chance < 0.4:
@@ -87,7 +87,7 @@ def drawn(rng: random.Random) -> Trouble:
 
 
 async def happens(trouble: Trouble, slack: LocalSlack, openhands: LocalOpenHands) -> None:
-    """Let it go wrong: at the next call of this kind, unless one waits for that already; at once with the sockets."""
+    """Cause a fault: of a socket at once, else at the next call of its kind, unless a fault is already due there."""
     if trouble.where == "slack":
         if all(one.method != trouble.what for one in slack._server.faults._waiting):
             slack.fail(trouble.what, **trouble.how)

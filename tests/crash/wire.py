@@ -1,6 +1,6 @@
-"""Journeys with one errand each, and what happens to the bot at one call on the wire.
+"""Journeys with one errand each, and a trap that kills the bot at one of its calls.
 
-`python -m tests.crash.wire` makes each journey once and prints how many calls of each kind it took, as JSON.
+`python -m tests.crash.wire` makes each journey once and prints as JSON how many calls of each kind it took.
 """
 
 import asyncio
@@ -18,9 +18,9 @@ from tests.crash.oracle import complaints
 from tests.crash.town import Kind, Town, town
 
 JOURNEY_S = 45.0
-"""Real seconds a journey may take; it takes a few, and with a kill a few more."""
+"""Real seconds a journey may take; it takes a few, or a few more with a kill."""
 JOURNEYS = {Kind.WHOLE: True, Kind.GATED: False}
-"""Command, card, start, progress, follow-up, question, reply, end, team line; mention, approval, stop. Typed or said."""
+"""Kind → typed as a command. Command to question, reply, end and the team's line; mention, approval, stop."""
 PLACE = "#place0"
 SEED = 0
 
@@ -40,7 +40,7 @@ class Moment:
 
 
 class Trap:
-    """Kills the bot at a moment, and starts it again at once: both servers see a caller that is gone."""
+    """Kills the bot at a moment and restarts it at once, so that both servers see a caller that is gone."""
 
     def __init__(self, at: Town, moment: Moment) -> None:
         self._at = at
@@ -61,7 +61,7 @@ class Trap:
             raise NoAnswer
 
     def _is_it(self, phase: str, kind: str) -> bool:
-        """Count a call; at the right one do it."""
+        """Count a call; at the right one kill and restart the bot. Return whether it was that one."""
         if (phase, kind) != (self._moment.phase, self._moment.kind):
             return False
         self._calls += 1
@@ -75,13 +75,13 @@ class Trap:
 
 @asynccontextmanager
 async def journey(folder: Path, kind: Kind) -> AsyncIterator[tuple[Town, Errand]]:
-    """Prepare a journey; the bot is not started yet."""
+    """Yield the world and errand of a journey, without starting the bot."""
     async with town(folder, f"sqlite:///{folder / 'journey.db'}", SEED) as at:
         yield at, Errand(at, 0, kind, PLACE, typed=JOURNEYS[kind])
 
 
 async def made(at: Town, errand: Errand) -> None:
-    """Make the journey, from the bot's start to the end that everybody was told, or until the time for it is over."""
+    """Make the journey, from the bot's start until everybody was told the end, or `JOURNEY_S` has passed."""
     at.child.start()
     await at.connected()
     with suppress(TimeoutError):
@@ -90,7 +90,7 @@ async def made(at: Town, errand: Errand) -> None:
 
 
 def calls(at: Town) -> Mapping[str, Mapping[str, int]]:
-    """Count the calls of each kind to each service."""
+    """Return the number of calls of each kind to each service."""
     slack, openhands = at.world.slack, at.world.openhands
     return {
         "slack": Counter(call.method for call in slack.calls),

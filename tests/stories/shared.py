@@ -1,4 +1,4 @@
-"""Words and acts that several stories share."""
+"""Words and actions that several stories share."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ APPROVE_OR_REJECT = words.approval(a_run(action="e1", detail="rm -rf build"))
 
 
 def why(reason: Reason | None, state: RunState = RunState.FAILED, **given: Any) -> str:
-    """Return what is said of a run in such a state for such a reason, and of what to do next."""
+    """Return what the bot says about a run in this state for this reason, and what to do next."""
     return words.explanation(a_run(state, reason=reason, **given))
 
 
@@ -30,12 +30,12 @@ def asked_by(world: Story) -> str:
 
 
 def direct(world: Story) -> list[str]:
-    """Return what the bot wrote to alice directly."""
+    """Return the bot's direct messages to alice."""
     return [one.text for one in world.posts(world.slack.dm(world.alice.id))]
 
 
 def starts(world: Story) -> list[Any]:
-    """Return what the bot asked OpenHands to start."""
+    """Return the bodies of the starts that the bot sent to OpenHands."""
     return [call.body for call in world.openhands.calls if call.kind == "start"]
 
 
@@ -46,21 +46,21 @@ def reactions(world: Story, ts: str) -> list[str]:
 
 
 async def working(world: Story) -> Message:
-    """Have a run at work, and give its card."""
+    """Bring a run to work; return its card."""
     await world.alice.commands("fix README in org/repo", in_="#dev")
     await world.passes(4)
     return world.cards()[0]
 
 
 def labels(message: Message) -> list[str]:
-    """Read the buttons of a message, in the order they stand."""
+    """Return the labels of a message's buttons, in order."""
     rows = [block["elements"] for block in message.blocks if block["type"] == "actions"]
     return [one["text"]["text"] for row in rows for one in row]
 
 
 @contextmanager
 def locked(database: Path) -> Iterator[None]:
-    """Let another process's transaction stand in the way of every write."""
+    """Block every write with another process's transaction until the end of the block."""
     other = sqlite3.connect(database, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     try:
@@ -71,7 +71,7 @@ def locked(database: Path) -> Iterator[None]:
 
 
 async def quick_to_doubt(make_world: Make) -> Story:
-    """Return a world in which a person is asked about a message after a minute, rather than ten."""
+    """Return a world in which a person is asked about a doubtful message after one minute instead of ten."""
     world = await make_world(start=False)
     world.patience = replace(world.patience, unsure_person_s=60.0)
     await world.starts()

@@ -1,4 +1,4 @@
-"""A local OpenHands: the V1 and V0 APIs over HTTP, strict, in memory, with faults on demand."""
+"""A local OpenHands: the V1 and V0 APIs over HTTP, strict and in memory, with faults on demand."""
 
 from bot.simulator.openhands.server import LocalOpenHands
 from bot.simulator.openhands.state import Call, Conversation, StartTask

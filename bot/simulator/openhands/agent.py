@@ -1,4 +1,4 @@
-"""What agents do by themselves, and what else befalls their conversations."""
+"""What agents do by themselves, and how their conversations record it."""
 
 import asyncio
 import shlex
@@ -11,9 +11,9 @@ from bot.simulator.openhands import events_v0, events_v1
 from bot.simulator.openhands.state import Agent, Conversation, Event, Held, Tool, naive
 from bot.simulator.openhands.timers import Timers
 
-COPY_AT_ONCE = 5  # the agent server brings events to the app server in fives, the rest after a while
+COPY_AT_ONCE = 5  # the agent server sends events to the app server in batches of five, the rest after a while
 
-# V0 has no event of its own for a failure: the reason stands in the change of state.
+# V0 has no event of its own for a failure: the reason is part of the state change.
 V0_REASONS = {
     "LLMAuthenticationError": "STATUS$ERROR_LLM_AUTHENTICATION",
     "LLMServiceUnavailableError": "STATUS$ERROR_LLM_INTERNAL_SERVER_ERROR",
@@ -22,9 +22,9 @@ V0_REASONS = {
 
 
 class Agents:
-    """Every conversation, and what its agent does. Nothing in here is decided by a caller of the API.
+    """Every conversation, and what its agent does. Callers of the API decide nothing in here.
 
-    What an agent cannot do in its state (finish while it is not at work, for one) raises RuntimeError.
+    Raises RuntimeError for what an agent can't do in its state, such as finish while it is not at work.
     """
 
     def __init__(self, timers: Timers, agent: Agent | None) -> None:
@@ -32,14 +32,14 @@ class Agents:
         self.agent = agent
         self.conversations: dict[str, Conversation] = {}
         self.violations: list[str] = []  # what a well-behaved caller never does
-        self.events_lag_s = 0.0  # so long the app server's copy of a few events may lag; 30 on a real server
-        self.status_lag_s = 0.0  # so long the old status is still shown after a message; 0.3 on a real server
-        self.approval_deaf_s = 0.0  # so long after the question an approval does nothing; ~1 on a real server
-        self.restarts_on_resume = False  # a woken sandbox starts its agent server anew, instead of going on frozen
-        self._runners: set[asyncio.Task[None]] = set()  # agents acting by themselves, those being cut off included
+        self.events_lag_s = 0.0  # how long the app server's copy of a few events may lag; 30 on a real server
+        self.status_lag_s = 0.0  # how long the old status is still shown after a message; 0.3 on a real server
+        self.approval_deaf_s = 0.0  # how long after the question an approval has no effect; ~1 on a real server
+        self.restarts_on_resume = False  # a woken sandbox restarts its agent server instead of thawing it
+        self._runners: set[asyncio.Task[None]] = set()  # agents acting by themselves, those being cancelled included
 
     def find(self, text: str) -> Conversation:
-        """Find the conversation whose messages contain this text. Raises LookupError for none or several."""
+        """Return the conversation whose messages contain this text. Raises LookupError for none or several."""
         self.timers.do_what_is_due()
         found = [c for c in self.conversations.values() if any(text in message for message in c.messages)]
         if len(found) != 1:
@@ -49,11 +49,11 @@ class Agents:
     # What the agent does
 
     def progress(self, c: Conversation, summary: str, *, command: str | None = None) -> None:
-        """Carry out one command, in no time."""
+        """Carry out one command that takes no time."""
         self._observe(c, self._act(c, summary, command or f"echo {shlex.quote(summary)}"))
 
     def work_on(self, c: Conversation, command: str, *, seconds: float, summary: str | None = None) -> None:
-        """Begin a command that takes so long. On V1 no message is read and no pause answered before it ends."""
+        """Begin a command that takes this long. On V1 no message is read and no pause answered before it ends."""
         action = self._act(c, summary or f"Run {command}", command)
         tool = c.tool = Tool(action, self.timers.now() + timedelta(seconds=seconds))
         self.timers.after(seconds, partial(self._tool_may_end, c, tool))
@@ -71,7 +71,7 @@ class Agents:
         self._rest(c, "finished")
 
     def ask(self, c: Conversation, message: str) -> None:
-        """End the turn with a plain message: a question, or an answer; only its words tell."""
+        """End the turn with a plain message: a question or an answer, which only its words tell apart."""
         self._at_work(c)
         self._end_tool(c)
         if c.api == "v1":
@@ -100,7 +100,7 @@ class Agents:
             self._rest(c, "error", V0_REASONS.get(code, f"{code}: {{detail}}").format(detail=detail))
 
     def get_stuck(self, c: Conversation) -> None:
-        """Go in circles until the server takes notice."""
+        """Repeat a command until the server notices the loop."""
         for _ in range(4):
             self.progress(c, "Run echo again", command="echo again")
         if c.api == "v1":
@@ -109,7 +109,7 @@ class Agents:
             self._rest(c, "error", "AgentStuckInLoopError: Agent got stuck in a loop")
 
     def want_approval(self, c: Conversation, *commands: str, summary: str, risk: str = "HIGH") -> None:
-        """Stop before a command until somebody approves or rejects it; V1 may stop before several at once."""
+        """Wait until somebody approves or rejects a command; on V1 it may be several commands at once."""
         self._at_work(c)
         if c.api == "v0" and len(commands) != 1:
             raise RuntimeError("a V0 agent wants one thing at a time")
@@ -124,10 +124,10 @@ class Agents:
             self._become(c, "awaiting_user_confirmation")
             c.pending.append(self._add(c, events_v0.command(commands[0], confirmation="awaiting_confirmation")))
 
-    # How it is done
+    # Internals
 
     def _add(self, c: Conversation, event: Event) -> Event:
-        """Store an event. Times in one conversation differ and rise, as those of real agents do."""
+        """Store an event. Times within a conversation strictly increase, as those of real agents do."""
         now = self.timers.now()
         if c.events:
             now = max(now, c.updated_at + timedelta(microseconds=1))
@@ -185,7 +185,7 @@ class Agents:
         self._add(c, result(action))
 
     def _tool_may_end(self, c: Conversation, tool: Tool) -> None:
-        """End the command, unless it was cut off meanwhile or its sandbox is frozen."""
+        """End the command, unless it was interrupted meanwhile or its sandbox is frozen."""
         if c.tool is tool and c.awake:
             self._end_tool(c)
 
@@ -196,7 +196,7 @@ class Agents:
             self._release(c)
 
     def _release(self, c: Conversation) -> None:
-        """Hand over what waited for the command."""
+        """Deliver the messages that waited for the command."""
         held, c.held = c.held, []
         for one in held:
             self.take(c, one.text, run=one.run)
@@ -204,7 +204,7 @@ class Agents:
                 one.taken.set_result(None)
 
     def _cut_off(self, c: Conversation) -> None:
-        """Stop the agent in the middle of what it does."""
+        """Interrupt the agent in the middle of its work."""
         self._cancel_runner(c)
         c.working = False
         c.unread.clear()
@@ -215,13 +215,13 @@ class Agents:
     # Messages, and the agent that acts by itself
 
     def someone_says(self, c: Conversation, text: str) -> None:
-        """Let a person write in OpenHands' own page."""
+        """Have a person write a message in OpenHands' own page."""
         if not c.awake:
             raise RuntimeError(f"nobody can write to {c.id}: its sandbox is {c.sandbox_status}")
         self._take_or_hold(c, text, run=True)
 
     def _take_or_hold(self, c: Conversation, text: str, *, run: bool) -> Held | None:
-        """Return the agent a message, or have it wait for the command: on V1 nothing is read before that ends."""
+        """Deliver a message and return None, or hold it: on V1 nothing is read before the running command ends."""
         if c.tool is None or c.api == "v0":
             self.take(c, text, run=run)
             return None
@@ -230,7 +230,7 @@ class Agents:
         return held
 
     def take(self, c: Conversation, text: str, *, run: bool) -> None:
-        """Return the agent a message. While it waits for approval one with `run` counts as approval."""
+        """Deliver a message to the agent. While it waits for approval, a message with `run` counts as approval."""
         if c.api == "v0":
             self._take_v0(c, text)
             return
@@ -248,19 +248,19 @@ class Agents:
     def _take_v0(self, c: Conversation, text: str) -> None:
         self._add(c, events_v0.message(text, source="user"))
         if c.sandbox_status != "RUNNING":
-            return  # taken by a runtime that is not up yet, and never answered
+            return  # accepted by a runtime that is not up yet, and never answered
         c.messages.append(text)
         if not c.pending:
             self._set_to_work(c, text)
 
     @staticmethod
     def _taken(c: Conversation) -> list[Event]:
-        """Take what waited for approval; nothing does any more."""
+        """Return what waited for approval, and clear it."""
         pending, c.pending = c.pending, []
         return pending
 
     def _carry_out(self, c: Conversation) -> None:
-        """Approval: all that waits is carried out, and the agent goes on."""
+        """Carry out everything that waits, as approved, and let the agent continue."""
         pending = self._taken(c)
         for action in pending:
             self._observe(c, action)
@@ -268,7 +268,7 @@ class Agents:
             self._set_to_work(c, "")
 
     def _set_to_work(self, c: Conversation, text: str, *, lag_s: float = 0.0) -> None:
-        """text: what the agent has to read; empty when it only goes on."""
+        """text: what the agent has to read; empty if it only continues."""
         if not c.working or c.state == "paused":
             c.working = True
             if lag_s:
@@ -283,7 +283,7 @@ class Agents:
                 c.runner.add_done_callback(partial(self._ran, c))
 
     def _show_work(self, c: Conversation) -> None:
-        """Show that it works, unless its turn is over before that."""
+        """Show the agent as running, unless its turn is already over."""
         if c.working and c.state != "running":
             self._become(c, "running")
 

@@ -22,9 +22,9 @@ BAD_REQUEST = {"detail": "Bad Request"}
 
 
 def _conversation(world: Starts, asked: Asked) -> Conversation | None:
-    """Look up the conversation at this address; None where this agent server knows no such one.
+    """Return the conversation at this address; None if this agent server does not know it.
 
-    Raises NoAnswer where no agent server runs (any more), Refused(401) without the key of this one.
+    Raises NoAnswer if no agent server runs there (any more), Refused(401) without this server's key.
     """
     sandbox, wakes = asked.path["sandbox"].rsplit("-", 1)
     there = [c for c in world.residents(sandbox) if _serves(c, wakes)]
@@ -54,7 +54,7 @@ async def conversation(world: Starts, asked: Asked) -> object:
 
 
 async def final_response(world: Starts, asked: Asked) -> object:
-    """Return the last words ever: after a follow-up that failed they are old. Empty before the first."""
+    """Return the conversation's latest words, which are old after a follow-up that failed; empty before the first."""
     c = _known(world, asked)
     for event in reversed(c.events):
         if event["kind"] == "ActionEvent" and event["action"]["kind"] == "FinishAction":
@@ -71,7 +71,7 @@ def _body_text(event: dict[str, Any]) -> str:
 
 
 async def events(world: Starts, asked: Asked) -> object:
-    """At once complete. `kind` is a full class name; a short one finds nothing."""
+    """Return events without any lag. `kind` must be a full class name; a short one finds nothing."""
     c = _known(world, asked)
     limit = read_limit(asked, default=100)
     found = since_and_until(c.events, asked.one("timestamp__gte"), asked.one("timestamp__lt"))

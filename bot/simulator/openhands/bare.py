@@ -1,4 +1,4 @@
-"""An OpenHands that has the two calls of the published V0 guide and nothing else."""
+"""An OpenHands that has only the two calls of the published V0 guide."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ FIELDS = {"initial_user_msg", "repository"}
 
 @dataclass(eq=False)
 class Run:
-    """One conversation: all this server knows is whether its runtime is up."""
+    """One conversation. This server knows only whether its runtime is up."""
 
     id: str
     message: str
@@ -25,7 +25,7 @@ class Run:
 
 
 class BareOpenHands:
-    """POST /api/conversations, GET /api/conversations/{id}, a Bearer key; every other request is answered 404."""
+    """POST /api/conversations and GET /api/conversations/{id}, with a Bearer key; every other request gets a 404."""
 
     def __init__(self, *, key: str = "key", now: Callable[[], datetime] | None = None) -> None:
         self.key = key
@@ -49,7 +49,7 @@ class BareOpenHands:
             await self._runner.cleanup()
 
     def stop_run(self, identifier: str) -> None:
-        """End the runtime; whether the work was done is not told."""
+        """End the runtime, without saying whether the work was done."""
         self.runs[identifier].status = "STOPPED"
 
     @web.middleware

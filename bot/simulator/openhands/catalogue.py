@@ -1,4 +1,4 @@
-"""What the server lists besides conversations: repositories, branches, models, itself."""
+"""What the server lists besides conversations: repositories, branches, models and itself."""
 
 from bot.simulator.openhands.starts import DEFAULT_MODEL, Starts
 from bot.simulator.openhands.state import Event
@@ -74,7 +74,7 @@ async def models(world: Starts, asked: Asked) -> object:  # noqa: ARG001
 
 
 async def me(world: Starts, asked: Asked) -> object:  # noqa: ARG001
-    """Whose key it is. A server of one's own has one nameless user."""
+    """Return whose key it is. A self-hosted server has one nameless user."""
     return {"id": None, "email": None, "git_user_name": None, "agent_settings": {"llm": {"model": DEFAULT_MODEL}}}
 
 

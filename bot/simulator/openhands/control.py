@@ -1,4 +1,4 @@
-"""What callers make agents do: messages, stop, resume, approval."""
+"""What callers make agents do: messages, stop, resume and approval."""
 
 from typing import Literal
 
@@ -6,7 +6,7 @@ from bot.simulator.openhands import events_v0, events_v1
 from bot.simulator.openhands.fates import Fates
 from bot.simulator.openhands.state import Conversation, Tool
 
-SEND_GIVES_UP_S = 30.0  # the app server's own patience with an agent server
+SEND_GIVES_UP_S = 30.0  # the app server's own time-out for an agent server
 Outcome = Literal["done", "busy"]
 
 
@@ -14,12 +14,12 @@ class Controls(Fates):
     """The effects of the calls, without the wire."""
 
     async def send(self, c: Conversation, text: str, *, run: bool) -> bool:
-        """Whether the agent took the message before the server gave up. If not, it takes it later all the same."""
+        """Return whether the agent took the message before the server gave up. If not, it still takes it later."""
         held = self._take_or_hold(c, text, run=run)
         return held is None or await self.timers.wait(SEND_GIVES_UP_S, held.taken)
 
     def interrupt(self, c: Conversation) -> None:
-        """Cut off what it does, at once. Without effect unless it works; what waited for the command comes next."""
+        """Interrupt the agent at once; no effect unless it works. Messages held by the command are delivered next."""
         c.interrupts += 1
         if c.working:
             self._cut_off(c)
@@ -27,7 +27,7 @@ class Controls(Fates):
             self._release(c)
 
     async def pause(self, c: Conversation) -> None:
-        """Wait for a command, then pause. The model is not waited for: paused at once, its answer still counts."""
+        """Pause after the running command. A model call does not delay the pause; its answer still counts."""
         if not c.working or c.state == "paused":
             return
         if c.tool is not None and not await self._still_works_after(c, c.tool):
@@ -35,7 +35,7 @@ class Controls(Fates):
         self._paused(c, "PauseEvent")
 
     async def _still_works_after(self, c: Conversation, tool: Tool) -> bool:
-        """Wait for the command, and hold the agent there unless its turn is over by then."""
+        """Wait for the command, then cut the agent off. Return False if its turn is over by then."""
         await self.timers.wait((tool.ends - self.timers.now()).total_seconds())
         if c.working:
             self._cut_off(c)
@@ -43,7 +43,7 @@ class Controls(Fates):
         return False
 
     def run(self, c: Conversation) -> Outcome:
-        """Go on after a pause, a rejection or an error. What has ended, or goes in circles, stays as it is."""
+        """Continue after a pause, a rejection or an error. No effect on a finished or stuck agent."""
         if c.pending or (c.working and c.state != "paused"):
             return "busy"
         if c.state not in {"finished", "stuck"}:
@@ -51,7 +51,7 @@ class Controls(Fates):
         return "done"
 
     def respond(self, c: Conversation, *, accept: bool, reason: str) -> None:
-        """Carry out, or reject, all that waits. With nothing waiting, or asked too early to approve, nothing."""
+        """Carry out or reject everything that waits. No effect if nothing waits or an approval comes too early."""
         if not accept:
             rejected = self._taken(c)
             for action in rejected:
@@ -66,7 +66,7 @@ class Controls(Fates):
         self._carry_out(c)
 
     def _respond_v0(self, c: Conversation, word: str) -> None:
-        """Tell the action anew, as decided: what comes of it names the new event, and the old one stays unanswered."""
+        """Add the action again, as decided. Its result names the new event, and the old one stays unanswered."""
         confirmed = word == "user_confirmed"
         [asked] = self._taken(c)
         told = events_v0.command(asked["args"]["command"], confirmation="confirmed" if confirmed else "rejected")
@@ -80,7 +80,7 @@ class Controls(Fates):
             self._become(c, "awaiting_user_input")
 
     def change_state_v0(self, c: Conversation, word: str) -> None:
-        """Pause, go on, approve or reject; other states are noted and change nothing."""
+        """Pause, continue, approve or reject. Other states are recorded as an event without effect."""
         self._add(c, events_v0.asked_for_state(word, source="user"))
         match word:
             case "paused" if c.working:
@@ -91,7 +91,7 @@ class Controls(Fates):
                 self._respond_v0(c, word)
 
     async def stop_v0(self, c: Conversation) -> None:
-        """Stop the runtime. A running command is waited for, half a minute at most."""
+        """Stop the runtime, after waiting for a running command for at most half a minute."""
         c.interrupts += 1
         if c.tool is not None:
             left_s = (c.tool.ends - self.timers.now()).total_seconds()
@@ -99,7 +99,7 @@ class Controls(Fates):
         self._stop_runtime(c)
 
     def wake(self, c: Conversation) -> None:
-        """Bring its sandbox back: a frozen agent goes on by itself, unless the agent server starts anew."""
+        """Wake its sandbox. A frozen agent continues by itself, unless the agent server restarts."""
         self._new_address(c)
         for one in self._neighbours(c):
             one.wakes, one.session_api_key = c.wakes, c.session_api_key

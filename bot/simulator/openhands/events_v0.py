@@ -1,4 +1,4 @@
-"""The V0 events, as recorded; id and time are added where they are stored."""
+"""The V0 events, as recorded; `Agents` adds id and time when it stores them."""
 
 from bot.simulator.openhands.state import Event
 
@@ -54,7 +54,7 @@ def state(word: str, reason: str = "") -> Event:
 
 
 def command(command: str, *, confirmation: str) -> Event:
-    """Run a command. confirmation: confirmed, awaiting_confirmation or rejected."""
+    """Return the event of a command. confirmation: confirmed, awaiting_confirmation or rejected."""
     return {
         "source": "agent",
         "message": f"Running command: {command}",
@@ -111,7 +111,7 @@ def cut_off(action: Event) -> Event:
 
 
 def finish(words: str) -> Event:
-    """End the turn. The answer is the final thought; the message is always this stock phrase."""
+    """Return the event that ends a turn. The final thought is the answer; the message is always this stock phrase."""
     return {
         "source": "agent",
         "message": "All done! What's next on the agenda?",

@@ -1,4 +1,4 @@
-"""The V1 events, as recorded; id, time and parent are added where they are stored."""
+"""The V1 events, as recorded; `Agents` adds id, time and parent when it stores them."""
 
 import json
 from uuid import uuid4
@@ -91,7 +91,7 @@ def _action(action: Event, *, tool: str, arguments: Event, summary: str, risk: s
 
 
 def one_answer(actions: list[Event]) -> list[Event]:
-    """Have these come in one answer of the model."""
+    """Return these actions as if they came in one response of the model."""
     return [action | {"llm_response_id": actions[0]["llm_response_id"]} for action in actions]
 
 
@@ -129,7 +129,7 @@ def _answer(action: Event, observation: Event) -> Event:
 
 
 def command_result(action: Event) -> Event:
-    """Tell of a command that went well; its presence means that the command was carried out."""
+    """Return the event of a command that succeeded; its presence means that the command was carried out."""
     observation = {
         "content": _text(""),
         "is_error": False,

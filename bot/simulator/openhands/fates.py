@@ -1,4 +1,4 @@
-"""What befalls a conversation from elsewhere: people, the server, chance."""
+"""What happens to a conversation from outside: people, the server, accidents."""
 
 from datetime import timedelta
 from uuid import uuid4
@@ -9,10 +9,10 @@ from bot.simulator.openhands.state import Conversation, dashed, is_id
 
 
 class Fates(Agents):
-    """What neither the agent nor a caller of the API does."""
+    """Changes that neither the agent nor a caller of the API makes."""
 
     def someone_pauses(self, c: Conversation) -> None:
-        """Let a person press pause in OpenHands' own page."""
+        """Have a person press pause in OpenHands' own page."""
         self._at_work(c)
         if c.api == "v0":
             self._pause_v0(c)
@@ -21,7 +21,7 @@ class Fates(Agents):
         self._paused(c, "PauseEvent")
 
     def fall_asleep(self, c: Conversation) -> None:
-        """Pause its sandbox, as the server does, or a person. V0 stops the runtime, and with it the work."""
+        """Pause its sandbox, as the server or a person does. V0 stops the runtime and thereby the work."""
         if c.api == "v0":
             self._stop_runtime(c)
             return
@@ -30,7 +30,7 @@ class Fates(Agents):
             one.sandbox_status = "PAUSED"
 
     def restart_agent_server(self, c: Conversation) -> None:
-        """Start its agent server anew: a run that is cut off comes back as an error, and nothing says why."""
+        """Restart its agent server. A run that this interrupts ends as an error, and no event says why."""
         self._cancel_runner(c)
         c.unread.clear()
         c.held.clear()
@@ -43,7 +43,7 @@ class Fates(Agents):
         self._become(c, "error")
 
     def vanish(self, c: Conversation) -> None:
-        """Delete it behind the caller's back. Its start tasks go along, its stored events remain."""
+        """Delete it behind the caller's back, with its start tasks. Its stored events remain."""
         self._cancel_runner(c)
         c.deleted = True
         c.working = False
@@ -51,7 +51,7 @@ class Fates(Agents):
             task.deleted = True
 
     def lose_sandbox(self, c: Conversation) -> None:
-        """Let its sandbox die; on V0 the runtime is archived."""
+        """Destroy its sandbox; on V0, archive the runtime."""
         for one in self._neighbours(c):
             self._cancel_runner(one)
             one.working = False
@@ -64,7 +64,7 @@ class Fates(Agents):
             one.sandbox_exists = False
 
     def wreck(self, c: Conversation) -> None:
-        """Take its agent out of reach: an empty agent server answers in its place, for good. On V0: an ERROR."""
+        """Replace its agent server with an empty one, for good. On V0, set the runtime to ERROR."""
         self._cancel_runner(c)
         c.working = False
         if c.api == "v0":
@@ -76,43 +76,43 @@ class Fates(Agents):
     def set_status(
         self, c: Conversation, *, sandbox_status: str | None = None, execution_status: str | None = None
     ) -> None:
-        """Show these words, whatever they mean. V0: the runtime's status and the agent's state."""
+        """Show these statuses, whatever they mean. On V0: the runtime's status and the agent's state."""
         if sandbox_status is not None:
             c.sandbox_status = sandbox_status
         if execution_status is not None:
             self._become(c, execution_status)
 
     def figures_go_back(self, c: Conversation) -> None:
-        """Write an older record over the newer one: cost, tokens and `updated_at` fall back.
+        """Overwrite the record with an older one: cost, tokens and `updated_at` go back.
 
-        What the agent does next puts them right again.
+        The agent's next event corrects them.
         """
         c.older_figures = (0.0, max(0, c.tokens - 1000), c.updated_at - timedelta(milliseconds=180))
 
-    # How it is done
+    # Internals
 
     def _neighbours(self, c: Conversation) -> list[Conversation]:
-        """List the conversations in its sandbox, itself included: what befalls one sandbox befalls them all."""
+        """Return the conversations in its sandbox, itself included: what happens to a sandbox happens to all."""
         if c.shares is None:
             return [c]
         return [one for one in self.conversations.values() if one.shares == c.shares and not one.deleted]
 
     def residents(self, sandbox: str) -> list[Conversation]:
-        """List the conversations in a sandbox: of its own, which has the conversation's id, or shared."""
+        """Return the conversations in a sandbox: a conversation's own one, which has its id, or a shared one."""
         own = self.conversations.get(dashed(sandbox)) if is_id(sandbox) else None
         if own is not None and own.shares is None:
             return [own]
         return [one for one in self.conversations.values() if one.shares == sandbox]
 
     def _pause_v0(self, c: Conversation) -> None:
-        """Pause the agent, not the command it waits for: that goes on to its end."""
+        """Pause the agent, but not the command it waits for, which runs to its end."""
         self._cancel_runner(c)
         c.unread.clear()
         c.working = False
         self._become(c, "paused")
 
     def _stop_runtime(self, c: Conversation) -> None:
-        """V0: the runtime goes, and with it the work."""
+        """Stop a V0 runtime, and thereby the work."""
         self._cut_off(c)
         c.pending.clear()
         if c.sandbox_status != "STOPPED":

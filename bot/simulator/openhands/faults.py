@@ -1,16 +1,16 @@
-"""What goes wrong on demand, and the limit on how fast one may call."""
+"""Faults on demand, and the limit on the rate of calls."""
 
 from collections import deque
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-RATE = 10  # calls in a second that are answered at once; as many more are held back, the rest is refused
+RATE = 10  # calls a second that are answered at once; as many more are delayed, the rest refused
 RATE_HOLDS_BACK_S = 1.0
 
 
 @dataclass
 class Fault:
-    """What becomes of the next calls of a kind. `after`: the effect happens, only the answer goes wrong."""
+    """What happens to the next calls of a kind. `after`: the effect happens, only the answer goes wrong."""
 
     kind: str
     status: int | None
@@ -24,7 +24,7 @@ class Fault:
 
 
 class Faults:
-    """The faults still to come, in order."""
+    """The faults that are still to come, in order."""
 
     def __init__(self) -> None:
         self._to_come: list[Fault] = []
@@ -36,7 +36,7 @@ class Faults:
         self._to_come.clear()
 
     def next(self, kind: str) -> Fault | None:
-        """Take the fault for this call, if one waits for its kind."""
+        """Return and use up the fault for a call of this kind; None if there is none."""
         for fault in self._to_come:
             if fault.kind == kind:
                 fault.times -= 1
@@ -47,13 +47,13 @@ class Faults:
 
 
 class Rate:
-    """Calls of the last second, from whatever address: there is only this machine."""
+    """Calls of the last second. All count together, since they all come from this machine."""
 
     def __init__(self) -> None:
         self._calls: deque[datetime] = deque()
 
     def count(self, now: datetime) -> int:
-        """Count the calls in the second up to now, this one included. Refused ones count."""
+        """Record this call and return the number of calls in the last second, including it and refused ones."""
         while self._calls and self._calls[0] <= now - timedelta(seconds=1):
             self._calls.popleft()
         self._calls.append(now)

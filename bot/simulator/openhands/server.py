@@ -1,4 +1,4 @@
-"""The local OpenHands as a server on this machine."""
+"""The local OpenHands as an HTTP server on this machine."""
 
 import asyncio
 import json
@@ -23,21 +23,21 @@ TOO_MANY = {"message": "Too many requests"}
 
 
 class LocalOpenHands(Starts):
-    """OpenHands on this machine, in memory: strict where the real one is strict, and broken on demand.
+    """OpenHands on this machine, in memory: as strict as the real one, with faults on demand.
 
-    now: a clock somebody moves by hand, who then calls `tick`; without one it keeps to the wall clock.
-    agent: what an agent does by itself with each message, and with "" when it is told to go on; without one it works
+    now: a clock that its owner moves by hand and then calls `tick`; None: the wall clock.
+    agent: what an agent does by itself with each message, and with "" when it is told to continue; None: it works
     until a test says what it does next.
-    start_seconds: how long a start takes; with 0 it is over at the next look.
-    limit: so many sandboxes may run; limit_answers: whether one more is refused, or pauses the oldest.
-    shared_sandbox: V1 conversations live in one sandbox, where an id started twice is not destroyed.
-    providers: whether a git provider is connected; repositories: what can be opened there, None for everything;
-    closed: what cannot, whatever `repositories` says.
+    start_seconds: how long a start takes; with 0 it is over at the next poll.
+    limit: how many sandboxes may run; limit_answers: whether one more is refused or pauses the oldest.
+    shared_sandbox: V1 conversations share one sandbox, where starting an id twice does not destroy it.
+    providers: whether a git provider is connected; repositories: those that can be opened there, None for all;
+    closed: those that can't, whatever `repositories` says.
 
     Most of these may be changed later, and so may these: `down`; `on_call`, called with "before" or "after" and the
-    kind of each call, which may raise `NoAnswer` to lose the call, or its answer; `events_lag_s`, `status_lag_s`,
-    `approval_deaf_s`: how late the real server is in three matters, 0 here unless a test wants it;
-    `restarts_on_resume`, which real servers may or may not do.
+    kind of each call, which may raise `NoAnswer` to lose the call or its answer; `events_lag_s`, `status_lag_s`,
+    `approval_deaf_s`: three delays of the real server, 0 here unless a test sets them; `restarts_on_resume`, which
+    varies between real servers.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class LocalOpenHands(Starts):
         self._clock: asyncio.Task[None] | None = None
 
     async def start(self, port: int = 0) -> None:
-        """Listen on loopback. Port 0 takes a free one; `base_url` tells which."""
+        """Listen on loopback. Port 0 picks a free one; see `base_url`."""
         app = web.Application(middlewares=[self._catch_all])
         for route in (
             *v1_starts.ROUTES,
@@ -100,7 +100,7 @@ class LocalOpenHands(Starts):
             *self._v0,
         ):
             app.router.add_route(route.method, route.path, partial(self._serve, route))
-        # A caller that hangs up does not take its call back: what it began goes on, as on a real server.
+        # A caller that hangs up does not cancel its call: what it began continues, as on a real server.
         self._runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None)
         await self._runner.setup()
         site = web.TCPSite(self._runner, HOST, port)
@@ -122,16 +122,16 @@ class LocalOpenHands(Starts):
         if self._clock is not None:
             self._clock.cancel()
             with suppress(asyncio.CancelledError):
-                await self._clock  # what broke it, if anything did, rises here
+                await self._clock  # if it failed, its exception is raised here
 
     async def tick(self) -> None:
-        """Do what is due by the clock, and let those who waited for it go on."""
+        """Do what is due by the clock, and let those who waited for it continue."""
         self.timers.do_what_is_due()
         await asyncio.sleep(0)
 
     @property
     def idle(self) -> bool:
-        """Nothing is left to do until a call comes or the clock moves. An agent acting by itself is never idle."""
+        """Whether nothing is left to do until a call comes or the clock moves; never while an agent acts by itself."""
         waiting = self._hanging + self.timers.parked
         return self._under_way == waiting and not self._runners and not self.timers.due
 
@@ -148,24 +148,24 @@ class LocalOpenHands(Starts):
         after: bool = False,
         times: int = 1,
     ) -> None:
-        """Let the next calls of this kind go wrong. after: the effect happens, the answer is lost or replaced.
+        """Make the next calls of this kind fail. after: the effect happens, but the answer is lost or replaced.
 
-        status, body: this answer instead; html: a web page; invalid_json: half an object; drop: the connection is
-        closed without an answer; hang_s: seconds by the wall clock before that, or before the true answer if `after`.
+        status, body: answer this instead; html: a web page; invalid_json: half an object; drop: close the connection
+        without an answer; hang_s: wait this many wall-clock seconds first, or before the true answer if `after`.
         """
         if kind not in get_args(Kind):
             raise ValueError(f"no such kind of call: {kind}")
         self._faults.add(Fault(kind, status, body, html, invalid_json, drop, hang_s, after, times))
 
     def recover(self) -> None:
-        """Undo what was to go wrong."""
+        """Cancel the faults that are still to come."""
         self._faults.clear()
 
     # The wire
 
     @web.middleware
     async def _catch_all(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Answer paths and methods nobody serves in JSON, as the real server does."""
+        """Answer unknown paths and methods in JSON, as the real server does."""
         try:
             return await handler(request)
         except (web.HTTPNotFound, web.HTTPMethodNotAllowed) as unserved:
@@ -209,7 +209,7 @@ class LocalOpenHands(Starts):
             await self.on_call(phase, kind)
 
     async def _answer_or_break(self, route: Route, kind: str, request: web.Request, body: object) -> web.Response:
-        """Answer, or let it go wrong."""
+        """Return the answer, or what a fault makes of it."""
         fault = self._faults.next(kind)
         if fault is not None and not fault.after:
             return await self._broken(fault, None)
@@ -247,7 +247,7 @@ class LocalOpenHands(Starts):
         return request.headers.get("X-Session-API-Key") == self.key
 
     def _unauthorised(self, route: Route) -> object:
-        """V0 in the cloud, where keys are users' own, names the error; all others say only this."""
+        """Return a 401's body. V0 in the cloud, where keys belong to users, names the error; all others do not."""
         if route.api == "v0" and self.key_header == "bearer":
             return {"error": "NoCredentialsError"}
         return {"detail": "Unauthorized"}
@@ -270,7 +270,7 @@ class LocalOpenHands(Starts):
         return true_answer
 
     async def _hang(self, seconds: float) -> None:
-        """Let the caller wait, until the server is stopped at the latest."""
+        """Keep the caller waiting, until the server stops at the latest."""
         self._hanging += 1
         try:
             with suppress(TimeoutError):
@@ -290,13 +290,13 @@ async def _read_body(request: web.Request) -> Any:
 
 
 def _check_caller(request: web.Request) -> None:
-    """Raise NoAnswer if the caller died while the hook ran: then it is as if it had never called."""
+    """Raise NoAnswer if the caller died while the hook ran: then the call must have no effect."""
     if request.transport is None:
         raise NoAnswer
 
 
 def _hang_up(request: web.Request) -> web.Response:
-    """Close the connection; the response returned has nowhere to go."""
+    """Abort the connection; the returned response is never sent."""
     if request.transport is not None:
         with suppress(OSError):
             request.transport.abort()

@@ -1,4 +1,4 @@
-"""How conversations come to be: start tasks, repositories, and the limit on how many run."""
+"""How conversations start: start tasks, repositories, and the limit on how many run."""
 
 from datetime import datetime
 from functools import partial
@@ -10,7 +10,7 @@ from bot.simulator.openhands.control import Controls
 from bot.simulator.openhands.state import Agent, Conversation, Event, StartTask, bare, dashed
 from bot.simulator.openhands.timers import Timers
 
-# When each state is reached, as a share of the whole start. The sandbox takes most of it.
+# When each state is reached, as a fraction of the whole start. The sandbox takes most of it.
 STEPS = (
     ("WAITING_FOR_SANDBOX", 0.74),
     ("PREPARING_REPOSITORY", 0.75),
@@ -20,15 +20,15 @@ STEPS = (
     ("STARTING_CONVERSATION", 0.8),
     ("READY", 1.0),
 )
-TITLE_AFTER_S = 5.0  # the model gives the title, 3 to 12 s after READY
-AGENT_SERVER = "http://127.0.0.1:3200"  # an inner address, as start tasks and their errors show it
+TITLE_AFTER_S = 5.0  # the model sets the title 3 to 12 s after READY
+AGENT_SERVER = "http://127.0.0.1:3200"  # an internal address, as start tasks and their errors show it
 DEFAULT_MODEL = "openhands/claude-sonnet-4-5"
 
 LimitAnswers = Literal["429", "pauses-oldest"]
 
 
 class Starts(Controls):
-    """Starts conversations on both APIs, as slowly and as destructively as the real server."""
+    """Starts conversations on both APIs, as slowly and destructively as the real server."""
 
     def __init__(
         self,
@@ -50,13 +50,13 @@ class Starts(Controls):
         self.shared_sandbox = shared_sandbox
         self.providers = providers  # whether a git provider is connected
         self.repositories = repositories  # None: it has every repository
-        self.closed = closed  # but these, which the git provider gives no access to
+        self.closed = closed  # except these, which the git provider gives no access to
         self.tasks: dict[str, StartTask] = {}
         self._by_conversation: dict[UUID, list[StartTask]] = {}
         self._failing: list[str] = []
 
     def fail_next_start(self, detail: str = "500: Agent Server Failed to start properly") -> None:
-        """Let the next V1 start end in ERROR with this detail; the next V0 start stays STARTING for ever."""
+        """Make the next V1 start end in ERROR with this detail, or the next V0 start stay STARTING for ever."""
         self._failing.append(detail)
 
     def can_open(self, repository: str | None) -> bool:
@@ -68,14 +68,14 @@ class Starts(Controls):
     # The limit
 
     def _busy_slots(self, but: Conversation | None = None) -> list[Conversation]:
-        """List a conversation of each sandbox that runs, oldest first."""
+        """Return one conversation per running sandbox, oldest first."""
         alive = (c for c in self.conversations.values() if c.sandbox_exists and not c.deleted and c is not but)
         return list({c.sandbox_id: c for c in alive if c.sandbox_status in {"RUNNING", "STARTING"}}.values())
 
     def make_room(self, waking: Conversation | None = None) -> bool:
-        """Make room for one more sandbox, and return whether there is some.
+        """Make room for one more sandbox, and return whether there is room.
 
-        A server that pauses pauses the oldest, working or not. One that refuses pauses only those without work.
+        With "pauses-oldest" it pauses the oldest sandbox, working or not; with "429" only one without work.
         """
         if self.limit is None:
             return True
@@ -99,7 +99,7 @@ class Starts(Controls):
     # V1
 
     def start_v1(self, conversation_id: UUID | None, request: Event) -> StartTask:
-        """Begin a start. An id that has a start already destroys it, unless sandboxes are shared: see `_collide`."""
+        """Begin a start. Unless sandboxes are shared, a second start of an id destroys the first: see `_collide`."""
         now = self.timers.now()
         task = StartTask(conversation_id or uuid4(), request, now, now)
         if not self.shared_sandbox:
@@ -113,7 +113,7 @@ class Starts(Controls):
         return task
 
     def _collide(self, task: StartTask) -> None:
-        """Two starts on their way undo each other; one that comes after READY undoes the conversation."""
+        """Fail starts of the same id: two under way fail each other; one after READY wrecks the conversation."""
         unauthorised = f"Client error '401 Unauthorized' for url '{AGENT_SERVER}/api/conversations'"
         for other in self._tasks_of(task):
             if other.under_way:
@@ -125,7 +125,7 @@ class Starts(Controls):
             conversation.start_tasks.append(task)
 
     def _tasks_of(self, task: StartTask) -> list[StartTask]:
-        """List the starts with the same conversation id, without those deleted along with a conversation."""
+        """Return the starts with the same conversation id, except those deleted along with a conversation."""
         return [one for one in self._by_conversation.get(task.conversation_id, ()) if not one.deleted]
 
     def _step(self, task: StartTask, status: str) -> None:
@@ -147,18 +147,18 @@ class Starts(Controls):
             self._begin(task, task.updated_at)
 
     def _sandbox_of_all(self) -> str:
-        """Return the sandbox that runs, or is being made, and takes one more; else a new one."""
+        """Return the id of the shared sandbox that runs or is being made; else a new id."""
         made = (task.sandbox_id for task in self.tasks.values() if task.under_way and task.sandbox_id)
         there = (c.sandbox_id for c in self._busy_slots())
         return next(there, None) or next(made, None) or uuid4().hex
 
     def leftovers(self) -> list[StartTask]:
-        """List failed starts whose sandbox stays, with nothing in it."""
+        """Return failed starts that left an empty sandbox behind."""
         failed = (task for task in self.tasks.values() if task.status == "ERROR" and task.sandbox_id)
         return [task for task in failed if not self.residents(task.sandbox_id or "")]
 
     def _error_on_the_way(self, task: StartTask, status: str) -> str | None:
-        """Tell why this state is never reached. Without a git provider the server says nothing: an empty text."""
+        """Return why this state is never reached; None if it is. Without a git provider the server's text is empty."""
         match status:
             case "WAITING_FOR_SANDBOX":
                 return task.sandbox_error
@@ -207,7 +207,7 @@ class Starts(Controls):
             self.timers.after(TITLE_AFTER_S, partial(setattr, c, "title", title_of(text)))
 
     def _begin_again(self, c: Conversation, task: StartTask, now: datetime) -> None:
-        """Repeat a start in a shared sandbox: the conversation goes on, its record is overwritten, the message is lost."""
+        """Repeat a start in a shared sandbox: the conversation continues, its record is reset, the message is lost."""
         c.start_tasks.append(task)
         c.title = f"Conversation {task.conversation_id.hex[:5]}"
         c.trigger = task.request["trigger"]
@@ -216,7 +216,7 @@ class Starts(Controls):
     # V0
 
     def start_v0(self, message: str | None, repository: str | None) -> Conversation:
-        """Begin a conversation under an id of the server's own; the same request again is another one."""
+        """Begin a conversation with an id made by the server. Repeating the request makes another conversation."""
         now = self.timers.now()
         key = uuid4().hex
         c = Conversation(
@@ -237,7 +237,7 @@ class Starts(Controls):
         return c
 
     def start_again_v0(self, c: Conversation) -> None:
-        """Wake a stopped runtime. The work is not continued: the agent waits for a message."""
+        """Wake a stopped runtime. The agent does not continue its work, but waits for a message."""
         if c.sandbox_status != "STOPPED":
             return
         c.sandbox_status = "STARTING"
@@ -259,6 +259,6 @@ class Starts(Controls):
 
 
 def title_of(message: str) -> str:
-    """Stand in for the title the model finds."""
+    """Return a title, in place of the model's."""
     first_line = message.strip().partition("\n")[0]
     return first_line[:50] or "A scripted conversation"

@@ -1,4 +1,4 @@
-"""What the local OpenHands keeps: conversations, start tasks, and the calls it was given."""
+"""The local OpenHands' state: conversations, start tasks, and the calls it received."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -12,17 +12,17 @@ Event = dict[str, Any]  # as it goes over the wire
 
 
 def zulu(moment: datetime) -> str:
-    """Write a time as conversations and sandboxes do: UTC with Z."""
+    """Return a time as conversations and sandboxes have it: UTC with Z."""
     return naive(moment) + "Z"
 
 
 def naive(moment: datetime) -> str:
-    """Write a time as events and lists of start tasks do: UTC without a zone."""
+    """Return a time as events and lists of start tasks have it: UTC without a zone."""
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat()
 
 
 def bare(identifier: str | UUID) -> str:
-    """Drop the dashes of an id: answers carry it without, whatever way it was sent."""
+    """Return an id without dashes, as answers have it, however it was sent."""
     return UUID(str(identifier)).hex
 
 
@@ -48,7 +48,7 @@ class Tool:
 
 @dataclass(frozen=True)
 class Held:
-    """A message that waits for the running command: the agent reads nothing before it ends."""
+    """A message that waits for the running command, before whose end the agent reads nothing."""
 
     text: str
     run: bool
@@ -57,7 +57,7 @@ class Held:
 
 @dataclass(eq=False)
 class Conversation:
-    """One conversation as the agent lives it; what callers are shown of it may be older or less."""
+    """One conversation as the agent sees it; what callers see may be older or incomplete."""
 
     id: str  # with dashes on V1, 32 hex digits on V0
     api: Api
@@ -72,14 +72,14 @@ class Conversation:
     trigger: str | None = None
     messages: list[str] = field(default_factory=list)  # what the agent really got, in order, the first included
     events: list[Event] = field(default_factory=list)
-    copied: int = 0  # so many events have reached the app server's copy
+    copied: int = 0  # how many events have reached the app server's copy
     start_tasks: list["StartTask"] = field(default_factory=list)
-    sandbox_status: str = "STARTING"  # on V0 the runtime's status, which is the only one there
+    sandbox_status: str = "STARTING"  # on V0 the runtime's status, the only one there is
     sandbox_exists: bool = True
-    shares: str | None = None  # the sandbox it lives in with others; None: one of its own
+    shares: str | None = None  # the sandbox it shares with others; None: it has its own
     state: str | None = None  # the agent's own word: an execution status on V1, an agent state on V0
-    working: bool = False  # the agent's loop is alive; after a pause in mid-thought it is, though `paused`
-    silent: bool = False  # the agent server does not answer the app server: the status is null
+    working: bool = False  # the agent's loop is alive, even while `paused` during a model call
+    silent: bool = False  # the agent server does not answer the app server, so the status is null
     destroyed: bool = False  # lost to a second start with the same id
     deleted: bool = False
     interrupts: int = 0  # calls of /interrupt (V0: /stop) that reached it
@@ -108,7 +108,7 @@ class Conversation:
 
     @property
     def awake(self) -> bool:
-        """Its sandbox runs and its agent server knows it."""
+        """Whether its sandbox runs and its agent server knows it."""
         return self.sandbox_status == "RUNNING" and not self.destroyed and not self.deleted
 
     @property
@@ -117,13 +117,13 @@ class Conversation:
 
     @property
     def path(self) -> str:
-        """Where its agent server is, below this server's own address. A destroyed one points at an empty server."""
+        """The path of its agent server on this server. That of a destroyed one leads to an empty agent server."""
         return f"/agent/{self.sandbox_id}-{self.wakes}/api/conversations/{bare(self.id)}"
 
 
 @dataclass(eq=False)
 class StartTask:
-    """A start on its way. It outlives a failure; a deleted conversation takes its tasks along."""
+    """A start. The task remains after a failure; deleting its conversation deletes it."""
 
     conversation_id: UUID
     request: Event  # as the server understood it
@@ -146,7 +146,7 @@ class StartTask:
 
 @dataclass(eq=False)
 class Call:
-    """One request as it arrived. `status` is None until it is answered, and for good if it never is."""
+    """One request as it arrived. `status` is None until it is answered."""
 
     kind: str
     method: str

@@ -1,4 +1,4 @@
-"""Time in the local OpenHands: what is due, and who waits for it."""
+"""Time in the local OpenHands: what is due, and which calls wait for it."""
 
 import asyncio
 import heapq
@@ -12,12 +12,12 @@ from functools import partial
 @dataclass(order=True)
 class _Timer:
     due: datetime
-    number: int  # what is due at the same time is done in the order it was asked for
+    number: int  # timers due at the same time run in the order they were added
     do: Callable[[], object] = field(compare=False)
 
 
 class Timers:
-    """Things to do later, by the wall clock or by a clock that somebody moves."""
+    """Things to do later, by the wall clock or by a clock that is moved by hand."""
 
     def __init__(self, now: Callable[[], datetime] | None) -> None:
         self._by_hand = now is not None
@@ -41,7 +41,7 @@ class Timers:
             heapq.heappop(self._timers).do()
 
     async def run(self) -> None:
-        """Keep to the wall clock until cancelled; with a clock moved by hand there is nothing to do."""
+        """Run timers by the wall clock until cancelled; with a clock moved by hand, return at once."""
         while not self._by_hand:
             self.do_what_is_due()
             self._changed.clear()
@@ -50,7 +50,7 @@ class Timers:
                 await asyncio.wait_for(self._changed.wait(), wait)
 
     async def wait(self, seconds: float, future: asyncio.Future[None] | None = None) -> bool:
-        """Whether the future was done within so many seconds of this clock; without one just let them pass."""
+        """Wait for the future, at most so many seconds of this clock, or just that long; return whether it was done."""
         over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.after(seconds, partial(_resolve, over))
         self.parked += 1
@@ -61,12 +61,12 @@ class Timers:
         return future is not None and future.done()
 
     async def hold_back(self, seconds: float) -> None:
-        """Let a caller wait by the wall clock. A clock moved by hand never passes while a caller waits: no wait."""
+        """Delay a caller by the wall clock; not with a clock moved by hand, which stands still while a caller waits."""
         if not self._by_hand:
             await asyncio.sleep(seconds)
 
 
 def _resolve(future: asyncio.Future[None]) -> None:
-    """Let whoever waits go on; it may have gone already."""
+    """Resolve the future, unless its waiter has gone already."""
     if not future.done():
         future.set_result(None)

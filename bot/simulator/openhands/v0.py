@@ -25,7 +25,7 @@ MOST_EVENTS = 100
 
 
 def conversation_info(c: Conversation) -> Event:
-    """`status` is the runtime's: nothing in here tells whether the agent is done."""
+    """Return what callers see of a conversation. `status` is the runtime's: nothing shows whether the agent is done."""
     up = c.sandbox_status in {"STARTING", "RUNNING"}
     return {
         "conversation_id": c.id,
@@ -93,13 +93,13 @@ async def start(world: Starts, asked: Asked) -> object:
 
 
 async def conversation(world: Starts, asked: Asked) -> object:
-    """200 with null for what is unknown or deleted."""
+    """Return the conversation; null, with a 200, if it is unknown or deleted."""
     c = _lookup(world, asked)
     return None if c is None else conversation_info(c)
 
 
 async def conversations(world: Starts, asked: Asked) -> object:
-    """Newest first. The filter is applied after the page is cut, so a page may be empty before the last."""
+    """Return a page, newest first. The filter applies after the page is cut, so even an early page may be empty."""
     limit = whole_number(asked.one("limit") or "20", ["query", "limit"])
     offset = _read_page(asked.one("page_id"))
     every = [c for c in reversed(world.conversations.values()) if c.api == "v0" and not c.deleted]
@@ -126,7 +126,7 @@ def _read_page(text: str | None) -> int:
 
 
 async def events(world: Starts, asked: Asked) -> object:
-    """Ids from 0; `end_id` counts in. A stopped conversation still has its events."""
+    """Return events. Ids start at 0; `end_id` is inclusive. A stopped conversation still has its events."""
     c = _known(world, asked)
     limit = whole_number(asked.one("limit") or "20", ["query", "limit"])
     if not 0 <= limit <= MOST_EVENTS:
@@ -158,7 +158,7 @@ def _up(c: Conversation) -> bool:
 
 
 async def add_event(world: Starts, asked: Asked) -> object:
-    """Take a message, or a state asked for. What it does not understand ends in a bare 500."""
+    """Accept a message or a requested state. Anything else gets a bare 500."""
     c = _known(world, asked)
     match asked.body:
         case {"action": "message", "args": {"content": str(text)}} if _up(c):
@@ -183,7 +183,7 @@ def kind_of_event(body: Any) -> Kind:
 
 
 async def stop(world: Starts, asked: Asked) -> object:
-    """200 for unknown ones too. The status told is the one before."""
+    """Stop a conversation. Unknown ones get a 200 too. The answer has the status from before."""
     c = _lookup(world, asked)
     before = "STOPPED" if c is None else c.sandbox_status
     said = "Conversation was not running" if before == "STOPPED" else "Conversation stopped successfully"
@@ -224,7 +224,7 @@ async def delete(world: Starts, asked: Asked) -> object:
 
 
 def routes(*, with_events: bool, with_stop: bool, with_list: bool) -> tuple[Route, ...]:
-    """Older servers lack the one or the other."""
+    """Return the routes of a server; older ones lack some of them."""
     base = "/api/conversations"
     one = f"{base}/{{id}}"
 

@@ -1,4 +1,4 @@
-"""The V1 app server: conversations, messages to them, and its copy of their events."""
+"""The V1 app server: conversations, messages to them, and the copy of their events."""
 
 from bot.simulator.openhands.events_v1 import KINDS
 from bot.simulator.openhands.starts import Starts
@@ -74,7 +74,7 @@ def conversation_info(c: Conversation, base_url: str) -> Event:
 
 
 def living(world: Starts) -> list[Conversation]:
-    """Newest first."""
+    """Return the V1 conversations that are not deleted, newest first."""
     every = [c for c in reversed(world.conversations.values()) if c.api == "v1" and not c.deleted]
     return sorted(every, key=lambda c: c.created_at, reverse=True)
 
@@ -98,7 +98,7 @@ async def search(world: Starts, asked: Asked) -> object:
 
 
 async def batch(world: Starts, asked: Asked) -> object:
-    """Order kept, null for what is unknown, not READY or deleted. One malformed id spoils all."""
+    """Return conversations in the order asked, null if unknown, not READY or deleted. One malformed id fails all."""
     ids = asked.query.get("ids")
     if not ids:
         raise missing(["query", "ids"], None)
@@ -142,7 +142,7 @@ async def delete(world: Starts, asked: Asked) -> object:
 
 
 async def send_message(world: Starts, asked: Asked) -> object:
-    """Wait for a running command, half a minute at most. A message that waits longer is delivered all the same."""
+    """Send a message, waiting at most half a minute for a running command. It is delivered later even after that."""
     identifier = uuid_or_refuse(world, asked.path["id"], ["path", "conversation_id"])
     body = as_object(asked.body)
     if (role := body.get("role", "user")) != "user":
@@ -183,7 +183,7 @@ def _reachable(world: Starts, identifier: str) -> Conversation:
 
 
 def since_and_until(events: list[Event], since: str | None, until: str | None) -> list[Event]:
-    """Compare texts, as the real filter does: a time with a zone sorts after the same time without."""
+    """Return the events in between. Compares text, as the real filter does: a zone makes a time sort as later."""
     if since is not None:
         earliest = read_time(since, "timestamp__gte").isoformat()
         events = [event for event in events if event["timestamp"] >= earliest]
@@ -202,7 +202,7 @@ def newest_first(asked: Asked) -> bool:
 
 
 def _copied(world: Starts, asked: Asked) -> list[Event]:
-    """List what has reached the app server; deleted conversations keep theirs."""
+    """Return the events that have reached the app server; deleted conversations keep theirs."""
     identifier = asked.path["id"]
     if as_uuid(identifier) is None:
         world.violations.append(f"malformed id: {identifier!r}")

@@ -27,7 +27,7 @@ def _sandbox_info(c: Conversation, base_url: str) -> Event:
 
 
 def _leftover_info(task: StartTask) -> Event:
-    """Describe the sandbox of a start that failed: it runs on, and no conversation names it."""
+    """Return the sandbox that a failed start left behind: it keeps running, and no conversation names it."""
     return {
         "id": task.sandbox_id,
         "created_by_user_id": None,
@@ -62,7 +62,7 @@ async def sandbox_pause(world: Starts, asked: Asked) -> object:
 
 
 async def sandbox_resume(world: Starts, asked: Asked) -> object:
-    """200 for a dead sandbox too, which stays dead."""
+    """Resume a sandbox. A dead one gets a 200 too, and stays dead."""
     c = _sandbox(world, asked.path["id"])
     if c is None:
         raise Refused(404, NOT_FOUND)

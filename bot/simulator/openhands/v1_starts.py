@@ -46,7 +46,7 @@ PROVIDERS = (
     "azure_devops",
     "enterprise_sso",
 )
-# Every field of a start the server knows, with what it takes for one that is not sent. Others it ignores.
+# Every field of a start that the server knows, with its default. The server ignores all others.
 START_FIELDS: dict[str, object] = {
     "sandbox_id": None,
     "conversation_id": None,
@@ -71,7 +71,7 @@ START_FIELDS: dict[str, object] = {
 
 
 def task_info(task: StartTask, *, zone: bool) -> Event:
-    """zone: the answer to a start has it in its times, a list has not."""
+    """zone: whether times have a zone, as in the answer to a start but not in a list."""
     time = zulu if zone else naive
     return {
         "id": task.id,
@@ -109,7 +109,7 @@ def _read_start(world: Starts, body: dict[str, Any]) -> Event:
 
 
 async def start(world: Starts, asked: Asked) -> object:
-    """200 says only that the start was written down: nothing of the repository or the sandbox."""
+    """Begin a start. A 200 means only that it was stored, and says nothing about the repository or the sandbox."""
     request = _read_start(world, as_object(asked.body))
     identifier = as_uuid(request["conversation_id"])
     if not world.make_room():
@@ -129,7 +129,7 @@ async def tasks(world: Starts, asked: Asked) -> object:
 
 
 async def find_start(world: Starts, asked: Asked) -> object:
-    """Newest first. By conversation only what is READY is found; without that filter everything is listed."""
+    """Return start tasks, newest first: all of them, or with the filter by conversation only those that are READY."""
     limit = read_limit(asked, default=100)
     found = sorted(
         (task for task in reversed(world.tasks.values()) if not task.deleted),

@@ -1,4 +1,4 @@
-"""What all parts of the local server share on the wire: routes, refusals, and the reading of parameters."""
+"""What all parts of the local server share: routes, refusals, and the parsing of parameters."""
 
 import base64
 from collections.abc import Awaitable, Callable, Sequence
@@ -43,22 +43,22 @@ class Broken:
 
 @dataclass(frozen=True)
 class Asked:
-    """One request, its body read."""
+    """One request, with its body read."""
 
     query: dict[str, list[str]]
     path: dict[str, str]  # what the braces in the route matched
     headers: dict[str, str]  # names in lower case
-    body: Any  # parsed JSON; None where there was none; `Broken` where it was no JSON
+    body: Any  # parsed JSON; None if the body was empty; `Broken` if it was not JSON
     base_url: str
 
     def one(self, name: str) -> str | None:
-        """Read the last of a query parameter's values, as the real server does."""
+        """Return the last value of a query parameter, as the real server does; None if it is missing."""
         return self.query.get(name, [None])[-1]
 
 
 @dataclass(frozen=True)
 class Plain:
-    """An answer that is text, such as `Internal Server Error`."""
+    """An answer in plain text, such as `Internal Server Error`."""
 
     text: str
 
@@ -73,7 +73,7 @@ class Refused(Exception):
 
 
 class NoAnswer(Exception):
-    """Close the connection without one."""
+    """Close the connection without an answer."""
 
 
 Handle = Callable[[Starts, Asked], Awaitable[object]]
@@ -81,14 +81,14 @@ Handle = Callable[[Starts, Asked], Awaitable[object]]
 
 @dataclass(frozen=True)
 class Route:
-    """handle: gives the body of a 200, or raises `Refused`."""
+    """handle: returns the body of a 200, or raises `Refused`."""
 
     method: str
     path: str
-    kind: Kind | Callable[[Any], Kind]  # by the body, where one path serves several ends
+    kind: Kind | Callable[[Any], Kind]  # computed from the body if one path serves several purposes
     api: Api
     handle: Handle
-    needs_key: bool = True  # of the app server; the agent server asks for its own
+    needs_key: bool = True  # the app server's; the agent server checks its own
 
 
 NOT_FOUND = {"detail": "Not Found"}
@@ -102,7 +102,7 @@ def as_response(status: int, body: object) -> web.Response:
 
 
 def invalid(kind: str, loc: list[object], msg: str, given: object, **ctx: object) -> Refused:
-    """422, in the words of the real server's validation."""
+    """Return a 422 in the words of the real server's validation."""
     problem: dict[str, object] = {"type": kind, "loc": loc, "msg": msg, "input": given}
     return Refused(422, {"detail": [problem | ({"ctx": ctx} if ctx else {})]})
 
@@ -135,7 +135,7 @@ def uuid_or_refuse(world: Starts, text: object, loc: list[object]) -> UUID:
 
 
 def as_object(body: object) -> dict[str, Any]:
-    """Read the body, which has to be a JSON object."""
+    """Return the body. Raises `Refused` unless it is a JSON object."""
     if isinstance(body, Broken):
         error = "Expecting property name enclosed in double quotes"
         raise invalid("json_invalid", ["body", 1], "JSON decode error", {}, error=error)
@@ -152,7 +152,7 @@ def as_object(body: object) -> dict[str, Any]:
 
 
 def read_limit(asked: Asked, *, default: int) -> int:
-    """`limit`, 1 to 100."""
+    """Return `limit`. Raises `Refused` unless it is 1 to 100."""
     text = asked.one("limit")
     if text is None:
         return default
@@ -174,7 +174,7 @@ def whole_number(text: str, loc: list[object]) -> int:
 
 
 def page(items: Sequence[object], *, offset: int, limit: int, opaque: bool = False) -> dict[str, object]:
-    """One page, and the id of the next: the offset, or base64 of it."""
+    """Return one page, with the id of the next: its offset, or (opaque) the offset in base64."""
     end = offset + limit
     following = None if end >= len(items) else str(end)
     if opaque and following is not None:
@@ -183,7 +183,7 @@ def page(items: Sequence[object], *, offset: int, limit: int, opaque: bool = Fal
 
 
 def opaque_offset(text: str | None) -> int:
-    """Read a page id in base64. The real server takes nonsense for the first page."""
+    """Return the offset from a page id in base64. Like the real server, treats nonsense as the first page."""
     try:
         return int(base64.b64decode(f"{text or ''}===")) if text else 0
     except ValueError:
@@ -226,5 +226,5 @@ def read_offset(asked: Asked) -> int:
 
 
 def at_capacity(limit: int | None) -> Refused:
-    """Refuse one more sandbox."""
+    """Return the refusal of one more sandbox."""
     return Refused(429, {"detail": {"error": "CONCURRENCY_LIMIT_REACHED", "limit": limit, "current": limit}})

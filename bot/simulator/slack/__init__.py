@@ -1,6 +1,6 @@
-"""A strict local Slack: Web API, Socket Mode and response addresses over HTTP on loopback, all state in memory.
+"""A strict local Slack: Web API, Socket Mode and response URLs over HTTP on loopback, with all state in memory.
 
-It is written from Slack's documented behaviour and shares no code with the bot, or it would share its mistakes.
+It follows Slack's documented behaviour and shares no code with the bot, or it would share its mistakes.
 """
 
 from bot.simulator.slack.local import LocalSlack

@@ -1,4 +1,4 @@
-"""How the Web API reads its arguments, and what it refuses about them."""
+"""How the Web API parses its arguments, and which it refuses."""
 
 import base64
 import binascii
@@ -10,17 +10,17 @@ from bot.simulator.slack.records import JSON, Refused
 from bot.simulator.slack.text import Notified, is_escaped, mrkdwn_texts, notified
 from bot.simulator.slack.workspace import Workspace
 
-POST_TEXT_MAX = 40_000  # chat.postMessage cuts what is longer
+POST_TEXT_MAX = 40_000  # chat.postMessage truncates a longer text
 UPDATE_TEXT_MAX = 4_000
 MARKDOWN_TEXT_MAX = 12_000
-METADATA_MAX_BYTES = 1_024  # a limit exists but is not published; this is on the safe side of it
+METADATA_MAX_BYTES = 1_024  # Slack has a limit but does not publish it; this is on the safe side
 PAGE_DEFAULT = 100
 PAGE_MAX = 1_000
 
 
 @dataclass(frozen=True)
 class Content:
-    """The part of a call that becomes a message's content, already within Slack's limits."""
+    """The part of a call that becomes a message's content, within Slack's limits."""
 
     text: str
     blocks: tuple[JSON, ...]
@@ -28,10 +28,10 @@ class Content:
 
 
 def read_content(workspace: Workspace, args: JSON, *, parse_default: str) -> Content:
-    """Read text and blocks, or raise Refused.
+    """Return text and blocks, or raise Refused.
 
-    Stricter than Slack in one thing: blocks without a `text` are refused, since people then get a notification that
-    says nothing. Text that is not escaped, and people named only where Slack may not notify them, are violations.
+    Stricter than Slack in one way: refuses blocks without a `text`, since people would get an empty notification.
+    Records violations for text that is not escaped, and for people named only where Slack may not notify them.
     """
     text, markdown = args.get("text"), args.get("markdown_text")
     given = args.get("blocks")
@@ -90,7 +90,7 @@ def time_of(ts: str) -> float:
 
 
 def page(args: JSON, total: int, default: int) -> tuple[int, int]:
-    """Return the slice that `limit` and `cursor` ask for."""
+    """Return the start and end of the slice that `limit` and `cursor` ask for."""
     limit, start = str(args.get("limit") or default), 0
     if not limit.isdigit() or not 1 <= int(limit) <= PAGE_MAX:
         raise Refused("invalid_limit")

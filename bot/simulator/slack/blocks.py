@@ -1,7 +1,7 @@
-"""Block Kit's rules for messages: what Slack answers `invalid_blocks` and `msg_blocks_too_long` to.
+"""Block Kit's rules for messages: when Slack answers `invalid_blocks` or `msg_blocks_too_long`.
 
-Sizes are Slack's published ones and count characters. The sum over a whole message is not published; people meet the
-error a little above 13,000.
+Sizes are Slack's published ones, in characters. The limit for a whole message is not published; people report the error
+a little above 13,000.
 """
 
 import json
@@ -23,7 +23,7 @@ Problems = Iterator[str]
 
 
 def checked(value: Any) -> tuple[JSON, ...]:
-    """Read the `blocks` argument, a list or its JSON text, or raise Refused with Slack's error."""
+    """Return the blocks of the `blocks` argument, a list or its JSON text, or raise Refused with Slack's error."""
     if isinstance(value, str):
         try:
             value = json.loads(value)
@@ -41,7 +41,7 @@ def checked(value: Any) -> tuple[JSON, ...]:
 
 
 def with_ids(blocks: tuple[JSON, ...], new_id: Callable[[], str]) -> tuple[JSON, ...]:
-    """Slack names every block that came without a `block_id`."""
+    """Return the blocks, each with a `block_id`: Slack adds one if it is missing."""
     return tuple(block if "block_id" in block else block | {"block_id": new_id()} for block in blocks)
 
 
@@ -164,7 +164,7 @@ def _list_item(part: Any, at: str) -> Problems:
         yield _error("must be a rich_text_section", at)
 
 
-# What rich text is made of: its required field and the others it may have.
+# The leaves of rich text: the required field of each, and its optional ones.
 _LEAVES = {
     "text": ("text", {"style"}),
     "link": ("url", {"text", "style", "unsafe"}),
@@ -286,7 +286,7 @@ def _error(why: str, at: str) -> str:
 
 
 def _lengths(part: Any) -> Iterator[int]:
-    """Return the length of every text a person would read."""
+    """Yield the length of every text a person would read."""
     if isinstance(part, list):
         for item in part:
             yield from _lengths(item)

@@ -1,4 +1,4 @@
-"""Socket Mode: tickets, sockets, envelopes, and Slack's patience with them."""
+"""Socket Mode: tickets, sockets, envelopes, and Slack's time-outs and retries for them."""
 
 import asyncio
 import contextlib
@@ -18,15 +18,15 @@ from bot.simulator.slack.records import JSON, Delivery
 ACK_TIMEOUT = timedelta(seconds=3)
 RETRY_AFTER = (timedelta(0), timedelta(minutes=1), timedelta(minutes=5))  # counted from the first failure
 SOCKETS_MAX = 10
-TICKET_LIFE = timedelta(seconds=30)  # not documented; "valid for a short time"
-CONNECTION_LIFE_S = 18_060  # what Slack's hello says: about five hours
+TICKET_LIFE = timedelta(seconds=30)  # documented only as "valid for a short time"
+CONNECTION_LIFE_S = 18_060  # as in Slack's hello: about five hours
 DISCONNECTS = ("warning", "refresh_requested", "link_disabled", "too_many_websockets")
-GRACE = timedelta(seconds=10)  # between the word that a socket will be closed and its end
+GRACE = timedelta(seconds=10)  # from announcing that a socket will be closed to closing it
 
 
 @dataclass(eq=False)
 class Socket:
-    """One open connection. Draining: still open, but told to go, so nothing new is sent on it."""
+    """One open connection. Draining: still open, but told to disconnect, so nothing new is sent on it."""
 
     ws: web.WebSocketResponse
     request: web.Request
@@ -43,19 +43,19 @@ class Socket:
             self.outgoing.put_nowait(json.dumps(message))
 
     async def write(self) -> None:
-        """Send what is queued until cancelled or the connection is gone."""
+        """Send queued messages until cancelled or until the connection is gone."""
         with contextlib.suppress(ConnectionError):
             while True:
                 await self.ws.send_str(await self.outgoing.get())
 
     def abort(self) -> None:
-        """End the connection as a broken network does, without a closing word."""
+        """End the connection as a broken network does, without a close frame."""
         if self.request.transport is not None:
             self.request.transport.abort()
 
 
 class Deliveries:
-    """Hands envelopes to open sockets in turn and follows each until its ack or the last retry."""
+    """Sends envelopes to open sockets in turn, and follows each until its ack or the last retry."""
 
     def __init__(self, now: Callable[[], datetime], app_id: str, violations: list[str]) -> None:
         self._now = now
@@ -65,12 +65,12 @@ class Deliveries:
         self._sockets: list[Socket] = []
         self._turn = 0
         self._by_envelope: dict[str, Delivery] = {}
-        self._waiting: dict[str, tuple[Delivery, Socket]] = {}  # envelope id → sent and not acked
+        self._waiting: dict[str, tuple[Delivery, Socket]] = {}  # by envelope id: sent but not acked
         self._retries: list[tuple[datetime, int, Delivery, str]] = []
         self._order = itertools.count()
-        self._cut: str | None = None  # "before_ack" or "after_ack" of the next envelope
+        self._cut: str | None = None  # whether to cut "before_ack" or "after_ack" of the next envelope
         self.log: list[Delivery] = []
-        self.forgetful = False  # reports from the field disagree whether what met no connection comes again
+        self.forgetful = False  # reports disagree on whether Slack retries what met no connection
 
     @property
     def idle(self) -> bool:
@@ -90,16 +90,16 @@ class Deliveries:
     def send(
         self, kind: str, payload: JSON, *, event_id: str | None, settled: Callable[[Delivery], None] | None = None
     ) -> Delivery:
-        """Deliver something new. settled: called once, when it is acked or given up."""
+        """Deliver a new payload. settled: called once, when it is acked or given up."""
         delivery = Delivery(kind, payload, event_id, settled=settled)
         self.log.append(delivery)
         self._attempt(delivery, None)
         return delivery
 
     def resend(self, wanted: str) -> None:
-        """Send again what this envelope id, or the events about the message with this ts, were about.
+        """Send again the envelope with this id, or all events about the message with this ts.
 
-        Raises ValueError if there is nothing such, or if it is a command: Slack never repeats those.
+        Raises ValueError if there is none, or if it is a command or click, which Slack never repeats.
         """
         by_id = self._by_envelope.get(wanted)
         found = [by_id] if by_id else [one for one in self.log if one.payload.get("event", {}).get("ts") == wanted]
@@ -110,7 +110,7 @@ class Deliveries:
             self._attempt(delivery, "timeout")
 
     def tick(self) -> None:
-        """Fail what was not acked in time, send the retries that are due, forget tickets, close told-off sockets."""
+        """Fail what was not acked in time, send retries that are due, expire tickets, close draining sockets."""
         now = self._now()
         for delivery, _ in [*self._waiting.values()]:
             if self._overdue(delivery):
@@ -173,10 +173,10 @@ class Deliveries:
     # -- sockets
 
     async def connect(self, request: web.Request) -> web.StreamResponse:
-        """Serve one socket until it ends. A ticket opens one socket once, within its life."""
+        """Serve one socket until it ends. A ticket opens one socket, once, before it expires."""
         until = self._tickets.pop(request.query.get("ticket", ""), None)
         if until is None or until <= self._now():
-            return web.Response(status=408)  # what people meet with a stale Socket Mode address
+            return web.Response(status=408)  # what people report for a stale Socket Mode address
         ws = web.WebSocketResponse(autoping=False)
         await ws.prepare(request)
         if len(self._sockets) >= SOCKETS_MAX:
@@ -204,7 +204,7 @@ class Deliveries:
             self._drop(socket)
 
     def disconnect(self, reason: str, *, oldest: bool) -> None:
-        """Tell every socket, or the oldest. After a mere `warning` it works on, after another reason it is closed soon."""
+        """Send `disconnect` to all sockets, or the oldest. A `warning` changes nothing; other reasons close it soon."""
         if reason not in DISCONNECTS:
             raise ValueError(f"Slack has no such reason: {reason}")
         for socket in self.open_sockets[: 1 if oldest else None]:
@@ -237,7 +237,7 @@ class Deliveries:
             self._violations.append(f"not the ack of any envelope: {text}")
             return
         if envelope_id not in self._waiting or self._overdue(delivery):
-            return  # too late, or the second ack: it counts for nothing
+            return  # a late or second ack has no effect
         cut, self._cut = self._cut, None
         if cut == "before_ack":
             self._drop(socket)
@@ -256,7 +256,7 @@ class Deliveries:
         socket.abort()
 
     def _gone(self, socket: Socket) -> None:
-        """Forget a socket; what it had not acked failed with it."""
+        """Remove a socket; deliveries it had not acked fail."""
         if socket in self._sockets:
             self._sockets.remove(socket)
         for delivery in [one for one, on in self._waiting.values() if on is socket]:
@@ -279,7 +279,7 @@ class Deliveries:
 
 
 def _read_ack(text: str) -> tuple[JSON, str]:
-    """Return the ack and its envelope id, `""` where it has none."""
+    """Return the ack and its envelope id; "" if it has none."""
     try:
         ack: Any = json.loads(text)
     except ValueError:

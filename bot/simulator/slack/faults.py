@@ -1,4 +1,4 @@
-"""What goes wrong on demand: the next calls of a method, answered badly, late or not at all."""
+"""Faults on demand: the next calls of a method are answered wrongly, late or not at all."""
 
 from dataclasses import dataclass
 
@@ -32,7 +32,7 @@ class Fault:
 
 
 class Faults:
-    """A queue: each call takes the oldest fault that fits it."""
+    """A queue: each call uses up the oldest fault that matches it."""
 
     def __init__(self) -> None:
         self._waiting: list[Fault] = []

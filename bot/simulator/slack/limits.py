@@ -1,4 +1,4 @@
-"""Slack's call limits, per method (one app, one workspace) and per channel."""
+"""Slack's rate limits, per method (of one app in one workspace) and per channel."""
 
 import math
 from collections import deque
@@ -6,25 +6,25 @@ from collections.abc import Callable
 from datetime import datetime
 
 WINDOW_S = 60.0
-TIERS = {1: 1, 2: 20, 3: 50, 4: 100}  # calls a minute and method; "special" methods have their own numbers
-POSTS_A_MINUTE = 300  # all channels together: documented as "several hundred"
+TIERS = {1: 1, 2: 20, 3: 50, 4: 100}  # calls per minute and method; "special" methods have their own limits
+POSTS_A_MINUTE = 300  # in all channels together: documented as "several hundred"
 SPECIAL_A_MINUTE = 600  # auth.test, chat.getPermalink, …: "hundreds"
-CHANNEL_RATE_S = 1.0  # one post a second and channel
-CHANNEL_BURST = 5  # "short bursts" are allowed; how short is not documented
+CHANNEL_RATE_S = 1.0  # seconds per post in a channel
+CHANNEL_BURST = 5  # posts; "short bursts" are allowed, but how short is not documented
 
 
 class Limits:
     def __init__(self, now: Callable[[], datetime], times: int = 1) -> None:
-        """Allow `times` as many calls as Slack does, where an hour is packed into minutes."""
+        """Multiply Slack's limits by `times`, for tests that pack an hour into minutes."""
         self._now = now
         self._times = times
         self._calls: dict[str, deque[float]] = {}
-        self._full_at: dict[str, float] = {}  # channel → when its burst is whole again
+        self._full_at: dict[str, float] = {}  # channel → when its burst is available in full again
 
     def take(self, method: str, a_minute: int, channel: str | None) -> int | None:
-        """Count one call, or give the seconds to wait (`Retry-After`), then it does not count.
+        """Count one call and return None, or return the seconds to wait (`Retry-After`) without counting it.
 
-        channel: only for posting, which has a pace of its own in each channel.
+        channel: only for posts, which have a limit per channel.
         """
         now = self._now().timestamp()
         calls = self._calls.setdefault(method, deque())

@@ -1,4 +1,4 @@
-"""A Slack workspace on this machine: what people do in it, what they see, and what goes wrong."""
+"""A Slack workspace on this machine: what people do in it, what they see, and what fails."""
 
 import asyncio
 import secrets
@@ -16,17 +16,17 @@ from bot.simulator.slack.records import JSON, Call, Channel, Command, Delivery, 
 from bot.simulator.slack.server import OnCall, Server
 from bot.simulator.slack.workspace import Workspace, utc_now
 
-TICK_S = 0.05  # real seconds between two looks at what is due
+TICK_S = 0.05  # real seconds between two ticks
 
 
 class LocalSlack:
-    """A strict Slack for one app, in memory, over the real wire.
+    """A strict Slack for one app, in memory, over real HTTP and WebSockets.
 
-    With the wall clock it does what is due by itself; with a `now` of its own, whoever moves that clock calls `tick`.
+    With the wall clock it ticks by itself; with a `now` of its own, whoever moves that clock must call `tick`.
     """
 
     def __init__(self, *, now: Callable[[], datetime] | None = None, limits_times: int = 1) -> None:
-        """limits_times: so many times as many calls as Slack allows, where an hour is packed into minutes."""
+        """limits_times: a factor on Slack's rate limits, for tests that pack an hour into minutes."""
         self._ticks_itself = now is None
         self._now = now or utc_now
         self._events = 0
@@ -39,13 +39,13 @@ class LocalSlack:
         self.app_token = APP_TOKEN
 
     async def start(self, port: int = 0) -> None:
-        """Open the port; after a `stop`, without naming one, the same port again."""
+        """Open the port; port 0 after a `stop` opens the same port again."""
         await self._server.start(port)
         if self._ticks_itself:
             self._ticking = asyncio.create_task(self._keep_ticking())
 
     async def stop(self) -> None:
-        """Close every connection. What is stored stays."""
+        """Close every connection. The stored state remains."""
         if self._ticking is not None:
             self._ticking.cancel()
             self._ticking = None
@@ -57,7 +57,7 @@ class LocalSlack:
             await self.tick()
 
     async def tick(self) -> None:
-        """Do what is due: ack time-outs, redeliveries, the end of tickets, response URLs and sockets told to go."""
+        """Do what is due: ack time-outs, redeliveries, and the end of tickets, response URLs and draining sockets."""
         self._deliveries.tick()
         self._server.forget_expired()
 
@@ -108,7 +108,7 @@ class LocalSlack:
         stranger: bool = False,
         team_id: str | None = None,
     ) -> str:
-        """Add a person or another app's bot and give its id. team_id: of another workspace, for people from outside."""
+        """Add a person or another app's bot; return its id. team_id: another workspace's, for people from outside."""
         user = User(
             id=self._workspace.new_user_id(),
             name=name,
@@ -154,7 +154,7 @@ class LocalSlack:
         self._workspace.archive(self._workspace.channel(channel))
 
     def wire(self, text: str) -> str:
-        """Turn what is typed, such as `@alice look at #dev`, into Slack's wire form."""
+        """Return typed text, such as `@alice look at #dev`, in Slack's wire form."""
         channels = {place.name: place.id for place in self._workspace.channels.values() if place.name}
         return wire_text.to_wire(text, self._workspace.names, channels)
 
@@ -170,7 +170,7 @@ class LocalSlack:
         broadcast: bool = False,
         mention_first: bool = True,
     ) -> str:
-        """Post as a person, `text` in wire form, and give its ts. mention_first: which of a mention's two events leads."""
+        """Post `text`, in wire form, as a person; return its ts. mention_first: `app_mention` precedes `message`."""
         place, person = self._place_of(user, channel)
         who = wire_text.notified(text, (), parses_names=False, names=self._workspace.names)
         message = self._workspace.post(
@@ -187,7 +187,7 @@ class LocalSlack:
         return message.ts
 
     async def command(self, user: str, channel: str, text: str, *, name: str = "/openhands") -> Command:
-        """Type a slash command. The answer fills up as the bot works; it is sent once and never repeated."""
+        """Type a slash command, which Slack sends once and never repeats. The record fills as the bot answers."""
         person, place = self._workspace.user(user), self._workspace.channel(channel)
         if person.team_id != self.team_id:
             raise ValueError(f"{person.name}: Slack offers commands only to people of the app's own workspace")
@@ -214,9 +214,9 @@ class LocalSlack:
     async def click(
         self, user: str, channel: str, ts: str, action_id: str, *, shown: Message | None = None
     ) -> Delivery:
-        """Click a button of a message. Sent once and never repeated; a link button sends its click as well.
+        """Click a button of a message, which Slack sends once and never repeats; also for a link button.
 
-        shown: the message as it was, for a person whose screen has not followed its edits.
+        shown: an older version of the message, for a person whose screen does not show its edits yet.
         """
         place, person = self._place_of(user, channel)
         message = shown or self._stored(channel, ts)
@@ -249,18 +249,18 @@ class LocalSlack:
         self._workspace.change(message, text=text, blocks=blocks, metadata=None, broadcasts=who.broadcasts)
 
     async def delete(self, user: str, channel: str, ts: str) -> None:
-        """Delete a message; those of others too, as a workspace's admins can."""
+        """Delete a message, even somebody else's, as a workspace's admins can."""
         self._place_of(user, channel)
         self._workspace.delete(self._stored(channel, ts))
 
     async def redeliver(self, ts_or_envelope: str) -> None:
-        """Send again what went out for this message or envelope: same event_id, a retry's number and reason."""
+        """Send again what went out for this message or envelope: same event_id, with a retry's number and reason."""
         self._deliveries.resend(ts_or_envelope)
 
     # -- what is visible
 
     def messages(self, channel: str, *, thread_ts: str | None = None) -> list[Message]:
-        """Return what is stored, oldest first: the whole channel with all replies, or one thread, its root first."""
+        """Return stored messages, oldest first: the whole channel with all replies, or one thread from its root."""
         place = self._workspace.channel(channel)
         if thread_ts is None:
             return list(place.messages.values())
@@ -270,7 +270,7 @@ class LocalSlack:
         return self._workspace.channel(channel).messages.get(ts)
 
     def ephemerals(self, user: str, channel: str | None = None) -> list[Ephemeral]:
-        """Return what only this person saw, in order: ephemeral messages, answers to commands, texts of acks."""
+        """Return what only this person saw, in order: ephemeral messages, answers to commands, and texts of acks."""
         return [one for one in self._workspace.ephemerals if one.user == user and channel in (None, one.channel)]
 
     @property
@@ -283,7 +283,7 @@ class LocalSlack:
 
     @property
     def violations(self) -> list[str]:
-        """What the app did that no well-made app does. Tests expect none."""
+        """What the app did that no well-behaved app does. Tests expect none."""
         return self._workspace.violations
 
     @property
@@ -299,9 +299,9 @@ class LocalSlack:
 
     @property
     def on_call(self) -> OnCall | None:
-        """Awaited with (before | after, method, arguments) around the effect of every call.
+        """Awaited with ("before" | "after", method, arguments) around the effect of every call.
 
-        It may raise ConnectionError to end the call there, unanswered, as when the caller's process dies.
+        It may raise ConnectionError to end the call there without an answer, as when the caller's process dies.
         """
         return self._server.on_call
 
@@ -323,17 +323,17 @@ class LocalSlack:
         times: int = 1,
         channel: str | None = None,
     ) -> None:
-        """Make the next `times` calls of a method (or of `response_url`) go wrong; several wait in a queue.
+        """Make the next `times` calls of a method (or of `response_url`) fail; several faults queue up.
 
-        after: the effect happens first, then the answer is replaced, or lost if nothing else is said. hang_s: real
-        seconds; without `after`, nothing happens if the caller gives up meanwhile.
+        after: the effect happens first, then the answer is replaced, or lost if no other fault is given. hang_s: real
+        seconds; without `after`, there is no effect if the caller gives up meanwhile.
         """
         lost = drop or (after and not (error or status or html or hang_s))
         self._server.faults.add(Fault(method, error, status, retry_after, html, lost, hang_s, after, times, channel))
 
     @property
     def forgetful(self) -> bool:
-        """Whether an event that met no connection, or one that then broke, is gone for good. Reports disagree on it."""
+        """Whether an event that met no connection, or one that then broke, is lost for good. Reports disagree on it."""
         return self._deliveries.forgetful
 
     @forgetful.setter
@@ -341,15 +341,15 @@ class LocalSlack:
         self._deliveries.forgetful = forgetful
 
     def cut_socket(self, *, before_ack: bool = False, after_ack: bool = False) -> None:
-        """Break every socket now, or the next one that acks: its ack lost, or just taken."""
+        """Break every socket now, or the next one that acks, just before or after its ack counts."""
         self._deliveries.cut(before_ack=before_ack, after_ack=after_ack)
 
     def disconnect(self, reason: str, *, oldest: bool = False) -> None:
-        """Send `disconnect`: warning, refresh_requested, link_disabled or too_many_websockets; to the oldest or to all."""
+        """Send `disconnect` with one of the reasons in `delivery.DISCONNECTS`, to all sockets or the oldest."""
         self._deliveries.disconnect(reason, oldest=oldest)
 
     async def half_open(self) -> None:
-        """Freeze the open sockets: nothing comes or goes, though they look open. New ones work."""
+        """Freeze the open sockets: they look open, but carry nothing. New ones work."""
         self._deliveries.freeze()
 
     # -- inside

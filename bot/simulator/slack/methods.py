@@ -1,4 +1,4 @@
-"""The Web API's methods: what each takes, needs, does and answers."""
+"""The Web API's methods: the arguments, scopes, effects and answers of each."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,11 +39,11 @@ class Method:
     args: frozenset[str]
     a_minute: int
     caller: Literal["bot", "app"] = "bot"
-    posts: bool = False  # has Slack's pace of one a second in each channel
+    posts: bool = False  # has Slack's limit of one a second per channel
 
 
 class WebApi:
-    """Answers calls by name. socket_url: makes a fresh address for one socket."""
+    """Answers calls by name. socket_url: returns a fresh address for one socket."""
 
     def __init__(self, workspace: Workspace, socket_url: Callable[[], str], limits: Limits) -> None:
         self.workspace = workspace
@@ -51,7 +51,7 @@ class WebApi:
         self._limits = limits
 
     def call(self, name: str, args: JSON, token: str | None) -> JSON:
-        """Do what the method does and give the answer's fields. Raises Refused (ok: false) or TooFast (429)."""
+        """Execute the method and return the answer's fields. Raises Refused (ok: false) or TooFast (429)."""
         method = METHODS.get(name)
         if method is None:
             self.workspace.violations.append(f"{name}: no such method")
@@ -237,7 +237,7 @@ class WebApi:
         return self._read(list(reversed(tops)), args, PAGE_DEFAULT)
 
     def replies(self, args: JSON) -> JSON:
-        """Return a thread, oldest first, its root at the head of every page."""
+        """Return a page of a thread, oldest first, with the root at the head of every page."""
         place = self._readable(args)
         root_ts = self.workspace.root_of(place, args.get("ts"))
         if root_ts is None:
@@ -290,14 +290,14 @@ class WebApi:
             raise Refused("missing_scope", needed=scope, provided=",".join(sorted(provided)))
 
     def _visible(self, args: JSON) -> Channel:
-        """Find the channel; a private one without the bot looks as if it did not exist."""
+        """Return the channel. Raises Refused if there is none, or a private one without the bot."""
         place = self.workspace.channels.get(str(args.get("channel")))
         if place is None or (place.kind != "channel" and not self.workspace.bot_is_in(place)):
             raise Refused("channel_not_found")
         return place
 
     def _place_to_post(self, args: JSON) -> Channel:
-        """Find where to write: a channel the bot is in, or, by a person's id, the direct message with them."""
+        """Return where to post: a channel the bot is in or, for a person's id, the direct message with them."""
         person = self.workspace.users.get(str(args.get("channel")))
         if person is not None and not person.bot_id:
             return self.workspace.conversation([person.id])[0]

@@ -1,4 +1,4 @@
-"""What the local Slack remembers: people, places, messages, calls, deliveries."""
+"""The local Slack's state: people, places, messages, calls and deliveries."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -33,11 +33,11 @@ class User:
 
 @dataclass(frozen=True)
 class Message:
-    """One stored message as it is now; a later change makes a new object.
+    """One version of a stored message; a change makes a new object.
 
-    `thread_ts` is the root of the thread a reply is in, None for a root. `mentions` are the people in the channel it
-    notified when it was posted; an edit notifies nobody. `broadcasts` are the groups (`channel`, `here`, …) that any
-    version of it named.
+    `thread_ts` is the root of the thread a reply is in; None for a root. `mentions` are the people in the channel whom
+    it notified when it was posted; an edit notifies nobody. `broadcasts` are the groups (`channel`, `here`, …) that
+    any version of it named.
     """
 
     ts: str
@@ -74,7 +74,7 @@ class Channel:
 
 @dataclass(frozen=True)
 class Ephemeral:
-    """What one person saw and nobody stored. `via`: chat.postEphemeral, response_url or ack."""
+    """What one person saw but Slack did not store. `via`: chat.postEphemeral, response_url or ack."""
 
     user: str
     channel: str
@@ -87,7 +87,7 @@ class Ephemeral:
 
 @dataclass
 class Command:
-    """A slash command somebody typed, and all that came back; None while it is open."""
+    """A slash command somebody typed, and everything that came back; `acked` is None until it is acked or failed."""
 
     user: str
     channel: str
@@ -103,7 +103,7 @@ class Command:
 
 @dataclass
 class Call:
-    """One Web API call. `ok` is what the caller was told: None until then, False with an error when told nothing."""
+    """One Web API call. `ok` is what the caller was told: None until then; False with an error if told nothing."""
 
     method: str
     args: JSON
@@ -114,9 +114,9 @@ class Call:
 
 @dataclass
 class Delivery:
-    """One event or command on its way to the app, over all its attempts.
+    """One event, command or click on its way to the app, over all its attempts.
 
-    `envelope_id` and `sent_at` belong to the latest attempt; `event_id` stays the same and is None for commands.
+    `envelope_id` and `sent_at` belong to the latest attempt. `event_id` never changes, and is None for all but events.
     """
 
     type: str

@@ -1,4 +1,4 @@
-"""The HTTP face: Web API, response_url and the socket's address, with faults on demand."""
+"""The HTTP server: Web API, response URLs and the socket's address, with faults on demand."""
 
 import asyncio
 import secrets
@@ -21,8 +21,8 @@ OnCall = Callable[[str, str, JSON], Awaitable[None]]
 
 RESPONSES_MAX = 5
 RESPONSES_LIFE = timedelta(minutes=30)
-RESPONSE_URL = "response_url"  # what calls and faults name it by, beside the Web API's methods
-LOOK_EVERY_S = 0.02  # how soon a hanging answer notices that its caller has gone
+RESPONSE_URL = "response_url"  # its name in calls and faults, beside the Web API's methods
+LOOK_EVERY_S = 0.02  # how soon a hanging answer notices that its caller is gone
 _RESPONSE_ARGS = {"text", "blocks", "response_type", "replace_original", "delete_original", "parse", "link_names"}
 _RESPONSE_ARGS |= {"unfurl_links", "unfurl_media", "thread_ts"}
 _ERROR_PAGE = (
@@ -39,7 +39,7 @@ class _ResponseUrl:
 
 
 class Server:
-    """Runs on loopback. `port` stays the same over stop and start, so a client finds it again after an outage."""
+    """Runs on loopback. `port` survives stop and start, so a client finds the server again after an outage."""
 
     def __init__(self, workspace: Workspace, deliveries: Deliveries, limits: Limits) -> None:
         self.port = 0
@@ -75,13 +75,13 @@ class Server:
         self._runner = None
 
     def new_response_url(self, command: Command, *, typed: bool = True) -> None:
-        """Make the address for answers to a command, or to a click: that is on a message, which may be replaced."""
+        """Set the address for answers to a command, or (typed False) to a click, whose message may be replaced."""
         key = secrets.token_hex(12)
         command.response_url = f"http://127.0.0.1:{self.port}/commands/{key}"
         self._response_urls[key] = _ResponseUrl(command, typed, self._workspace.now() + RESPONSES_LIFE)
 
     def forget_expired(self) -> None:
-        """Drop response URLs whose time is over; they were made, and so end, in order."""
+        """Drop expired response URLs. They expire in the order they were made."""
         now = self._workspace.now()
         for key, known in list(self._response_urls.items()):
             if known.until > now:
@@ -111,7 +111,7 @@ class Server:
     async def _handle(
         self, request: web.Request, method: str, args: JSON, act: Callable[[], JSON]
     ) -> web.StreamResponse:
-        """Do one call with whatever is to go wrong with it. `act` happens at once and whole, or not at all."""
+        """Handle one call, with its fault if there is one. `act` is atomic: it happens completely or not at all."""
         self.handling += 1
         call = Call(method, args, self._workspace.now())
         self.calls.append(call)
@@ -144,7 +144,7 @@ class Server:
         return self._json({"ok": True} | fields)
 
     def _answer_command(self, key: str, args: JSON) -> JSON:
-        """Take an answer to a command: seen by one person, or by all with `response_type: in_channel`."""
+        """Accept an answer to a command, shown to one person, or to all with `response_type: in_channel`."""
         known = self._response_urls.get(key)
         if known is None or known.until <= self._workspace.now():
             raise Refused("expired_url")
@@ -160,7 +160,7 @@ class Server:
         return {}
 
     def show_answer(self, command: Command, args: JSON, via: str) -> None:
-        """Show what came back for a command. Raises Refused where Slack would show nothing."""
+        """Show what came back for a command. Raises Refused if Slack would show nothing."""
         content = read_content(self._workspace, args, parse_default="none")
         place = self._workspace.channel(command.channel)
         if args.get("response_type") != "in_channel":
@@ -185,7 +185,7 @@ class Server:
             await self.on_call(phase, method, args)
 
     async def _hang(self, request: web.Request, fault: Fault) -> bool:
-        """Wait as long as the fault says. False if the caller gave up, or the server stops."""
+        """Wait as long as the fault says. Return False if the caller gave up or the server stops."""
         left_s = fault.hang_s or 0.0
         while left_s > 0:
             try:
@@ -197,14 +197,14 @@ class Server:
         return True
 
     def _lost(self, request: web.Request, call: Call) -> web.Response:
-        """End without an answer."""
+        """Abort the connection without an answer."""
         call.ok, call.error = False, "no_answer"
         if request.transport is not None:
             request.transport.abort()
         return web.Response()
 
     async def _spoil(self, request: web.Request, call: Call, fault: Fault) -> web.Response | None:
-        """Wait as the fault says, then give its answer, or None where the true one follows."""
+        """Wait as the fault says, then return its answer; None if the true one follows."""
         if not await self._hang(request, fault) or fault.drop:
             return self._lost(request, call)
         if not fault.replaces_answer:
@@ -228,7 +228,7 @@ class Server:
 
 
 async def _read(request: web.Request) -> tuple[JSON, str | None]:
-    """Read arguments from address, form or JSON, and the token from its header or the arguments, or raise Refused."""
+    """Return arguments from query, form or JSON, and the token from header or arguments. Raises Refused."""
     args: JSON = dict(request.query)
     if request.content_type == "application/json":
         try:

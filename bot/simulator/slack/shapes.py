@@ -1,4 +1,4 @@
-"""The JSON Slack sends for people, places, messages and events."""
+"""The JSON that Slack sends for people, places, messages and events."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -91,7 +91,7 @@ def channel(team: Team, place: Channel) -> JSON:
 
 
 def message(team: Team, place: Channel, one: Message, author: User | None, *, all_metadata: bool) -> JSON:
-    """Show one message as histories, answers and events do. author: None for Slackbot."""
+    """Return one message as histories, answers and events show it. author: None for Slackbot."""
     shown: JSON = {"type": "message", "user": one.user, "ts": one.ts, "text": one.text}
     if one.subtype:
         shown["subtype"] = one.subtype
@@ -147,7 +147,7 @@ def _thread(place: Channel, one: Message) -> JSON:
 
 
 def tombstone(one: Message) -> dict[str, Any]:
-    """Return what becomes of a deleted root that has replies, as fields of a Message."""
+    """Return the Message fields that a deleted root with replies gets."""
     return {
         "user": SLACKBOT,
         "text": _DELETED_TEXT,
@@ -201,7 +201,7 @@ def deleted(before: JSON, place: Channel, ts: str) -> JSON:
 
 
 def membership(kind: str, person: User, place: Channel, ts: str) -> JSON:
-    """kind: member_joined_channel or member_left_channel."""
+    """Return a membership event. kind: member_joined_channel or member_left_channel."""
     return {
         "type": kind,
         "user": person.id,
@@ -229,7 +229,7 @@ def reacted(person_id: str, name: str, one: Message, ts: str) -> JSON:
 
 
 def callback(team: Team, event: JSON, event_id: str, event_time: int, *, ext_shared: bool) -> JSON:
-    """Wrap an event as the payload of an `events_api` envelope."""
+    """Return an event wrapped as the payload of an `events_api` envelope."""
     return {
         "token": "local-verification-token",
         "team_id": team.id,
@@ -265,7 +265,7 @@ def block_action(
     trigger_id: str,
     action_ts: str,
 ) -> JSON:
-    """Shape a click on a button of a message."""
+    """Return the payload of a click on a button of a message."""
     thread = {"thread_ts": message.thread_ts} if message.thread_ts else {}
     block = next(block for block in message.blocks if element in block.get("elements", ()))
     return {

@@ -1,4 +1,4 @@
-"""Slack's wire form of text, and who a text notifies."""
+"""Slack's wire form of text, and whom a text notifies."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,7 +21,7 @@ _TOKEN = re.compile(r"<([@#!]?)([^<>|]+)(?:\|([^<>]*))?>")
 
 @dataclass(frozen=True)
 class Notified:
-    """`sure`: people named where it counts. `doubtful`: named where Slack may or may not notify them."""
+    """`sure`: people whom Slack certainly notifies. `doubtful`: people named where it may not notify them."""
 
     sure: frozenset[str] = frozenset()
     doubtful: frozenset[str] = frozenset()
@@ -37,7 +37,7 @@ def unescape(text: str) -> str:
 
 
 def to_wire(text: str, users: Mapping[str, str], channels: Mapping[str, str]) -> str:
-    """Turn what a person types into what Slack sends; both mappings go from lower-case name to id."""
+    """Return what Slack sends for what a person types. users, channels: lower-case name → id."""
 
     def link(match: re.Match[str]) -> str:
         mark, name = match[1], match[2]
@@ -53,12 +53,12 @@ def to_wire(text: str, users: Mapping[str, str], channels: Mapping[str, str]) ->
 
 
 def with_names(text: str, names: Mapping[str, str]) -> str:
-    """Add the name to mentions, as commands with `should_escape` have them: `<@U1|alice>`. names: id → name."""
+    """Return text with names in mentions, as commands with `should_escape` have: `<@U1|alice>`. names: id → name."""
     return _MENTION.sub(lambda match: f"<@{match[1]}|{names.get(match[1], match[1])}>", text)
 
 
 def rich_text(text: str, block_id: str) -> JSON:
-    """Build the block that Slack's own composer adds beside a person's text."""
+    """Return the block that Slack's own composer adds to a person's text."""
     elements: list[JSON] = []
     end = 0
     for token in _TOKEN.finditer(text):
@@ -91,10 +91,10 @@ def _element(token: re.Match[str]) -> JSON:
 def notified(
     text: str, blocks: Iterable[JSON], *, parses_names: bool, names: Mapping[str, str], markdown: bool = False
 ) -> Notified:
-    """Say whom a message notifies.
+    """Return whom a message notifies.
 
     With blocks, people named only in `text` or in a Markdown block are doubtful: nothing documents that they are
-    notified. Groups count wherever they stand, since here the accident is what matters. parses_names: `link_names`,
+    notified. Groups count wherever they are named, since the point is to catch accidents. parses_names: `link_names`,
     or `parse` other than "none". names: lower-case user name → id.
     """
     blocks = tuple(blocks)
@@ -126,7 +126,7 @@ def notified(
 
 
 def is_escaped(text: str) -> bool:
-    """Whether every `<` and `&` is Slack's own syntax; a bare `>` is a quotation, so it may stand anywhere."""
+    """Return whether every `<` and `&` is Slack's own syntax. A bare `>` marks a quotation, so it is always allowed."""
     return _BARE.search(_WELL_FORMED.sub("", text)) is None
 
 
@@ -139,7 +139,7 @@ def _raw_names(text: str, names: Mapping[str, str]) -> set[str]:
 
 
 def _spoken(part: object) -> Iterator[tuple[str, str]]:
-    """Find what can notify: (user | broadcast | markdown | mrkdwn | verbatim, id or text). Plain text never does."""
+    """Yield what can notify: (user | broadcast | markdown | mrkdwn | verbatim, id or text). Plain text never does."""
     if isinstance(part, list | tuple):
         for item in part:
             yield from _spoken(item)

@@ -1,4 +1,4 @@
-"""The workspace itself: people, places, messages, and the events they cause. No HTTP, no sockets."""
+"""The workspace: people, places, messages, and the events they cause. No HTTP, no sockets."""
 
 import uuid
 from collections import Counter
@@ -13,7 +13,7 @@ from bot.simulator.slack.text import Notified
 HISTORY_SCOPE = {"channel": "channels:history", "group": "groups:history", "im": "im:history", "mpim": "mpim:history"}
 READ_SCOPE = {"channel": "channels:read", "group": "groups:read", "im": "im:read", "mpim": "mpim:read"}
 
-# What the app's manifest asks for.
+# The scopes granted at first.
 SCOPES = frozenset(
     {
         "app_mentions:read",
@@ -40,7 +40,7 @@ Emit = Callable[[JSON, Channel], None]
 
 
 class Workspace:
-    """Everything that is stored. `emit` gets each event the app would be sent, with the channel it belongs to."""
+    """All stored state. emit: called with each event that the app would be sent, and the event's channel."""
 
     def __init__(self, now: Callable[[], datetime], emit: Emit) -> None:
         self.now = now
@@ -91,7 +91,7 @@ class Workspace:
         return made
 
     def conversation(self, people: Iterable[str]) -> tuple[Channel, bool]:
-        """Find or make the direct message of these people and the bot. Gives it and whether it was there before."""
+        """Return the direct message of these people and the bot, made if missing, and whether it existed before."""
         others = {self.user(person).id for person in people} - {self.team.bot_user_id}
         members = others | {self.team.bot_user_id}
         if not others:
@@ -138,13 +138,13 @@ class Workspace:
     # -- messages
 
     def next_ts(self, place: Channel) -> str:
-        """Return the next `ts`: unique and increasing in its channel even where the clock stands still."""
+        """Return the next `ts`: unique and increasing in its channel even while the clock stands still."""
         us = int(self.now().timestamp() * 1_000_000)
         place.last_us = max(us, place.last_us + 1)
         return f"{place.last_us // 1_000_000}.{place.last_us % 1_000_000:06d}"
 
     def root_of(self, place: Channel, ts: str | None) -> str | None:
-        """Return the root of the thread that `ts` is in, or None if there is no such message."""
+        """Return the root of the thread that `ts` is in; None if there is no such message."""
         found = place.messages.get(ts or "")
         return None if found is None else found.thread_ts or found.ts
 
@@ -161,7 +161,7 @@ class Workspace:
         subtype: str | None = None,
         typed: bool = False,
     ) -> Message:
-        """Store a message. A `thread_ts` of a reply means its root; of nothing that exists, the channel itself."""
+        """Store a message. A reply's `thread_ts` means its root; one of no message means the channel itself."""
         notified = notified or Notified()
         ts = self.next_ts(place)
         root = self.root_of(place, thread_ts)
@@ -186,7 +186,7 @@ class Workspace:
         return message
 
     def tell_posted(self, message: Message, *, mentions_bot: bool = False, mention_first: bool = True) -> None:
-        """Send the app the event of a new message; two, in either order, where it mentions the bot."""
+        """Send the app the event of a new message; if it mentions the bot, two events in either order."""
         place = self.channel(message.channel)
         shown = self._in_event(message)
         if message.subtype == "thread_broadcast" and message.thread_ts:
@@ -206,7 +206,7 @@ class Workspace:
         metadata: JSON | None,
         broadcasts: frozenset[str],
     ) -> Message:
-        """Edit a message and tell the app. An edit notifies nobody."""
+        """Edit a message and send the app the event. An edit notifies nobody."""
         after = replace(
             message,
             text=text,
@@ -220,7 +220,7 @@ class Workspace:
         return after
 
     def delete(self, message: Message) -> None:
-        """Remove a message and tell the app. A root with replies leaves a tombstone, which is told as a change."""
+        """Delete a message and send the app the event. A root with replies becomes a tombstone, sent as a change."""
         place = self.channel(message.channel)
         if place.threads.get(message.ts):
             self._replace(message, replace(message, **shapes.tombstone(message)))
@@ -251,7 +251,7 @@ class Workspace:
         blocks: tuple[JSON, ...] = (),
         thread_ts: str | None = None,
     ) -> None:
-        """Show one person something that is not stored as a message and raises no event."""
+        """Show one person something that is not stored as a message and causes no event."""
         self.ephemerals.append(Ephemeral(user, channel, text, blocks, thread_ts, self.now(), via))
 
     def new_block_id(self) -> str:
@@ -265,7 +265,7 @@ class Workspace:
         self._tell(shapes.changed(self._in_event(after), shown_before, place, self.next_ts(place)), place)
 
     def _in_event(self, message: Message) -> JSON:
-        """Show a message without its metadata's payload: apps read that with a call or the scope for its events."""
+        """Return a message without its metadata's payload, which apps get only by a call or a scope for its events."""
         return self.shown(message, all_metadata=False)
 
     def _tell(self, event: JSON, place: Channel) -> None:
