@@ -2,7 +2,7 @@
 
 import gc
 
-gc.disable()  # while modules are read: they only make what stays, and to look for garbage among it takes a tenth of a start
+gc.disable()  # imports make only objects that stay; scanning them for garbage takes a tenth of the start
 
 import asyncio
 import signal
@@ -23,7 +23,7 @@ except ModuleNotFoundError as err:
         "install what they need; elsewhere type `pip install .` in the checkout, then `openhands-slack`.\n"
     )
     raise SystemExit(2) from None
-except KeyboardInterrupt:  # in the second that reading the libraries takes
+except KeyboardInterrupt:  # during the second that importing the libraries takes
     raise SystemExit(130) from None
 
 import structlog
@@ -37,15 +37,15 @@ from bot.slack import manifest as manifest_of
 from bot.store.address import read_address
 from bot.store.database import reason
 
-gc.freeze()  # nor is it looked through later
+gc.freeze()  # nor are they scanned later
 gc.enable()
 log = structlog.get_logger("main")
 
 WRONG = 2
-"""Exit code: settings or tokens are wrong, starting again changes nothing."""
+"""Exit code: settings or tokens are wrong, so a restart changes nothing."""
 
 SWITCH_S = 0.0005
-"""How long a thread waits for its turn while the loops are at work: the one that writes a request down needs several, and
+"""Seconds a thread waits for its turn while the loops work: the one that commits a request needs several turns, and
 Slack waits for it."""
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -103,7 +103,7 @@ def demo() -> None:
 
 @cli.command()
 def doctor() -> None:
-    """Look at everything the bot needs, and say how to mend what is wrong."""
+    """Check everything the bot needs, and say how to mend what is wrong."""
     from bot.ops.doctor import examine, names  # noqa: PLC0415 - for this command alone
 
     settings = loaded()
@@ -141,7 +141,7 @@ def retry_dead(ids: Ids = None, *, every: All = False) -> None:
 
 @dead.command("drop")
 def drop_dead(ids: Ids = None, *, every: All = False) -> None:
-    """Forget it."""
+    """Delete it."""
     from bot.ops.dead_letters import dropped  # noqa: PLC0415 - for this command alone
 
     beside_the_bot(dropped(loaded().database_url, meant(ids, every=every)))
@@ -155,7 +155,7 @@ def meant(ids: list[int] | None, *, every: bool) -> list[int] | None:
 
 
 def beside_the_bot(work: Coroutine[Any, Any, str]) -> None:
-    """Work on the database for a moment, and print what came of it."""
+    """Run a command on the database beside the bot, and print its result."""
     from bot.ops.dead_letters import Unknown  # noqa: PLC0415 - for this command alone
     from bot.store.maintenance import NoDatabase  # noqa: PLC0415 - as above
 
@@ -188,7 +188,7 @@ async def serve(settings: Settings) -> None:
 
 
 def another_file(err: StoreNewer | StoreReplaced) -> str:
-    """Return what to do where the database is another one than this program left."""
+    """Return what to do when the database is not the one this program left."""
     if isinstance(err, StoreNewer):
         return f"Not started: {err}. Start that version, or restore a backup made before it."
     return (
@@ -203,7 +203,7 @@ def out_of_order(err: StoreUnavailable) -> NoReturn:
 
 
 def wrong(err: SettingsWrong) -> NoReturn:
-    """Name every problem; the last line says it all."""
+    """Write every problem to stderr, one per line, and exit with `WRONG`."""
     for problem in err.problems[:-1]:
         sys.stderr.write(f"{problem}\n")
     fail(err.problems[-1], WRONG)

@@ -1,4 +1,4 @@
-"""Builds everything, starts the loops, and ends them in good order."""
+"""Builds all parts, starts the loops, and shuts them down in order."""
 
 import asyncio
 import logging
@@ -49,7 +49,7 @@ log = structlog.get_logger("app")
 Known = TypeVar("Known")
 
 OAUTH_VARIABLES = ("SLACK_CLIENT_ID", "SLACK_CLIENT_SECRET")
-"""With both set, Bolt would quietly turn into an app for many workspaces and drop our token."""
+"""With both set, Bolt would silently become an app for many workspaces and drop our token."""
 
 
 class Bot:
@@ -70,14 +70,15 @@ class Bot:
         """Set once every loop runs and the socket is open."""
 
     def stop(self) -> None:
-        """Ask `run` to end: no new requests, what is under way ends, the rest goes on at the next start."""
+        """Ask `run` to end: it takes no new requests and finishes calls under way; the next start does the rest."""
         self._stop.set()
 
     async def run(self) -> None:
-        """Work until `stop`.
+        """Run until `stop`.
 
-        Raises `SettingsWrong` where a token or the key is refused or the port can't be had, `StoreInUse`, and
-        `StoreUnavailable` when the database can't be opened. Outages of Slack and OpenHands are waited out.
+        Raises `SettingsWrong` when a token or the key is refused or the port is taken, `StoreInUse`, `StoreNewer`,
+        `StoreReplaced`, and `StoreUnavailable` when the database can't be opened. Outages of Slack and OpenHands
+        are waited out.
         """
         if all(os.environ.get(name) for name in OAUTH_VARIABLES):
             raise SettingsWrong(
@@ -121,7 +122,7 @@ class Bot:
         return gateway
 
     async def _unless_stopped(self, knowing: Coroutine[Any, Any, Known]) -> Known | None:
-        """Return what it comes to; None when asked to stop before, however long a call is under way."""
+        """Return the coroutine's result; None if `stop` comes first, even in the middle of a call."""
         known, stopping = asyncio.create_task(knowing), asyncio.create_task(self._stop.wait())
         try:
             await asyncio.wait([known, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -132,7 +133,7 @@ class Bot:
             await asyncio.gather(known, stopping, return_exceptions=True)
 
     async def _known(self, gateway: Gateway, openhands: LateOpenHands) -> Identity:
-        """Try the key, then find out who we are."""
+        """Check the key, then ask Slack who we are."""
         await self._probe(openhands)
         return await self._identity(gateway)
 
@@ -156,7 +157,7 @@ class Bot:
             )
 
     async def _identity(self, gateway: Gateway) -> Identity:
-        """Find out who we are, however long it takes."""
+        """Ask Slack who we are, with backoff until it answers. Raises `SettingsWrong` for a refused token."""
         pause_s = self._patience.retry_first_s
         while True:
             try:
@@ -177,7 +178,7 @@ class Bot:
             return us
 
     def _check(self, scopes: frozenset[str]) -> None:
-        """Refuse a token with which nothing works; say what does not work with one that lacks another scope."""
+        """Raise `SettingsWrong` if a required scope is missing; log what does not work without the others."""
         if missing := REQUIRED - scopes:
             names = ", ".join(sorted(missing))
             raise SettingsWrong([f"SLACK_BOT_TOKEN lacks scopes ({names}): {REINSTALL}."])
@@ -235,12 +236,12 @@ class Bot:
             await intake.close()
 
     async def _team_channel(self, sender: Sender) -> None:
-        """Look the team's channel up beside the loops: nobody waits for it, and it ends as they do."""
+        """Look the team's channel up beside the loops, which do not wait for it, then wait for `stop` as they do."""
         await sender.team_channel_known()
         await self._stop.wait()
 
     async def _loops(self, *loops: Any) -> None:
-        """Run until asked to stop or until one of them ends with an error."""
+        """Run the loops until `stop`, or until one of them ends; raise its error."""
         tasks = [asyncio.ensure_future(loop) for loop in loops]
         stopping = asyncio.ensure_future(self._stop.wait())
         try:
@@ -265,14 +266,17 @@ class Bot:
 
 
 def bolt_log() -> logging.Logger:
-    """Let Bolt say what went wrong, and no more: it warns of the token in the environment, which it is not to use."""
+    """Return Bolt's logger, limited to errors: Bolt also warns that it does not use the token in the environment."""
     logger = logging.getLogger("slack.bolt")
     logger.setLevel(logging.ERROR)
     return logger
 
 
 def authorize(settings: Settings, us: Identity) -> Callable[..., Awaitable[AuthorizeResult]]:
-    """Answer Bolt from what we asked at start: by itself it would ask at the first event, and drop that on a fault."""
+    """Return an `authorize` for Bolt that answers from our `auth.test` at start.
+
+    Bolt by itself would call it at the first event, and drop that event if the call failed.
+    """
     result = AuthorizeResult(
         enterprise_id=None,
         team_id=us.team,

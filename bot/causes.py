@@ -1,4 +1,4 @@
-"""Why a connection failed, in a word for the log: the libraries wrap it several times, each in its own way."""
+"""Why a connection failed, in a word for the log: libraries wrap the cause several times, each in its own way."""
 
 import ssl
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ WORDS: tuple[tuple[type[BaseException], str], ...] = (
 
 
 def cause(failure: BaseException) -> str:
-    """Return the first cause there is a word for, else the name of the failure; no address, nothing of a request."""
+    """Return the word for the first known cause, else the failure's class name; no address, nothing of a request."""
     for found in causes(failure):
         for kind, word in WORDS:
             if isinstance(found, kind):
@@ -22,7 +22,7 @@ def cause(failure: BaseException) -> str:
 
 
 def causes(failure: BaseException) -> Iterator[BaseException]:
-    """Return a failure and all it came from, a group's members included."""
+    """Yield a failure and everything that caused it, members of exception groups included."""
     yield failure
     if isinstance(failure, BaseExceptionGroup):
         for one in failure.exceptions:

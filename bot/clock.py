@@ -7,16 +7,16 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What the bot knows of time. Tests pass one that is moved by hand."""
+    """The bot's source of time. Tests pass one that they move by hand."""
 
     def now(self) -> datetime:
         """Return the time, aware and UTC."""
         ...
 
     async def wait(self, event: asyncio.Event | None, until: datetime | None) -> None:
-        """Wait for the event or the time, whichever comes first; the event is left as it is.
+        """Wait for the event or the time, whichever comes first; leave the event as it is.
 
-        With neither it waits until it is cancelled.
+        With neither, wait until cancelled.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""What the loops and handlers of both wings work with: the services, time, and how they wake each other."""
+"""What all loops and handlers share: the services, time, and the events with which they wake each other."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -36,13 +36,13 @@ class Context:
     wake_dispatcher: asyncio.Event = field(default_factory=asyncio.Event)
     """Set after each commit that adds a request."""
     wake_sender: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set after each commit that owes something."""
+    """Set after each commit that leaves work for the sender."""
     wake_poller: asyncio.Event = field(default_factory=asyncio.Event)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set once the process is to end: nothing new is taken from Slack any more."""
+    """Set when the process is to end: from then on no request is taken from Slack."""
 
     async def save(self, tx: AsyncConnection, before: Run, changed: Changed) -> Run | None:
-        """Write a run's transition and all it causes, in the queue too; None when somebody else changed it first."""
+        """Write a run's transition and everything it causes, also in the queue; None if another writer was first."""
         now = self.clock.now()
         saved = await effects.apply_transition(tx, before, changed, self.links, now)
         if saved is None or not slots.concerns_queue(before, saved):

@@ -1,4 +1,4 @@
-"""Effects as rows: what a change of state owes to Slack and OpenHands, written in its transaction."""
+"""Effects as outbox rows: what a change of state owes to Slack and OpenHands, written in its transaction."""
 
 import uuid
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ RECEIVED, DELIVERED, FAILED = "eyes", "white_check_mark", "x"
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """Where people find things: our workspace, OpenHands' pages, and whether the team has a channel for news."""
+    """Where people find things: our workspace and OpenHands' pages; and whether the team has a channel for news."""
 
     us: Identity
     base_url: str
@@ -33,17 +33,17 @@ class Links:
 
     @property
     def server(self) -> str:
-        """Name and port of OpenHands, without a login that its address may hold."""
+        """Host and port of OpenHands, without the login its address may contain."""
         return urlsplit(self.base_url).netloc.rpartition("@")[2]
 
     def page(self, run: Run) -> str | None:
-        """Address a run's conversation for people; None before there is one."""
+        """Return the address of a run's conversation for people; None before there is one."""
         if run.conversation_id is None or run.started_at is None or restartable(run):
             return None
         return f"{self.base_url}/conversations/{run.conversation_id}"
 
     def thread(self, run: Run) -> str | None:
-        """Address a run's thread; None before it has one."""
+        """Return the address of a run's thread; None before it has one."""
         ts = run.card.ts or run.thread_ts
         return None if ts is None else self.us.permalink(run.channel, ts, run.thread_ts)
 
@@ -57,7 +57,7 @@ def new_conversation() -> ConversationId:
 
 
 def start_lane(run: Run) -> str:
-    """Return the lane of starts. It is not that of messages: they wait for the start, and may be written before it."""
+    """Return the lane of starts. Messages have another: they wait for the start, and may be enqueued before it."""
     return f"start:{run.id}"
 
 
@@ -78,7 +78,7 @@ def payload(message: cards.Message) -> dict[str, Any]:
 
 
 def places(run: Run) -> dict[str, str]:
-    """Return what leads from a line of the log to a run in Slack and in OpenHands, and why it is where it is."""
+    """Return log fields that lead to a run in Slack and in OpenHands, and the reason for its state."""
     found = {
         "reason": run.reason,
         "conversation": run.conversation_id,
@@ -91,7 +91,7 @@ def places(run: Run) -> dict[str, str]:
 async def apply_transition(
     tx: AsyncConnection, before: Run, changed: Changed, links: Links, now: datetime
 ) -> Run | None:
-    """Write a run's change together with all it causes; None when somebody else changed it first."""
+    """Write a run's transition together with its effects; None if another writer was first."""
     after, effects = changed
     saved = await runs.save(tx, before, after)
     if saved is None:
@@ -105,7 +105,7 @@ async def apply_transition(
 
 
 async def enqueue(tx: AsyncConnection, run: Run, effects: Iterable[Effect], links: Links, now: datetime) -> None:
-    """Write down what a change of state causes; `run` is how it is afterwards."""
+    """Enqueue the effects of a change of state. run: as it is after the change."""
     for effect in effects:
         match effect:
             case Effect.TELL:
@@ -133,7 +133,7 @@ async def enqueue(tx: AsyncConnection, run: Run, effects: Iterable[Effect], link
 
 
 async def enqueue_card(tx: AsyncConnection, run: Run, asked: Incoming | None, now: datetime) -> None:
-    """Enqueue the card. For a command it opens the thread, and where it can't be posted the command is answered."""
+    """Enqueue the card. A command's card opens the thread; if it can't be posted, the command is answered instead."""
     about = {"channel": run.channel, "response_url": asked.response_url if asked is not None else None}
     await outbox.add(tx, OutboxKind.CARD, id=new_id(), lane=card_lane(run), now=now, run=run.id, payload=about)
 
@@ -149,8 +149,8 @@ async def enqueue_message(
 ) -> None:
     """Enqueue a new message in the run's thread, after its card.
 
-    to: who gets it directly where that thread is lost; the requester if nobody is named. once: names what is said no
-    second time.
+    to: who gets it as a direct message if that thread is lost; by default the requester.
+    once: an idempotency key within the run.
     """
     about = {"channel": run.channel, "user": to or run.requester, **payload(message)}
     row = new_id() if once is None else RowId(str(uuid.uuid5(uuid.UUID(run.id), once)))
@@ -158,7 +158,7 @@ async def enqueue_message(
 
 
 async def enqueue_reply(tx: AsyncConnection, incoming: Incoming, text: str, now: datetime) -> None:
-    """Enqueue an answer that everybody in the place may read, in the thread of the request."""
+    """Enqueue an answer that everybody there can read, in the thread of the request."""
     about = {
         "channel": incoming.channel,
         "thread": incoming.thread_ts if incoming.direct else incoming.thread,
@@ -169,8 +169,8 @@ async def enqueue_reply(tx: AsyncConnection, incoming: Incoming, text: str, now:
 
 
 async def enqueue_answer(tx: AsyncConnection, incoming: Incoming, text: str, now: datetime) -> None:
-    """Enqueue an answer for the person alone; in direct messages an ordinary one, which stays."""
-    if incoming.direct and incoming.action is None:  # a click is answered where only its maker sees it, there too
+    """Enqueue an answer that only its person sees; in direct messages an ordinary message, which stays."""
+    if incoming.direct and incoming.action is None:  # the answer to a click is ephemeral there too
         await enqueue_reply(tx, incoming, text, now)
         return
     about = {
@@ -192,7 +192,7 @@ async def enqueue_direct(
     *,
     instead_of: RowId | None = None,
 ) -> None:
-    """Enqueue a direct message. instead_of: a row that failed; however often it fails, the person is told once."""
+    """Enqueue a direct message. instead_of: the failed row it replaces; however often that fails, it is sent once."""
     row = new_id() if instead_of is None else RowId(str(uuid.uuid5(uuid.UUID(instead_of), "direct")))
     about = {"user": user, **payload(message)}
     await outbox.add(
@@ -207,7 +207,7 @@ async def enqueue_reaction(tx: AsyncConnection, run: Run, ts: MessageTs, name: s
 
 
 async def enqueue_start(tx: AsyncConnection, run: Run, now: datetime) -> None:
-    """Enqueue the start of this attempt; a second row for the same attempt is none."""
+    """Enqueue the start of this attempt. Idempotent: an attempt has one row."""
     row = RowId(str(uuid.uuid5(uuid.UUID(run.id), f"start {run.attempt}")))
     await outbox.add(
         tx, OutboxKind.START, id=row, lane=start_lane(run), now=now, run=run.id, payload={"attempt": run.attempt}
@@ -215,25 +215,25 @@ async def enqueue_start(tx: AsyncConnection, run: Run, now: datetime) -> None:
 
 
 async def enqueue_send(tx: AsyncConnection, run: Run, follow_up: FollowUp, now: datetime) -> None:
-    """Enqueue a follow-up to the agent; the row has the follow-up's own id."""
+    """Enqueue a follow-up for the agent; its row has the follow-up's own id."""
     await outbox.add(tx, OutboxKind.SEND, id=RowId(follow_up.id), lane=send_lane(run), now=now, run=run.id)
 
 
 async def enqueue_resume(tx: AsyncConnection, run: Run, now: datetime) -> None:
-    """Enqueue the agent that it goes on, after the messages that were written before."""
+    """Enqueue a resume, after the messages to the agent that were enqueued before."""
     await outbox.add(tx, OutboxKind.RESUME, id=new_id(), lane=send_lane(run), now=now, run=run.id)
 
 
 async def enqueue_decision(tx: AsyncConnection, run: Run, now: datetime) -> None:
-    """Enqueue the agent what was decided on the action it waits with."""
+    """Enqueue the decision on the action that waits for approval."""
     about = {"action": run.action, "accept": run.approved, "by": run.decided_by}
     await outbox.add(tx, OutboxKind.DECIDE, id=new_id(), lane=f"decide:{run.id}", now=now, run=run.id, payload=about)
 
 
 async def enqueue_stop(tx: AsyncConnection, run: Run, now: datetime, *, woken: bool = False) -> None:
-    """Enqueue an interruption, at once, whatever an earlier one waits for.
+    """Enqueue an interrupt, and make an earlier one that is held due now.
 
-    woken: though the run shows as stopped, since its conversation may have been woken.
+    woken: interrupt although the run shows as stopped, since its conversation may have been woken.
     """
     about = {"woken": woken}
     await outbox.release(tx, stop_lane(run), now=now)

@@ -14,11 +14,10 @@ from bot.core.pacing import Patience, later, retry_at
 log = structlog.get_logger("lanes")
 
 GIVE_UP_AFTER = 8
-"""Unexpected failures of one job before a person is told: with doubling pauses about two minutes."""
+"""Unexpected failures of one job before a person is told: about two minutes with exponential backoff."""
 
 REMEMBERED = timedelta(hours=1)
-"""How long a failure counts: what is tried again is tried within a minute, so a lane that is silent for longer has no
-such job any more."""
+"""How long a failure counts: retries come within a minute, so a lane that is silent for longer has lost that job."""
 
 
 class Job(Protocol):
@@ -26,12 +25,12 @@ class Job(Protocol):
 
     @property
     def id(self) -> object:
-        """Tells one job of a lane from the next."""
+        """Identifies the job within its lane."""
         ...
 
     @property
     def lane(self) -> str:
-        """Jobs of one lane go in order."""
+        """Jobs of one lane run in order."""
         ...
 
 
@@ -39,7 +38,7 @@ AJob = TypeVar("AJob", bound=Job)
 
 
 class LaneScheduler(Generic[AJob]):
-    """Run jobs as the tables and the budget allow. What was done is in the tables; only pauses are kept here."""
+    """Runs jobs as the tables and the budget allow. Progress is kept in the tables, only pauses are kept here."""
 
     def __init__(
         self,
@@ -56,11 +55,11 @@ class LaneScheduler(Generic[AJob]):
     ) -> None:
         """due: (now, busy lanes) → jobs that may start now, in order, and when the next one becomes due.
 
-        work: does a job; a time means: this lane not before then, though the tables say it is due.
-        give_up: ends a job that failed again and again for reasons nobody foresaw.
-        admit: None, or the time before which there is no budget for this job.
+        work: does a job; a time that it returns pauses the lane until then, although the tables say it is due.
+        give_up: ends a job that keeps failing unexpectedly.
+        admit: returns None, or the time before which there is no budget for this job.
         width: how many jobs may be under way at once.
-        wake: set by whoever has made something due.
+        wake: set by whoever makes something due.
         """
         self._name = name
         self._clock = clock
@@ -72,17 +71,17 @@ class LaneScheduler(Generic[AJob]):
         self._width = width
         self._later: dict[str, datetime] = {}
         self.throttled: dict[str, datetime] = {}
-        """Lanes whose job had no budget when it was looked at last, and when there may be some."""
+        """Lanes whose job had no budget at the last look, with the time when there may be some."""
         self._failures: dict[str, tuple[object, int, datetime]] = {}
-        """The job of a lane that failed last, how often, and when."""
+        """By lane: the job that failed last, how often, and when."""
         self._unsaved_lanes: dict[str, datetime] = {}
-        """Lanes whose job the database failed last, and when."""
+        """By lane: when its job last failed because of the database."""
         self._store_down = False
         self.wake = wake
         self.under_way: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
-        """Work until cancelled."""
+        """Run jobs until cancelled."""
         try:
             while True:
                 self.wake.clear()
@@ -91,7 +90,7 @@ class LaneScheduler(Generic[AJob]):
             await self._end()
 
     async def _start_due(self) -> datetime:
-        """Start what can start; return the time of the next look."""
+        """Start every job that can start; return when to look again."""
         now = self._clock.now()
         self._later = {lane: at for lane, at in self._later.items() if at > now}
         self.throttled = {lane: at for lane, at in self.throttled.items() if at > now}
@@ -110,7 +109,7 @@ class LaneScheduler(Generic[AJob]):
             self._store_down = False
         for job in jobs:
             if len(self.under_way) >= self._width:
-                break  # the end of one wakes the loop
+                break  # a job that ends wakes the loop
             if not_before := self._admit(job, now):
                 self.throttled[job.lane] = not_before
                 continue
@@ -126,7 +125,7 @@ class LaneScheduler(Generic[AJob]):
                 self._later[job.lane] = not_before
         except StoreUnavailable as err:
             self._unsaved(job, err)
-        except Exception as err:  # noqa: BLE001 - the one place around one row: log, come back to it, go on
+        except Exception as err:  # noqa: BLE001 - the one catch-all around a row: log, reschedule, go on
             await self._failed(job, err)
         finally:
             del self.under_way[job.lane]
@@ -135,7 +134,7 @@ class LaneScheduler(Generic[AJob]):
     async def _failed(self, job: AJob, err: Exception) -> None:
         now = self._clock.now()
         before, failures, _ = self._failures.get(job.lane, (job.id, 0, now))
-        failures = failures + 1 if before == job.id else 1  # a try that ends well in between ends no job
+        failures = failures + 1 if before == job.id else 1  # an attempt that ends well in between does not end the job
         self._failures[job.lane] = (job.id, failures, now)
         log.error("job.failed", loop=self._name, lane=job.lane, failures=failures, exc_info=err)
         self._later[job.lane] = retry_at(failures, now, self._patience)
@@ -147,7 +146,7 @@ class LaneScheduler(Generic[AJob]):
                 log.exception("job.not_given_up", loop=self._name, lane=job.lane)
 
     def _unsaved(self, job: AJob, err: StoreUnavailable) -> None:
-        """Come back to a job the database failed: that is logged once in a row, and no reason to give the job up."""
+        """Retry a job that failed because of the database: log once in a row, and never give the job up for that."""
         now = self._clock.now()
         if job.lane not in self._unsaved_lanes:
             log.error("job.unsaved", loop=self._name, lane=job.lane, exc_info=err)
@@ -155,7 +154,7 @@ class LaneScheduler(Generic[AJob]):
         self._later[job.lane] = later(now, self._patience.look_around_s)
 
     async def _end(self) -> None:
-        """Let what is under way end; what does not end in time is repeated or looked up at the next start."""
+        """Wait for jobs under way, then cancel the rest: the next start repeats them or looks up their outcome."""
         tasks = list(self.under_way.values())
         if not tasks:
             return

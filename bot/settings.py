@@ -1,4 +1,4 @@
-"""Environment and `.env` → Settings; everything that is wrong is reported at once, with how to get it right."""
+"""Environment and `.env` → Settings. All problems are reported at once, each with how to fix it."""
 
 import difflib
 import os
@@ -17,9 +17,9 @@ from bot.core.errors import SettingsWrong
 from bot.store.address import read_address
 
 FILE = Path(".env")
-ENCODING = "utf-8-sig"  # editors on Windows put a mark at the beginning
+ENCODING = "utf-8-sig"  # editors on Windows write a byte order mark
 LIKENESS = 0.8
-"""How alike two names are when one is taken for a slip of the other: NOTIFY_CHANEL is, HTTP_PROXY for HTTP_PORT is not."""
+"""Similarity from which a name counts as a typo of another: NOTIFY_CHANEL does, HTTP_PROXY for HTTP_PORT does not."""
 NOT_UTF_8 = f"`{FILE}` is not UTF-8: save it as UTF-8."
 
 
@@ -78,7 +78,7 @@ def upper(value: Any) -> Any:
 
 
 class Settings(BaseSettings):
-    """What an operator sets. Descriptions say how to get a secret, and what is expected of everything else."""
+    """What an operator sets. Descriptions say how to get a secret, and which values every other setting takes."""
 
     model_config = SettingsConfigDict(env_file=FILE, env_file_encoding=ENCODING, extra="ignore", case_sensitive=False)
 
@@ -120,12 +120,15 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def without_empty(cls, found: dict[str, Any]) -> dict[str, Any]:
-        """Take an empty value for the default. It comes after the environment went before the file: it counts there."""
+        """Drop empty values, which stand for the default.
+
+        The environment has overridden the file by now, so an empty variable there hides the value in the file.
+        """
         return {name: value for name, value in found.items() if value != ""}
 
 
 def load(**given: Any) -> Settings:
-    """Read the settings; `given` goes before the environment. Raises `SettingsWrong` with a line for each problem."""
+    """Read the settings; `given` overrides the environment. Raises `SettingsWrong` with a line for each problem."""
     try:
         return Settings(**given)
     except UnicodeDecodeError:
@@ -138,7 +141,7 @@ def load(**given: Any) -> Settings:
 
 
 def problem(place: tuple[int | str, ...], kind: str, said: str) -> str:
-    """Say what is wrong with one setting and how to get it right; its value, which may be a secret, stays out."""
+    """Return what is wrong with one setting and how to fix it, without its value, which may be a secret."""
     name = str(place[0]).lower()
     said = said.removeprefix("Value error, ").replace("Input should be", "it must be")
     what = "is missing" if kind == "missing" else f"is wrong: {said}"
@@ -153,18 +156,18 @@ def where_to_put_them() -> str:
 
 
 def how_to(name: str) -> str:
-    """Return how an operator gets a setting's value. name: the field, as `slack_bot_token`."""
+    """Return how an operator gets a setting's value. name: the field, such as `slack_bot_token`."""
     return Settings.model_fields[name].description or ""
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """A name that looks meant for the bot, and that it does not read."""
+    """A name that seems meant for the bot, but that it does not read."""
 
     name: str
     where: str
     meant: str | None
-    """The setting whose name is like it."""
+    """The setting with a similar name."""
 
     def __str__(self) -> str:
         did = f"did you mean {self.meant}?" if self.meant else "it changes nothing, so take it out"
@@ -172,9 +175,9 @@ class Unknown:
 
 
 def unknown() -> list[Unknown]:
-    """List the names in `.env` that are no settings, and those in the environment that are slips of one.
+    """Return the names in `.env` that are not settings, and those in the environment that look like a typo of one.
 
-    Call it after `load`, which says what is wrong with the file itself.
+    Call it after `load`, which reports what is wrong with the file itself.
     """
     written = [name.upper() for name in dotenv_values(FILE, encoding=ENCODING)]
     in_file = [Unknown(name, f"`{FILE}`", alike(name)) for name in written if not is_setting(name)]
@@ -189,6 +192,6 @@ def is_setting(name: str) -> bool:
 
 
 def alike(name: str) -> str | None:
-    """Return the setting whose name is most like this one, if any is."""
+    """Return the setting with the most similar name, if any is similar enough."""
     names = map(str.upper, Settings.model_fields)
     return next(iter(difflib.get_close_matches(name, names, n=1, cutoff=LIKENESS)), None)

@@ -1,4 +1,4 @@
-"""Who waits for a slot of the OpenHands account, and who may start: the oldest first, by itself."""
+"""The queue for slots of the OpenHands account: waiting runs start by themselves, the oldest first."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,7 +15,7 @@ from bot.store import checkpoints, runs
 from bot.store.checkpoints import Mark
 
 REDRAWN_EVERY_S = 60.0
-"""Places move on with each start; their cards follow at most so often."""
+"""Queue positions change with each start; the cards show them at most this often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +29,15 @@ class Limits:
 
 
 def concerns_queue(before: Run, after: Run) -> bool:
-    """Return whether a change concerns the queue: a slot was given back, or somebody came to wait."""
+    """Return whether a change concerns the queue: a slot became free, or a run was queued."""
     waits = after.state is RunState.QUEUED and before.state is not RunState.QUEUED
     return waits or (before.state in OCCUPIES and after.state not in OCCUPIES)
 
 
 async def admit_waiting(tx: AsyncConnection, links: Links, limits: Limits, now: datetime) -> bool:
-    """Start who waits while there are slots, and tell the others their places; return whether anybody was let in.
+    """Start waiting runs while slots are free, and number the others; return whether any was started.
 
-    While OpenHands itself says that it is full, only the first in the queue tries, once in a while.
+    While OpenHands itself says that it is full, only the first in the queue tries, every `limits.full_s`.
     """
     waiting = list(await runs.queued(tx))
     if not waiting:
@@ -52,14 +52,14 @@ async def admit_waiting(tx: AsyncConnection, links: Links, limits: Limits, now: 
         await checkpoints.put(tx, Mark.FULL, later(now, limits.full_s))
     for run in entering:
         after = await effects.apply_transition(tx, run, lifecycle.admit(run, now), links, now)
-        if after is not None and after.card.posts > 0:  # else the card, once it stands, owes the start
+        if after is not None and after.card.posts > 0:  # else the start is enqueued once the card is posted
             await effects.enqueue_start(tx, after, now)
     await _number(tx, waiting, now)
     return bool(entering)
 
 
 async def _number(tx: AsyncConnection, waiting: list[Run], now: datetime) -> None:
-    """Write down the places; who came newly gets one at once."""
+    """Write the queue positions: a new run's at once, the others' at most every `REDRAWN_EVERY_S`."""
     shown = await checkpoints.get(tx, Mark.PLACES)
     due = shown is None or shown <= now
     for place, run in enumerate(waiting, 1):
@@ -70,14 +70,14 @@ async def _number(tx: AsyncConnection, waiting: list[Run], now: datetime) -> Non
 
 
 async def mark_full(tx: AsyncConnection, limits: Limits, now: datetime) -> None:
-    """Remember that OpenHands has no free slot, whoever has them: try again after a while, or when a run of ours ends."""
+    """Record that OpenHands has no free slot, whoever uses them: retry after `full_s`, or when a run of ours ends."""
     await checkpoints.put(tx, Mark.FULL, later(now, limits.full_s))
 
 
 async def mark_available(tx: AsyncConnection, now: datetime) -> None:
-    """Let the first in the queue try at once: OpenHands took a start, or a slot was given back.
+    """Let the first in the queue try at once: OpenHands took a start, or a slot became free.
 
-    Only that one: of several that try together for one slot any might get it.
+    Only the first: if several tried for one slot, any of them might get it.
     """
     if await checkpoints.get(tx, Mark.FULL) is not None:
         await checkpoints.put(tx, Mark.FULL, now)

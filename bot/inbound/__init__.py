@@ -1,1 +1,1 @@
-"""What comes from Slack and OpenHands, and what it changes."""
+"""Handles what comes from Slack and OpenHands: requests and observations."""

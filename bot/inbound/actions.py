@@ -14,13 +14,13 @@ from bot.store import outbox, runs
 
 
 class Actions:
-    """Does what a person asked for, if it still fits; what does not is answered in words, to that person alone."""
+    """Does what a person asked for if it still applies; if not, answers that person alone."""
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
 
     async def take(self, tx: AsyncConnection, run: Run, action: Action, incoming: Incoming) -> None:
-        """Do something to a run. What is offered is compared with the run as it is now, in the same transaction."""
+        """Do an action, if the run as it is now, in this transaction, offers it."""
         now = self._ctx.clock.now()
         if action is Action.STOP or action is Action.CANCEL:
             await self._stop(tx, run, incoming)
@@ -48,7 +48,7 @@ class Actions:
                 assert_never(action)
 
     async def _begin_anew(self, tx: AsyncConnection, run: Run, incoming: Incoming) -> None:
-        """Begin in a new conversation, which surely has none of the messages that may have reached the one before."""
+        """Retry in a new conversation, and send it the messages of uncertain delivery: surely it has none of them."""
         after, effect = lifecycle.retry(run, incoming.user, effects.new_conversation(), self._ctx.clock.now())
         for one in await runs.follow_ups_of(tx, run.id, [FollowUpState.SENDING, FollowUpState.UNSURE]):
             unsent = replace(
@@ -59,7 +59,7 @@ class Actions:
         await self._ctx.save(tx, run, (after, effect))
 
     async def _settle(self, tx: AsyncConnection, run: Run, action: Action, incoming: Incoming) -> None:
-        """Send what a person was asked about, or leave it as it is: one message, or all that are old."""
+        """Send what a person was asked about, or withdraw it: one uncertain message, or all old ones."""
         now = self._ctx.clock.now()
         after = FollowUpState.WAITING if action is Action.AGAIN else FollowUpState.WITHDRAWN
         found = await runs.follow_ups_of(tx, run.id, [FollowUpState.UNSURE, FollowUpState.HELD])
@@ -73,9 +73,9 @@ class Actions:
             await effects.enqueue_reply(tx, incoming, words.leave(), now)
 
     async def _stop(self, tx: AsyncConnection, run: Run, incoming: Incoming) -> None:
-        """Stop the run; what was not sent to the agent yet is not sent any more."""
+        """Stop the run, and withdraw the messages that were not sent to the agent yet."""
         now = self._ctx.clock.now()
-        no_card_yet = run.card.posts == 0  # and without one no start is owed
+        no_card_yet = run.card.posts == 0  # and without a card no start is enqueued
         if run.state is RunState.STARTING and (
             no_card_yet or await outbox.never_sent(tx, run.id, OutboxKind.START, now)
         ):

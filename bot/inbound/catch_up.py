@@ -1,7 +1,7 @@
-"""Reads back what people may have said while Slack had no way to tell the bot.
+"""Reads back what people may have said while the bot had no connection to Slack.
 
-Slack sends some events again and others not, so a gap is read back whatever it does: by the key of a message, what
-arrived before, or arrives twice, is one request. Commands and clicks are not stored by Slack; of those nothing is left.
+Slack redelivers some events and not others, so every gap is read back. That is idempotent: a message has the same key
+however often it arrives. Slack does not store commands and clicks, so those can't be read back.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ ENDED_LATELY = timedelta(days=2)
 """People reply to a run that ended, but seldom later than this."""
 MINUTE_S = 60.0
 TRIES = 20
-"""Of one page, others in between; with the pauses at least a quarter of an hour."""
+"""Attempts for one page, with others in between; with the pauses they last at least a quarter of an hour."""
 REPLIES, HISTORY, PLACES = "conversations.replies", "conversations.history", "users.conversations"
 PASSES = (SlackBusy, SlackUnavailable, SlackUnsure)
 """Limits and outages: the same call may succeed later."""
@@ -36,7 +36,7 @@ PASSES = (SlackBusy, SlackUnavailable, SlackUnsure)
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """Where to read on: a place, or a thread in it."""
+    """Where to continue reading: a place, or a thread in it."""
 
     channel: ChannelId
     thread: MessageTs | None = None
@@ -50,25 +50,25 @@ class Spot:
 
 @dataclass(slots=True)
 class Round:
-    """One reading of everything since a moment, and its account."""
+    """One reading of everything since a moment, with its counts."""
 
     since: datetime
     calls: Counter[str] = field(default_factory=Counter)
     found: int = 0
-    """Requests, most of which had arrived before."""
+    """Requests read, most of which had arrived before."""
     new: int = 0
     unread: Counter[str] = field(default_factory=Counter)
     met: set[Thread] = field(default_factory=set)
-    """Threads that were read, or that there was no room for."""
+    """Threads that were read, or given up."""
     seen: list[Thread] = field(default_factory=list)
-    """Threads with new replies that places showed."""
+    """Threads with new replies, as found while reading places."""
 
 
 class CatchUp:
-    """Remembers until when everything arrived, and reads back what is missing since then."""
+    """Keeps a watermark up to which everything arrived, and reads back what may be missing since then."""
 
     def __init__(self, ctx: Context, remember: Callable[[Incoming], Awaitable[bool]]) -> None:
-        """remember: commits a request, if it is for us and new, and tells whether it was; raises `StoreUnavailable`."""
+        """remember: commits a request if it is for us and new; returns whether it was; raises `StoreUnavailable`."""
         self._ctx = ctx
         self._remember = remember
         self._called: dict[str, deque[datetime]] = {}
@@ -83,7 +83,7 @@ class CatchUp:
         self._wake = asyncio.Event()
 
     async def begin(self) -> None:
-        """Put a mark into a new database, before anything can arrive. Raises `StoreUnavailable`.
+        """Write a watermark into a new database, before anything can arrive. Raises `StoreUnavailable`.
 
         Without one, a process killed in its first moments leaves nothing that tells the next one where to read on.
         What was said before is not read back: nobody was promised anything then.
@@ -94,30 +94,30 @@ class CatchUp:
                 self._new = True
 
     def missed(self) -> None:
-        """Something may have gone by unheard: read back."""
+        """Record a gap, in which something may have been missed, and wake the reader."""
         self._gaps += 1
         self._unknown = True
         self._hold_until = later(self._ctx.clock.now(), self._ctx.patience.heard_hold_s)
         self._wake.set()
 
     def is_ahead(self, incoming: Incoming) -> bool:
-        """Return whether older replies of the same thread may still be unread: a later one must not go before them.
+        """Return whether older replies of the same thread may still be unread: a later one must not overtake them.
 
-        It waits for a while only: where Slack does not let the bot read, a person must not wait for that.
+        False after `heard_hold_s`: people must not wait where Slack does not let the bot read.
         """
         if incoming.thread_ts is None or self._ctx.clock.now() >= self._hold_until:
             return False
         return self._unknown or Thread(incoming.channel, incoming.thread_ts) in self._unread
 
     async def run(self, heard_until: Callable[[], datetime | None]) -> None:
-        """Work until cancelled. heard_until: when the connection to Slack last gave a sign of life."""
+        """Run until cancelled. heard_until: when the connection to Slack last gave a sign of life."""
         try:
             while True:
                 self._wake.clear()
                 pause_s = self._ctx.patience.heard_mark_s
                 try:
                     await self._look(heard_until)
-                except StoreUnavailable:  # which others log
+                except StoreUnavailable:  # which the other loops log
                     log.debug("slack.not_marked")
                     pause_s = self._ctx.patience.look_around_s
                 except SlackLocked as err:
@@ -130,13 +130,13 @@ class CatchUp:
                 log.warning("slack.not_marked", help="the next start reads back a little more")
 
     async def _look(self, heard_until: Callable[[], datetime | None]) -> None:
-        """Close a gap if there is one, and move the mark to where all is known."""
+        """Read back the gap if there is one, and advance the watermark."""
         if self._gaps != self._closed:
             async with self._ctx.database.reading() as tx:
                 mark = None if self._new else await self._marked_until(tx)
             if mark is not None:
                 await self._ctx.clock.wait(None, later(self._ctx.clock.now(), self._ctx.patience.heard_settle_s))
-            gaps, heard = self._gaps, heard_until()  # what comes later, the reading may miss
+            gaps, heard = self._gaps, heard_until()  # the reading may miss what comes later
             if mark is not None:
                 await self._read_back(mark)
             self._new = False
@@ -145,11 +145,11 @@ class CatchUp:
         await self._mark(heard_until())
 
     async def _marked_until(self, tx: AsyncConnection) -> datetime | None:
-        """Return until when all is known to have arrived; 0.1.0 kept no mark, but the requests it took."""
+        """Return the watermark; 0.1.0 kept none, but the requests it took."""
         return await checkpoints.get(tx, Mark.HEARD) or await inbox.newest(tx)
 
     def _no_token(self, err: SlackLocked) -> None:
-        """Leave the gap open, for a start with a token that is mended; nobody waits for that meanwhile."""
+        """Leave the gap open until a start with a valid token; no reply waits for that."""
         self._unknown = False
         self._unread.clear()
         if not self._locked:
@@ -157,12 +157,12 @@ class CatchUp:
         self._locked = True
 
     async def _mark(self, heard: datetime | None) -> None:
-        """Move the mark, unless something before it may be missing."""
+        """Advance the watermark, unless something before it may be missing."""
         if self._gaps == self._closed:
             await self._put(heard)
 
     async def _put(self, heard: datetime | None) -> None:
-        if heard is None or heard == self._marked:  # an earlier one is that of a clock which was put back
+        if heard is None or heard == self._marked:  # an earlier time is written too: the clock was set back
             return
         async with self._ctx.database.transaction() as tx:
             await checkpoints.put(tx, Mark.HEARD, heard)
@@ -171,7 +171,7 @@ class CatchUp:
     # --- one reading --------------------------------------------------------------------------------------------
 
     async def _read_back(self, mark: datetime) -> None:
-        """Read threads of live runs, then places, then other threads, each the newest first, as far as calls go."""
+        """Read threads of live runs, then places, then other threads, each newest first, within the limit of calls."""
         now, patience = self._ctx.clock.now(), self._ctx.patience
         since = max(later(min(mark, now), -patience.heard_margin_s), later(now, -patience.heard_back_s))
         reading = Round(since)
@@ -183,7 +183,7 @@ class CatchUp:
             known = await threads.places(tx, self._ctx.links.us.team)
         self._unread, self._unknown = set(live), False
         await self._read_threads(reading, live)
-        self._unread.clear()  # what could not be read holds up nobody
+        self._unread.clear()  # a thread that could not be read holds up nobody
         await self._read_all(reading, [Spot(channel) for channel in await self._places(reading, known)])
         await self._read_threads(reading, [*reading.seen, *ended])
         unread = dict(reading.unread)
@@ -192,7 +192,7 @@ class CatchUp:
         self._ctx.metrics.read_back(complete=not unread)
 
     async def _places(self, reading: Round, known: Sequence[ChannelId]) -> Sequence[ChannelId]:
-        """List where the bot is: the places of its runs first, then direct messages, then the others."""
+        """Return the places the bot is in: those of its runs first, then direct messages, then the others."""
         listed: list[ChannelId] = []
         cursor: str | None = ""
         failures = 0
@@ -220,7 +220,7 @@ class CatchUp:
         await self._read_all(reading, [Spot(one.channel, one.ts) for one in fresh])
 
     async def _read_all(self, reading: Round, spots: Iterable[Spot]) -> None:
-        """Read the first page of each, then the second pages, until all is read or the calls are used up."""
+        """Read the first page of each spot, then the second pages, until all is read or the calls are used up."""
         waiting = deque(spots)
         failures = 0
         while waiting:
@@ -241,7 +241,7 @@ class CatchUp:
                 raise_if_of_all(err)
                 log.info("slack.not_readable", code=err.code, channel=spot.channel)
                 page = Page()
-            except Exception:  # the one place around one page: note it, go on
+            except Exception:  # the one catch-all around a page: log, count, go on
                 log.exception("slack.page_failed", channel=spot.channel)
                 reading.unread[spot.method] += 1
                 page = Page()
@@ -254,20 +254,20 @@ class CatchUp:
                 self._unread.discard(Thread(spot.channel, spot.thread))
 
     async def _page(self, reading: Round, spot: Spot) -> Page:
-        """Read one page. Raises a `SlackError`."""
+        """Read one page. Raises `SlackError`."""
         us = self._ctx.links.us
         if spot.thread is None:
             return await self._ctx.gateway.said_since(spot.channel, reading.since, us, spot.cursor)
         return await self._ctx.gateway.replies_since(spot.channel, spot.thread, reading.since, us, spot.cursor)
 
     async def _wait_out(self, err: SlackError, failures: int) -> None:
-        """Wait as long as Slack asks, else longer with each failure in a row."""
+        """Wait as long as Slack asks, else with exponential backoff."""
         now = self._ctx.clock.now()
         asked = later(now, err.retry_after_s) if isinstance(err, SlackBusy) else None
         await self._ctx.clock.wait(None, asked or retry_at(failures, now, self._ctx.patience))
 
     async def _keep(self, reading: Round, page: Page) -> None:
-        """Hand requests in as intake does, and wait for the database where it is away."""
+        """Commit a page's requests as intake does, waiting while the database is unavailable."""
         for incoming in page.requests:
             reading.found += 1
             while True:
@@ -278,7 +278,7 @@ class CatchUp:
                     await self._ctx.clock.wait(None, later(self._ctx.clock.now(), self._ctx.patience.look_around_s))
 
     async def _turn(self, method: str) -> None:
-        """Wait until this method may be called again: reading back may take its time, cards may not."""
+        """Wait until this method may be called again: reading back can be slow, cards must not be."""
         called = self._called.setdefault(method, deque(maxlen=self._ctx.patience.heard_pace))
         if len(called) == called.maxlen:
             await self._ctx.clock.wait(None, later(called[0], MINUTE_S))
@@ -286,6 +286,6 @@ class CatchUp:
 
 
 def raise_if_of_all(err: SlackError) -> None:
-    """Let rise what concerns every place: with this token nothing can be read."""
+    """Raise an error that concerns every place: with this token nothing can be read."""
     if isinstance(err, SlackLocked):
         raise err

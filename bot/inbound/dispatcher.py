@@ -42,7 +42,7 @@ log = structlog.get_logger("dispatcher")
 
 WIDTH = 16
 MOVABLE = timedelta(days=1)
-"""What ended longer ago is not what `retry` or `resume` mean outside of its thread."""
+"""Outside its thread, `retry` and `resume` do not mean a run that ended longer ago than this."""
 CONTEXT_MAX = 8_000  # characters of a thread that go along with a task
 
 
@@ -50,7 +50,7 @@ class Dispatcher:
     """Turns requests into runs, follow-ups, commands and answers."""
 
     def __init__(self, ctx: Context, *, default_repository: str | None, is_ahead: Callable[[Incoming], bool]) -> None:
-        """default_repository: for requests that name none. is_ahead: tells that older replies may still be unread."""
+        """default_repository: for requests that name none. is_ahead: whether older replies may be unread."""
         self._ctx = ctx
         self._is_ahead = is_ahead
         self._default_repository = default_repository
@@ -74,7 +74,7 @@ class Dispatcher:
         await self._finish(row, words.broken())
 
     async def _finish(self, row: InboxRow, answer: str = "") -> None:
-        """Close a row, with an answer for the person alone where there is one."""
+        """Close a row, with an answer that only its person sees, if there is one."""
         now = self._ctx.clock.now()
         async with self._ctx.database.transaction() as tx:
             if answer:
@@ -89,8 +89,8 @@ class Dispatcher:
         if self._is_ahead(incoming):
             return later(self._ctx.clock.now(), self._ctx.patience.retry_first_s)
         text = unescape_request(incoming.text, self._ctx.links.us.user)
-        talk = await self._is_talk(incoming, text)
-        if talk is None:  # who talks among people is not asked about, nor told of any rule
+        talk = await self._is_talk(incoming, text)  # first: talk is neither looked up nor refused
+        if talk is None:
             return later(self._ctx.clock.now(), self._ctx.patience.retry_first_s)
         if talk:
             await self._finish(row)
@@ -113,9 +113,9 @@ class Dispatcher:
         return await self._message(row, text, person, place)
 
     async def _is_talk(self, incoming: Incoming, text: str) -> bool | None:
-        """Return whether people talk in a thread: by their own word, or as it turned out not to be ours.
+        """Return whether a reply is talk among people: they marked it so, or the thread turned out not to be ours.
 
-        None: a card is on its way that may be this thread's root.
+        None: not known yet, since a card is on its way that may be this thread's root.
         """
         if incoming.thread_ts is None or incoming.kind is not IncomingKind.MESSAGE:
             return False
@@ -130,16 +130,16 @@ class Dispatcher:
             return None if await inbox.card_owed(tx, incoming.channel) else True
 
     async def _place(self, incoming: Incoming) -> Place:
-        """Ask where the request was made; where the bot can't look, nothing can be posted either."""
+        """Return where the request was made. What the bot can't see counts as private; it can't post there either."""
         try:
             return await self._ctx.gateway.place(incoming.channel)
         except SlackNoScope:
-            raise  # whom it is shared with is not known
+            raise  # it can't be known with whom the place is shared
         except SlackRefused:
             return Place(id=incoming.channel, private=True)
 
     async def _facts_missing(self, row: InboxRow, err: SlackError) -> datetime | None:
-        """Wait while Slack can't say who asked, then refuse in words."""
+        """Retry while Slack can't say who asked; after `facts_person_s`, or if Slack refuses, refuse in words."""
         now = self._ctx.clock.now()
         if isinstance(err, SlackRefused) or now - row.received_at >= timedelta(
             seconds=self._ctx.patience.facts_person_s
@@ -189,7 +189,7 @@ class Dispatcher:
         return await self._begin(row, command, person, place)
 
     async def _begin(self, row: InboxRow, command: Start, person: Person, place: Place) -> datetime | None:
-        """Start a run from a message; inside people's thread what they said goes along."""
+        """Start a run from a message; in people's thread, their earlier messages go along as context."""
         incoming = row.incoming
         context: list[Spoken] = []
         unread = ""
@@ -205,7 +205,7 @@ class Dispatcher:
         return None
 
     async def _here(self, row: InboxRow, command: Do | Status | ListRuns | Help | Unclear) -> None:
-        """Answer a command that was given outside of a run's thread, only to the person."""
+        """Answer a command that was given outside of a run's thread, to its person alone."""
         incoming, now = row.incoming, self._ctx.clock.now()
         async with self._ctx.database.transaction() as tx:
             match command:
@@ -230,7 +230,7 @@ class Dispatcher:
         self._ctx.wake_sender.set()
 
     async def _stop_only(self, tx: AsyncConnection, incoming: Incoming) -> str:
-        """Stop the person's only live run in this place, or ask which."""
+        """Stop the person's only live run in this place, or ask which; return the answer."""
         mine = await runs.live_of(tx, incoming.channel, incoming.user)
         match list(mine):
             case []:
@@ -242,9 +242,9 @@ class Dispatcher:
                 return f"{words.which_run()}\n{self._replies.listed(several)}"
 
     async def _move_only(self, tx: AsyncConnection, incoming: Incoming, action: Action) -> str:
-        """Do to the person's only run here that can take it what a word says, or ask which.
+        """Apply a word to the person's only run here that can take it, or ask which; return the answer.
 
-        Some words mean different things to different runs; then the thread must say which one is meant.
+        A word can mean different things to different runs, so among several the thread must say which is meant.
         """
         match await self._moves(tx, incoming, action):
             case []:
@@ -258,19 +258,19 @@ class Dispatcher:
                 return f"{words.which_to(action)}\n{self._replies.listed([run for run, _ in several][:LISTED])}"
 
     async def _moves(self, tx: AsyncConnection, incoming: Incoming, action: Action) -> list[tuple[Run, Action]]:
-        """Return the person's runs here that can take what a word says, each with what that is, newest first."""
+        """Return the person's runs here that can take a word, each with the action it means there, newest first."""
         recent = await runs.recent_of(tx, incoming.channel, incoming.user, self._ctx.clock.now() - MOVABLE)
         return [(run, move) for run in recent if (move := lifecycle.action_for_word(run, action)) is not None]
 
     async def _movable(self, incoming: Incoming, command: Command) -> bool:
-        """Return whether a lone word is for the bot."""
+        """Return whether a word applies to any of the person's runs here."""
         if not isinstance(command, Do):
             return False
         async with self._ctx.database.reading() as tx:
             return bool(await self._moves(tx, incoming, command.action))
 
     async def _click(self, row: InboxRow, action: Action) -> None:
-        """Do what a button stands for, if it still stands for that: the run may have moved on since it was drawn."""
+        """Do what a button stands for, if it still does: the run may have changed since the button was drawn."""
         incoming, now = row.incoming, self._ctx.clock.now()
         async with self._ctx.database.transaction() as tx:
             drawn = cards.drawn(incoming.value)
@@ -296,7 +296,7 @@ class Dispatcher:
         context: Sequence[Spoken],
         unread: str = "",
     ) -> None:
-        """Write the run down. unread: what the person is told where the thread could not be read for context."""
+        """Create the run. unread: what the person is told if the thread could not be read for context."""
         incoming, now = row.incoming, self._ctx.clock.now()
         said = [unescape_request(one.text, self._ctx.links.us.user) for one in context]
         async with self._ctx.database.transaction() as tx:
@@ -331,7 +331,7 @@ class Dispatcher:
         self._ctx.wake_sender.set()
 
     async def _certain(self, command: Command, incoming: Incoming) -> Command:
-        """Drop a single thing like `and/or` that is no repository anybody knows."""
+        """Drop a sole candidate such as `and/or` that is no known repository."""
         if not isinstance(command, Start) or command.repository is not None or len(command.candidates) != 1:
             return command
         [candidate] = command.candidates
@@ -340,7 +340,7 @@ class Dispatcher:
         return command if used or await self._may_be_listed(candidate) else replace(command, candidates=())
 
     async def _may_be_listed(self, repository: str) -> bool:
-        """Ask whether OpenHands lists a repository. It may where OpenHands can't say: the person is asked then."""
+        """Return whether OpenHands lists a repository; True if it can't say, so that the person is asked."""
         try:
             openhands = await self._ctx.openhands()
             return await openhands.lists(repository)
@@ -348,7 +348,7 @@ class Dispatcher:
             return True
 
     def _repository(self, command: Start, thread: str | None, said: Sequence[str]) -> tuple[str, Origin] | None:
-        """Choose the repository: typed, linked, the thread's, the default; None: the run has to ask."""
+        """Return the repository: typed, linked, the thread's, or the default; None: the run has to ask."""
         if command.repository is not None:
             return command.repository, Origin.LINKED if command.linked else Origin.TYPED
         if len(command.candidates) == 1:
@@ -380,8 +380,8 @@ class Dispatcher:
 def is_meant_for(run: Run, command: Command, text: str) -> bool:
     """Return whether a direct message outside of any thread is for the person's only live run there.
 
-    It is if it names no repository, or nothing else when the run asks for one. Words such as `again` are for it too:
-    where it can't take them, they are words for the agent like any other.
+    It is if it names no repository, or only a repository when the run asks for one. Words such as `again` are for it
+    too: if the run can't take them as commands, they go to the agent.
     """
     if run.state is RunState.NEEDS_REPOSITORY and commands.repository_answer(text) is not None:
         return True
@@ -391,12 +391,15 @@ def is_meant_for(run: Run, command: Command, text: str) -> bool:
 
 
 def is_shown(run: Run, incoming: Incoming) -> bool:
-    """Return whether a button may be where it was clicked: in the run's place, or, once that is lost, at its requester's."""
+    """Return whether a button may be where it was clicked.
+
+    That is in the run's place or, once that is lost, in its requester's direct messages.
+    """
     return run.channel == incoming.channel or (incoming.direct and run.requester == incoming.user)
 
 
 def transcript(spoken: Sequence[Spoken], said: Sequence[str]) -> str:
-    """Write down what people said before, for the agent: the newest that fit, the oldest of these perhaps shortened."""
+    """Return what people said before, for the agent: the newest that fit, the oldest of these perhaps shortened."""
     lines: list[str] = []
     room = CONTEXT_MAX
     for one, text in zip(reversed(spoken), reversed(said), strict=True):
@@ -409,5 +412,5 @@ def transcript(spoken: Sequence[Spoken], said: Sequence[str]) -> str:
 
 
 def written_at(row: InboxRow, now: datetime) -> datetime:
-    """Return when a person wrote a request: by Slack's clock, or earlier, as it was written down before a long stop."""
+    """Return when a person wrote a request: by Slack's clock, or when it was committed if that is earlier."""
     return min(row.received_at, now - timedelta(seconds=row.incoming.age_s(now)))

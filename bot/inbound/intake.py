@@ -32,7 +32,7 @@ class Intake:
     def middleware(self, missed: Callable[[], None]) -> Middleware:
         """Return Bolt's global middleware. It never calls `next`: no listener answers, the inbox does.
 
-        missed: called when a message could not be written down, so that it is read back even if Slack gives it up.
+        missed: called when a message could not be committed, so that it is read back even if Slack gives it up.
         """
 
         async def write_down(body: dict[str, Any]) -> BoltResponse:
@@ -56,7 +56,7 @@ class Intake:
         return True
 
     async def close(self) -> None:
-        """End what is still being said to single people."""
+        """Cancel the answers to single people that are still on their way."""
         for saying in self._saying:
             saying.cancel()
         await asyncio.gather(*self._saying, return_exceptions=True)
@@ -77,13 +77,13 @@ class Intake:
         return BoltResponse(status=200, body=self._receipt(incoming))
 
     def _receipt(self, incoming: Incoming) -> str:
-        """Return what only the person sees at once: a command is answered in words, an event with nothing."""
+        """Return the body of the ack, which only the person sees: words for a command, nothing for anything else."""
         if incoming.kind is not IncomingKind.COMMAND:
             return ""
         return words.receipt(commands.parse(unescape_request(incoming.text, self._us.user)))
 
     def _not_saved(self, incoming: Incoming, down: StoreUnavailable) -> str:
-        """Return the words for an ack; what acknowledges a click is shown to nobody, so that is said beside it."""
+        """Return the body of the ack. Nobody sees the ack of a click, so that person is answered beside it."""
         if incoming.kind is not IncomingKind.CLICK:
             return words.not_saved(perhaps=down.perhaps_saved)
         saying = asyncio.create_task(self._say(incoming, words.click_not_saved()))
@@ -92,7 +92,7 @@ class Intake:
         return ""
 
     async def _say(self, incoming: Incoming, text: str) -> None:
-        """Say something to one person when the database can't keep it; nobody can retry that."""
+        """Answer one person while the database can't keep the answer, so that it can't be retried."""
         try:
             if incoming.response_url is not None:
                 await self._ctx.gateway.respond(incoming.response_url, text)
@@ -102,13 +102,13 @@ class Intake:
     # --- what is no request -------------------------------------------------------------------------------------
 
     async def _hear(self, body: Mapping[str, Any]) -> None:
-        """Commit what an event that is no request changes. Idempotent. Raises `StoreUnavailable`: Slack sends it again."""
+        """Commit what an event that is no request changes. Idempotent. Raises `StoreUnavailable`: Slack redelivers."""
         self._ctx.metrics.ignored(body)
         if gone := place_gone(body, self._us):
             await self._place_lost(gone)
 
     async def _place_lost(self, gone: PlaceGone) -> None:
-        """Stop editing cards in a place; whoever has runs there is told why, once and directly."""
+        """Stop editing cards in a place, and tell everybody with live runs there why, once and directly."""
         now = self._ctx.clock.now()
         async with self._ctx.database.transaction() as tx:
             people = sorted(set(await runs.lose_cards(tx, gone.channel)))

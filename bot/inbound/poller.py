@@ -1,4 +1,4 @@
-"""Runs that are due, in batches → what OpenHands shows of them → advance → one transaction each."""
+"""Runs that are due, in batches → what OpenHands shows of them → advance → one transaction for each `SLICE`."""
 
 import asyncio
 from collections import defaultdict
@@ -25,16 +25,16 @@ log = structlog.get_logger("poller")
 WORDS_DECIDE = frozenset(
     {Phase.ENDED, Phase.WANTS_APPROVAL, Phase.ERROR, Phase.STUCK, Phase.ASLEEP, Phase.GONE, Phase.MISSING}
 )
-"""Phases whose meaning is in the events: what sleeps or is gone may have ended before, while nobody looked."""
+"""Phases whose meaning is in the events: a run that sleeps or is gone may have ended before, between two looks."""
 POLLED = frozenset({RunState.STARTING, RunState.WORKING, RunState.WAITING, RunState.PAUSED})
 PROGRESS_GAP_S = 1.5
 """Seconds between two readings of progress over all runs: cards of live runs share 40 edits a minute."""
 PROGRESS_AT_ONCE = 8
-"""Readings that may follow each other at once, where none was made for a while."""
+"""Burst: readings that may follow each other at once after a while without any."""
 ROUND = 990
 """Runs asked about in one round, in about ten full requests. If more are due, the next round follows at once."""
 SLICE = 99
-"""Looks taken in by one transaction, so that others who want to write need not wait for a whole round."""
+"""Observations applied in one transaction, so that other writers need not wait for a whole round."""
 HELP: dict[type[OpenHandsError], str] = {
     Unauthorised: "OPENHANDS_API_KEY is refused: set a new one and start the bot again",
     Unreadable: "if OPENHANDS_BASE_URL is an old server, OPENHANDS_API=v0 says so",
@@ -43,7 +43,7 @@ TIDY_EVERY = timedelta(hours=1)
 
 
 class Poller:
-    """Looks at the runs that are due, all that share a due time in as few requests as OpenHands allows."""
+    """Polls the runs that are due, all that share a due time in as few requests as OpenHands allows."""
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
@@ -52,13 +52,13 @@ class Poller:
         self._failed = False
         self._store_down = False
         self._progress_at: dict[str, datetime] = {}
-        self._progress_used = datetime.min.replace(tzinfo=UTC)  # readings so far use up all time until then
+        self._progress_used = datetime.min.replace(tzinfo=UTC)  # the readings so far use up the budget until then
         self._tidied_at: datetime | None = None
         self.wake = ctx.wake_poller
         self.reading: dict[RunId, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Poll until cancelled."""
         try:
             while True:
                 self.wake.clear()
@@ -74,7 +74,7 @@ class Poller:
                         log.exception("store.unavailable", loop="poller")
                     self._store_down = True
                     until = later(self._ctx.clock.now(), self._ctx.patience.look_around_s)
-                except Exception:  # the loop itself must go on, whatever one round met
+                except Exception:  # the loop must go on, whatever failed in one round
                     if not self._failed:  # once in a row
                         log.exception("round.failed")
                     self._failed = True
@@ -101,7 +101,7 @@ class Poller:
         return min(at for at in (later(now, self._ctx.patience.look_around_s), next_at, queue_at) if at)
 
     async def _let_in(self, now: datetime) -> datetime | None:
-        """Start who waits for a slot, if there is one; return when the next try is due while OpenHands is full."""
+        """Start waiting runs while slots are free; return when the next try is due while OpenHands is full."""
         async with self._ctx.database.transaction() as tx:
             await slots.admit_waiting(tx, self._ctx.links, self._ctx.limits, now)
             full_until = await checkpoints.get(tx, Mark.FULL)
@@ -125,24 +125,24 @@ class Poller:
             await self._apply(told[start : start + SLICE])
 
     async def _read(self, openhands: OpenHands, run: Run, seen: Observation) -> None:
-        """Read one run's events, beside the rounds: a slow conversation holds up nobody else's news."""
-        structlog.contextvars.bind_contextvars(run=run.id)  # a task of its own
+        """Read one run's events beside the rounds, so that a slow conversation does not delay the news of others."""
+        structlog.contextvars.bind_contextvars(run=run.id)  # it runs in a task of its own
         try:
             try:
                 seen = await openhands.read(run, seen)
             except OpenHandsError as err:
                 log.info("events.unreadable", run=run.id, error=type(err).__name__)
             if await self._apply([(run, seen)]):
-                self.wake.set()  # its next time may be another now
-        except Exception:  # one run's trouble is its own; it is looked at again at its next time
+                self.wake.set()  # its next poll may be due earlier now
+        except Exception:  # one run's failure is its own; it is polled again when it is next due
             log.exception("look.failed", run=run.id)
         finally:
             del self.reading[run.id]
 
     def _words_wanted(self, run: Run, seen: Observation, live: int) -> bool:
-        """Return whether the events decide, or whether it is time for the last line of progress.
+        """Return whether to read the run's events: they decide its state, or its last line of progress is due.
 
-        live: so many runs share the readings of progress.
+        live: how many runs share the readings of progress.
         """
         if seen.phase in WORDS_DECIDE and seen.last is None:
             fresh = (seen.asked_at - run.watch.news_at).total_seconds() < self._ctx.patience.poll_eager_s
@@ -163,9 +163,9 @@ class Poller:
         return True
 
     async def _apply(self, looks: Sequence[tuple[Run, Observation | None]]) -> bool:
-        """Take looks in, all in one transaction, and return whether there was news.
+        """Apply observations, all in one transaction; return whether any was news.
 
-        None in place of a look: not seen this time, so only look again later.
+        None in place of an observation: the run was not seen this time, so only its next poll is set.
         """
         now = self._ctx.clock.now()
         changed: list[tuple[Run, Changed]] = []
@@ -192,12 +192,12 @@ class Poller:
         return any(saved)
 
     def _judged(self, fresh: Run, seen: Observation | None, now: datetime) -> Changed:
-        """Decide what a look changes, and when the next one is due."""
+        """Decide what an observation changes, and when the next poll is due."""
         after, owed = (fresh, ()) if seen is None else lifecycle.advance(fresh, seen)
         return self._timed(lifecycle.silence_told(after, now) if self._is_silent(after, now) else after, now), owed
 
     async def _write(self, tx: AsyncConnection, fresh: Run, change: Changed, now: datetime) -> bool:
-        """Write one run's change, and return whether the card shows it."""
+        """Write one run's change; return whether the card is to show it."""
         saved = await self._ctx.save(tx, fresh, change)
         if saved is None:
             return False
@@ -208,12 +208,12 @@ class Poller:
         return saved.version > fresh.version
 
     def _is_silent(self, run: Run, now: datetime) -> bool:
-        """Return whether a run at work has shown nothing new for so long that a person should look; only once."""
+        """Return whether a run at work has shown nothing new for so long that a person, not told yet, should look."""
         quiet_s = (now - (run.watch.heard_at or run.watch.news_at)).total_seconds()
         return run.state in OCCUPIES and run.watch.silence_told_at is None and quiet_s >= self._ctx.patience.stale_s
 
     def _timed(self, run: Run, now: datetime) -> Run:
-        """Return when the run is looked at next; an ended one is not."""
+        """Return the run with the time of its next poll; None for one that is not polled."""
         if run.state not in POLLED:
             return replace(run, watch=replace(run.watch, next_poll_at=None))
         person = run.state in (RunState.WAITING, RunState.PAUSED)
@@ -226,7 +226,7 @@ class Poller:
         )
 
     async def _out_of_reach(self, due: Sequence[Run], err: OpenHandsError) -> datetime:
-        """Wait longer and longer; after a minute the cards say so."""
+        """Back off, and return when to try again; after `unreachable_shown_s` the cards say so."""
         now = self._ctx.clock.now()
         self._failures += 1
         if self._down_since is None:
@@ -254,7 +254,7 @@ class Poller:
         return at
 
     async def _tidy(self, now: datetime) -> None:
-        """Forget, now and then, what nothing will ask for again."""
+        """Delete, every `TIDY_EVERY`, what nothing will ask for again."""
         if self._tidied_at is not None and now - self._tidied_at < TIDY_EVERY:
             return
         self._tidied_at = now

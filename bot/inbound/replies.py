@@ -31,14 +31,14 @@ LISTED = 10  # runs in a list
 
 
 class Replies:
-    """Takes replies, each within the transaction that closes its inbox row."""
+    """Handles replies, each within the transaction that closes its inbox row."""
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
         self.moves = Actions(ctx)
 
     def listed(self, found: Sequence[Run]) -> str:
-        """List runs with links to their threads."""
+        """Return a list of runs, with links to their threads."""
         return words.runs([(run, self._ctx.links.thread(run)) for run in found])
 
     async def take(self, tx: AsyncConnection, run: Run, incoming: Incoming, text: str) -> None:
@@ -69,7 +69,7 @@ class Replies:
                 assert_never(unread)
 
     async def _words(self, tx: AsyncConnection, run: Run, incoming: Incoming, text: str) -> None:
-        """Take a reply that is no command: an answer to the bot's question, or words for the agent."""
+        """Handle a reply that is no command: an answer to the bot's question, or words for the agent."""
         now = self._ctx.clock.now()
         if run.state is RunState.NEEDS_REPOSITORY:
             await self._choose(tx, run, incoming, text)

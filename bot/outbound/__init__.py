@@ -1,1 +1,1 @@
-"""What is owed to Slack and OpenHands, done."""
+"""Does what the outbox owes to Slack and OpenHands."""

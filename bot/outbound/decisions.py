@@ -1,4 +1,4 @@
-"""Decisions: what a person said to an action that waits for approval, passed on to the agent."""
+"""Decisions: passes on to the agent what a person decided on an action that waits for approval."""
 
 from typing import assert_never
 
@@ -14,10 +14,10 @@ from bot.store import outbox, runs
 
 
 class Decisions(Handler):
-    """Approves or rejects what agents wait with."""
+    """Approves or rejects the actions that agents wait with."""
 
     async def _step(self, row: OutboxRow, run: Run) -> Step | None:
-        """Pass a decision on, until the run shows that it took effect."""
+        """Send the decision, again and again until the run shows that it took effect."""
         if run.waiting is not Waiting.APPROVAL or run.approved is None or run.action != row.payload["action"]:
             return Done("over")
         return await self._asked(Call.DECIDE, row, run, self._decide(row, run))
@@ -49,7 +49,7 @@ class Decisions(Handler):
                 assert_never(outcome)
 
     async def _wake(self, row: OutboxRow, run: Run) -> Step:
-        """Wake the sandbox in which the action waits, and come back."""
+        """Wake the sandbox in which the action waits, then retry."""
         del row
         await (await self._ctx.openhands()).resume(run)
         return Retry(at=later(self._ctx.clock.now(), self._ctx.patience.decision_settled_s), observe=True)
@@ -64,7 +64,7 @@ class Decisions(Handler):
         return UserId(row.payload["by"])
 
     async def _close(self, tx: AsyncConnection, row: OutboxRow, fresh: Run) -> None:
-        """Let it be decided again; the next look shows what waits by now."""
+        """Undo the decision, so that it can be made again; the next poll shows what waits by then."""
         now = self._ctx.clock.now()
         if fresh.state is RunState.WAITING and fresh.action == row.payload["action"]:
             await runs.save(tx, fresh, lifecycle.undecide(lifecycle.within_reach(fresh)))
@@ -72,5 +72,5 @@ class Decisions(Handler):
         await outbox.done(tx, row.seq, now, "not decided")
 
     async def give_up(self, row: OutboxRow, run: Run) -> None:
-        """Say that the agent still waits."""
+        """Tell the person that the agent still waits."""
         await self._give_back(row, run, words.decision_lost(self._ctx.links.page(run)))

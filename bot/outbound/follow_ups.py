@@ -17,7 +17,7 @@ from bot.outbound.handler import Handler, Withdrawn
 from bot.store import outbox, runs
 
 SENDS = 2
-"""A message that did not arrive is sent once more; then a person decides."""
+"""Sends of one message: if it did not arrive, it is sent once more; then a person decides."""
 
 
 class FollowUps(Handler):
@@ -47,7 +47,7 @@ class FollowUps(Handler):
         openhands = await self._ctx.openhands()
         if follow_up.state is FollowUpState.WAITING:
             return await self._deliver(row, run, follow_up, openhands)
-        # it went out, and its answer is not known
+        # it went out, and its answer was lost
         checking = self._check(row, run, follow_up, openhands, row.tried_at or row.created_at)
         return await self._asked(Call.CHECK, row, run, checking)
 
@@ -82,7 +82,7 @@ class FollowUps(Handler):
         try:
             await openhands.send(run, follow_up.text, before=going_out)
         except Withdrawn:
-            return Retry(at=self._ctx.clock.now())  # what it is now decides: closed, or held
+            return Retry(at=self._ctx.clock.now())  # its state by now decides: closed, or held
         except Unsure:
             await self._unsure(follow_up)
             raise
@@ -93,14 +93,14 @@ class FollowUps(Handler):
         return None
 
     async def _heard_meanwhile(self, run: Run, follow_up: FollowUp, openhands: OpenHands) -> bool:
-        """Return whether a message that a person wants sent again has arrived since they were asked."""
+        """Return whether a message that a person wants sent again arrived after they were asked."""
         try:
             return await openhands.heard(run, follow_up.text, follow_up.last_event)
         except CannotTell:
             return False
 
     async def _not_delivered(self, row: OutboxRow, run: Run, follow_up: FollowUp, went_out: datetime) -> None:
-        """Keep a message for the next try, unless somebody stopped the run while it was on its way."""
+        """Keep a message for the next try; withdraw it if somebody stopped the run while it was on its way."""
         async with self._ctx.database.transaction() as tx:
             fresh = await runs.get(tx, run.id)
             overtaken = fresh.stop_at is not None and fresh.stop_at >= went_out
@@ -114,7 +114,7 @@ class FollowUps(Handler):
         now = self._ctx.clock.now()
         async with self._ctx.database.transaction() as tx:
             fresh = await runs.get(tx, run.id)
-            if fresh.attempt != run.attempt:  # the conversation that has it is given up: the next one gets it, too
+            if fresh.attempt != run.attempt:  # the conversation that has it was given up: the next one gets it too
                 await outbox.reschedule(tx, row.seq, now, sent=False)
                 return
             after, effect = lifecycle.sent(
@@ -123,7 +123,7 @@ class FollowUps(Handler):
             await self._ctx.save(tx, fresh, (after, effect))
             await runs.save_follow_up(tx, replace(follow_up, state=FollowUpState.DELIVERED))
             await effects.enqueue_reaction(tx, run, follow_up.source_ts, effects.DELIVERED, now)
-            if after.stop_by is not None:  # the stop came while the message was on its way, and it woke the agent
+            if after.stop_by is not None:  # a stop came while the message, which woke the agent, was on its way
                 await effects.enqueue_stop(tx, after, now)
             await outbox.done(tx, row.seq, now)
         self._ctx.wake_poller.set()
@@ -131,13 +131,13 @@ class FollowUps(Handler):
     async def _unsure(self, follow_up: FollowUp) -> None:
         async with self._ctx.database.transaction() as tx:
             fresh = await runs.get_follow_up(tx, follow_up.id)
-            if fresh.state is FollowUpState.SENDING:  # else it is to go to a new conversation by now
+            if fresh.state is FollowUpState.SENDING:  # else it waits for a new conversation by now
                 await runs.save_follow_up(tx, replace(fresh, state=FollowUpState.UNSURE))
 
     async def _check(
         self, row: OutboxRow, run: Run, follow_up: FollowUp, openhands: OpenHands, tried_at: datetime
     ) -> None:
-        """Find out whether a message arrived whose answer was lost; nothing later is sent before that is known."""
+        """Look up whether a message whose answer was lost arrived; nothing later is sent before that is known."""
         if await openhands.heard(run, follow_up.text, follow_up.last_event):
             await self._delivered(row, run, follow_up, tried_at)
             return
@@ -156,7 +156,7 @@ class FollowUps(Handler):
             await self._ask(row, run, after)
             return
         unsure = after.state is FollowUpState.UNSURE
-        age_s = (now - tried_at).total_seconds() if unsure else 0.0  # each look reads events: slower and slower
+        age_s = (now - tried_at).total_seconds() if unsure else 0.0  # each look-up reads events: back off
         pause_s = min(self._ctx.patience.poll_slowest_s, max(self._ctx.patience.poll_s, age_s / 8))
         async with self._ctx.database.transaction() as tx:
             if await self._as_it_was(tx, follow_up):
@@ -171,7 +171,7 @@ class FollowUps(Handler):
         return (fresh.state, fresh.asked_at) == (follow_up.state, follow_up.asked_at)
 
     async def _withdraw(self, row: OutboxRow, run: Run, follow_up: FollowUp) -> None:
-        """Call off a message that did not arrive before the run was stopped."""
+        """Withdraw a message that did not arrive before the run was stopped."""
         now = self._ctx.clock.now()
         async with self._ctx.database.transaction() as tx:
             if not await self._as_it_was(tx, follow_up):
@@ -183,7 +183,7 @@ class FollowUps(Handler):
             await outbox.done(tx, row.seq, now, "withdrawn")
 
     async def _ask(self, row: OutboxRow, run: Run, follow_up: FollowUp) -> None:
-        """Let a person decide about a message nobody can find."""
+        """Ask a person, once, about a message nobody can find; keep looking for it meanwhile."""
         now = self._ctx.clock.now()
         async with self._ctx.database.transaction() as tx:
             fresh = await runs.get_follow_up(tx, follow_up.id)
@@ -198,7 +198,7 @@ class FollowUps(Handler):
             await outbox.reschedule(tx, row.seq, later(now, self._ctx.patience.retry_slowest_s))
 
     async def _ask_whether(self, row: OutboxRow, run: Run, follow_up: FollowUp) -> None:
-        """Ask about an old message whose turn has come, unless the card does already."""
+        """Ask about an old message whose turn has come, unless the card already asks about one."""
         now = self._ctx.clock.now()
         async with self._ctx.database.transaction() as tx:
             asking = await runs.get(tx, run.id)
@@ -212,7 +212,7 @@ class FollowUps(Handler):
         await effects.enqueue_message(tx, run, message, self._ctx.clock.now())
 
     async def _wake(self, row: OutboxRow, run: Run) -> Step | None:
-        """Wake a sleeping conversation, then try again."""
+        """Wake a sleeping conversation, then retry."""
         async with self._ctx.database.reading() as tx:
             follow_up = await runs.get_follow_up(tx, row.id)
         now = self._ctx.clock.now()
@@ -225,7 +225,7 @@ class FollowUps(Handler):
                 await effects.enqueue_stop(tx, fresh, now, woken=True)
             elif fresh.attempt == run.attempt:
                 await self._ctx.save(tx, fresh, lifecycle.sandbox_woken(fresh, now))
-            await outbox.mark_attempt(tx, row.seq, now)  # only what OpenHands took counts: an outage is waited out
+            await outbox.mark_attempt(tx, row.seq, now)  # count only calls that OpenHands took: an outage is waited out
             await outbox.reschedule(tx, row.seq, retry_at(row.attempts + 1, now, self._ctx.patience), sent=False)
         self._ctx.wake_poller.set()
         return None
@@ -242,7 +242,7 @@ class FollowUps(Handler):
                 raise AssertionError(step)
 
     async def _lost(self, row: OutboxRow, run: Run) -> None:
-        """Give a follow-up back whose conversation is gone; the run is lost with it."""
+        """Mark the run as lost, since its conversation is gone; close the follow-up, and tell its author."""
         now = self._ctx.clock.now()
         async with self._ctx.database.transaction() as tx:
             fresh = await runs.get(tx, run.id)
@@ -266,5 +266,5 @@ class FollowUps(Handler):
         await outbox.failed(tx, row.seq, now, "undeliverable")
 
     async def give_up(self, row: OutboxRow, run: Run) -> None:
-        """Give the message back to its author."""
+        """Close the follow-up, and tell its author."""
         await self._give_back(row, run, words.follow_up_rejected(""))

@@ -1,4 +1,4 @@
-"""What the handlers of rows owed to OpenHands have in common: they make a call, and `finish` writes what came of it."""
+"""What the handlers of rows owed to OpenHands share: `_step` makes a call, and `_finish` writes its outcome."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable
@@ -33,17 +33,17 @@ from bot.store import outbox, runs
 
 
 class Withdrawn(Exception):
-    """What was owed was called off just before it went out."""
+    """The row was called off just before its call went out."""
 
 
 class Handler(ABC):
-    """Calls OpenHands for one row at a time. What comes of it is one transaction."""
+    """Calls OpenHands for one row at a time, and writes the outcome in one transaction."""
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
 
     async def do(self, row: OutboxRow, run: Run) -> None:
-        """Make the row's call, and write what came of it."""
+        """Make the row's call, and write its outcome."""
         step = await self._step(row, run)
         if isinstance(step, Wake):
             step = await self._asked(Call.WAKE, row, run, self._wake(row, run))
@@ -52,32 +52,32 @@ class Handler(ABC):
 
     @abstractmethod
     async def give_up(self, row: OutboxRow, run: Run) -> None:
-        """End a row that failed again and again for reasons nobody foresaw, and say so."""
+        """End a row that keeps failing unexpectedly, and tell the person."""
 
     # --- what each kind does its own way ------------------------------------------------------------------------
 
     @abstractmethod
     async def _step(self, row: OutboxRow, run: Run) -> Step | None:
-        """Make the call. None: what came of it is written already."""
+        """Make the call, and return what becomes of the row. None: the outcome is written already."""
 
     async def _wake(self, row: OutboxRow, run: Run) -> Step | None:
-        """Wake the sandbox. Only what needs it awake comes here."""
+        """Wake the sandbox. Called only for kinds of rows that need it awake."""
         raise AssertionError(row.kind, run.id)
 
     @abstractmethod
     async def _person(self, tx: AsyncConnection, row: OutboxRow, run: Run) -> UserId:
-        """Return who waits for what is owed."""
+        """Return the person who waits for the row."""
 
     @abstractmethod
     async def _close(self, tx: AsyncConnection, row: OutboxRow, fresh: Run) -> None:
-        """Close the row as not done, and take back what the run shows of it."""
+        """Close the row as not done, and undo what the run shows of it."""
 
     async def _end(self, row: OutboxRow, run: Run, step: Refuse | Requeue | Lost | Ask) -> None:
-        """Write a step that only this kind of row can come to."""
+        """Write a step that only this kind of row can reach."""
         raise AssertionError(step, row.kind, run.id)
 
     def _overtaken(self, fresh: Run) -> bool:
-        """Return whether a person stopped the run meanwhile, which this call may have woken."""
+        """Return whether a person has meanwhile stopped the run, which this call may have woken."""
         del fresh
         return False
 
@@ -88,7 +88,7 @@ class Handler(ABC):
     # --- what they share ----------------------------------------------------------------------------------------
 
     async def _asked(self, call: Call, row: OutboxRow, run: Run, asking: Awaitable[Step | None]) -> Step | None:
-        """Await a call; where it failed, return what becomes of the row."""
+        """Await a call; if it fails, return what becomes of the row."""
         try:
             return await asking
         except Withdrawn:
@@ -123,7 +123,7 @@ class Handler(ABC):
         async with self._ctx.database.transaction() as tx:
             await outbox.done(tx, row.seq, self._ctx.clock.now(), result)
             fresh = await runs.get(tx, run.id)
-            if fresh.state in lifecycle.ENDED:  # nobody looks at it, so nothing else would take the warning back
+            if fresh.state in lifecycle.ENDED:  # it is not polled, so nothing else would clear the warning
                 await runs.save(tx, fresh, lifecycle.within_reach(fresh))
 
     async def _retry(self, row: OutboxRow, run: Run, step: Retry) -> None:
@@ -152,7 +152,7 @@ class Handler(ABC):
             self._ctx.wake_poller.set()
 
     async def _hold(self, row: OutboxRow, run: Run) -> None:
-        """Keep a row until the run's next state releases it; one that was released just now goes at once."""
+        """Hold a row until the run's next state releases it; one that was released just now stays due."""
         at = later(self._ctx.clock.now(), self._ctx.patience.poll_slowest_s)
         async with self._ctx.database.transaction() as tx:
             if self._held(await runs.get(tx, run.id)):
@@ -165,7 +165,7 @@ class Handler(ABC):
         self._ctx.wake_poller.set()
 
     async def _tell(self, tx: AsyncConnection, row: OutboxRow, run: Run, text: str, *, once: str | None = None) -> None:
-        """Say something in the thread to the person who waits for this row."""
+        """Enqueue a message in the thread to the person who waits for this row."""
         person = await self._person(tx, row, run)
         message = cards.sentence(f"{words.mention(person)} {text}")
         await effects.enqueue_message(tx, run, message, self._ctx.clock.now(), to=person, once=once)

@@ -1,4 +1,4 @@
-"""Resumes: runs that a person wants to continue, where no message does it."""
+"""Resumes: continues runs when a person asks for it without a message to the agent."""
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -12,10 +12,10 @@ from bot.store import outbox, runs
 
 
 class Resumes(Handler):
-    """Resumes runs that were paused, stopped or failed, or sleep."""
+    """Resumes runs that are paused, stopped, failed or asleep."""
 
     async def _step(self, row: OutboxRow, run: Run) -> Step | None:
-        """Tell OpenHands that the run continues; while its conversation is being woken, again in a moment."""
+        """Ask OpenHands to continue the run; ask again while its conversation is being woken."""
         if run.resume_by is None or run.state not in lifecycle.RESUMABLE:
             return Done("over")
         return await self._asked(Call.RESUME, row, run, self._resume(row, run))
@@ -35,10 +35,10 @@ class Resumes(Handler):
         now = self._ctx.clock.now()
         async with self._ctx.database.transaction() as tx:
             fresh = await runs.get(tx, run.id)
-            if fresh.attempt == run.attempt:  # else it is another conversation's by now
+            if fresh.attempt == run.attempt:  # else the run has another conversation by now
                 after, effect = lifecycle.turn_resumed(fresh, went_out, now)
                 await self._ctx.save(tx, fresh, (after, effect))
-                if after.stop_by is not None:  # the stop came while this was on its way
+                if after.stop_by is not None:  # a stop came while this call was on its way
                     await effects.enqueue_stop(tx, after, now)
             await outbox.done(tx, row.seq, now)
         self._ctx.wake_poller.set()
@@ -47,7 +47,7 @@ class Resumes(Handler):
         return fresh.state is RunState.STOPPED and fresh.resume_by is None
 
     async def _end(self, row: OutboxRow, run: Run, step: Refuse | Requeue | Lost | Ask) -> None:
-        assert isinstance(step, Lost)  # noqa: S101 - no other comes of this call, as the table's test shows
+        assert isinstance(step, Lost)  # noqa: S101 - this call leads to no other step, as the table's test shows
         now = self._ctx.clock.now()
         async with self._ctx.database.transaction() as tx:
             fresh = await runs.get(tx, run.id)
@@ -64,5 +64,5 @@ class Resumes(Handler):
         await outbox.done(tx, row.seq, self._ctx.clock.now(), "not resumed")
 
     async def give_up(self, row: OutboxRow, run: Run) -> None:
-        """Say that it stays as it is."""
+        """Tell the person that the run stays as it is."""
         await self._give_back(row, run, words.cannot_resume(run))

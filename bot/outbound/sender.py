@@ -28,14 +28,14 @@ SLOW_WIDTH = 48
 BATCH = 100
 EDIT_LANE = "edit:"
 FINAL = TOLD | ENDED
-"""States whose cards are edited before all others: a person looks, or nothing will follow."""
+"""States whose cards are edited before all others: a person must look, or nothing will follow."""
 FINAL_EDIT, LIVE_EDIT = 1, 5
 """Ranks of edits among those of `OUTBOX`: final states before new cards, all others last."""
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """A card that is behind."""
+    """The edit of a card that is behind."""
 
     card: Behind
 
@@ -91,7 +91,7 @@ class Sender:
             rows = await outbox.due(tx, now, busy, BATCH, held=full)
             next_row = await outbox.next_at(tx, now)
             cards = await runs.behind(tx, FINAL, edited, BATCH)
-            if any(not card.final for card in cards):  # else nobody has to leave room
+            if any(not card.final for card in cards):  # only their edits have to leave room
                 self._at_work = await runs.occupying(tx)
         edits = [edit for edit in map(Edit, cards) if edit.card.final or edit.lane not in throttled]
         jobs: list[OutboxRow | Edit] = [*rows, *(edit for edit in edits if self._edit_at(edit.card) <= now)]
@@ -100,13 +100,13 @@ class Sender:
         return jobs, min((at for at in times if at is not None and at > now), default=None)
 
     def _full(self, now: datetime) -> Mapping[OutboxKind, datetime]:
-        """Return the kinds whose method Slack wants no call of, and until when: their rows need not be read before."""
+        """Return the kinds whose Slack method is used up or closed, and until when: no row of theirs is read before."""
         budget = self._ctx.gateway.budget
         until = {kind: budget.full_until(spec.method, now) for kind, spec in OUTBOX.items() if spec.method}
         return {kind: at for kind, at in until.items() if at is not None}
 
     def _edit_at(self, card: Behind) -> datetime:
-        """Return how soon a card may be edited again."""
+        """Return when a card may be edited again."""
         return later(card.edited_at, self._ctx.patience.final_gap_s if card.final else self._ctx.patience.card_gap_s)
 
     def _admit(self, job: OutboxRow | Edit, now: datetime) -> datetime | None:
@@ -117,7 +117,7 @@ class Sender:
         if spec.slow:
             hanging = sum(lane.startswith(("start:", "send:")) for lane in self.lanes.under_way)
             return later(now, self._ctx.patience.retry_first_s) if hanging >= SLOW_WIDTH else None
-        if spec.method is None or self._slack.is_stale(job, now):  # then Slack is not called
+        if spec.method is None or self._slack.is_stale(job, now):  # Slack is not called then
             return None
         return budget.admit(spec.method, self._slack.channel_of(job), now)
 

@@ -1,4 +1,4 @@
-"""Starts: a conversation for a run, looked up before it is asked for again."""
+"""Starts: creates the conversation of a run; a lost answer is looked up before the call is repeated."""
 
 from datetime import datetime
 
@@ -16,14 +16,14 @@ from bot.outbound.handler import Handler, Withdrawn
 from bot.store import outbox, runs
 
 STARTS = 2
-"""A start that is nowhere to be found a minute later is posted once more, with the same id."""
+"""Posts of one start: if it is nowhere to be found after a minute, it is posted once more, with the same id."""
 
 
 class Starts(Handler):
     """Starts conversations."""
 
     async def _step(self, row: OutboxRow, run: Run) -> Step | None:
-        """Start the run's attempt, or look whether it has started."""
+        """Start the run's attempt, or look up whether it has started."""
         if run.state is not RunState.STARTING or row.payload.get("attempt") != run.attempt:
             return Done("withdrawn")
         if row.tried_at is None:
@@ -31,8 +31,8 @@ class Starts(Handler):
         return await self._asked(Call.FIND, row, run, self._find(row, run, row.tried_at))
 
     async def _start(self, row: OutboxRow, run: Run) -> Step | None:
-        """Ask for the conversation."""
-        if run.stop_by is not None:  # asked for while an earlier try was on its way
+        """Ask OpenHands for the conversation."""
+        if run.stop_by is not None:  # the stop came while an earlier try was on its way
             await self._called_off(row, run)
             return None
         openhands = await self._ctx.openhands()
@@ -45,7 +45,7 @@ class Starts(Handler):
         return None
 
     async def _find(self, row: OutboxRow, run: Run, tried_at: datetime) -> Step | None:
-        """Look for a start whose answer was lost; only when it is surely nowhere, ask for it once more."""
+        """Look up a start whose answer was lost; repeat it, once, only when it surely did not arrive."""
         openhands = await self._ctx.openhands()
         it = await openhands.find_start(run, await self._message(run, openhands), tried_at)
         now = self._ctx.clock.now()
@@ -55,7 +55,7 @@ class Starts(Handler):
             return None
         if it is None and now < settled_at:
             return Retry(at=min(next_look(tried_at, now, self._ctx.patience), settled_at))
-        if it is None and openhands.api is Api.V1 and row.attempts < STARTS:  # V0 has no id that shows a second one
+        if it is None and openhands.api is Api.V1 and row.attempts < STARTS:  # V0 has no id that would show a duplicate
             return await self._asked(Call.START, row, run, self._start(row, run))
         return Refuse(Failed(Reason.START_UNSURE))
 
@@ -75,7 +75,7 @@ class Starts(Handler):
         return [one.text for one in found]
 
     async def _going_out(self, row: OutboxRow, run: Run) -> None:
-        """Say that the start goes out now, unless somebody called it off while it waited for its turn."""
+        """Mark the attempt, just before the call. Raises `Withdrawn` if somebody called it off while it waited."""
         async with self._ctx.database.transaction() as tx:
             fresh = await runs.get(tx, run.id)
             if fresh.state is not RunState.STARTING or fresh.attempt != run.attempt:
@@ -83,7 +83,7 @@ class Starts(Handler):
             await outbox.mark_attempt(tx, row.seq, self._ctx.clock.now())
 
     async def _name(self, run: Run) -> str:
-        """Return the requester for the agent; the id where Slack does not answer just now."""
+        """Return the requester's name for the agent; the id if Slack does not answer now."""
         try:
             return (await self._ctx.gateway.person(run.requester)).name or run.requester
         except SlackError:
@@ -109,7 +109,7 @@ class Starts(Handler):
                 raise AssertionError(step)
 
     async def _requeue(self, row: OutboxRow, run: Run) -> None:
-        """Let the run wait for a slot; it will be asked for under another id, as nobody knows what became of this one."""
+        """Queue the run for a slot again, under another id, since nobody knows what became of this one."""
         now = self._ctx.clock.now()
         async with self._ctx.database.transaction() as tx:
             fresh = await runs.get(tx, run.id)
@@ -123,7 +123,7 @@ class Starts(Handler):
         self._ctx.wake_poller.set()
 
     async def _called_off(self, row: OutboxRow, run: Run) -> None:
-        """End a run that a person stopped and that surely did not start."""
+        """Cancel a run that a person stopped and that surely did not start."""
         now = self._ctx.clock.now()
         async with self._ctx.database.transaction() as tx:
             fresh = await runs.get(tx, run.id)
@@ -135,7 +135,7 @@ class Starts(Handler):
         async with self._ctx.database.transaction() as tx:
             fresh = await runs.get(tx, run.id)
             await self._ctx.save(tx, fresh, lifecycle.not_started(fresh, why, now))
-            await outbox.done(tx, row.seq, now, why.reason)  # not dead: a person was told, and can start it anew
+            await outbox.done(tx, row.seq, now, why.reason)  # no dead letter: a person was told, and can retry
 
     async def _person(self, tx: AsyncConnection, row: OutboxRow, run: Run) -> UserId:
         del tx, row
@@ -146,7 +146,7 @@ class Starts(Handler):
         await outbox.failed(tx, row.seq, self._ctx.clock.now(), "not started")
 
     async def give_up(self, row: OutboxRow, run: Run) -> None:
-        """Leave it to a person whether it started."""
+        """Fail the run with `START_UNSURE`: only a person can find out whether it started."""
         if run.state is RunState.STARTING:
             await self._refuse(row, run, Failed(Reason.START_UNSURE))
         else:

@@ -1,4 +1,4 @@
-"""Stops: agents that a person wants interrupted."""
+"""Stops: interrupts agents when a person asks for it."""
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -14,7 +14,7 @@ class Stops(Handler):
     """Interrupts agents."""
 
     async def _step(self, row: OutboxRow, run: Run) -> Step | None:
-        """Interrupt the run, as soon as there is something to interrupt."""
+        """Interrupt the run, once there is something to interrupt."""
         if run.stop_by is None or run.resume_by is not None or not still_on(row, run):
             return Done("over")
         if self._held(run):
@@ -22,7 +22,7 @@ class Stops(Handler):
         return await self._asked(Call.STOP, row, run, self._stop(row, run))
 
     async def _stop(self, row: OutboxRow, run: Run) -> Step:
-        """Interrupt it, again and again until a look shows that it took effect."""
+        """Interrupt the run, again and again until a poll shows that it took effect."""
         await (await self._ctx.openhands()).stop(run)
         return self._after(Call.STOP, None, row, run)
 
@@ -38,11 +38,11 @@ class Stops(Handler):
         await outbox.failed(tx, row.seq, self._ctx.clock.now(), "not stopped")
 
     async def give_up(self, row: OutboxRow, run: Run) -> None:
-        """Say that the run goes on."""
+        """Tell the person that the run goes on."""
         await self._give_back(row, run, words.cannot_stop(self._ctx.links.page(run)))
 
 
 def still_on(row: OutboxRow, run: Run) -> bool:
-    """Return whether an agent may be at work: the run is, or shows as stopped while its conversation was being woken."""
+    """Return whether an agent may be at work: the run has not ended, or shows as stopped but may have been woken."""
     woken = bool(row.payload.get("woken")) and run.state is RunState.STOPPED
     return woken or run.state not in lifecycle.ENDED

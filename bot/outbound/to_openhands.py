@@ -1,4 +1,4 @@
-"""What is owed to OpenHands, done: starts, follow-ups, stops, and what people decide by a button."""
+"""Does what is owed to OpenHands: starts, follow-ups, stops, and what people decide by a button."""
 
 from bot.context import Context
 from bot.core.model import Run, RunId
@@ -12,7 +12,7 @@ from bot.store import runs
 
 
 class ToOpenHands:
-    """Finds the one that does a row."""
+    """Hands each row to the handler of its kind."""
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
@@ -25,11 +25,11 @@ class ToOpenHands:
         }
 
     async def do(self, row: OutboxRow) -> None:
-        """Do a row, or say when it is tried again."""
+        """Do a row, or reschedule it."""
         await self.kinds[row.kind].do(row, await self._run(row))
 
     async def give_up(self, row: OutboxRow) -> None:
-        """End a row that failed again and again for reasons nobody foresaw, and say so."""
+        """End a row that keeps failing unexpectedly, and tell the person."""
         await self.kinds[row.kind].give_up(row, await self._run(row))
 
     async def _run(self, row: OutboxRow) -> Run:

@@ -1,4 +1,4 @@
-"""What is owed to Slack, done: each kind of outbox row, and the edit of a card."""
+"""Does what is owed to Slack: each kind of outbox row, and the edits of cards."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
@@ -42,7 +42,7 @@ Result = TypeVar("Result")
 
 
 class ToSlack:
-    """Calls Slack for one row at a time. What comes of it is one transaction."""
+    """Calls Slack for one row at a time, and writes the outcome in one transaction."""
 
     def __init__(self, ctx: Context, *, notify_channel: str | None) -> None:
         """notify_channel: name or id of the team's channel."""
@@ -61,20 +61,20 @@ class ToSlack:
         }
 
     def channel_of(self, row: OutboxRow) -> str:
-        """Return what a row posts to, for Slack's limit of one message a second; a direct message goes by its person."""
+        """Return where a row posts, for Slack's limit of one message a second; for a direct message, its person."""
         if row.kind is OutboxKind.NOTIFY:
             return self._notify_id or ""
         return str(row.payload.get("channel") or row.payload.get("user"))
 
     async def do(self, row: OutboxRow) -> None:
-        """Do a row, or say when it is tried again."""
+        """Do a row, or reschedule it."""
         try:
             await self.kinds[row.kind](row)
         except SlackBusy as err:
             await self._reschedule(row, asked_to_wait(err.retry_after_s, self._ctx.clock.now(), self._ctx.patience))
         except SlackUnavailable:
             await self._reschedule(row, self._trouble_until(row, at_least_s=self._ctx.patience.retry_first_s))
-        except SlackUnsure as err:  # what took too long once may take as long again before it shows
+        except SlackUnsure as err:  # a call that timed out may take as long again before it shows
             slow = err.code == TIMED_OUT
             settled_s = self._ctx.patience.slack_timeout_s if slow else self._ctx.patience.post_settled_s
             await self._reschedule(row, self._trouble_until(row, at_least_s=settled_s))
@@ -86,9 +86,9 @@ class ToSlack:
             await self._refused(row, err)
 
     def _trouble_until(self, row: OutboxRow, *, at_least_s: float) -> datetime:
-        """Return when to look again: soon at first, more and more slowly while Slack stays in trouble.
+        """Return when to retry: with backoff, for as long as Slack stays in trouble.
 
-        Attempts count posts alone; what is asked before a post fails without one, so the row's age counts as well.
+        Only posts count as attempts. A look-up before a post fails without one, so the row's age counts as well.
         """
         now = self._ctx.clock.now()
         trouble_s = (now - (row.tried_at or row.created_at)).total_seconds()
@@ -101,12 +101,12 @@ class ToSlack:
             log.error("slack.locked", code=err.code, help="nothing is lost, it waits until the token is mended")
 
     async def _reschedule(self, row: OutboxRow, at: datetime) -> None:
-        """Reschedule; whether an earlier call may have had its effect stays as the row has it."""
+        """Reschedule a row; keep what it records of an earlier call that may have had its effect."""
         async with self._ctx.database.transaction() as tx:
             await outbox.reschedule(tx, row.seq, at, sent=True)
 
     async def _call(self, row: OutboxRow, send: Callable[[], Awaitable[Result]]) -> Result:
-        """Call Slack once for a row: its outcome counts as unknown from before the call until Slack has told it."""
+        """Call Slack once for a row. The outcome counts as unknown from before the call until Slack reports it."""
         now = self._ctx.clock.now()
         async with self._ctx.database.transaction() as tx:
             await outbox.mark_attempt(tx, row.seq, now)
@@ -126,7 +126,7 @@ class ToSlack:
     async def _posted(
         self, row: OutboxRow, channel: ChannelId, message: Message, thread: MessageTs | None
     ) -> Posted | None:
-        """Post once: after an answer that got lost, look for the message before posting again.
+        """Post once: after a lost answer, look for the message before posting again.
 
         None: not found yet, and too early to be sure that it never arrived.
         """
@@ -136,7 +136,7 @@ class ToSlack:
                 found = await self._ctx.gateway.find(
                     channel, row.id, self._ctx.links.us, thread=thread, sent_at=row.tried_at
                 )
-            except SlackNoScope as err:  # nothing can tell whether it is there: it waits until an operator acts
+            except SlackNoScope as err:  # whether it arrived can't be looked up: wait until an operator acts
                 raise SlackLocked(err.code) from err
             if found is not None:
                 return found
@@ -161,7 +161,7 @@ class ToSlack:
         if posted is None:
             return
         now = self._ctx.clock.now()
-        shown = run.version if row.tried_at is None else 0  # a card found again may be an older one
+        shown = run.version if row.tried_at is None else 0  # a card that was looked up may show an older version
         async with self._ctx.database.transaction() as tx:
             fresh = await runs.get(tx, run.id)
             after = replace(
@@ -177,11 +177,11 @@ class ToSlack:
             await outbox.done(tx, row.seq, now)
 
     async def _message(self, row: OutboxRow) -> None:
-        """Tell the thread. Each time anew, wherever it was refused before: nothing else says that it is back."""
+        """Post in the run's thread, even if it was refused before: nothing else shows that the thread is back."""
         run = await self._run(row)
         perhaps_gone = run.thread_ts if run.card.gone and row.tried_at is None else None
         if perhaps_gone is not None and await self._ctx.gateway.is_gone(run.channel, perhaps_gone):
-            raise SlackRefused("thread_not_found")  # Slack itself would put it in the channel
+            raise SlackRefused("thread_not_found")  # Slack would post it in the channel instead
         if await self._posted(row, run.channel, message_of(row), run.thread_ts):
             async with self._ctx.database.transaction() as tx:
                 await outbox.done(tx, row.seq, self._ctx.clock.now())
@@ -206,7 +206,7 @@ class ToSlack:
             await self._done(row)
 
     async def team_channel(self) -> ChannelId | None:
-        """Look NOTIFY_CHANNEL up, once; None, with a warning, where there is none the bot can see."""
+        """Return NOTIFY_CHANNEL's id, looked up once; None, with a warning, if the bot can see no such channel."""
         if self._notify_id is None and self._notify_channel is not None:
             self._notify_id = await self._ctx.gateway.channel_called(self._notify_channel)
             if self._notify_id is None:
@@ -220,14 +220,14 @@ class ToSlack:
     # --- what is not posted -------------------------------------------------------------------------------------
 
     async def _answer(self, row: OutboxRow) -> None:
-        """Say something to one person; nobody can look whether it arrived, so it is said at most once."""
+        """Send an answer that one person sees, at most once: whether it arrived can't be looked up."""
         now, about = self._ctx.clock.now(), row.payload
         stale = now - row.created_at > timedelta(seconds=self._ctx.patience.answer_stale_s)
         if row.tried_at is not None:
             await self._done(row, "perhaps said")
             return
         if stale:
-            raise SlackRefused("stale")  # surely not said yet: it goes to the person directly
+            raise SlackRefused("stale")  # surely not sent yet: it becomes a direct message
         await self._call(row, lambda: self._whisper(about))
         await self._done(row)
 
@@ -248,23 +248,23 @@ class ToSlack:
             return
         try:
             await self._ctx.gateway.react(row.payload["channel"], row.payload["ts"], row.payload["name"])
-        except SlackNoScope as err:  # told at the start; nobody waits for a reaction
+        except SlackNoScope as err:  # logged at start; nobody waits for a reaction
             await self._done(row, err.code)
             return
         await self._done(row)
 
     async def give_up(self, row: OutboxRow) -> None:
-        """End a row that failed again and again for reasons nobody foresaw, as one that Slack refuses."""
+        """End a row that keeps failing unexpectedly, as if Slack had refused it."""
         try:
             await self._refused(row, SlackRefused(GIVEN_UP))
-        except (KeyError, TypeError):  # there is nothing readable in it to tell
+        except (KeyError, TypeError):  # nothing in it can be read, so nobody can be told
             async with self._ctx.database.transaction() as tx:
                 await outbox.failed(tx, row.seq, self._ctx.clock.now(), GIVEN_UP)
 
     # --- what can never succeed ---------------------------------------------------------------------------------
 
     async def _refused(self, row: OutboxRow, err: SlackRefused) -> None:
-        """Close the row; what it would have said reaches the person another way."""
+        """Close the row as failed, and do what its kind has for that: most reach the person another way."""
         now = self._ctx.clock.now()
         run = await self._run(row) if row.run else None
         async with self._ctx.database.transaction() as tx:
@@ -278,7 +278,7 @@ class ToSlack:
                 case Refusal.DIRECT:
                     await self._said_directly(tx, row, run, now)
                 case Refusal.DROPPED:
-                    if row.kind is OutboxKind.NOTIFY:  # looked up anew for the next line
+                    if row.kind is OutboxKind.NOTIFY:  # look it up anew for the next line
                         self._notify_id = None
                 case Refusal.HANDLER:
                     raise AssertionError(row.kind)
@@ -286,9 +286,9 @@ class ToSlack:
                     assert_never(never)
 
     async def _said_directly(self, tx: AsyncConnection, row: OutboxRow, run: Run | None, now: datetime) -> None:
-        """Owe as a direct message what could not be said where it belongs."""
+        """Enqueue as a direct message what could not be posted where it belongs."""
         about = row.payload
-        if row.kind is OutboxKind.ANSWER:  # it may have no person: a command's own channel only
+        if row.kind is OutboxKind.ANSWER:  # it may name no person
             if about.get("user"):
                 await effects.enqueue_direct(tx, None, about["user"], cards.sentence(about["text"]), now)
             return
@@ -314,7 +314,7 @@ class ToSlack:
     # --- edits --------------------------------------------------------------------------------------------------
 
     async def edit(self, id: RunId) -> datetime | None:  # noqa: A002 - a run's own word
-        """Show the newest state on the card; a time: not before then."""
+        """Show the newest state on the card; return the time before which it can't be edited, if Slack delays it."""
         async with self._ctx.database.reading() as tx:
             run = await runs.get(tx, id)
         if run.card.ts is None:
@@ -347,7 +347,7 @@ class ToSlack:
             await self._ctx.gateway.update(channel, ts, plain(message))
 
     async def _card_gone(self, run: RunId, err: SlackError, now: datetime) -> None:
-        """Post a deleted card once more; where it can't be edited for another reason, news come as messages only."""
+        """Post a deleted card once more; if it can't be edited for another reason, news comes as messages only."""
         log.warning("card.gone", run=run, code=err.code)
         async with self._ctx.database.transaction() as tx:
             fresh = await runs.get(tx, run)
@@ -371,5 +371,5 @@ def plain(message: Message) -> Message:
 
 
 def elsewhere(head: str, message: Message) -> Message:
-    """Head a message that should have stood in a thread."""
+    """Return a message under a heading, since it does not stand in the thread it belongs to."""
     return Message(cards.cut(f"{head}\n{message.text}", cards.TEXT_MAX), [cards.section(head), *message.blocks])

@@ -1,1 +1,1 @@
-"""What the bot remembers: requests, runs, follow-ups, and what is owed to Slack and OpenHands."""
+"""What the bot stores: requests, runs, follow-ups, and what is owed to Slack and OpenHands."""

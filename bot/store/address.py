@@ -28,13 +28,13 @@ IGNORED = frozenset(
         "tcp_user_timeout",
     }
 )
-"""What libpq reads, and hosts write into the addresses they give out, but asyncpg would send to the server as a setting,
-which the server refuses. The bot has time-outs of its own."""
+"""Parameters of libpq, found in the addresses that hosters give out. asyncpg would send them to the server as settings,
+which it refuses. The bot has time-outs of its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class SqliteFile:
-    """A file of our own."""
+    """An SQLite file."""
 
     file: Path
 
@@ -48,7 +48,7 @@ class SqliteFile:
 
     @property
     def name(self) -> str:
-        """For people: where it is."""
+        """Where it is, for people."""
         return str(self.file.absolute())
 
 
@@ -59,9 +59,9 @@ class PostgresServer:
     dsn: str = field(repr=False)
     """As asyncpg reads it. Holds the password."""
     name: str
-    """For people: the database and where it is, nothing secret."""
+    """The database and where it is, for people; nothing secret."""
     public: bool = False
-    """The server has to show a certificate for its own name, from an authority that this computer trusts."""
+    """The server must present a certificate for its own name, from an authority that this computer trusts."""
     advice = "Check DATABASE_URL, and that the server runs and lets the bot in."
 
 
@@ -69,7 +69,7 @@ Address = SqliteFile | PostgresServer
 
 
 def read_address(url: str) -> Address:
-    """Find out what an address means. Raises ValueError, with what to write instead; the password is not in it."""
+    """Read an address. Raises ValueError with what to write instead, without the password."""
     backend = url.partition("://")[0].partition("+")[0].lower()
     if backend in ("postgresql", "postgres"):
         return server(url)
@@ -123,7 +123,7 @@ def ports(hosts: str) -> list[str]:
 
 
 def query(parts: SplitResult) -> dict[str, str]:
-    """Read what follows the question mark; a plus sign is itself. Raises ValueError for a part that is no `name=value`."""
+    """Read the query string; a plus sign is literal. Raises ValueError for a part that is not `name=value`."""
     asked = {}
     for part in filter(None, parts.query.split("&")):
         name, equals, value = part.partition("=")

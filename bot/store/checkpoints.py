@@ -1,4 +1,4 @@
-"""Moments that must be known at the next start."""
+"""Points in time that must survive a restart."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -11,17 +11,17 @@ from bot.store.tables import marks
 
 
 class Mark(StrEnum):
-    """What is remembered."""
+    """The names of these points."""
 
     HEARD = "heard"
-    """Until then everything people did in Slack reached the bot: the socket was open and answered."""
+    """A watermark: until then everything people did in Slack reached the bot: the socket was open and answered."""
     FULL = "full"
-    """OpenHands had no free slot; who is first in the queue tries again then."""
+    """OpenHands had no free slot; the first in the queue tries again then."""
     PLACES = "places"
-    """Cards may show new places in the queue from then on."""
+    """From then on cards may show new queue positions."""
 
 
-# Built once: building one takes longer than the database needs for it.
+# Built once: building a statement takes longer than the database needs for it.
 OF_NAME = marks.c.name == bindparam("mark")
 AT = select(marks.c.at).where(OF_NAME)
 DROP = delete(marks).where(OF_NAME)

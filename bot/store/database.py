@@ -1,4 +1,4 @@
-"""The database: opened, migrated, and every write in one short transaction after the other."""
+"""Opens and migrates the database, and runs all writes in short transactions, one after the other."""
 
 import asyncio
 from collections import deque
@@ -19,47 +19,47 @@ log = structlog.get_logger("store")
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 TURN_S = 1.0
-"""How long a request waits for its turn to be written down; Slack waits no longer than 3 s for all of it."""
+"""Seconds a request waits for its turn to be committed; Slack waits no longer than 3 s for all of it."""
 WAIT_S = 30.0
-"""How long a bot that starts waits for a server that does not answer yet."""
+"""Seconds a starting bot waits for a server that does not answer yet."""
 
 
 class Backend(Protocol):
     """What differs between SQLite and PostgreSQL."""
 
     faults: tuple[type[Exception], ...]
-    """What the driver raises when the database, or the way there, fails."""
+    """What the driver raises when the database, or the connection to it, fails."""
     readers: AsyncEngine
 
     async def connect(self) -> AsyncConnection:
-        """Return a connection that may write. Raises `faults`, and `StoreInUse` where another process may."""
+        """Return a connection that may write. Raises `faults`, and `StoreInUse` if another process has that right."""
         ...
 
     def is_lost(self, connection: AsyncConnection) -> bool:
-        """Return whether it is known that the other end has closed it."""
+        """Return whether the other end is known to have closed the connection."""
         ...
 
     async def let_go(self, connection: AsyncConnection) -> None:
-        """Undo what was not committed and close, whatever state it is in."""
+        """Roll back and close a connection, whatever state it is in."""
         ...
 
     def is_trusted_after(self, err: Exception) -> bool:
-        """Return whether the connection is as good as before one of `faults`."""
+        """Return whether the connection can still be used after one of `faults`."""
         ...
 
     def surely_refused(self, err: Exception) -> bool:
-        """Return whether a commit that failed so surely saved nothing."""
+        """Return whether a commit that failed with this error surely saved nothing."""
         ...
 
     def in_one_step(self, statement: Executable, values: Mapping[str, Any]) -> asyncio.Future[int] | None:
-        """Commit a statement by a shorter way than a transaction's, if there is one; return how many rows it changed."""
+        """Commit a statement faster than a transaction does; return how many rows it changed. None: no such way."""
         ...
 
     async def close(self) -> None: ...
 
 
 class Turns:
-    """One writer at a time, first come first served, but the urgent before the others."""
+    """A lock for one writer at a time, first come first served, but urgent writers before the others."""
 
     def __init__(self) -> None:
         self._taken = False
@@ -102,7 +102,7 @@ class Database:
         self._taken_over = asyncio.Event()
         self._name = ""
         self.takes_writes = True
-        """Whether the last thing to be written was taken: a full disk, or a file somebody locks, can still be read."""
+        """Whether the last write succeeded: a full disk, or a file that somebody locks, can still be read."""
 
     @property
     def dialect(self) -> Dialect:
@@ -110,7 +110,7 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
-        """Write: everything inside is committed together, or nothing is. Raises `StoreUnavailable`."""
+        """Yield the writing connection: all is committed together at the end, or nothing. Raises `StoreUnavailable`."""
         await self._calm.wait()
         await self._turns.take(urgent=False)
         try:
@@ -120,10 +120,10 @@ class Database:
             self._turns.give()
 
     async def write_down(self, statement: Executable, values: Mapping[str, Any]) -> int:
-        """Commit one statement with its values, before all others that wait for their turn; return how many rows it changed.
+        """Commit one statement with its values, ahead of all waiting writers; return how many rows it changed.
 
-        While it is done nothing else begins here: the work behind the loops is what keeps the process busy, and Slack
-        waits for this one. A caller that is cancelled does not take it back. Raises `StoreUnavailable`.
+        No other read or write begins meanwhile: the loops' work is what keeps the process busy, and Slack waits for
+        this one. Cancelling the caller does not undo it. Raises `StoreUnavailable`.
         """
         try:
             async with asyncio.timeout(TURN_S):
@@ -164,7 +164,7 @@ class Database:
         except Exception:
             await self._undo(keep=True)
             raise
-        except BaseException:  # cancelled in the middle of whatever
+        except BaseException:  # cancelled, at any point
             await self._undo(keep=False)
             raise
 
@@ -182,7 +182,7 @@ class Database:
         return self._connection
 
     async def _undo(self, *, keep: bool) -> None:
-        """End a transaction that did not succeed; a connection that can't even do that goes, and the next is clean."""
+        """Roll back a failed transaction; if even that fails, drop the connection, so that the next one is clean."""
         connection, self._connection = self._connection, None
         if connection is None:
             return
@@ -191,14 +191,14 @@ class Database:
                 await connection.rollback()
                 self._connection = connection
         except self._backend.faults:
-            pass  # the reason why it ended is told already
+            pass  # the caller raises why the transaction failed
         finally:
             if self._connection is None:
                 await self._backend.let_go(connection)
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """Read one consistent state, beside the writer. Raises `StoreUnavailable`."""
+        """Yield a connection that reads one consistent snapshot, beside the writer. Raises `StoreUnavailable`."""
         await self._calm.wait()
         try:
             async with self._backend.readers.connect() as connection:
@@ -212,11 +212,11 @@ class Database:
             raise StoreUnavailable(perhaps_saved=False) from err
 
     async def connect(self) -> None:
-        """Have the connection that writes now, rather than with the first write. Raises what the driver raises."""
+        """Open the writing connection now rather than at the first write. Raises what the driver raises."""
         self._connection = await self._backend.connect()
 
     async def kept(self) -> NoReturn:
-        """Wait for ever; raises `StoreInUse` when another process has taken over after a connection was lost."""
+        """Wait forever; raises `StoreInUse` when another process has taken over after a connection was lost."""
         await self._taken_over.wait()
         raise StoreInUse(self._name)
 
@@ -231,10 +231,11 @@ class Database:
 async def open_database(url: str, *, tool: bool = False, wait_s: float = WAIT_S) -> Database:
     """Open a database, create or migrate its tables, and keep every other process off it.
 
-    tool: work beside the bot for a moment: keep nobody off, migrate nothing, make no file. wait_s: how long a server
-    that does not answer is waited for. Raises ValueError for an address that is none, `StoreInUse` when another process
-    has it, `StoreNewer`, `StoreReplaced`, `StoreUnavailable` when it can't be read or written, and `SettingsWrong` when a server
-    refuses the address.
+    tool: work beside the bot for a moment: keep nobody off, migrate nothing, create no file.
+    wait_s: seconds to wait for a server that does not answer.
+    Raises ValueError for an invalid address, `StoreInUse` when another process has the database, `StoreNewer`,
+    `StoreReplaced`, `StoreUnavailable` when it can't be read or written, and `SettingsWrong` when a server refuses the
+    address.
     """
     match read_address(url):
         case SqliteFile(file):
@@ -278,7 +279,7 @@ async def opened_server(server: PostgresServer, *, tool: bool, wait_s: float) ->
 
 
 def migrate(connection: Connection) -> None:
-    """Bring the tables to this version; nothing to do is a look at one row.
+    """Migrate the tables to this version; if they have it already, that only reads one row.
 
     Raises `StoreNewer` for tables of a version that is not known here.
     """
@@ -287,7 +288,7 @@ def migrate(connection: Connection) -> None:
         return
     if before is not None and before not in known:
         raise StoreNewer(before, known[-1])
-    from alembic import command  # noqa: PLC0415 - importing it takes a tenth of a start, which seldom needs it
+    from alembic import command  # noqa: PLC0415 - a start seldom needs it, and importing it takes a tenth of one
     from alembic.config import Config  # noqa: PLC0415 - as above
 
     config = Config()

@@ -1,4 +1,4 @@
-"""Requests, each written down once, before Slack is told that they arrived."""
+"""The inbox: requests, each committed once, before Slack gets its ack."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,17 +28,17 @@ class InboxRow:
 
     @property
     def id(self) -> int:
-        """Tells it from other requests."""
+        """Identifies the request."""
         return self.seq
 
 
 def message_key(incoming: Incoming, ts: str) -> str:
-    """Key of a message: both events of a mention, and every redelivery, give the same."""
+    """Return the idempotency key of a message, equal for both events of a mention and every redelivery."""
     return f"msg:{incoming.team}:{incoming.channel}:{ts}"
 
 
 def lane(incoming: Incoming) -> str:
-    """Return what must be handled in order: a thread, all direct messages with one person, or a command alone."""
+    """Return the lane of a request: its thread, all direct messages with its person, or a command by itself."""
     if incoming.kind is IncomingKind.COMMAND:
         return incoming.key
     if incoming.direct:
@@ -52,10 +52,10 @@ def may_be_talk(incoming: Incoming) -> bool:
 
 
 async def is_for_us(connection: AsyncConnection, incoming: Incoming) -> bool:
-    """Return whether a message is a request and no talk: one look-up for a reply that does not mention us, none for anything else.
+    """Return whether a message is a request and not talk. Only a reply that does not mention us costs a query.
 
-    Such a reply is kept when its thread is ours, when its root is a request not looked at yet, or when a first card
-    is owed in that channel right now and may turn out to be its root: then the dispatcher decides.
+    Such a reply is kept if its thread is ours. It is also kept if its root is a request not handled yet, or if a first
+    card is still owed in that channel, which may turn out to be its root: then the dispatcher decides.
     """
     if not may_be_talk(incoming):
         return True
@@ -73,7 +73,7 @@ async def is_for_us(connection: AsyncConnection, incoming: Incoming) -> bool:
 
 
 def first_card_owed(channel: str) -> Any:
-    """Say in SQL: a command's card, the root of a thread to be, has not been confirmed in this channel yet."""
+    """Return an SQL condition: a card, which may be the root of a new thread, is still owed in this channel."""
     return exists().where(
         outbox.c.kind == "card",
         outbox.c.done_at.is_(None),
@@ -87,7 +87,7 @@ async def card_owed(connection: AsyncConnection, channel: str) -> bool:
 
 
 async def add(database: Database, incoming: Incoming, now: datetime) -> bool:
-    """Write a request down, before everything else that waits; False when it was there already."""
+    """Commit a request, ahead of all waiting writers; return False if it was there already."""
     values = {
         "key": incoming.key,
         "lane": lane(incoming),
@@ -130,14 +130,14 @@ async def due(connection: AsyncConnection, now: datetime, busy: Collection[str],
 
 
 async def next_at(connection: AsyncConnection, now: datetime) -> datetime | None:
-    """When the next row becomes due that is not yet."""
+    """Return when the next row, of those not due yet, becomes due."""
     found = await connection.execute(NEXT_AT, {"now": now})
     at: datetime | None = found.scalar()
     return at
 
 
 async def done(connection: AsyncConnection, seq: int, now: datetime) -> None:
-    """Close a row. Its words go at once, its key stays against late repeats."""
+    """Close a row. Its payload is deleted at once; its key stays, to recognise late repeats."""
     await connection.execute(DONE, {"row": seq, "now": now})
 
 
@@ -146,7 +146,7 @@ async def again(connection: AsyncConnection, seq: int, at: datetime) -> None:
 
 
 async def last_received(connection: AsyncConnection) -> Mapping[str, datetime]:
-    """When each sort of request was last written down; nothing is known of what was forgotten since."""
+    """Return when each sort of request was last committed; requests deleted since then are not counted."""
     key = inbox.c.key
     sort = case(
         (key.like("cmd:%"), "command"),
@@ -159,11 +159,11 @@ async def last_received(connection: AsyncConnection) -> Mapping[str, datetime]:
 
 
 async def newest(connection: AsyncConnection) -> datetime | None:
-    """Return when the latest request was written down; None where none is known."""
+    """Return when the latest request was committed; None if none is known."""
     at: datetime | None = (await connection.execute(select(func.max(inbox.c.received_at)))).scalar()
     return at
 
 
 async def forget(connection: AsyncConnection, now: datetime, keep_s: float) -> None:
-    """Delete keys that no repeat can come for any more."""
+    """Delete the keys of requests that can't be repeated any more: those done more than `keep_s` seconds ago."""
     await connection.execute(delete(inbox).where(inbox.c.done_at < now - timedelta(seconds=keep_s)))

@@ -1,7 +1,7 @@
-"""`IN` a list: one SQL text however long the list is.
+"""`IN` with a list as one parameter: the same SQL text however long the list is.
 
-An expanded list is another text at each length. Drivers keep every text they were given with all that was prepared for
-it, so lists that grow with a backlog take more and more memory.
+An expanded list makes a different text for each length. Drivers cache every text with its prepared statement, so lists
+that grow with a backlog would take more and more memory.
 """
 
 import json
@@ -31,10 +31,10 @@ def _of_postgres(items: Items, compiler: Any, **about: Any) -> str:
 
 
 def listed(parameter: str) -> Select[Any]:
-    """Select the texts in a parameter that is given as `as_list` has it: `column.in_(listed("ids"))`."""
+    """Return a select of the texts in a parameter encoded by `as_list`: `column.in_(listed("ids"))`."""
     return select(Items(bindparam(parameter, type_=String)).table_valued("value").c.value)
 
 
 def as_list(values: Iterable[str]) -> str:
-    """Write a list down as the value of a parameter."""
+    """Encode a list as the value of such a parameter."""
     return json.dumps([*values])

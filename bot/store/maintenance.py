@@ -1,4 +1,4 @@
-"""The database for a command that runs beside the bot: opened for a moment, and looked at as an operator would."""
+"""The database for commands that run beside the bot: opened for a moment, and checked as an operator would."""
 
 import fcntl
 import os
@@ -13,11 +13,11 @@ from bot.store.address import SqliteFile, read_address
 from bot.store.database import Database, known_versions, open_database, version
 
 WAIT_S = 5.0
-"""How long a server that does not answer is waited for: somebody sits in front of the screen."""
+"""Seconds to wait for a server that does not answer: somebody sits in front of the screen."""
 
 
 class NoDatabase(Exception):
-    """There is no such file, or not yet."""
+    """The file does not exist, or not yet."""
 
 
 def file_of(url: str) -> Path | None:
@@ -28,7 +28,7 @@ def file_of(url: str) -> Path | None:
 
 @asynccontextmanager
 async def opened(url: str) -> AsyncIterator[Database]:
-    """Open it beside the bot. Raises `NoDatabase`, `StoreUnavailable`, and `SettingsWrong` for a refused address."""
+    """Open the database beside the bot. Raises `NoDatabase`, `StoreUnavailable`, `SettingsWrong` if it is refused."""
     file = file_of(url)
     if file is not None and not file.is_file():
         raise NoDatabase(str(file))
@@ -45,14 +45,14 @@ async def versions(connection: AsyncConnection) -> tuple[str | None, Sequence[st
 
 
 async def is_sound(connection: AsyncConnection) -> bool:
-    """Let SQLite look for damage in its file; a server looks by itself."""
+    """Return whether SQLite finds no damage in its file; True for a server, which checks by itself."""
     if connection.dialect.name != "sqlite":
         return True
     return (await connection.execute(text("PRAGMA quick_check(1)"))).scalar() == "ok"
 
 
 async def is_in_use(connection: AsyncConnection, file: Path | None) -> bool:
-    """Return whether a bot works on it now."""
+    """Return whether a bot works on the database now."""
     return await _server_is_in_use(connection) if file is None else _file_is_in_use(file)
 
 
@@ -69,7 +69,7 @@ async def _server_is_in_use(connection: AsyncConnection) -> bool:
 
 
 def _file_is_in_use(file: Path) -> bool:
-    """Ask for the lock, and give it back at once."""
+    """Return whether the lock is held: take it, and release it at once."""
     try:
         lock = os.open(f"{file}.lock", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

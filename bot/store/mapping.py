@@ -1,4 +1,4 @@
-"""Our frozen dataclasses as rows, and back: columns are named as the fields are, `COLUMNS` aside."""
+"""Maps our frozen dataclasses to rows and back. Columns are named like their fields, except those in `COLUMNS`."""
 
 import types
 from collections.abc import Mapping
@@ -32,11 +32,11 @@ COLUMNS: Mapping[type, Mapping[str, str]] = {
         "silence_told_at": "stale_at",
     },
 }
-"""Fields whose columns have kept an earlier name, since a column is not renamed for its looks."""
+"""Fields whose columns keep an earlier name: a nicer name is no reason to migrate a column."""
 
 
 def to_row(data: Any) -> dict[str, Any]:
-    """Return the column values of a dataclass; what it is made of lies flat beside its own."""
+    """Return the column values of a dataclass; those of nested dataclasses lie flat beside its own."""
     row: dict[str, Any] = {}
     for name, column in columns(type(data)):  # type: ignore[arg-type]  # mypy does not see that a class is hashable
         value = getattr(data, name)
@@ -67,7 +67,7 @@ def column_value(value: Any) -> Any:
 
 def from_row(kind: type[Data], row: Mapping[Any, Any]) -> Data:
     """Build a dataclass from its columns; a field whose column the row lacks keeps its default."""
-    # To ask a database's row for one column after the other takes several times as long as to go through it.
+    # Asking a database's row for one column after the other takes several times as long as iterating over it.
     return built(kind, dict(zip(row.keys(), row.values(), strict=True)))
 
 
@@ -84,13 +84,13 @@ def built(kind: type[Data], row: Mapping[str, Any]) -> Data:
 
 @cache
 def readers(kind: type[Any]) -> tuple[tuple[str, str | None, Any], ...]:
-    """Return each field with its column and what reads it: None where the column is the field itself."""
+    """Return each field with its column and its reader; no reader if the column's value is the field's."""
     hints = get_type_hints(kind)
     return tuple((name, column, reader(hints[name])) for name, column in columns(kind))  # type: ignore[arg-type]  # as above
 
 
 def reader(hint: Any) -> Any:
-    """Choose how a column becomes a field: enums, tuples and parts need a hand, everything else is itself."""
+    """Return what makes a field of a column: enums, tuples and nested dataclasses have a type, all else has None."""
     if get_origin(hint) in (Union, types.UnionType):
         [hint] = [one for one in get_args(hint) if one is not type(None)]
     if get_origin(hint) is tuple:

@@ -1,4 +1,4 @@
-"""What is owed to Slack and OpenHands, written in the transaction of the state that causes it."""
+"""The outbox: what is owed to Slack and OpenHands, written in the transaction of the state that causes it."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from bot.store.tables import outbox, runs
 
 @dataclass(frozen=True, slots=True)
 class DeadRow:
-    """Something owed that could never succeed."""
+    """A dead letter: a row that could never succeed."""
 
     seq: int
     kind: OutboxKind
@@ -41,7 +41,7 @@ async def add(
     run: RunId | None = None,
     payload: Mapping[str, Any] | None = None,
 ) -> None:
-    """Enqueue something; an id that is there already changes nothing."""
+    """Enqueue a row. Idempotent: an id that is there already changes nothing."""
     values = {
         "id": id,
         "run": run,
@@ -117,46 +117,46 @@ async def due(
 
 
 async def next_at(connection: AsyncConnection, now: datetime) -> datetime | None:
-    """When the next row becomes due that is not yet."""
+    """Return when the next row, of those not due yet, becomes due."""
     found = await connection.execute(NEXT_AT, {"now": now})
     at: datetime | None = found.scalar()
     return at
 
 
 async def mark_attempt(connection: AsyncConnection, seq: int, now: datetime) -> None:
-    """Say, before the call, that it goes out now: from here on its outcome is unknown until told."""
+    """Record, before a call, that it goes out now: from here on its outcome is unknown until reported."""
     await connection.execute(MARK_ATTEMPT, {"row": seq, "now": now})
 
 
 async def reschedule(connection: AsyncConnection, seq: int, at: datetime, *, sent: bool = True) -> None:
-    """Try later. sent: what may have gone out stays as the row has it; False: the last call surely had no effect."""
+    """Retry a row later. sent: keep the record of a call that may have gone out; False: it surely had no effect."""
     await connection.execute(RESCHEDULE if sent else RESCHEDULE_UNSENT, {"row": seq, "at": at})
 
 
 async def undo_attempt(connection: AsyncConnection, seq: int, attempts: int) -> None:
-    """Undo `mark_attempt`: the call surely had no effect. attempts: as many as count from now on."""
+    """Undo `mark_attempt`: the call surely had no effect. attempts: how many count from now on."""
     await connection.execute(UNDO_ATTEMPT, {"row": seq, "before": attempts})
 
 
 async def done(connection: AsyncConnection, seq: int, now: datetime, result: str = "") -> None:
-    """Close a row; its words go."""
+    """Close a row, and delete its payload."""
     await connection.execute(DONE, {"row": seq, "now": now, "said": result[:255]})
 
 
 async def failed(connection: AsyncConnection, seq: int, now: datetime, result: str) -> None:
-    """Close a row that can never succeed; its lane goes on. Its words go, unless it may be posted later all the same."""
+    """Close a row that can never succeed; its lane goes on. Its payload is kept only if it can be posted again."""
     row = update(outbox).where(outbox.c.seq == seq)
     await connection.execute(row.values(failed_at=now, result=result[:255]))
     await connection.execute(row.where(outbox.c.kind.not_in([kind.value for kind in REPOSTABLE])).values(payload=None))
 
 
 async def release(connection: AsyncConnection, *lanes: str, now: datetime) -> None:
-    """Let what was held in lanes go now."""
+    """Make the rows held in these lanes due now."""
     await connection.execute(RELEASE, {"held": as_list(lanes), "now": now})
 
 
 async def never_sent(connection: AsyncConnection, run: RunId, kind: OutboxKind, now: datetime) -> bool:
-    """Close a run's open rows of a kind for which no call went out; True when there was one."""
+    """Close a run's open rows of a kind for which no call went out; return whether there was one."""
     closed = await connection.execute(
         update(outbox)
         .where(OPEN, outbox.c.run == run, outbox.c.kind == kind.value, outbox.c.tried_at.is_(None))
@@ -191,7 +191,7 @@ async def dead(connection: AsyncConnection) -> Sequence[DeadRow]:
 
 
 async def revive(connection: AsyncConnection, seqs: Collection[int], now: datetime) -> None:
-    """Enqueue failed posts again, from now on. Each is looked for before it is posted: an earlier try may have arrived."""
+    """Enqueue failed posts again. Each is looked up before it is posted: an earlier attempt may have arrived."""
     await connection.execute(
         update(outbox)
         .where(outbox.c.seq.in_(seqs), outbox.c.failed_at.is_not(None))
@@ -201,11 +201,11 @@ async def revive(connection: AsyncConnection, seqs: Collection[int], now: dateti
 
 
 async def drop(connection: AsyncConnection, seqs: Collection[int]) -> None:
-    """Delete failed rows, with their words."""
+    """Delete failed rows, with their payload."""
     await connection.execute(delete(outbox).where(outbox.c.seq.in_(seqs), outbox.c.failed_at.is_not(None)))
 
 
 async def forget(connection: AsyncConnection, now: datetime, keep_s: float) -> None:
-    """Delete rows that were closed long ago."""
+    """Delete rows that were closed more than `keep_s` seconds ago."""
     before = now - timedelta(seconds=keep_s)
     await connection.execute(delete(outbox).where((outbox.c.done_at < before) | (outbox.c.failed_at < before)))

@@ -1,4 +1,4 @@
-"""PostgreSQL: one process, told apart by a lock that lives and dies with the connection that writes."""
+"""PostgreSQL: one bot at a time, by an advisory lock that lives and dies with the connection that writes."""
 
 import asyncio
 import ssl
@@ -22,31 +22,31 @@ from bot.store.address import PostgresServer
 log = structlog.get_logger("store")
 
 STATEMENT_MS = 1000
-"""How long the server works on a statement, waiting for locks included; with it a write fails within Slack's 3 s."""
+"""Milliseconds a statement may take, waiting for locks included, so that a write fails within Slack's 3 s."""
 NO_ANSWER_S = 1.5
-"""How long we wait for it to say so. No answer at all means that the network is gone."""
+"""Seconds we wait for the server to report that. No answer at all means that the network is gone."""
 CONNECT_S = 2.0
 CLOSE_S = 1.0
 RETRY_S = 0.5
 READERS = 4
 MIGRATION_LOCK_MS = 10_000
-"""A migration takes as long as it takes, but does not wait for ever for a table that another program holds."""
+"""A migration may take any time, but waits only this long for a table that another program holds."""
 BOT_LOCK, TURN_LOCK = 0x6F70656E_68616E64, 0x6F70656E_68616E65
 """Keys of two advisory locks: who is the bot (held as long as the connection), and who writes (as long as a
 transaction, so that the tools of the command line take turns with it)."""
 ALIVE = {"tcp_keepalives_idle": "15", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"}
-"""The server notices within half a minute that a process is gone, and gives its lock back; by default after hours."""
+"""So the server notices within half a minute that a process is gone, and releases its lock; by default after hours."""
 WHO = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
 END = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = $1 AND backend_start = $2"
 ON_DISK = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
 """What is acknowledged must not be lost, whatever somebody set for this role or database."""
 PASSING = frozenset({"08", "53", "57", "58", "XX"})
-"""Classes of SQLSTATE that speak of the server's condition, not of what it was asked."""
+"""Classes of SQLSTATE about the server's condition, not about what it was asked."""
 NOT_COMMITTED = frozenset({"23", "25", "40", "53"})
-"""Classes of SQLSTATE after which a transaction surely is undone, even where COMMIT is answered with them."""
+"""Classes of SQLSTATE after which a transaction is surely rolled back, even when COMMIT fails with them."""
 READ_ONLY = "25006"
 NOT_POSTGRES = "08P01"
-"""Poolers say so to a setting that they do not know."""
+"""What poolers answer to a setting that they do not know."""
 
 
 class Postgres:
@@ -60,7 +60,7 @@ class Postgres:
         asyncpg.InterfaceError,
         asyncpg.InternalClientError,
     )
-    """At connect the driver's own errors come through as they are."""
+    """On connect, SQLAlchemy does not wrap the driver's own errors."""
 
     def __init__(self, server: PostgresServer, *, tool: bool) -> None:
         """tool: works beside the bot, so it takes no lock."""
@@ -90,7 +90,7 @@ class Postgres:
         return at_server is None or bool(at_server.is_closed())
 
     async def let_go(self, connection: AsyncConnection) -> None:
-        """Cut it off: nobody waits for a server that may not answer, and it undoes what was not committed."""
+        """Cut the connection off: the server may not answer, and rolls back by itself what was not committed."""
         at_server = driver(connection)
         if at_server is not None:
             at_server.terminate()
@@ -114,7 +114,7 @@ class Postgres:
                     await one.dispose()
 
     async def migrate(self, migrate: Callable[[Connection], None]) -> None:
-        """Migrate on a connection without time-outs, while the one that writes holds the lock. Raises `faults`."""
+        """Migrate on a connection without time-outs, while the writing connection holds the lock. Raises `faults`."""
         patient = {"statement_timeout": "0", "lock_timeout": str(MIGRATION_LOCK_MS)}
         migrating = engine(partial(self._connected, patient, None), poolclass=NullPool)
         try:
@@ -136,7 +136,7 @@ class Postgres:
         )
 
     async def _writing(self) -> asyncpg.Connection:
-        """Return a connection that may write: whoever has it has the lock."""
+        """Return a connection that may write, because it holds the lock; a tool's needs none."""
         connection = await self._connected()
         try:
             await connection.execute(ON_DISK)
@@ -148,8 +148,8 @@ class Postgres:
         return connection
 
     async def _take_lock(self, connection: asyncpg.Connection) -> None:
-        """Become the one that writes. Raises `StoreInUse` where another process is that."""
-        if self._session is not None:  # cut off, but perhaps not ended, and then it has the lock
+        """Take the lock of the one bot that writes. Raises `StoreInUse` if another process holds it."""
+        if self._session is not None:  # our last one was cut off, but may still hold the lock
             with suppress(asyncpg.InsufficientPrivilegeError):
                 await connection.execute(END, *self._session)
         try:
@@ -161,8 +161,8 @@ class Postgres:
 
 
 def engine(connected: Callable[[], Any], **about: Any) -> AsyncEngine:
-    """Make an engine with connections of ours: asyncpg reads addresses as libpq does, SQLAlchemy does not."""
-    # hide_parameters: an error of the database goes to the log, and what people wrote must not.
+    """Return an engine on connections we open: asyncpg reads addresses as libpq does, SQLAlchemy does not."""
+    # hide_parameters: database errors go to the log, and what people wrote must not.
     made = create_async_engine("postgresql+asyncpg://", async_creator=connected, hide_parameters=True, **about)
 
     @event.listens_for(made.sync_engine, "handle_error")
@@ -171,7 +171,7 @@ def engine(connected: Callable[[], Any], **about: Any) -> AsyncEngine:
         if isinstance(said, asyncpg.PostgresError):
             said.detail = None  # it quotes the row that was refused
         elif isinstance(said, TimeoutError) and context.connection is not None:
-            # SQLAlchemy would part from it in good order, and wait for the silent server once more.
+            # SQLAlchemy would close it gracefully, and wait for the silent server once more.
             silent: Any = context.connection.connection.driver_connection
             silent.terminate()
 
@@ -179,7 +179,7 @@ def engine(connected: Callable[[], Any], **about: Any) -> AsyncEngine:
 
 
 def drop_the_dead(pool: Pool) -> None:
-    """Never hand out a connection that the server, or the way there, has closed meanwhile."""
+    """Keep a pool from handing out a connection that the server or the network has closed meanwhile."""
 
     @event.listens_for(pool, "checkout")
     def alive(connection: Any, _record: Any, _proxy: Any) -> None:
@@ -201,12 +201,12 @@ def driver_error(err: BaseException) -> BaseException:
 
 
 def sqlstate(err: Exception) -> str:
-    """Return the server's code for what went wrong; empty where it was not the server who spoke."""
+    """Return the server's code for an error; empty if the error is not the server's."""
     return str(getattr(driver_error(err), "sqlstate", None) or "")
 
 
 def passes(err: Exception) -> bool:
-    """Return whether trying again may help: the server is not there, not yet, or has too much to do."""
+    """Return whether a retry may help: the server is gone, not up yet, or overloaded."""
     said = driver_error(err)
     if isinstance(said, asyncpg.PostgresError):
         return sqlstate(err)[:2] in PASSING and sqlstate(err) != NOT_POSTGRES
@@ -214,10 +214,9 @@ def passes(err: Exception) -> bool:
 
 
 async def reached(connect: Callable[[], Awaitable[None]], wait_s: float) -> None:
-    """Connect, however often it takes: a database is often started together with the bot.
+    """Connect, retrying for `wait_s` seconds: a database is often started together with the bot.
 
-    wait_s: seconds after which it is an outage. Raises `SettingsWrong` where trying again can't help, `StoreInUse`, and
-    `StoreUnavailable`.
+    Raises `SettingsWrong` if retrying can't help, `StoreInUse`, and `StoreUnavailable`.
     """
     loop = asyncio.get_running_loop()
     give_up_at = loop.time() + wait_s

@@ -55,10 +55,10 @@ UNSEEN = frozenset(
         "next_poll_at",
     }
 )
-"""Bookkeeping: the card shows none of it, so a change of it is no debt to edit."""
+"""Bookkeeping: the card shows none of it, so a change of it requires no edit."""
 
 
-# Statements are built once, those of each request at least: building one takes longer than the database needs for it.
+# The statements of every request are built once: building one takes longer than the database needs for it.
 THIS = runs.c.id == bindparam("run")
 GET = select(runs).where(THIS)
 GET_ALL = select(runs).where(runs.c.id.in_(listed("ids")))
@@ -81,13 +81,13 @@ async def get_all(connection: AsyncConnection, ids: Collection[RunId]) -> Mappin
 
 
 async def find(connection: AsyncConnection, run: str) -> Run | None:
-    """Return a run by an id from outside, which may be nobody's."""
+    """Return a run by an id from outside; None if there is no such run."""
     found = (await connection.execute(GET, {"run": run})).mappings().one_or_none()
     return None if found is None else from_row(Run, found)
 
 
 async def save(connection: AsyncConnection, before: Run, after: Run) -> Run | None:
-    """Write what changed, by compare-and-swap on state and turn; None when somebody else was first.
+    """Write what changed, by compare-and-swap on state, turn and attempt; None if another writer was first.
 
     The version goes up when the card would look different.
     """
@@ -111,7 +111,7 @@ async def save(connection: AsyncConnection, before: Run, after: Run) -> Run | No
 
 @lru_cache(maxsize=256)
 def _saving(names: tuple[str, ...]) -> UpdateBase:
-    """Build the update of some columns; what a run goes through changes the same ones again and again."""
+    """Build the update of some columns; cached, since transitions change the same ones again and again."""
     swap = update(runs).where(
         THIS,
         runs.c.state == bindparam("old_state"),
@@ -135,7 +135,7 @@ SHOWN = (
 
 
 async def card_shown(connection: AsyncConnection, run: RunId, version: int, now: datetime) -> None:
-    """Remember which version the card shows."""
+    """Record which version the card shows; it never goes down."""
     await connection.execute(SHOWN, {"run": run, "shown": version, "now": now})
 
 
@@ -146,7 +146,7 @@ class Behind:
     run: RunId
     version: int
     final: bool
-    """It has one of the states that were asked for first."""
+    """Its run is in one of the states whose cards are edited first."""
     edited_at: datetime
 
 
@@ -167,9 +167,9 @@ BEHIND = (
 async def behind(
     connection: AsyncConnection, final: Collection[RunState], busy: Collection[RunId], limit: int
 ) -> Sequence[Behind]:
-    """Return the cards that are behind, also those edited just now: in a final state first, then in another state than shown.
+    """Return the cards that are behind, including those edited just now: first final states, then other new states.
 
-    Lines of progress and places in the queue come last; of equals the oldest news first.
+    Lines of progress and queue positions come last; among equals the oldest news comes first.
     """
     asked = {"final": as_list(final), "busy": as_list(busy), "most": limit}
     found = await connection.execute(BEHIND, asked)
@@ -177,7 +177,7 @@ async def behind(
 
 
 async def lose_cards(connection: AsyncConnection, channel: ChannelId) -> Sequence[UserId]:
-    """Edit no card of a live run in this place any more; give those runs' requesters, nobody the second time."""
+    """Stop edits of the cards of live runs in a place; return those runs' requesters, none of them on a repeat."""
     found = await connection.execute(
         update(runs)
         .where(
@@ -196,7 +196,7 @@ CARD_BACK = update(runs).where(THIS).values(card_gone=False)
 
 
 async def try_card_again(connection: AsyncConnection, run: RunId) -> None:
-    """Edit a run's card again, if it has one: where a message can be written, perhaps it can be edited as well."""
+    """Allow edits of a run's card again: where a message could be posted, perhaps the card can be edited too."""
     await connection.execute(CARD_BACK, {"run": run})
 
 
@@ -209,13 +209,13 @@ POLL_AGAIN = THESE.values(next_poll_at=bindparam("next"))
 
 
 async def due(connection: AsyncConnection, now: datetime, limit: int) -> Sequence[Run]:
-    """Return the runs to look at now, those that wait longest first."""
+    """Return the runs due for polling, the longest overdue first."""
     found = await connection.execute(DUE, {"now": now, "most": limit})
     return [from_row(Run, row) for row in found.mappings()]
 
 
 async def next_poll(connection: AsyncConnection) -> tuple[datetime | None, bool]:
-    """Say when the next run is to be looked at, and whether one waits for a slot."""
+    """Return when the next poll is due, and whether a run waits for a slot."""
     at, somebody_waits = (await connection.execute(NEXT_POLL)).one()
     return at, bool(somebody_waits)
 
@@ -223,7 +223,7 @@ async def next_poll(connection: AsyncConnection) -> tuple[datetime | None, bool]
 async def looked_at(
     connection: AsyncConnection, ids: Collection[RunId], seen_at: datetime, next_poll_at: datetime | None
 ) -> None:
-    """Write down a look that changed nothing, in the transaction in which these runs were read."""
+    """Record observations that changed nothing, in the transaction in which these runs were read."""
     await connection.execute(LOOKED_AT, {"ids": as_list(ids), "seen": seen_at, "next": next_poll_at})
 
 
@@ -280,7 +280,7 @@ async def latest_in(connection: AsyncConnection, channel: ChannelId, limit: int)
 
 
 async def is_of_another(connection: AsyncConnection, run: RunId, conversation: ConversationId) -> bool:
-    """Return whether a conversation belongs to another run: it looks like the one searched for, and is not."""
+    """Return whether a conversation belongs to another run, and only looks like the one searched for."""
     found = await connection.execute(
         select(runs.c.id).where(runs.c.conversation_id == conversation, runs.c.id != run).limit(1)
     )

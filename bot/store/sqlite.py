@@ -1,4 +1,4 @@
-"""SQLite: one file, one process, and everything committed is on the disk."""
+"""SQLite: one file, one process, and every commit is on the disk."""
 
 import asyncio
 import fcntl
@@ -20,23 +20,23 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from bot.core.errors import StoreInUse, StoreReplaced, StoreUnavailable
 
 BUSY_MS = 1000
-"""How long SQLite itself waits for somebody else's lock; with it a write fails well within Slack's 3 s."""
+"""Milliseconds SQLite itself waits for another process's lock, so that a write fails well within Slack's 3 s."""
 READERS = 4
 REPLACED_S = 5.0
-"""SQLite moves its log into the file within one commit, so both files' times are closer than this."""
+"""Seconds. SQLite moves its log into the file within one commit, so both files' times are closer than this."""
 READ, WRITE = "BEGIN", "BEGIN IMMEDIATE"
-ROWS_AT_ONCE = 64  # of a cursor that is iterated; none is
+ROWS_AT_ONCE = 64  # fetched by a cursor that is iterated; none is
 
 
 class Direct(aiosqlite.Connection):
-    """Does most calls at once, in the event loop's own thread, and only those in the driver's thread that may wait.
+    """Runs most calls directly in the event loop's thread, and only those that may block in the driver's thread.
 
-    A statement takes some ten microseconds, the way to a thread and back several hundred. What may wait is the begin of
-    a writing transaction, for another process's lock, and its commit, for the disk.
+    A statement takes some ten microseconds, a round trip to a thread several hundred. What may block is the begin of a
+    writing transaction, for another process's lock, and its commit, for the disk.
     """
 
     _left_alone = False
-    """A call was cancelled, but goes on in the driver's thread: what follows has to come after it, there."""
+    """A call was cancelled, but goes on in the driver's thread: all later calls have to queue up there behind it."""
 
     async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         if not (self._left_alone or fn.__name__ == "commit" or args[:1] == (WRITE,)):
@@ -56,7 +56,7 @@ class Sqlite:
     def __init__(self, file: Path, lock: int | None) -> None:
         """lock: the descriptor that keeps other processes off; None for a tool that works beside the bot."""
         url = URL.create("sqlite+aiosqlite", database=str(file))
-        # hide_parameters: an error of the database goes to the log, and what people wrote must not.
+        # hide_parameters: database errors go to the log, and what people wrote must not.
         opened = partial(direct, file)
         self.writer = create_async_engine(url, async_creator=opened, pool_size=1, max_overflow=0, hide_parameters=True)
         self.readers = create_async_engine(
@@ -90,7 +90,7 @@ class Sqlite:
     def in_one_step(self, statement: Executable, values: Mapping[str, Any]) -> asyncio.Future[int]:
         """Commit in a thread with a connection of its own.
 
-        In a `transaction` the work of the loops comes between begin, statement and commit.
+        In a `transaction` the loops' work would run between begin, statement and commit.
         """
         return asyncio.get_running_loop().run_in_executor(self._thread, committed, self.quick, statement, values)
 
@@ -113,7 +113,7 @@ async def direct(file: Path) -> Direct:
 
 
 def committed(engine: Engine, statement: Executable, values: Mapping[str, Any]) -> int:
-    """Do one statement as a transaction; return how many rows it changed. Raises `StoreUnavailable`."""
+    """Run one statement as a transaction; return how many rows it changed. Raises `StoreUnavailable`."""
     try:
         opened = engine.connect()
     except DBAPIError as err:
@@ -125,13 +125,13 @@ def committed(engine: Engine, statement: Executable, values: Mapping[str, Any]) 
             committing = True
             connection.commit()
         except DBAPIError as err:
-            connection.invalidate()  # and with it what is left of the transaction: the next one starts clean
+            connection.invalidate()  # drops what is left of the transaction: the next one starts clean
             raise StoreUnavailable(perhaps_saved=committing and not refused(err)) from err
         return changed
 
 
 def refused(err: Exception) -> bool:
-    """Return whether SQLite surely did not commit: it had no lock, or no room."""
+    """Return whether SQLite surely did not commit: it had no lock, or the disk is full."""
     if not isinstance(err, OperationalError):
         return False
     said = str(err.orig)
@@ -139,8 +139,8 @@ def refused(err: Exception) -> bool:
 
 
 def locked(file: Path) -> int:
-    """Take the lock file beside the database; it is free again when the descriptor closes, or the process dies."""
-    if not file.absolute().parent.is_dir():  # the lock file, which nobody asked for, would be what is not there
+    """Lock a file beside the database, and return its descriptor; closing that, or process death, releases the lock."""
+    if not file.absolute().parent.is_dir():  # else the error would name the lock file, which nobody asked for
         raise StoreUnavailable(perhaps_saved=False) from FileNotFoundError(
             f"there is no folder {file.absolute().parent}"
         )
@@ -157,7 +157,7 @@ def locked(file: Path) -> int:
 
 
 def made_private(file: Path) -> None:
-    """Make the file, where there is none, readable for its owner alone; its log files get the same mode from SQLite."""
+    """Create the file, if there is none, readable for its owner alone; SQLite gives its log files the same mode."""
     try:
         os.close(os.open(file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
     except OSError as err:
@@ -165,10 +165,10 @@ def made_private(file: Path) -> None:
 
 
 def not_replaced(file: Path) -> None:
-    """Raise `StoreReplaced` where SQLite would apply the write-ahead log of another file to this one.
+    """Raise `StoreReplaced` if SQLite would apply the write-ahead log of another file to this one.
 
-    A process that was killed leaves its log there, and the next one to open the file applies it. SQLite writes to the
-    file only from its log, in the same moment: a file that is much younger was put there since.
+    A killed process leaves its log there, and the next process to open the file applies it. SQLite writes to the file
+    only from its log, at the same moment: a file that is much younger than the log was put there since.
     """
     wal = Path(f"{file}-wal")
     try:
@@ -180,13 +180,13 @@ def not_replaced(file: Path) -> None:
 
 
 def there(file: Path) -> None:
-    """See that there is a file: SQLite would make an empty one. Raises `StoreUnavailable`."""
+    """Raise `StoreUnavailable` if there is no file: SQLite would create an empty one."""
     if not file.is_file():
         raise StoreUnavailable(perhaps_saved=False) from FileNotFoundError(f"no such file: {file}")
 
 
 def prepare(engine: Engine, begin: str) -> None:
-    """Set every new connection up, and start its transactions ourselves: the driver would start them too late."""
+    """Configure every new connection, and begin its transactions ourselves: the driver would begin them too late."""
 
     @event.listens_for(engine, "connect")
     def connected(connection: Any, _record: Any) -> None:

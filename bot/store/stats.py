@@ -1,4 +1,4 @@
-"""How much there is of everything: a few counts, read at one moment."""
+"""A few counts of what the tables hold, read at one moment."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,13 +22,13 @@ class Standing:
     owed: Mapping[str, int]
     """What is owed to Slack and OpenHands, by kind."""
     oldest: Mapping[str, datetime]
-    """Since when, by kind."""
+    """When the oldest of them was enqueued, by kind."""
     dead: Mapping[str, int]
-    """What could never succeed, by kind; forgotten after seven days."""
+    """Dead letters, by kind; deleted after seven days."""
 
 
 async def standing(connection: AsyncConnection) -> Standing:
-    """Count; every question is answered from an index or from the open rows alone."""
+    """Return the counts. All but the dead letters are answered from an index or from the open rows alone."""
     owed = (
         await connection.execute(
             select(outbox.c.kind, func.count(), func.min(outbox.c.created_at)).where(OPEN).group_by(outbox.c.kind)

@@ -1,4 +1,4 @@
-"""Every table, in one definition for each database."""
+"""Every table, defined once for both databases."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -43,11 +43,11 @@ class UtcTime(TypeDecorator[datetime]):
 
 
 HALVES = re.compile("[\ud800-\udfff]")
-"""Halves of surrogate pairs, which JSON can carry and no database stores; nor does PostgreSQL a null character."""
+"""Lone surrogates, which JSON can carry and no database stores. PostgreSQL stores no null character either."""
 
 
 def storable(value: Any) -> Any:
-    """Return a text, or JSON with texts in it, as every database takes it."""
+    """Return a text, or JSON with texts in it, in a form that every database stores."""
     if isinstance(value, str):
         return HALVES.sub("\ufffd", value.replace("\x00", ""))
     if isinstance(value, Mapping):
@@ -58,7 +58,7 @@ def storable(value: Any) -> Any:
 
 
 class ShortText(TypeDecorator[str]):
-    """A short text, compared byte by byte. Its length is for the reader: no database cuts it or refuses a longer one."""
+    """A short text, compared byte by byte. Its length is for the reader: no database cuts or refuses a longer one."""
 
     impl = String
     cache_ok = True
@@ -90,12 +90,12 @@ class Document(TypeDecorator[Any]):
         return storable(value)
 
     def coerce_compared_value(self, op: OperatorType | None, value: Any) -> TypeEngine[Any]:
-        """Let a path into it be a path."""
+        """Return JSON's own type, so that a path into the document stays a path."""
         return self.impl_instance.coerce_compared_value(op, value)
 
 
 def partial(name: str, *columns: Any, where: str) -> Index:
-    """Index only the rows that are asked for."""
+    """Index only the rows that `where` selects."""
     return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
 
 
@@ -106,7 +106,7 @@ inbox = Table(
     metadata,
     Column("seq", Integer, primary_key=True, autoincrement=True),
     Column("key", ShortText(255), nullable=False, unique=True),
-    Column("lane", ShortText(255), nullable=False),  # the thread it belongs to: its rows go in order
+    Column("lane", ShortText(255), nullable=False),  # the thread it belongs to: its rows are handled in order
     Column(
         "position", ShortText(32), nullable=False
     ),  # Slack's time of the message or click: order within the lane, however it arrived
@@ -223,8 +223,8 @@ outbox = Table(
     Column("id", ShortText(36), nullable=False),
     Column("run", ShortText(36)),
     Column("kind", ShortText(16), nullable=False),
-    Column("lane", ShortText(96), nullable=False),  # its rows go in order
-    Column("rank", Integer, nullable=False),  # who goes first when Slack's budget is short: the lower
+    Column("lane", ShortText(96), nullable=False),  # its rows are done in order
+    Column("rank", Integer, nullable=False),  # the lower goes first when Slack's budget is short
     Column("payload", Document),  # null once done
     Column("created_at", UtcTime, nullable=False),
     Column("attempts", Integer, nullable=False, server_default="0"),
@@ -240,6 +240,6 @@ partial("outbox_open", outbox.c.lane, outbox.c.seq, where="done_at IS NULL AND f
 marks = Table(
     "marks",
     metadata,
-    Column("name", ShortText(32), primary_key=True),  # what is remembered between two starts: see `store.marks`
+    Column("name", ShortText(32), primary_key=True),  # one of `store.checkpoints.Mark`
     Column("at", UtcTime, nullable=False),
 )

@@ -21,7 +21,7 @@ class Thread(NamedTuple):
 async def of_runs(
     connection: AsyncConnection, team: TeamId, *, live: bool, news_after: datetime | None = None
 ) -> Sequence[Thread]:
-    """Return the threads whose run is live, or is not, the newest news first.
+    """Return the threads whose run is live, or is not, newest news first.
 
     news_after: leave out those whose last news is older.
     """

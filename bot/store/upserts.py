@@ -15,16 +15,16 @@ class HasDialect(Protocol):
 
 
 def add_once(on: HasDialect, table: Table, *key: str) -> sqlite.Insert | postgresql.Insert:
-    """Add a row, whose values are the parameters, unless one with the same key is there."""
+    """Return an insert, with the parameters as values, that does nothing if a row with the same key exists."""
     return _add_once(on.dialect.name, table, key)
 
 
 def put(on: HasDialect, table: Table, *key: str) -> sqlite.Insert | postgresql.Insert:
-    """Add a row, whose values are the parameters, or give all of them to the one with the same key."""
+    """Return an insert, with the parameters as values, that overwrites the row with the same key if one exists."""
     return _put(on.dialect.name, table, key)
 
 
-# Built once for each table: building one takes longer than the database needs for it.
+# Built once for each table: building a statement takes longer than the database needs for it.
 @cache
 def _add_once(dialect: str, table: Table, key: tuple[str, ...]) -> sqlite.Insert | postgresql.Insert:
     return _insert_into(dialect, table).on_conflict_do_nothing(index_elements=key)
