@@ -1,7 +1,7 @@
-"""A run as Slack shows it: the card, the news in its thread, the line for the team.
+"""Slack messages about a run: the card, the news in its thread, the line for the team.
 
-Each function gives `(text, blocks)`. `text` is complete, for notifications and screen readers; every `mrkdwn` object
-is verbatim, so that nothing in it turns into a mention by itself. Sizes stay below what Slack takes.
+Every `Message` has text and blocks. `text` is complete, for notifications and screen readers; every `mrkdwn` object is
+verbatim, so that nothing in it turns into a mention by itself. Sizes stay below Slack's limits.
 """
 
 import re
@@ -18,18 +18,18 @@ from bot.core.vocabulary import BUTTONS, OPEN
 Block = dict[str, Any]
 
 SECTION_MAX = 3000  # characters of a section's text
-TEXT_MAX = 4000  # characters of `text` that chat.update still takes
+TEXT_MAX = 4000  # characters of `text`; chat.update accepts no more
 ANSWER_MAX = 9000  # characters of the agent's words in one message; all blocks together may have about 13,000
 ANSWER_ON_CARD = 600
 ANSWER_IN_TEXT = 3000
 LINKS_SHOWN = 10
-LONG_WORD = 500  # characters; most of one link's address
-HALF = re.compile(r"(?:<[^<>]*|&\w{0,3})\Z")  # the beginning of a link or an escape, at the end of a cut
+LONG_WORD = 500  # characters; a longer word, more than one link's address, is split
+HALF = re.compile(r"(?:<[^<>]*|&\w{0,3})\Z")  # an unfinished link or escape at the end of a cut
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What Slack is asked to show."""
+    """Text and blocks of one Slack message."""
 
     text: str
     blocks: list[Block] = field(default_factory=list)
@@ -44,7 +44,7 @@ def context(text: str) -> Block:
 
 
 def open_button(address: str) -> Block:
-    """Make a button that is a link; it sends a click too, which is acknowledged and nothing else."""
+    """Build a link button. Slack sends a click for it too, which is only acknowledged."""
     return {
         "type": "button",
         "action_id": OPEN.action_id,
@@ -54,7 +54,7 @@ def open_button(address: str) -> Block:
 
 
 def button(run: Run, action: Action) -> Block:
-    """Make a button that does something to the run, as long as it is what it was when drawn."""
+    """Build the button of an action. Its value tells an outdated click from a current one."""
     declared = BUTTONS[action]
     made = {
         "type": "button",
@@ -67,7 +67,7 @@ def button(run: Run, action: Action) -> Block:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """How a run was when a button was drawn."""
+    """What a button was drawn for."""
 
     run: RunId
     turn: int
@@ -76,21 +76,21 @@ class Drawn:
 
 
 def drawn(value: str) -> Drawn | None:
-    """Read what a button carries; None for anything else."""
+    """Parse a button's value; return None for anything else."""
     run, _, rest = value.partition(":")
     turn, found, thing = rest.partition(":")
     return Drawn(RunId(run), int(turn), thing) if found and turn.isdecimal() else None
 
 
 def buttons(run: Run, address: str | None) -> list[Block]:
-    """Make the row of buttons that fit the state; none, where nothing can be done."""
+    """Return the row of buttons that fit the state, or no block if there are none."""
     row = [open_button(address)] if address else []
     row += [button(run, action) for action in offers(run)]
     return [{"type": "actions", "elements": row}] if row else []
 
 
 def cut(text: str, limit: int) -> str:
-    """Shorten finished `mrkdwn`, between words; no link or escape is cut in two, only a word without end is."""
+    """Shorten finished `mrkdwn` between words. Links and escapes stay whole; only an endless word is split."""
     if len(text) <= limit:
         return text
     end = limit - len(" …")
@@ -100,7 +100,7 @@ def cut(text: str, limit: int) -> str:
 
 
 def card(run: Run, address: str | None) -> Message:
-    """Show a run; `address` is its page in OpenHands, None before it has one."""
+    """Render the card of a run. address: its page in OpenHands, None before it has one."""
     task = escape(outside(run.task, words.TASK_SHOWN))
     lines = [f"*{words.state(run)}*\n{task}"]
     if explanation := words.explanation(run):
@@ -119,7 +119,7 @@ def card(run: Run, address: str | None) -> Message:
         lines.append(words.unreachable(run.watch.unreachable_since, key_refused=run.watch.key_refused))
     blocks = [section(line) for line in lines]
     if wanted := wish(run):
-        blocks[2:2] = wanted  # after what is to be done about it
+        blocks[2:2] = wanted  # after the explanation
         lines.insert(2, escape(words.wish(run.detail)))
     if run.pull_requests:
         blocks.append(section(pull_requests(run)))
@@ -131,7 +131,7 @@ def card(run: Run, address: str | None) -> Message:
 
 
 def wish(run: Run) -> list[Block]:
-    """Show what an agent wants approval for, literally: not a letter of it may look like another."""
+    """Render what an agent wants approval for as literal text: no character may look like another."""
     if run.waiting is not Waiting.APPROVAL or not run.detail:
         return []
     text = {"type": "text", "text": words.wish(run.detail)}
@@ -139,7 +139,7 @@ def wish(run: Run) -> list[Block]:
 
 
 def describe(run: Run) -> list[str]:
-    """Say who asked, for what repository and why that one, on which branch, when, and what it cost."""
+    """Return the facts of a run: requester, repository and its origin, branch, model, time and cost."""
     facts = [f"Asked by {words.mention(run.requester)}"]
     if run.repository:
         why = words.origin(run)
@@ -166,7 +166,7 @@ def pull_requests(run: Run) -> str:
 
 
 def name_of(url: str) -> str:
-    """Return a pull request by the tail of its address: `org/repo #12`."""
+    """Return the short name of a pull request from its address: `org/repo #12`."""
     path = url.split("://", 1)[-1].split("/", 1)[-1]
     for middle in ("/pull/", "/-/merge_requests/", "/merge_requests/", "/pull-requests/", "/pulls/"):
         repository, found, number = path.partition(middle)
@@ -176,7 +176,7 @@ def name_of(url: str) -> str:
 
 
 def news(run: Run, address: str | None) -> Message:
-    """Tell the thread, mentioning the requester, what became of the run, in the agent's own words where it has some."""
+    """Render the thread's news: a mention of the requester, what became of the run, the agent's own words if any."""
     head = [words.news(run)]
     if run.detail and run.state is RunState.FAILED:
         head.append(f"> {escape(shorten(words.one_line(run.detail), words.DETAIL_SHOWN))}")
@@ -201,16 +201,16 @@ def news(run: Run, address: str | None) -> Message:
 
 
 def stale(run: Run, address: str | None) -> Message:
-    """Tell that nothing has been heard of a run for long, with a button to stop it."""
+    """Render the message that nothing has been heard of a run for long, with a button to stop it."""
     text = words.stale(run)
     return Message(cut(text, TEXT_MAX), [section(text), *buttons(run, address)])
 
 
 def sentence(text: str) -> Message:
-    """Say one of our own sentences."""
+    """Render one of our own sentences."""
     return Message(cut(text, TEXT_MAX), [section(text)])
 
 
 def notification(run: Run, thread: str | None, now: datetime) -> Message:
-    """Tell the team's channel in one line."""
+    """Render the one line for the team's channel."""
     return sentence(words.notification(run, thread, now))

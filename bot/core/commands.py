@@ -1,4 +1,4 @@
-"""What people type, read into a command.
+"""Parse what people type into a command.
 
 A repository counts as *stated* in these forms, which are cut out of the task:
 
@@ -9,7 +9,7 @@ A repository counts as *stated* in these forms, which are cut out of the task:
 - `… in org/repo`, at the end of the text or of its first line
 
 where `org/repo` may be `org/repo@dev`, `org/repo#dev`, `org/repo on branch dev`, a nested group or an address. It is
-*linked* where an address, or `org/repo#12`, stands anywhere else: the text stays whole. Any other `x/y` is a candidate,
+*linked* if an address or `org/repo#12` occurs anywhere else; the text then stays whole. Any other `x/y` is a candidate,
 unless it is a path: see `_is_path`. Code, and lines quoted with `>`, are never searched.
 """
 
@@ -26,17 +26,17 @@ _AROUND_WORDS = " \t\n.,;:!?…'\"`*_~-–—/"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a person answered to "which repository?"."""
+    """A person's answer to "which repository?"."""
 
     repository: str | None
-    """None: they say that none is needed."""
+    """None: the person said that none is needed."""
     branch: str | None = None
 
 
 def parse(text: str) -> Command:
-    """Read one request: plain text, our own mention and Slack's escaping already removed.
+    """Parse one request: plain text, our own mention and Slack's escaping already removed.
 
-    Any string gives a command, `Unclear` included; nothing is raised. A word such as "stop" is a command only
+    Every string yields a command, possibly `Unclear`; nothing is raised. A word such as "stop" is a command only
     when it stands alone: "stop the flaky test in org/repo" is a task for the agent.
 
     >>> parse("fix README in org/repo@dev")
@@ -47,7 +47,7 @@ def parse(text: str) -> Command:
 
 
 def repository_answer(text: str) -> Answer | None:
-    """Read a reply to "which repository?"; None where it is no answer to that."""
+    """Parse a reply to "which repository?"; return None if it does not answer that."""
     if _bare(text) in NO_REPOSITORY.spellings:
         return Answer(repository=None)
     found = _ANSWER.fullmatch(text.strip())
@@ -61,18 +61,18 @@ def repository_answer(text: str) -> Answer | None:
 
 
 def anew(text: str) -> str | None:
-    """Read `new …`: what to do in another run; None where the text does not begin so."""
+    """Return what follows `new …`, the task for another run; None if the text does not begin with it."""
     found = _begins_with(NEW, text, r"[\s:,]+(?=\S)")
     return text[found.end() :] if found else None
 
 
 def is_aside(text: str) -> bool:
-    """Is it people talking among themselves, by their own word?"""
+    """Return whether people talk among themselves, as they marked with `aside`."""
     return _begins_with(ASIDE, text) is not None
 
 
 def named_repositories(text: str) -> tuple[str, ...]:
-    """Return the repositories a text states or links, each once, in the order they stand there."""
+    """Return the repositories a text states or links, each once, the stated ones first."""
     asked = _stated(text.strip())
     if isinstance(asked, Unclear):
         return ()
@@ -80,13 +80,13 @@ def named_repositories(text: str) -> tuple[str, ...]:
 
 
 def is_repository(name: str) -> bool:
-    """Is it well formed: two or more segments a repository or its groups can be called?"""
+    """Return whether a name is well formed: two or more segments, each a valid name of a repository or group."""
     segments = name.split("/")
     return len(name) <= 255 and 2 <= len(segments) <= 20 and all(map(_SEGMENT.fullmatch, segments)) and ".." not in name
 
 
 def is_branch(name: str) -> bool:
-    """Is it a name git takes for a branch, as far as that can matter here?"""
+    """Return whether git accepts a name for a branch, as far as that matters here."""
     return (
         _BRANCH.fullmatch(name) is not None
         and not any(part in name for part in ("..", "//", "/.", "@{"))
@@ -99,12 +99,12 @@ def is_branch(name: str) -> bool:
 
 
 def _bare(text: str) -> str:
-    """Reduce a short reply to its words."""
+    """Return a short reply's words in lower case, without the punctuation around them."""
     return " ".join(text.strip(_AROUND_WORDS).lower().split())
 
 
 def _begins_with(word: Word, text: str, then: str = "") -> re.Match[str] | None:
-    """Return what a text begins with: a word that is declared with an …, and what must come `then`."""
+    """Match the beginning of a text: a word that is declared with an …, then the pattern `then`."""
     [spelling] = word.spellings
     return re.match(rf"\s*{re.escape(spelling.removesuffix(' …'))}\b{then}", text, re.IGNORECASE)
 
@@ -122,10 +122,10 @@ def _lone_word(text: str) -> Command | None:
 
 
 def _is_slip(word: str, meant: str) -> bool:
-    """Return whether `word` is `meant` with one slip of the fingers.
+    """Return whether `word` is `meant` with one typing slip.
 
-    A letter too many or too few, two letters swapped; in long words also a wrong letter. In short ones that would be
-    another word: "lint" is a task, not "list".
+    A slip is a letter too many or too few, or two letters swapped; in long words also a wrong letter. In a short word
+    that would be another word: "lint" is a task, not "list".
     """
     if abs(len(word) - len(meant)) == 1:
         return word in _each_without_one(meant) or meant in _each_without_one(word)
@@ -146,7 +146,7 @@ def _each_without_one(word: str) -> set[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A task with what was stated about it so far; each thing should be stated once."""
+    """A task and what was stated about it so far; each thing should be stated once."""
 
     task: str
     repositories: tuple[str, ...] = ()
@@ -196,7 +196,7 @@ def _stated(text: str) -> _Asked | Unclear:
 
 
 def _distinct(names: Iterable[str]) -> tuple[str, ...]:
-    """Keep the first spelling of each: services take `Org/Repo` and `org/repo` for one repository."""
+    """Return the first spelling of each name: services treat `Org/Repo` and `org/repo` as one repository."""
     spellings: dict[str, str] = {}
     for name in names:
         spellings.setdefault(name.lower(), name)
@@ -210,7 +210,7 @@ _PAIR = re.compile(r"(repo|repository|branch|model)=(.*)", re.IGNORECASE)
 _DASHES = "(?:--|—|–)"  # keyboards turn two hyphens into a dash
 _FIRST_OPTION = re.compile(rf"{_DASHES}(repo|repository|branch|model)(?:[=\s]\s*|$)(\S*)\s*", re.IGNORECASE)
 _LAST_OPTION = re.compile(rf"(?<!\s)\s+{_DASHES}(repo|repository|branch|model)(?:=|\s+)(\S+)$", re.IGNORECASE)
-_MOST_OPTIONS = 6  # each of the three twice: more than that is no request
+_MOST_OPTIONS = 6  # each of the three twice; nobody writes more in one request
 _ON_BRANCH = r"(?:\s+on\s+branch\s+(?P<branch>\S+?))?"
 _LEADING = re.compile(rf"(?:in\s+(?P<in>\S+?){_ON_BRANCH}[,:]|(?P<name>\S+?):)(?:\s+|$)", re.IGNORECASE)
 _TRAILING = re.compile(rf"(?:^|\s)in\s+(?P<name>\S+){_ON_BRANCH}$", re.IGNORECASE)
@@ -253,7 +253,7 @@ def _last_options(asked: _Asked) -> _Asked | Unclear:
 
 
 def _with_options(asked: _Asked, options: Iterable[re.Match[str]]) -> _Asked | Unclear:
-    """Take over what each match says: its first group is the name, its second the value."""
+    """Apply the options that were matched: group 1 is the name, group 2 the value."""
     for option in options:
         name, value = option[1].lower(), option[2]
         if name == "branch" and is_branch(_trimmed(value)):
@@ -279,7 +279,7 @@ def _trailing(asked: _Asked) -> _Asked:
 
 
 def _ending(asked: _Asked, end: int) -> _Asked | None:
-    """Cut out `in org/repo` where it ends at `end`, full stop aside; None where it doesn't stand there."""
+    """Cut out an `in org/repo` that ends at `end`, punctuation aside; return None if there is none."""
     text, masked = asked.task, _masked(asked.task)[:end]
     line = masked.rstrip(" \t\n.,;:!?…")
     found = _TRAILING.search(line)
@@ -291,7 +291,7 @@ def _ending(asked: _Asked, end: int) -> _Asked | None:
 
 
 def _state(asked: _Asked, name: str, branch: str | None) -> _Asked | None:
-    """Add a repository named in words; None where the words name none."""
+    """Add a repository that a sentence names; return None if it names none."""
     named = _explicit(name)
     branch = _trimmed(branch) if branch else None
     if named is None or (branch is not None and not is_branch(branch)):
@@ -328,41 +328,41 @@ _FILE = re.compile(
     r"|pdf|php|pl|png|py|rb|rs|rst|scala|scss|sh|sql|svg|swift|toml|tsx?|txt|vue|xml|ya?ml)",
     re.IGNORECASE,
 )
-_DEEPEST = 4  # segments; a longer bare name is a path, a repository so deep needs an option or its address
+_DEEPEST = 4  # segments; a deeper bare name is a path: a repository that deep needs an option or its address
 
 
 @dataclass(frozen=True, slots=True)
 class _Named:
-    """A repository as one word names it."""
+    """A repository that one word names."""
 
     repository: str
     branch: str | None = None
     certain: bool = False
     """It can't be anything else: an address, or `org/repo#12`."""
     whole: bool = True
-    """The word says nothing more than repository and branch, so it can be cut out of a text."""
+    """The word says only repository and branch, so it can be cut out of a text."""
 
 
 def _mentioned(text: str) -> list[_Named]:
-    """List what is, or may be, a repository, in a text whose explicit forms are cut out."""
+    """Return what is or may be a repository in a text whose explicit forms were cut out."""
     names = (_read(word) for word in _WORD.findall(_masked(text)) if "/" in word)
     return [named for named in names if named and (named.certain or not _is_path(named.repository))]
 
 
 def _explicit(word: str) -> _Named | None:
-    """Read a word that stands where a repository is stated in a sentence: there it may be a path as well."""
+    """Parse a word where a sentence states a repository; return None for a path, which may stand there too."""
     named = _read_whole(word)
     return named if named and (named.certain or not _is_path(named.repository)) else None
 
 
 def _read_whole(word: str) -> _Named | None:
-    """Read a word that can be cut out; None for a link to a page of a repository, which says more."""
+    """Parse a word that can be cut out; return None for a link to a repository's page, which says more."""
     named = _read(word)
     return named if named and named.whole else None
 
 
 def _read(word: str) -> _Named | None:
-    """Read a word as a repository, perhaps with its branch; a path is not told from a repository here."""
+    """Parse a word as a repository, perhaps with a branch. Paths are not told apart from repositories here."""
     word = _trimmed(word)
     if address := _ADDRESS.fullmatch(word):
         return _read_address(address[1].lower(), address[2], more=bool(address[3]))
@@ -393,10 +393,10 @@ def _read_address(host: str, path: str, *, more: bool) -> _Named | None:
 
 
 def _is_path(name: str) -> bool:
-    """Tell paths, dates and the like from what may be a repository, by the name alone.
+    """Return whether a name is a path, a date or the like, not a possible repository, by the name alone.
 
     A path has a file's ending, starts with a usual folder or a name with a dot in it (a web site), is deep, or has a
-    part without a letter (24/7). `and/or` and `client/server` pass: only a list of repositories tells those.
+    part without a letter (24/7). `and/or` and `client/server` pass: only a list of repositories can exclude those.
     """
     first, *_, last = segments = name.split("/")
     return (
@@ -409,10 +409,10 @@ def _is_path(name: str) -> bool:
 
 
 def _trimmed(word: str) -> str:
-    """Take off the punctuation that a sentence puts around a word."""
+    """Strip the punctuation that a sentence puts around a word."""
     return word.lstrip("([{<\"'`*").rstrip(".,;:!?…)]}>\"'`*")
 
 
 def _masked(text: str) -> str:
-    """Blot out code and quotes, so that nothing is found in them; every other character keeps its place."""
+    """Mask code and quotes, so that nothing is found in them; every other character keeps its position."""
     return _CODE_OR_QUOTE.sub(lambda found: re.sub(r"\S", "\0", found[0]), text)

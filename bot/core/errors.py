@@ -6,35 +6,35 @@ BotError
 │   ├── StoreUnavailable     not saved, or not known to be: no ack, or a sentence to the person
 │   ├── StoreInUse           another process has the database: exit with code 2
 │   ├── StoreNewer           a newer version of the bot made the tables: exit with code 2
-│   └── StoreReplaced        the file was put there beside another one's log: exit with code 2
-├── SlackError               what a Web API call came to
+│   └── StoreReplaced        the file was put beside another file's log: exit with code 2
+├── SlackError               a Web API call did not succeed
 │   ├── SlackRefused         never succeeds for this place or message: close the row, tell a person
-│   │   └── SlackNoScope     nor anywhere, until the app is installed again with a scope it lacks
+│   │   └── SlackNoScope     fails everywhere until the app is installed again with the missing scope
 │   ├── SlackLocked          the token is refused: nothing works until an operator acts
-│   ├── SlackBusy            not done; again after `retry_after_s`
+│   ├── SlackBusy            not done: retry after `retry_after_s`
 │   ├── SlackUnsure          perhaps done: look before repeating
-│   └── SlackUnavailable     not done: nothing reached Slack; again later
-└── OpenHandsError           what a call to OpenHands came to
+│   └── SlackUnavailable     not done: nothing reached Slack; retry later
+└── OpenHandsError           a call to OpenHands did not succeed
     ├── Unauthorised         the key is refused: an operator acts
     ├── NoAccess             the repository cannot be opened with this key
     ├── NotFound             no such conversation, or not yet
     ├── AtCapacity           every slot of the account is busy
-    ├── TooFast              too many calls: again after `retry_after_s`
+    ├── TooFast              too many calls: retry after `retry_after_s`
     ├── Archived             the conversation's sandbox is gone for good
     ├── Asleep               the sandbox does not run: wake it first
     ├── Rejected             never succeeds as it was asked
     ├── Unsupported          this server has no such call
-    ├── CannotTell           whether it happened can't be found out: a person decides
+    ├── CannotTell           nobody can find out whether it happened: a person decides
     ├── Unsure               perhaps done: look before repeating
-    ├── Unreadable           an answer, but not one of OpenHands': HTML, broken JSON, an unknown shape
-    └── Unavailable          not done: nothing reached OpenHands; again later
+    ├── Unreadable           an answer that is not OpenHands' own: HTML, broken JSON, an unknown shape
+    └── Unavailable          not done: nothing reached OpenHands; retry later
 """
 
 from collections.abc import Sequence
 
 
 class BotError(Exception):
-    """Anything below; catch a narrower one."""
+    """Base of every error below; catch a narrower one."""
 
 
 class SettingsWrong(BotError):
@@ -46,11 +46,11 @@ class SettingsWrong(BotError):
 
 
 class StoreError(BotError):
-    """The database."""
+    """The database can't be used, or a transaction failed."""
 
 
 class StoreUnavailable(StoreError):
-    """A transaction did not end well."""
+    """A transaction failed, or its commit got no clear answer."""
 
     def __init__(self, *, perhaps_saved: bool) -> None:
         """perhaps_saved: the commit itself failed, so the rows may be there."""
@@ -63,7 +63,7 @@ class StoreInUse(StoreError):
 
 
 class StoreNewer(StoreError):
-    """The tables are of a version that this program does not know."""
+    """The tables have a version that this program does not know."""
 
     def __init__(self, found: str, known: str) -> None:
         """found: the version of the tables. known: the newest one of this program."""
@@ -79,7 +79,7 @@ class StoreReplaced(StoreError):
 
 
 class SlackError(BotError):
-    """A Web API call that did not succeed; `code` is Slack's own word, and `cause` what is known beyond it, for logs."""
+    """A Web API call that did not succeed; `code` is Slack's own word, `cause` what is known beyond it, for logs."""
 
     def __init__(self, code: str, cause: str = "") -> None:
         super().__init__(code)
@@ -88,7 +88,7 @@ class SlackError(BotError):
 
 
 class SlackRefused(SlackError):
-    """Slack will never do this, for this place or this message."""
+    """Slack will never do this for this place or this message."""
 
 
 class SlackNoScope(SlackRefused):
@@ -113,7 +113,7 @@ class SlackBusy(SlackError):
 
 
 class SlackUnsure(SlackError):
-    """The answer was lost or told of a fault inside Slack: the call may have had its effect."""
+    """The answer was lost, or reported a fault inside Slack: the call may have had its effect."""
 
 
 class SlackUnavailable(SlackError):
@@ -169,7 +169,7 @@ class Unsupported(OpenHandsError):
 
 
 class CannotTell(OpenHandsError):
-    """Whether an earlier call had its effect can't be found out on this server."""
+    """This server can't show whether an earlier call had its effect."""
 
 
 class Unsure(OpenHandsError):
@@ -177,7 +177,7 @@ class Unsure(OpenHandsError):
 
 
 class Unreadable(OpenHandsError):
-    """The answer is not one of OpenHands': HTML, broken JSON, an unknown shape, an unexpected status."""
+    """The answer is not OpenHands' own: HTML, broken JSON, an unknown shape, an unexpected status."""
 
 
 class Unavailable(OpenHandsError):

@@ -1,6 +1,6 @@
 """The life of a run: the only place that decides a state, from what OpenHands shows and what people do.
 
-Everything here is pure: a run goes in, and comes out changed together with the effects of the change.
+Everything here is pure: functions take a run and return it changed, with the effects of the change.
 """
 
 from dataclasses import replace
@@ -38,15 +38,15 @@ from bot.core.model import (
 from bot.core.vocabulary import BUTTONS, About
 
 FRESH = timedelta(seconds=5)
-"""So soon after a message the status may still be that of the turn before."""
+"""For this long after a message, the status may still be the previous turn's."""
 PASSING = timedelta(seconds=5)
-"""Idle is on the way from one state to the next; only what lasts means that nobody works."""
+"""A conversation is also idle between two states; nobody works only if it stays idle this long."""
 WAKING = timedelta(minutes=2)
 """How long a sandbox may take to wake up."""
 WORDS_SETTLED = timedelta(seconds=35)
-"""Events of an error may be readable so late."""
+"""How late the events of an error may become readable."""
 SILENCE = timedelta(minutes=2)
-"""A sandbox that says nothing of its agent, or an end without readable words, is taken as it is after so long."""
+"""After this long, a sandbox silent about its agent, or an end without readable words, is accepted as it is."""
 
 ENDED = frozenset({RunState.DONE, RunState.FAILED, RunState.STOPPED, RunState.LOST, RunState.CANCELLED})
 TOLD = frozenset({RunState.WAITING, RunState.PAUSED, RunState.DONE, RunState.FAILED, RunState.STOPPED, RunState.LOST})
@@ -54,12 +54,12 @@ TOLD = frozenset({RunState.WAITING, RunState.PAUSED, RunState.DONE, RunState.FAI
 NOTIFIED = frozenset({RunState.WAITING, RunState.DONE, RunState.FAILED, RunState.LOST})
 """States the team hears of."""
 SETTLED = frozenset({RunState.DONE, RunState.FAILED, RunState.LOST})
-"""Ends that are shown on the request itself."""
+"""End states that are shown on the request itself."""
 OCCUPIES = frozenset({RunState.STARTING, RunState.WORKING})
 """States that take a slot of the account."""
 RESUMABLE = frozenset({RunState.PAUSED, RunState.FAILED, RunState.STOPPED})
 NOT_BEGUN = frozenset({RunState.NEEDS_REPOSITORY, RunState.NEEDS_GO, RunState.QUEUED})
-"""States in which nothing has gone out for this attempt: a stop cancels it at once."""
+"""States in which nothing has gone out for this attempt: a stop cancels the run at once."""
 
 EXISTS = frozenset(Phase) - {Phase.STARTING, Phase.START_FAILED, Phase.GONE, Phase.MISSING, Phase.UNKNOWN}
 """Phases of a conversation that people can open."""
@@ -68,13 +68,12 @@ Changed = tuple[Run, tuple[Effect, ...]]
 
 
 def advance(run: Run, seen: Observation) -> Changed:
-    """Decide what one look at the conversation changes. Safe to repeat: a late or equal answer has no effects.
+    """Decide what one observation of the conversation changes. Idempotent: a late or equal one has no effects.
 
-    No state is final: a follow-up may wake each. The server's own times are not used, they go backwards.
+    No state is final: a follow-up may wake a run from each. The server's own times are not used: they go backwards.
     """
-    if (
-        seen.asked_at <= run.watch.observed_at or run.state in NOT_BEGUN
-    ):  # there is nothing to look at, or nothing any more
+    # An old answer, or a run that has no conversation yet, or none any more.
+    if seen.asked_at <= run.watch.observed_at or run.state in NOT_BEGUN:
         return run, ()
     looked = replace(
         run,
@@ -98,7 +97,7 @@ def advance(run: Run, seen: Observation) -> Changed:
     if run.state in ENDED and seen.phase is not Phase.WORKING:
         return looked, ()
     told_before = seen.ending is not None and seen.ending == run.ending
-    if told_before and seen.asked_at - run.turn_at < FRESH:  # the status of before it was told to go on
+    if told_before and seen.asked_at - run.turn_at < FRESH:  # the status is older than the resume
         return looked, ()
     after, effects = changed(run, judge(looked, seen, run.watch.phase), seen.asked_at)
     if told_before:
@@ -107,12 +106,12 @@ def advance(run: Run, seen: Observation) -> Changed:
 
 
 def figures(run: Run) -> tuple[object, ...]:
-    """Return what changes while an agent works, beside the state: it was heard of."""
+    """Return what changes, besides the state, while an agent works; a change is a sign of life."""
     return run.watch.phase, run.cost, run.pull_requests, run.progress
 
 
 def unsettled(seen: Observation) -> bool:
-    """Return whether a look may mean several things, and time has to tell which."""
+    """Return whether an observation is ambiguous, so that only time shows what it means."""
     match seen.phase:
         case Phase.UNCLEAR | Phase.IDLE:
             return True
@@ -135,9 +134,9 @@ def unsettled(seen: Observation) -> bool:
 
 
 def judge(run: Run, seen: Observation, before: Phase | None) -> Run:
-    """Choose the state that a look at the conversation shows, on a run that has the look's other news already.
+    """Return the run in the state that an observation shows; it has the observation's other news already.
 
-    before: the phase at the look before; None where none was made since a message or a wake-up.
+    before: the phase of the previous observation; None if there was none since a message or a wake-up.
     """
     fresh = seen.asked_at - run.turn_at < FRESH
     unsettled_for = seen.asked_at - (run.watch.ambiguous_since or seen.asked_at)
@@ -150,7 +149,7 @@ def judge(run: Run, seen: Observation, before: Phase | None) -> Run:
         ):
             return spoken(run, last)
         case (Phase.ASLEEP, Finish() | Said() | Failed() as last) | (Phase.GONE | Phase.MISSING, Finish() as last):
-            return spoken(run, last)  # it ended before, while nobody looked
+            return spoken(run, last)  # it had ended before, unobserved
         case [Phase.ENDED, None]:  # nothing newer than our message: old news, or its events are still on their way
             return enter_state(run, RunState.DONE, reason=Reason.NO_WORDS) if unsettled_for >= SILENCE else run
         case [Phase.WANTS_APPROVAL, None]:
@@ -168,7 +167,7 @@ def judge(run: Run, seen: Observation, before: Phase | None) -> Run:
         case [Phase.IDLE, _]:
             return halted(run, None) if run.stop_by or unsettled_for >= PASSING else run
         case [Phase.ASLEEP, _]:
-            asleep_since = before in (None, Phase.ASLEEP)  # what was awake meanwhile has been put to sleep
+            asleep_since = before in (None, Phase.ASLEEP)  # else it was awake meanwhile, and has been put to sleep
             waking = asleep_since and seen.asked_at - run.turn_at < WAKING and run.stop_by is None
             return run if waking or waits_asleep(run) else halted(run, Reason.ASLEEP)
         case ((Phase.GONE | Phase.MISSING), _):
@@ -180,13 +179,13 @@ def judge(run: Run, seen: Observation, before: Phase | None) -> Run:
 
 
 def waits_asleep(run: Run) -> bool:
-    """Return whether a run waits for a person as well while its sandbox sleeps. V0 forgets there what it wanted."""
+    """Return whether a run still waits for a person while its sandbox sleeps. V0 then forgets what it wanted."""
     forgotten = run.api is Api.V0 and run.waiting is Waiting.APPROVAL
     return run.state is RunState.WAITING and run.stop_by is None and not forgotten
 
 
 def awake(run: Run) -> Run:
-    """Clear a stop that is over: its run had ended by it, or was resumed after it."""
+    """Clear a stop that is over: the run ended by it, or was resumed since, which begins a new turn."""
     if run.resume_by is not None:
         return replace(run, turn=run.turn + 1, stop_by=None, stop_at=None)
     ended_by_it = run.stop_at is not None and run.ended_at is not None and run.stop_at <= run.ended_at
@@ -194,7 +193,7 @@ def awake(run: Run) -> Run:
 
 
 def spoken(run: Run, last: Last) -> Run:
-    """Read the agent's last words of this turn."""
+    """Return the run in the state that the agent's last words of this turn mean."""
     match last:
         case Finish(words):
             return enter_state(run, RunState.DONE, answer=words or run.answer)
@@ -216,7 +215,7 @@ def failed(run: Run, why: Failed) -> Run:
 
 
 def halted(run: Run, reason: Reason | None) -> Run:
-    """Nobody works: as asked, since what the agent wanted was rejected, or it is somebody else's doing."""
+    """Stop or pause a run on which nobody works: as asked, since its action was rejected, or by somebody else."""
     if run.stop_by is not None:
         return enter_state(run, RunState.STOPPED)
     if run.watch.phase is Phase.IDLE and (run.approved is False or run.reason is Reason.REJECTED):
@@ -234,7 +233,7 @@ def enter_state(
     action: str | None = None,
     answer: str | None = None,
 ) -> Run:
-    """Put a run in a state. What was decided holds only for the very action it was decided on, and so on."""
+    """Put a run in a state, and drop what belonged to the last one. A decision holds only for its very action."""
     same_action = action is not None and action == run.action
     return replace(
         run,
@@ -255,7 +254,7 @@ def merged(known: tuple[str, ...], new: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def changed(before: Run, after: Run, now: datetime) -> Changed:
-    """Add what a change of state brings: times, and who is told."""
+    """Add what a change of state causes: times, and effects."""
     if before.turn == after.turn and shown(before) == shown(after):
         return after, ()
     after = replace(
@@ -278,18 +277,18 @@ def changed(before: Run, after: Run, now: datetime) -> Changed:
 
 
 def shown(run: Run) -> tuple[object, ...]:
-    """Return what must differ for a look to be news: where a run waits, also what it said or wants."""
+    """Return what must differ for an observation to be news; of a waiting run also what it said or wants."""
     said = (run.answer, run.detail, run.action) if run.state is RunState.WAITING else ()
     return (run.state, run.waiting, run.reason, *said)
 
 
 def holds(run: Run) -> bool:
-    """Return whether follow-ups wait: before the conversation is ready, or when a message would count as approval."""
+    """Return whether follow-ups are held: the conversation is not ready, or a message would count as approval."""
     return run.state in NOT_BEGUN or run.state is RunState.STARTING or run.waiting is Waiting.APPROVAL
 
 
 def offers(run: Run) -> tuple[Action, ...]:
-    """Return what a person can do now, in the order the buttons stand."""
+    """Return what a person can do now, in the order of the buttons."""
     match run.state:
         case RunState.NEEDS_GO:
             fit: tuple[Action, ...] = (Action.GO, Action.CANCEL)
@@ -314,7 +313,7 @@ def offers(run: Run) -> tuple[Action, ...]:
             assert_never(run.state)
     if run.resume_by is not None:
         fit = tuple(action for action in fit if action not in (Action.RESUME, Action.RETRY))
-    if run.doubtful_follow_up is not None:  # that message is to go out before, if at all
+    if run.doubtful_follow_up is not None:  # that message goes out first, if at all
         fit = tuple(action for action in fit if action is not Action.RESUME)
     if run.state in LIVE - NOT_BEGUN and run.stop_by is None:
         fit = (*fit, Action.STOP)
@@ -322,9 +321,9 @@ def offers(run: Run) -> tuple[Action, ...]:
 
 
 def action_for_word(run: Run, action: Action) -> Action | None:
-    """Read a word for a run: what it does there; None where it does nothing, and is a word like any other.
+    """Return the action that a typed word means for a run; None where it means none and is ordinary text.
 
-    `again` begins anew where nothing waits to be sent again, `retry` sends again where nothing can be begun anew.
+    `again` means Retry where no message waits to be sent again; `retry` means Send again where Retry is not offered.
     """
     if action in (Action.STOP, Action.CANCEL):
         return Action.STOP
@@ -333,10 +332,10 @@ def action_for_word(run: Run, action: Action) -> Action | None:
 
 
 def action_for_click(run: Run, action: Action, turn: int, drawn_for: str) -> Action | None:
-    """Read a click for a run: what it does now; None where the button no longer stands for what it did when drawn.
+    """Return the action that a click means now; None where the button is outdated.
 
-    turn: the run's when the button was drawn. drawn_for: the action or the message the button was about. Who wants a run
-    stopped wants it stopped in each of its turns.
+    turn: the run's when the button was drawn. drawn_for: the action or the message the button was about. A new turn
+    does not outdate Stop and Cancel: whoever wants a run stopped wants it stopped in each of its turns.
     """
     offered = offers(run)
     if action in (Action.STOP, Action.CANCEL):
@@ -346,7 +345,7 @@ def action_for_click(run: Run, action: Action, turn: int, drawn_for: str) -> Act
 
 
 def thing(run: Run, action: Action) -> str | None:
-    """Return the action or the message that a button is about now; None: it is about the run or its turn."""
+    """Return the action or the message that a button is about now; None if it is about the run or its turn."""
     match BUTTONS[action].about:
         case About.RUN | About.TURN:
             return None
@@ -359,7 +358,7 @@ def thing(run: Run, action: Action) -> str | None:
 
 
 def acted(run: Run, action: Action, by: UserId) -> Run:
-    """Remember who did something, for the one who comes second."""
+    """Record who acted last, for whoever comes second."""
     return replace(run, last_action=action, last_action_by=by)
 
 
@@ -378,9 +377,9 @@ def requested(
     choice: tuple[str, Origin] | None,
     now: datetime,
 ) -> Run:
-    """Make a run of a request. It waits for its turn, or asks which repository is meant.
+    """Return a request's new run, which is queued or asks which repository is meant.
 
-    context: what people had said before. choice: the repository and where it came from; None: nothing says which one.
+    context: what people had said before. choice: the repository and where it came from; None if nothing names one.
     """
     repository, origin = choice or (None, None)
     return Run(
@@ -408,14 +407,14 @@ def requested(
 
 
 def asked_long_ago(run: Run, asked_at: datetime) -> Run:
-    """Ask whether a new run is still wanted; whoever names the repository says so by that."""
+    """Ask whether a queued run is still wanted. A run that asks for its repository is confirmed by the answer."""
     return replace(run, state=RunState.NEEDS_GO, asked_at=asked_at) if run.state is RunState.QUEUED else run
 
 
 def choose(
     run: Run, repository: str | None, branch: str | None, conversation: ConversationId, now: datetime
 ) -> Changed:
-    """Answer the run's question for a repository; None: it needs none. It waits for its turn then."""
+    """Set the repository that a person chose, or None if none is needed, and queue the run."""
     after = replace(
         run,
         repository=repository,
@@ -430,24 +429,24 @@ def choose(
 
 
 def go(run: Run, by: UserId, now: datetime) -> Changed:
-    """Start what a person still wants, when its turn comes."""
+    """Queue a run that a person still wants."""
     return changed(run, enter_state(replace(acted(run, Action.GO, by), queued_at=now), RunState.QUEUED), now)
 
 
 def admit(run: Run, now: datetime) -> Changed:
-    """Return a queued run a slot."""
+    """Admit a queued run to a slot: it starts."""
     return changed(run, enter_state(replace(run, queue_position=None, turn_at=now), RunState.STARTING), now)
 
 
 def show_queue_position(run: Run, place: int) -> Run:
-    """Show the run's place in the queue."""
+    """Show the run's position in the queue."""
     return replace(run, queue_position=place)
 
 
 def requeue_full(run: Run, conversation: ConversationId, now: datetime) -> Changed:
     """Queue the run because the account has no free slot; its next attempt gets a new conversation id.
 
-    Its place is that of its first request, before all that asked later.
+    It keeps its place in line, ahead of all that asked later.
     """
     after = replace(
         within_reach(run),
@@ -460,7 +459,7 @@ def requeue_full(run: Run, conversation: ConversationId, now: datetime) -> Chang
 
 
 def stop(run: Run, by: UserId, now: datetime) -> Changed:
-    """Stop as a person asked: at once where nothing runs, else as soon as OpenHands shows it. The first to ask is named."""
+    """Stop a run: at once where nothing runs, else as soon as OpenHands shows it. The first person to ask is named."""
     asked = acted(replace(run, stop_by=run.stop_by or by, stop_at=now, resume_by=None), Action.STOP, run.stop_by or by)
     match run.state:
         case RunState.NEEDS_REPOSITORY | RunState.NEEDS_GO | RunState.QUEUED:
@@ -470,7 +469,7 @@ def stop(run: Run, by: UserId, now: datetime) -> Changed:
         case RunState.WAITING if run.waiting is not Waiting.APPROVAL:
             return changed(run, enter_state(asked, RunState.STOPPED), now)
         case RunState.STARTING | RunState.WORKING | RunState.WAITING:
-            return replace(asked, approved=None, decided_by=None), ()  # to stop is to reject what waits
+            return replace(asked, approved=None, decided_by=None), ()  # a stop rejects what waits
         case RunState.DONE | RunState.FAILED | RunState.STOPPED | RunState.LOST | RunState.CANCELLED:
             return (asked if run.resume_by else run), ()
         case _:
@@ -478,7 +477,7 @@ def stop(run: Run, by: UserId, now: datetime) -> Changed:
 
 
 def stop_later(run: Run, by: UserId, now: datetime) -> Run:
-    """Stop an ended run that a message on its way is about to wake."""
+    """Record a stop of an ended run that a message on its way is about to wake."""
     return replace(run, stop_by=by, stop_at=now)
 
 
@@ -488,13 +487,13 @@ def not_stopped(run: Run) -> Run:
 
 
 def cancel(run: Run, by: UserId, now: datetime) -> Changed:
-    """End a run whose start has not gone out."""
+    """Cancel a run whose start has not gone out."""
     asked = acted(replace(within_reach(run), stop_by=by, stop_at=now), Action.CANCEL, by)
     return changed(run, enter_state(asked, RunState.CANCELLED), now)
 
 
 def retry(run: Run, by: UserId, conversation: ConversationId, now: datetime) -> Changed:
-    """Start over, in a new conversation, when a slot is free."""
+    """Queue the run to start over in a new conversation."""
     after = replace(
         acted(run, Action.RETRY, by),
         attempt=run.attempt + 1,
@@ -514,7 +513,7 @@ def retry(run: Run, by: UserId, conversation: ConversationId, now: datetime) -> 
 
 
 def resume(run: Run, by: UserId) -> Run:
-    """Record that a person wants the run resumed; it takes effect once OpenHands was told."""
+    """Record that a person wants the run resumed; it takes effect once OpenHands is told."""
     return acted(replace(run, resume_by=by), Action.RESUME, by)
 
 
@@ -524,7 +523,7 @@ def not_resumed(run: Run) -> Run:
 
 
 def decide(run: Run, by: UserId, *, approve: bool) -> Run:
-    """Record a decision on the action that waits; it takes effect once OpenHands was told."""
+    """Record a decision on the action that waits; it takes effect once OpenHands is told."""
     return acted(replace(run, approved=approve, decided_by=by), Action.APPROVE if approve else Action.REJECT, by)
 
 
@@ -534,14 +533,14 @@ def undecide(run: Run) -> Run:
 
 
 def asks(run: Run, follow_up: FollowUp) -> Run:
-    """Show that a person must say what becomes of a message; the first one, where there are several."""
+    """Show that a person must decide about a message; of several only the first one is shown."""
     if run.doubtful_follow_up is not None:
         return run
     return replace(run, doubtful_follow_up=follow_up.id, doubtful_text=follow_up.text)
 
 
 def asks_no_more(run: Run, follow_up: str | None = None) -> Run:
-    """Show that nothing is to be decided; follow_up: about this message, another one stays as it is."""
+    """Show that no message needs a decision any more. follow_up: only this one; another stays shown."""
     return (
         replace(run, doubtful_follow_up=None, doubtful_text="") if follow_up in (None, run.doubtful_follow_up) else run
     )
@@ -553,7 +552,7 @@ def silence_told(run: Run, now: datetime) -> Run:
 
 
 def card_gone(run: Run) -> Run:
-    """Give up the card: there is none to edit any more."""
+    """Record that there is no card to edit any more."""
     return replace(run, card=replace(run.card, gone=True))
 
 
@@ -563,12 +562,12 @@ def card_deleted(run: Run) -> Run:
 
 
 def unpostable(run: Run, now: datetime) -> Changed:
-    """End a run whose card can't be posted: nothing starts where the bot can't speak."""
+    """Cancel a run whose card can't be posted: nothing starts where the bot can't speak."""
     return changed(run, enter_state(card_gone(run), RunState.CANCELLED), now)
 
 
 def restartable(run: Run) -> bool:
-    """Return whether the run has no conversation to go on with, so that only a new attempt helps."""
+    """Return whether the run has no conversation to continue, so that only a new attempt helps."""
     return run.state is RunState.LOST or (run.state is RunState.FAILED and run.reason in NEVER_STARTED)
 
 
@@ -617,10 +616,10 @@ def sent(run: Run, anchor: str | None, went_out: datetime, now: datetime) -> Cha
 
 
 def turn_resumed(run: Run, went_out: datetime, now: datetime) -> Changed:
-    """Begin a new turn: the conversation runs again, whether or not our call caused it. The next poll shows if it ended.
+    """Begin a new turn: the conversation runs again, whether or not by our call. The next poll shows if it has ended.
 
-    Everything since the last message is still to be told, unless it was. A stop asked for while the call was on its way
-    still holds; an older one is over.
+    What was said since the last message is still to be told, unless it was. A stop requested while the call was on its
+    way still holds; an older one is over.
     """
     overtaken = run.stop_at is not None and run.stop_at >= went_out
     after = replace(
@@ -651,7 +650,7 @@ def out_of_reach(run: Run, since: datetime, *, key_refused: bool) -> Run:
 
 
 def gone(run: Run, now: datetime) -> Changed:
-    """Mark a run as lost whose conversation can't be woken any more."""
+    """Mark a run as lost because its conversation can't be woken any more."""
     return changed(run, enter_state(run, RunState.LOST, reason=Reason.GONE), now)
 
 

@@ -1,9 +1,9 @@
-"""The agent's Markdown as Slack shows it: one `rich_text` block, or plain text for notifications.
+"""Render the agent's Markdown for Slack: as one `rich_text` block, or as plain text for notifications.
 
 Text in a `rich_text` block is literal, so nothing the agent writes can mention anybody. Slack refuses a block with an
 empty list of elements or an empty text (`invalid_blocks`), so neither is ever made.
 
-The way: source → markdown-it's tokens → `_Paragraph`s, which is all the shapes Slack has → cut to size → Slack's JSON.
+Steps: source → markdown-it's tokens → `_Paragraph`s, the only shapes Slack has → cut to size → Slack's JSON.
 """
 
 import unicodedata
@@ -20,19 +20,19 @@ from markdown_it.token import Token
 
 from bot.core import mrkdwn
 
-MAX_SOURCE = 10_000  # characters that are parsed: about what fits in one message, and the most hostile take a second
+MAX_SOURCE = 10_000  # characters that are parsed: about what fits in one message; the most hostile input takes a second
 MAX_PIECES = 1_000  # texts and links in one block, each some 50 bytes of JSON beside its words
-MAX_DEPTH = 100  # lists and quotes in each other; what is deeper is left out
+MAX_DEPTH = 100  # nested lists and quotes; deeper ones are left out
 MAX_INDENT = 8  # levels Slack's own editor offers
-MAX_PADDING = 40  # columns; a longer table cell is not lined up
+MAX_PADDING = 40  # columns; a wider table cell is not aligned
 RULE = "———"
 GAP = "\n\n"
 
 
 def rich_text(source: str, *, limit: int) -> list[dict[str, Any]]:
-    """Render as at most one `rich_text` block; none where there is nothing to show.
+    """Render as one `rich_text` block, or none if there is nothing to show.
 
-    `limit` counts the characters of all texts and addresses. What is longer is cut and ends in `…`; a link is kept or
+    `limit` counts the characters of all texts and addresses. A longer source is cut and ends in `…`; a link is kept or
     left out as a whole.
     """
     elements = _elements(_cut(_read(source), limit))
@@ -40,7 +40,7 @@ def rich_text(source: str, *, limit: int) -> list[dict[str, Any]]:
 
 
 def plain(source: str, *, limit: int) -> str:
-    """Render as text without any markup, at most `limit` characters. It is not escaped yet."""
+    """Render as text without any markup, at most `limit` characters, not yet escaped."""
     lines = []
     for paragraph in _read(source):
         text = "".join(
@@ -85,7 +85,7 @@ class _Piece:
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """What stands before a line of a list."""
+    """The marker of a list item."""
 
     ordered: bool
     indent: int
@@ -94,7 +94,7 @@ class _Item:
 
 @dataclass(frozen=True, slots=True)
 class _Paragraph:
-    """One shape of Slack's; a list is one paragraph an item."""
+    """One of Slack's shapes; each item of a list is a paragraph of its own."""
 
     shape: _Shape
     pieces: tuple[_Piece, ...]
@@ -118,7 +118,7 @@ def _read(source: str) -> list[_Paragraph]:
     text = mrkdwn.shorten(_presentable(source), MAX_SOURCE)
     reader = _Reader()
     reader.read(_parser().parse(text))
-    if text.strip() and not reader.paragraphs:  # nothing but markup, such as `- ` or `> `: show that
+    if text.strip() and not reader.paragraphs:  # nothing but markup, such as `- ` or `> `: show it
         return [_Paragraph(_Shape.SECTION, (_Piece(text.strip()),))]
     return reader.paragraphs
 
@@ -137,12 +137,12 @@ def _presentable(text: str) -> str:
 
 
 class _Reader:
-    """Goes through the tokens once, without recursion: nothing the agent writes is too deep."""
+    """Reads the tokens once, without recursion, so that nothing the agent writes is too deep."""
 
     def __init__(self) -> None:
         self.paragraphs: list[_Paragraph] = []
         self._lists: list[_Item] = []
-        """The lists we are in, each as its latest item."""
+        """The open lists, each as its latest item."""
         self._item: _Item | None = None
         """An item whose text is still to come."""
         self._quotes = 0
@@ -189,13 +189,13 @@ class _Reader:
 
     def _add_code(self, content: str) -> None:
         text = _presentable(content).strip("\n")
-        if self._quotes:  # a quote takes no preformatted text
+        if self._quotes:  # Slack allows no preformatted text in a quote
             self._add(_Shape.QUOTE, [_Piece(text, frozenset({_Style.CODE}))])
         else:
             self._add(_Shape.CODE, [_Piece(text)])
 
     def _add(self, shape: _Shape, pieces: Iterable[_Piece]) -> None:
-        """Add text where it belongs: to the item, quote or section that is open, or as a paragraph of its own."""
+        """Add text to the open item, quote or section, or as a paragraph of its own."""
         pieces = _joined(pieces)
         if not any(piece.text.strip() for piece in pieces):
             return
@@ -219,7 +219,7 @@ class _Reader:
 
 
 def _joined(pieces: Iterable[_Piece]) -> tuple[_Piece, ...]:
-    """Join neighbours of one style and drop what has no text."""
+    """Join adjacent pieces of the same style and drop empty ones."""
     joined: list[_Piece] = []
     for piece in pieces:
         if joined and piece.url is None and joined[-1].url is None and piece.styles == joined[-1].styles:
@@ -233,7 +233,7 @@ def _joined(pieces: Iterable[_Piece]) -> tuple[_Piece, ...]:
 
 
 def _inline(tokens: Iterable[Token], outer: frozenset[_Style]) -> Iterator[_Piece]:
-    """Read the text of one paragraph; `outer` is the style it stands in."""
+    """Yield the pieces of one paragraph; `outer`: the styles around it."""
     depths = Counter[_Style](outer)
     label: list[_Piece] = []
     target: str | None = None
@@ -265,11 +265,11 @@ def _leaf(token: Token, styles: frozenset[_Style], *, in_link: bool) -> Iterable
             alt = [_Piece(text or "image", styles)]
             return alt if in_link else _link(str(token.attrGet("src")), alt)
         case _:
-            return [_Piece(text, styles)]  # HTML too: what it says, not what it means
+            return [_Piece(text, styles)]  # HTML is shown as text too, not interpreted
 
 
 def _link(url: str, label: Sequence[_Piece]) -> list[_Piece]:
-    """Make one link of a label; an address that is not safe to link, or hides a secret, is written out beside it."""
+    """Return a label as one link; an address that is unsafe to link, or holds a secret, is written out beside it."""
     text = "".join(piece.text for piece in label).replace("\n", " ").strip()
     styles = frozenset.intersection(*(piece.styles for piece in label)) if label else frozenset()
     shown = _presentable(url)
@@ -279,7 +279,7 @@ def _link(url: str, label: Sequence[_Piece]) -> list[_Piece]:
 
 
 def _table(tokens: Iterator[Token]) -> str:
-    """Set a table in columns, reading on to its end."""
+    """Read tokens up to the end of the table, and return it in columns."""
     rows: list[list[str]] = []
     right: set[int] = set()
     for token in takewhile(lambda token: token.type != "table_close", tokens):
@@ -303,7 +303,7 @@ def _padded(cell: str, width: int, *, right: bool) -> str:
 
 
 def _width(text: str) -> int:
-    """Count columns: East Asian characters and emoji take two."""
+    """Return the width in columns: East Asian characters and emoji take two."""
     return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
 
 
@@ -311,7 +311,7 @@ def _width(text: str) -> int:
 
 
 def _cut(paragraphs: Sequence[_Paragraph], limit: int) -> Iterator[_Paragraph]:
-    """Keep what fits; where something is left out, the last text ends in `…`."""
+    """Yield what fits; if anything is left out, the last text ends in `…`."""
     sizes = [piece.size for paragraph in paragraphs for piece in paragraph.pieces]
     fits = sum(sizes) <= limit and len(sizes) <= MAX_PIECES
     if limit < 1:
@@ -329,7 +329,7 @@ def _cut(paragraphs: Sequence[_Paragraph], limit: int) -> Iterator[_Paragraph]:
 
 
 def _elements(paragraphs: Iterable[_Paragraph]) -> list[dict[str, Any]]:
-    """Write each paragraph; items that follow each other go into one list."""
+    """Return the JSON of each paragraph; consecutive items go into one list."""
     elements: list[dict[str, Any]] = []
     before: _Item | None = None
     for paragraph in paragraphs:

@@ -1,4 +1,4 @@
-"""The words everything else is written in: what people ask, a run, and what OpenHands shows of it."""
+"""The types everything else is written in: what people ask, a run, and what OpenHands shows of it."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,11 +11,11 @@ UserId = NewType("UserId", str)
 MessageTs = NewType("MessageTs", str)
 """Slack's id of a message within its channel: seconds with six decimals, compared as text of equal length."""
 RunId = NewType("RunId", str)
-"""UUID of a run, for its whole life."""
+"""UUID of a run; it never changes."""
 RowId = NewType("RowId", str)
 """UUID of an outbox row; Slack messages carry it as metadata."""
 ConversationId = NewType("ConversationId", str)
-"""What OpenHands calls the conversation: a UUID with dashes we made (V1) or 32 hex digits they made (V0)."""
+"""OpenHands' id of a conversation: a UUID with dashes that we made (V1), or 32 hex digits that it made (V0)."""
 
 
 # --- requests ---------------------------------------------------------------------------------------------------
@@ -28,7 +28,7 @@ class IncomingKind(StrEnum):
 
 
 class Action(StrEnum):
-    """What a person can do to a run: the buttons of a card, and the same as words."""
+    """What a person can do to a run, by a button of its card or by a word."""
 
     STOP = "stop"
     CANCEL = "cancel"
@@ -38,9 +38,9 @@ class Action(StrEnum):
     APPROVE = "approve"
     REJECT = "reject"
     AGAIN = "again"
-    """Send a message once more that the agent perhaps never got."""
+    """Send a message again that the agent may not have got."""
     LEAVE = "leave"
-    """Let that message be."""
+    """Leave that message as it is."""
     GO = "go"
     """Start what was asked for long ago, or before the bot could read it."""
 
@@ -67,35 +67,35 @@ class Incoming:
     action: Action | None = None
     """The button that was clicked; `ts` is the message it is on."""
     value: str = ""
-    """What that button carries: which run it was drawn for, and how the run was then."""
+    """The value of that button: the run, the turn, and the action or message it was drawn for."""
     clicked_at: MessageTs | None = None
     """Slack's time of the click."""
     actor_team: TeamId | None = None
-    """The person's own team where the event names another than ours."""
+    """The person's own team, if the event names another one than ours."""
     external: bool = False
     """The channel is shared with another company."""
     response_url: str | None = None
-    """Where only this person sees an answer, five times within 30 minutes. A secret."""
+    """Address for answers that only this person sees: up to five, within 30 minutes. A secret."""
 
     @property
     def redelivered_by_slack(self) -> bool:
-        """Slack sends events again that were not acknowledged; commands it does not."""
+        """Return whether Slack sends it again if it is not acknowledged: it does so for events, not for commands."""
         return self.kind is IncomingKind.MESSAGE
 
     def age_s(self, now: datetime) -> float:
-        """Seconds since a person wrote it, by Slack's clock; 0 for what Slack never delivers late."""
+        """Return the seconds since a person wrote it, by Slack's clock; 0 for what Slack never delivers late."""
         late = self.kind is IncomingKind.MESSAGE and self.ts is not None
         return max(0.0, now.timestamp() - float(self.ts or 0)) if late else 0.0
 
     @property
     def thread(self) -> MessageTs | None:
-        """The root of the thread an answer belongs in: the one it is in, or the one it would open."""
+        """Return the root of the thread an answer belongs in: the request's own, or the one an answer would open."""
         return self.thread_ts or self.ts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
-    """What Slack says about who is acting."""
+    """What Slack says about the person who acts."""
 
     id: UserId
     team: TeamId | None
@@ -109,7 +109,7 @@ class Person:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """What Slack says about a conversation of its own kind: a channel, a group, direct messages."""
+    """What Slack says about one of its conversations: a channel, a group, direct messages."""
 
     id: ChannelId
     private: bool
@@ -119,7 +119,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class PlaceGone:
-    """Slack tells that a conversation was archived, or the bot removed from it: nothing can be written there."""
+    """A Slack conversation that was archived, or the bot removed from it: nothing can be written there."""
 
     channel: ChannelId
 
@@ -140,31 +140,31 @@ class Start:
     branch: str | None = None
     model: str | None = None
     candidates: tuple[str, ...] = ()
-    """What may be repositories, in the order they stand in the text."""
+    """Possible repositories, in the order of the text."""
     linked: bool = False
-    """The repository was found in a link in passing."""
+    """The repository was found in passing, in a link."""
 
 
 @dataclass(frozen=True, slots=True)
 class Do:
-    """Do to the run what a button does."""
+    """An action on the run, as its button does it."""
 
     action: Action
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How is the run?"""
+    """Asks how the run is."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListRuns:
-    """Which runs are there?"""
+    """Asks which runs there are."""
 
 
 @dataclass(frozen=True, slots=True)
 class Help:
-    """What can I type?"""
+    """Asks what can be typed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +215,7 @@ LIVE = frozenset(
         RunState.PAUSED,
     }
 )
-"""Not ended: listed as live, and what `stop` and `status` can mean."""
+"""States of a run that has not ended: it is listed as live, and `stop` and `status` can mean it."""
 
 
 class Origin(StrEnum):
@@ -235,12 +235,12 @@ class Waiting(StrEnum):
 
     QUESTION = "question"
     ANSWER = "answer"
-    """The agent said something and stopped: a reply goes on."""
+    """The agent said something and stopped: a reply continues the run."""
     APPROVAL = "approval"
 
 
 class Reason(StrEnum):
-    """Why a run is where it is, in so far as people are told."""
+    """Why a run is in its state, as far as people are told."""
 
     MODEL_KEY = "model_key"
     MODEL_LIMIT = "model_limit"
@@ -285,7 +285,7 @@ class Card:
     ts: MessageTs | None = None
     """None before it is posted."""
     version: int = 0
-    """The version it shows; lower than the run's is a debt to edit it."""
+    """The run's version that it shows; while the run's is higher, an edit is owed."""
     edited_at: datetime | None = None
     posts: int = 0
     """How often it was posted: a deleted card comes back once."""
@@ -300,20 +300,20 @@ class Watch:
     phase: "Phase | None" = None
     """None before the first look after a message or a wake-up."""
     observed_at: datetime
-    """When the request was sent whose answer was applied last."""
+    """When the request for the last applied observation was sent."""
     next_poll_at: datetime | None = None
     news_at: datetime
     """When the run's state last changed, for the pace of polling."""
     heard_at: datetime | None = None
     """When OpenHands last showed anything new of it."""
     ambiguous_since: datetime | None = None
-    """What OpenHands shows since then can't be judged yet: no words, or a status that may pass."""
+    """Since when observations are ambiguous: no words, or a status that may pass."""
     unreachable_since: datetime | None = None
-    """OpenHands could not be asked about this run since then; None while it answers."""
+    """Since when OpenHands could not be asked about this run; None while it answers."""
     key_refused: bool = False
     """It could not be asked because it refuses the bot's key."""
     silence_told_at: datetime | None = None
-    """When people were told that nothing had been heard of it for long; None: they were not."""
+    """When people were told that nothing had been heard of it for long; None if they were not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -331,7 +331,7 @@ class Run:
     request_ts: MessageTs | None
     """The message that asked, to react to; None for a command."""
     private: bool
-    """From direct messages or a private channel: elsewhere only state, requester and link are told."""
+    """From direct messages or a private channel: elsewhere only state, requester and link are shown."""
     requester: UserId
     task: str
     context: str = ""
@@ -346,7 +346,7 @@ class Run:
     state: RunState
     waiting: Waiting | None = None
     action: str | None = None
-    """Names what waits for approval, so that nobody approves anything but what was shown."""
+    """Id of the action that waits for approval, so that nobody approves anything but what was shown."""
     reason: Reason | None = None
     detail: str = ""
     """Words of OpenHands that explain the reason or the approval it wants; redacted."""
@@ -357,17 +357,17 @@ class Run:
     """USD, the highest seen."""
     progress: str = ""
     blind: bool = False
-    """This server tells only whether the run is on: no words, no questions."""
+    """This server shows only whether the run is active: no words, no questions."""
     api: Api | None = None
     conversation_id: ConversationId | None = None
-    """None until OpenHands named it (V0) or before the first attempt (V1)."""
+    """Made by us for each attempt; a V0 server replaces it with its own at the start."""
     start_task_id: str | None = None
     attempt: int = 1
     turn: int = 1
     turn_at: datetime
     """When this turn's message went out, or its conversation was woken."""
     turn_after: str | None = None
-    """The last event before this turn's message; None while the first turn lasts."""
+    """The last event before this turn's message; None in a conversation's first turn."""
     ending: str | None = None
     """The event whose words were told last."""
     stop_by: UserId | None = None
@@ -376,7 +376,7 @@ class Run:
     resume_by: UserId | None = None
     """Who asked to resume it; None once that took effect."""
     approved: bool | None = None
-    """What was decided on `action`; None: nothing yet."""
+    """The decision on `action`; None if there is none yet."""
     decided_by: UserId | None = None
     last_action: Action | None = None
     """What a person did last, so that whoever comes second can be told who was first."""
@@ -384,18 +384,18 @@ class Run:
     doubtful_follow_up: str | None = None
     """The follow-up a person is asked about: it may not have arrived, or is old."""
     doubtful_text: str = ""
-    """What it says."""
+    """Its text."""
     queued_at: datetime | None = None
     """Since when it waits for a slot; the oldest goes first."""
     queue_position: int | None = None
     """Its position in the queue as the card shows it; 1 is next."""
     version: int = 1
-    """Counts what the card shows; `watch` leaves it as it is."""
+    """Goes up when the card would look different; polling's own bookkeeping leaves it as it is."""
     created_at: datetime
     started_at: datetime | None = None
     ended_at: datetime | None = None
     asked_at: datetime | None = None
-    """When a person asked for it, where that was long before the bot could read it."""
+    """When a person asked for it, if that was long before the bot could read it."""
 
 
 class FollowUpState(StrEnum):
@@ -420,13 +420,13 @@ class FollowUp:
     source_ts: MessageTs
     state: FollowUpState = FollowUpState.WAITING
     last_event: str | None = None
-    """The newest event before the message was sent: what arrived is newer."""
+    """The newest event before the message was sent; the message's own event is newer."""
     quiet_since: datetime | None = None
-    """Unsure, and the run has not been running since then."""
+    """Since when the message is unsure and the run not running."""
     asked_at: datetime | None = None
     """When a person was asked what to do with it."""
     sends: int = 0
-    """How often it went out."""
+    """How often it was sent."""
 
 
 # --- what OpenHands shows ---------------------------------------------------------------------------------------
@@ -477,7 +477,7 @@ class ApprovalRequest:
     """An action that waits for approval, or several that would all be approved together."""
 
     action_id: str
-    """Another one where anything else waits."""
+    """Differs as soon as anything else waits."""
     tool: str
     command: str
     risk: str
@@ -506,7 +506,7 @@ class Observation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """OpenHands has the task."""
+    """OpenHands accepted the task."""
 
     conversation_id: ConversationId
     start_task_id: str | None = None
@@ -516,11 +516,11 @@ class DecisionOutcome(StrEnum):
     """What became of a person's decision on an action."""
 
     POSTED = "posted"
-    """The server took it; whether it took effect shows at the next look."""
+    """The server accepted it; the next observation shows whether it took effect."""
     OVER = "over"
     """Nothing waits for approval any more."""
     OTHER = "other"
-    """Something else waits than what the person was shown."""
+    """What waits is not what the person was shown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -528,11 +528,11 @@ class Slots:
     """How full the account is."""
 
     running: int
-    """Sandboxes that run now, other people's too."""
+    """Sandboxes that run now, including other people's."""
 
 
 class Effect(StrEnum):
-    """What a change of state causes beside the edit of the card."""
+    """What a change of state causes besides the edit of the card."""
 
     TELL = "tell"
     """One new message in the thread that mentions the requester."""
@@ -541,4 +541,4 @@ class Effect(StrEnum):
     RELEASE = "release"
     """Follow-ups that were held may go now."""
     REACT = "react"
-    """The end, shown on the request itself."""
+    """A reaction on the request that shows the end."""

@@ -1,6 +1,6 @@
-"""Text on its way from and to Slack: read its wire form, escape, redact, clean, shorten, link.
+"""Text from and to Slack: read its wire form, escape, redact, clean, shorten, link.
 
-Outside text (the agent's words, names, errors) takes the steps in this order: `clean`, `redact`, `shorten`, `escape`.
+Outside text (the agent's words, names, errors) passes these steps in order: `clean`, `redact`, `shorten`, `escape`.
 Escaping comes last, so that a cut never falls inside `&amp;`.
 """
 
@@ -9,7 +9,7 @@ import unicodedata
 
 REDACTED = "[redacted]"
 ELLIPSIS = "…"
-MAX_URL = 3_000  # characters; what Slack takes as the address of a button
+MAX_URL = 3_000  # characters; Slack's limit for the address of a button
 
 # --- Slack's wire form ------------------------------------------------------------------------------------------
 
@@ -18,14 +18,14 @@ _LINK_SCHEME = re.compile(r"(?:https?://|mailto:|tel:)")
 
 
 def escape(text: str) -> str:
-    """Make outside text literal in `mrkdwn` and in a message's `text`: no mention, link or date in it can work."""
+    """Escape outside text for `mrkdwn` and a message's `text`, so that no mention, link or date in it can work."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def unescape_request(text: str, bot_user: str) -> str:
-    """Turn a request as Slack sends it into the text the person typed, without the mention of `bot_user`.
+    """Return the text a person typed, from the wire form of a request, without the mention of `bot_user`.
 
-    Mentions of others stay as `<@U…>`: nobody's name is known here. Links become their bare address.
+    Mentions of others stay as `<@U…>`, since names are not known here. Links become their bare address.
     """
     own = rf"<@{re.escape(bot_user)}(?:\|[^<>]*)?>"
     text = re.sub(rf"\A(?:\s*{own})+[,:]?\s*", "", text)
@@ -47,7 +47,7 @@ def _readable(found: re.Match[str]) -> str:
             # <!here>, <!channel>, <!subteam^S1|@team>
             return f"@{(label or target[1:].rpartition('^')[2]).removeprefix('@')}"
         case _:
-            # Slack makes links of what only looks like one: README.md arrives as <http://README.md|README.md>.
+            # Slack turns what only looks like a link into one: README.md arrives as <http://README.md|README.md>.
             typed = _LINK_SCHEME.sub("", target, count=1)
             return label if label == typed else target
 
@@ -58,21 +58,21 @@ _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x9b[0-?]*[ -/]*[@-~]|\x1b\][^\x07\
 _LINE_ENDS = re.compile("\r\n?|[\x85\u2028\u2029]")
 _INVISIBLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters, except tab and newline
-    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # bidi controls: they show text in another order than it is read
-    "\u200b\u2060\ufeff]"  # spaces without width: they would hide a token from `redact`
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # bidi controls: they show text in another order than it has
+    "\u200b\u2060\ufeff]"  # zero-width spaces: they would hide a token from `redact`
 )
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def clean(text: str) -> str:
-    """Drop what is not text: terminal colours, control characters and bidi controls; newline and tab stay."""
+    """Remove what is not text: terminal colours, control characters and bidi controls; newline and tab stay."""
     text = _INVISIBLE.sub("", _LINE_ENDS.sub("\n", _ANSI.sub("", text)))
-    # JSON can carry half of a surrogate pair, UTF-8 can not.
+    # JSON can carry half of a surrogate pair, UTF-8 cannot.
     return _LONE_SURROGATE.sub("\ufffd", text)
 
 
-# Each pattern takes in the whole run of token characters, so that no redaction uncovers the start of another token:
-# redacting twice changes nothing. Look-aheads are bounded, so that no text makes the search slow.
+# Each pattern matches the whole run of token characters, so that no redaction uncovers the start of another token:
+# redaction is idempotent. Look-aheads are bounded, so that no text makes the search slow.
 _SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
     (
         re.compile(
@@ -146,7 +146,7 @@ _SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
 def redact(text: str) -> str:
     """Replace what looks like a secret: tokens of known services, keys, passwords, credentials in addresses.
 
-    Doing it again changes nothing. It errs towards hiding; names such as `password=` stay readable.
+    Idempotent. It errs towards hiding; names such as `password=` stay readable.
     """
     for pattern, replacement in _SECRETS:
         text = pattern.sub(replacement, text)
@@ -155,12 +155,12 @@ def redact(text: str) -> str:
 
 # --- length -----------------------------------------------------------------------------------------------------
 
-_LONGEST_CLUSTER = 32  # characters; a longer pile of accents is no writing, and may be cut anywhere
+_LONGEST_CLUSTER = 32  # characters; a longer pile of accents is not writing and may be cut anywhere
 _JOINER = "\u200d"
 
 
 def shorten(text: str, limit: int) -> str:
-    """Cut to at most `limit` characters, the last of them `…`; an emoji or accented letter is kept or left whole."""
+    """Cut to at most `limit` characters, the last of them `…`; an emoji or accented letter is kept or dropped whole."""
     if len(text) <= limit:
         return text
     if limit < 1:
@@ -172,12 +172,12 @@ def shorten(text: str, limit: int) -> str:
 
 
 def outside(text: str, limit: int) -> str:
-    """Make text from outside fit to be shown, at most `limit` characters. It is not escaped yet."""
+    """Clean, redact and shorten outside text to at most `limit` characters. It is not escaped yet."""
     return shorten(redact(clean(text)), limit)
 
 
 def _inside_cluster(text: str, place: int) -> bool:
-    """Would a cut before the character at `place` part what is seen as one character?"""
+    """Return whether a cut before the character at `place` would split what is seen as one character."""
     before, after = text[place - 1], text[place]
     if _JOINER in (before, after):
         return True
@@ -202,7 +202,7 @@ _WEB = re.compile(
     r"https?://([a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?|\[[0-9a-f:.]{2,45}\])(?::[0-9]{1,5})?(?:[/?#][^\s\\<>\"]*)?",
     re.IGNORECASE | re.ASCII,
 )
-_DOT = "[.\u3002\uff0e\uff61]"  # browsers take each of these for a dot
+_DOT = "[.\u3002\uff0e\uff61]"  # browsers treat each of these as a dot
 _SHOWN_HOST = re.compile(
     rf"(?<=://)(?:[\w\[\]-]|{_DOT})+"
     rf"|(?<![\w.-])\w[\w-]{{0,62}}(?:{_DOT}[\w-]{{1,63}}){{0,126}}{_DOT}[^\W\d_][\w-]{{1,62}}(?![\w-])"
@@ -210,17 +210,17 @@ _SHOWN_HOST = re.compile(
 _FILE_ENDINGS = frozenset(
     {"c", "cpp", "css", "go", "h", "html", "java", "js", "json", "lock", "md", "php", "pl", "py", "rb", "rs", "rst"}
     | {"sh", "sql", "toml", "ts", "tsx", "txt", "xml", "yaml", "yml"}
-)  # those an agent links to most; some are countries too (.md, .py, .rs)
+)  # those that agents link to most; some are also country domains (.md, .py, .rs)
 
 
 def web_host(url: str) -> str | None:
-    """Return the host an http(s) address leads to, in lower case; None where the address is not safe to link."""
+    """Return the host of an http(s) address, in lower case; None if the address is not safe to link."""
     found = _WEB.fullmatch(url) if len(url) <= MAX_URL else None
     return found[1].lower() if found else None
 
 
 def honest_label(label: str, url: str) -> str:
-    """Add the real host to a label that shows another one than `url`, an address `web_host` accepts, leads to."""
+    """Add the real host to a label that shows a host other than that of `url`, which `web_host` must accept."""
     host = web_host(url)
     files = re.split(r"[/?#]", url.lower())
     for shown in _SHOWN_HOST.findall(label):
@@ -232,10 +232,10 @@ def honest_label(label: str, url: str) -> str:
 
 
 def link(url: str, label: str) -> str:
-    """Write a link in `mrkdwn`; an address that is not safe to link gives the label alone, escaped."""
+    """Return a link in `mrkdwn`; if the address is not safe to link, only the label, escaped."""
     label = " ".join(label.split())
     if web_host(url) is None:
         return escape(label)
     shown = honest_label(label, url) or url
     address = url.replace("|", "%7C").replace("&", "&amp;")
-    return f"<{address}|{escape(shown).replace('|', '¦')}>"  # `|` parts address and label
+    return f"<{address}|{escape(shown).replace('|', '¦')}>"  # `|` separates address and label

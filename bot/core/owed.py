@@ -1,4 +1,4 @@
-"""What can be owed to Slack and OpenHands: one table, a row for each kind."""
+"""What the outbox can owe to Slack and OpenHands: one table with a row for each kind."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,20 +23,20 @@ class OutboxKind(StrEnum):
     DIRECT = "direct"
     """A direct message to one person."""
     ANSWER = "answer"
-    """A sentence only one person sees; at most once."""
+    """A sentence that only one person sees; sent at most once."""
     REACT = "react"
     START = "start"
     SEND = "send"
     """A follow-up."""
     RESUME = "resume"
     DECIDE = "decide"
-    """Approve or reject what the agent waits with."""
+    """Approve or reject the action that the agent waits with."""
     STOP = "stop"
 
 
 @dataclass(frozen=True, slots=True)
 class OutboxRow:
-    """Something owed. `tried_at` is when a call went out whose outcome is not known; None: nothing went out."""
+    """A row of the outbox. `tried_at`: when a call of unknown outcome went out; None if there was none."""
 
     seq: int
     id: RowId
@@ -56,16 +56,16 @@ class Service(StrEnum):
 
 
 class Refusal(StrEnum):
-    """What becomes of a row that the service will never take."""
+    """What becomes of a row that the service will never accept."""
 
     NO_CARD = "no_card"
-    """Nothing starts where the card can't stand; a card posted again is given up."""
+    """A run without its first card does not start; a card that was to be posted again is given up."""
     DIRECT = "direct"
     """The person gets it as a direct message."""
     DROPPED = "dropped"
     """Nobody waits for it."""
     HANDLER = "handler"
-    """The handler of that kind gives it back in words."""
+    """The handler of that kind tells the person that it was not done."""
 
 
 POST = "chat.postMessage"
@@ -73,17 +73,17 @@ POST = "chat.postMessage"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
-    """What holds for every row of a kind."""
+    """What is true of every row of a kind."""
 
     service: Service
     rank: int
-    """Who goes first when there is not enough for all: the lower. A person must look > new card > the rest."""
+    """The lower goes first when the budget is short: a person must look > new card > the rest."""
     method: str | None = None
-    """Slack's method, whose limit it counts against; None where no limit is kept."""
+    """The Slack method whose limit it counts against; None where no limit is kept."""
     slow: bool = False
-    """The call may take tens of seconds, so only some of them run at once."""
+    """The call may take tens of seconds, so only a few run at once."""
     repostable: bool = False
-    """It can be posted once more after it failed: nothing but the post itself hangs on it."""
+    """It can be posted again after it failed: nothing but the post itself depends on it."""
     refusal: Refusal
 
 

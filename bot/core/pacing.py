@@ -1,4 +1,4 @@
-"""When things happen next: pure decisions on times, and every interval and time-out in one place."""
+"""When things happen next: pure decisions on times, and all intervals and time-outs in one place."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -9,82 +9,82 @@ class Patience:
     """Every interval and time-out of the bot, in seconds. The defaults are for production."""
 
     poll_s: float = 2.0
-    """Base interval of the grid on which runs are looked at."""
+    """Base interval of the grid on which runs are polled."""
     poll_slowest_s: float = 30.0
     poll_person_s: float = 300.0
-    """Pace for a run that waits for a person."""
+    """Slowest interval for a run that waits for a person."""
     poll_eager_s: float = 60.0
-    """A run is looked at on every step for so long after its start and after news."""
+    """How long a run is polled on every step after its start and after news."""
     look_around_s: float = 5.0
-    """Each loop looks at the tables by itself this often, whatever events said."""
+    """How often each loop looks at the tables by itself, whatever events said."""
     retry_first_s: float = 1.0
     retry_slowest_s: float = 60.0
     slack_timeout_s: float = 15.0
     openhands_timeout_s: float = 30.0
     probe_s: float = 3.0
-    """So long a start waits for OpenHands to take the key; after that Slack is answered already."""
+    """How long the bot's start waits for OpenHands to accept the key; after that it answers Slack anyway."""
     send_timeout_s: float = 40.0
     """The server itself gives up on a message after 30 s."""
     openhands_calls_per_s: float = 8.0
     """Below the 10 that servers allow."""
     start_lookups_s: tuple[float, ...] = (2.0, 5.0, 10.0, 20.0, 30.0)
-    """Pauses between looks for a start whose answer was lost."""
+    """Pauses between look-ups of a start whose answer was lost."""
     start_settled_s: float = 60.0
-    """A start that is nowhere to be found after this never arrived: what arrives is listed within a second."""
+    """A start that is not found by then never arrived: what arrives is listed within a second."""
     start_stuck_s: float = 600.0
-    """A start task without news for so long has failed: a restarted server leaves it as it was."""
+    """A start task without news for this long has failed: a server that restarts leaves it as it was."""
     heard_settled_s: float = 35.0
-    """A message not among the events while the run has not been running for so long did not arrive."""
+    """A message did not arrive if it is not among the events and the run has not been running for this long."""
     full_s: float = 30.0
-    """Between two tries to start while the account has no free slot."""
+    """Pause between two tries to start while the account has no free slot."""
     stale_request_s: float = 3600.0
-    """What was written longer ago is asked about, not done."""
+    """A request older than this is asked about, not done."""
     decision_settled_s: float = 3.0
-    """A decision on an action shows by then; what still waits never got it."""
+    """A decision shows its effect by then; an action that still waits never got it."""
     stale_s: float = 12 * 3600.0
-    """A run at work that shows nothing new for so long is told about once."""
+    """People are told once of a run at work that has shown nothing new for this long."""
     unsure_person_s: float = 600.0
-    """After so long without knowing, a person is asked."""
+    """After this long in doubt, a person is asked."""
     unreachable_shown_s: float = 60.0
-    """Cards say that OpenHands can't be reached after so long."""
+    """After this long, cards say that OpenHands can't be reached."""
     post_settled_s: float = 3.0
-    """A message whose answer was lost is searched for again after this, before it is posted again."""
+    """A post whose answer was lost is searched for again after this, before it is repeated."""
     card_gap_s: float = 3.0
-    """Between two edits of one card."""
+    """Pause between two edits of one card."""
     final_gap_s: float = 1.0
-    """The same before an edit that shows a final state, or one in which a person must look."""
+    """The same before an edit that shows a final state or one in which a person must look."""
     facts_person_s: float = 600.0
     """How long a request waits to find out who made it."""
     facts_cache_s: float = 300.0
     reaction_stale_s: float = 300.0
-    """A reaction not given by then says nothing new."""
+    """A reaction that is not given by then says nothing new."""
     answer_stale_s: float = 1500.0
-    """An answer only one person sees; Slack takes it for 30 minutes."""
+    """How long an answer that only one person sees can be sent; Slack accepts it for 30 minutes."""
     drain_s: float = 10.0
     ping_s: float = 10.0
-    """A socket that was silent for so long is pinged, and given up after half of that again."""
+    """A socket that was silent for this long is pinged, and given up after half of that time more."""
     keep_keys_s: float = 7 * 86400.0
-    """How long the key of a finished request is kept against late repeats."""
+    """How long the key of a finished request is kept, to recognise late repeats."""
     socket_again_s: float = 1.0
-    """First pause before a socket that did not last, or was refused, is opened again; doubling, up to the slowest."""
+    """First pause of the backoff, up to `retry_slowest_s`, after a socket that did not last or was refused."""
     socket_proven_s: float = 5.0
-    """A socket that is open for so long was no false start."""
+    """A socket that stays open this long ends that backoff."""
     handover_s: float = 30.0
-    """A socket that has a successor stays open for so long, should Slack still send something on it."""
+    """How long a socket that has a successor stays open, in case Slack still sends something on it."""
     heard_mark_s: float = 30.0
-    """How often it is written down until when everything arrived."""
+    """How often the watermark is written: the time until which everything arrived."""
     heard_settle_s: float = 3.0
-    """A gap is read back so long after its end: a connection that comes and goes, or a process that does, costs no calls."""
+    """How long after its end a gap is read back: a connection or process that comes and goes costs no calls."""
     heard_hold_s: float = 300.0
     """Replies wait no longer than this for older ones that may be unread; a hundred threads are read by then."""
     heard_margin_s: float = 120.0
-    """What is read back begins so much earlier: clocks differ by up to a minute, and Slack takes a moment to deliver."""
+    """Reading back begins this much earlier: clocks differ by up to a minute, and Slack takes a moment to deliver."""
     heard_back_s: float = 6 * 86400.0
-    """Nothing older is read back: once keys are forgotten, a repeat could not be told."""
+    """Nothing older is read back: once keys are forgotten, a repeat would not be recognised."""
     heard_calls: int = 100
-    """Most pages of threads, of places, and of the list of places, that are read after one gap."""
+    """Maximum number of pages of threads, of places, and of the list of places that are read after one gap."""
     heard_pace: int = 20
-    """Calls of one method in a minute for reading back; Slack allows 50, and others need some too."""
+    """Calls of one method a minute for reading back; Slack allows 50, and others need some too."""
 
 
 def later(now: datetime, seconds: float) -> datetime:
@@ -92,13 +92,13 @@ def later(now: datetime, seconds: float) -> datetime:
 
 
 def retry_at(attempts: int, now: datetime, patience: Patience) -> datetime:
-    """When a row that failed `attempts` times (1 or more) is tried again: doubling, up to the slowest pace."""
+    """Return when to retry a row that failed `attempts` times (1 or more): exponential backoff, up to a limit."""
     pause = min(patience.retry_slowest_s, patience.retry_first_s * 2 ** min(attempts - 1, 16))
     return later(now, pause)
 
 
 def asked_to_wait(retry_after_s: float, now: datetime, patience: Patience) -> datetime:
-    """When to try again what was refused for being too much: as asked, but after a pause even if none was asked for."""
+    """Return when to retry a rate-limited call: as asked, but after a pause even if none was asked for."""
     return later(now, max(retry_after_s, patience.retry_first_s))
 
 
@@ -109,11 +109,11 @@ def on_grid(now: datetime, step_s: float) -> datetime:
 
 
 def poll_at(now: datetime, *, news_at: datetime, person: bool, patience: Patience) -> datetime:
-    """When a live run is looked at next.
+    """Return when a live run is polled next.
 
-    Every step while its news is fresh, then every 2nd, 4th, … step as the news ages, so that the pause stays a
-    small part of the age. All steps are doublings of one base on one grid, so runs share their requests.
-    person: it waits for somebody, so nothing is expected soon.
+    It is polled on every step while its news is fresh, then on every 2nd, 4th, … step as the news ages, so that the
+    pause stays a small part of the age. All steps are doublings of one base on one grid, so runs share their requests.
+    person: the run waits for somebody, so nothing is expected soon.
     """
     age_s = (now - news_at).total_seconds()
     slowest_s = patience.poll_person_s if person else patience.poll_slowest_s

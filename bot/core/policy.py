@@ -6,7 +6,7 @@ from bot.core.model import Incoming, Person, Place
 
 
 class Verdict(StrEnum):
-    """What becomes of a request. Everything but `ALLOWED` and `DROPPED` is said to the person, and only there."""
+    """What becomes of a request. The person, and nobody else, is told of all but `ALLOWED` and `DROPPED`."""
 
     ALLOWED = "allowed"
     DROPPED = "dropped"
@@ -20,7 +20,7 @@ class Verdict(StrEnum):
 
 
 def judge(incoming: Incoming, person: Person, place: Place) -> Verdict:
-    """Decide from who is acting and where. Slack marks strangers; where it names no team, it is ours."""
+    """Return the verdict on who acts where. Slack marks strangers; where it names no team, it is ours."""
     if person.bot:
         return Verdict.DROPPED
     if person.deleted:

@@ -1,6 +1,6 @@
-"""What becomes of an outbox row whose call to OpenHands failed: a decision, apart from carrying it out.
+"""Retrying: what becomes of an outbox row whose call to OpenHands failed, decided apart from carrying it out.
 
-`next_step` is a table from (call, error) to a `Step`. It touches nothing; `Handler.finish` writes what it decides.
+`next_step` is a table from (call, error) to a `Step`. It touches nothing; `Handler` writes what it decides.
 """
 
 from dataclasses import dataclass
@@ -30,15 +30,15 @@ from bot.core.owed import OutboxKind, OutboxRow
 from bot.core.pacing import Patience, later, retry_at
 
 REFUSALS = 6
-"""Starts that got a 429 without the limit named: with doubling pauses about a minute, then it counts as the limit."""
+"""Starts that may get a 429 naming no limit before it counts as the account's: about a minute, with backoff."""
 WAKES = 8
-"""Tries to wake a conversation before a person is told: with doubling pauses about two minutes."""
+"""Tries to wake a conversation before a person is told: about two minutes, with backoff."""
 DECISIONS = 6
-"""A decision the server takes again and again without effect is given back to the person."""
+"""How often the server may accept a decision without effect before the person is told."""
 STOPS = 6
-"""A stop that is asked for again and again without effect is given back to the person: with its pauses, in a minute."""
+"""How often a stop may have no effect before the person is told: a minute, with its pauses."""
 STOP_SHOWS_S = lifecycle.FRESH.total_seconds() + 3
-"""A stop shows by then: so soon after a message a look does not yet believe that nobody works."""
+"""A stop shows by then; sooner after a message, an observation can't yet show that nobody works."""
 
 
 class Call(StrEnum):
@@ -46,12 +46,12 @@ class Call(StrEnum):
 
     START = "start"
     FIND = "find"
-    """Whether a start whose answer was lost arrived."""
+    """Look up whether a start whose answer was lost arrived."""
     SEND = "send"
     CHECK = "check"
-    """Whether a message whose answer was lost arrived."""
+    """Look up whether a message whose answer was lost arrived."""
     WAKE = "wake"
-    """The sandbox, for a message or a decision that needs it awake."""
+    """Wake the sandbox, for a message or a decision that needs it awake."""
     RESUME = "resume"
     DECIDE = "decide"
     STOP = "stop"
@@ -61,11 +61,11 @@ class Effort(StrEnum):
     """What the row remembers of the call that failed."""
 
     KEPT = "kept"
-    """What it knows already: whether an earlier call had its effect stays as it is."""
+    """What it knew before: if an earlier call's effect is unknown, it stays unknown."""
     COUNTED = "counted"
     """One more attempt, which need not be looked up before it is repeated."""
     UNDONE = "undone"
-    """Nothing: the call surely had no effect, and is as if it had not been made."""
+    """Nothing: the call surely had no effect and counts as not made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,12 +84,12 @@ class Done:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
-    """Come back to the row."""
+    """Reschedule the row."""
 
     at: datetime
     effort: Effort = Effort.KEPT
     observe: bool = False
-    """Have the run looked at at once: what it shows decides."""
+    """Poll the run at once: what it shows decides."""
     unreachable: Unreachable | None = None
     say: str = ""
     """Told once to the person who waits for it."""
@@ -102,7 +102,7 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Wake:
-    """Wake the sandbox, then come back."""
+    """Wake the sandbox, then reschedule the row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ class Refuse:
 
 @dataclass(frozen=True, slots=True)
 class Requeue:
-    """Let the run wait for a free slot."""
+    """Queue the run until a slot is free."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Let a person decide: whether the message arrived can't be found out."""
+    """Ask a person to decide: nobody can find out whether the message arrived."""
 
 
 Step = Done | Retry | Hold | Wake | GiveBack | Refuse | Requeue | Lost | Ask
@@ -139,7 +139,7 @@ Step = Done | Retry | Hold | Wake | GiveBack | Refuse | Requeue | Lost | Ask
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
-    """What a decision about a row is taken from."""
+    """What a decision about a row is based on."""
 
     row: OutboxRow
     """As it was before the call."""
@@ -152,27 +152,27 @@ class Situation:
 
     @property
     def age_s(self) -> float:
-        """Seconds since the row was written."""
+        """Return the seconds since the row was written."""
         return (self.moment - self.row.created_at).total_seconds()
 
     @property
     def tried_s(self) -> float:
-        """Seconds since its call went out whose outcome is not known; since it was written where none is."""
+        """Return the seconds since its call of unknown outcome went out; if there is none, since it was written."""
         return (self.moment - (self.row.tried_at or self.row.created_at)).total_seconds()
 
     def after(self, seconds: float) -> datetime:
         return later(self.moment, seconds)
 
     def backoff(self) -> datetime:
-        """Return the time of the next attempt: each pause is twice the one before."""
+        """Return the time of the next attempt, by exponential backoff."""
         return retry_at(self.row.attempts + 1, self.moment, self.patience)
 
 
 def next_step(call: Call, error: OpenHandsError | None, here: Situation) -> Step:
     """Decide what becomes of a row.
 
-    error: None where the call was taken, and only time tells whether it took effect. Total: an error that no line names
-    is an outage.
+    error: None if the call was accepted and only time shows whether it took effect. Total: an error without a case of
+    its own is an outage.
     """
     match call:
         case Call.START:
@@ -197,7 +197,7 @@ def next_step(call: Call, error: OpenHandsError | None, here: Situation) -> Step
 
 
 def next_look(tried_at: datetime, now: datetime, patience: Patience) -> datetime:
-    """Return when a start is looked for again: soon after it went out, then more and more rarely."""
+    """Return when a start is looked up again: soon after it went out, then more and more rarely."""
     age_s, pauses_s = (now - tried_at).total_seconds(), patience.start_lookups_s
     return later(tried_at, next((at_s for at_s in accumulate(pauses_s) if at_s > age_s), age_s + pauses_s[-1]))
 
@@ -208,7 +208,7 @@ def _start(error: OpenHandsError | None, here: Situation) -> Step | None:
             return Retry(at=here.after(here.patience.start_lookups_s[0]))
         case AtCapacity():
             return Requeue()
-        case TooFast() if here.row.attempts >= REFUSALS:  # it is the account's limit in other words
+        case TooFast() if here.row.attempts >= REFUSALS:  # taken for the account's limit
             return Requeue()
         case TooFast():
             return Retry(at=max(here.after(error.retry_after_s), here.backoff()), effort=Effort.COUNTED)
@@ -225,11 +225,11 @@ def _start(error: OpenHandsError | None, here: Situation) -> Step | None:
 
 
 def _find(error: OpenHandsError | None, here: Situation) -> Step | None:
-    """Post nothing and give nothing up on a look-up that fails: for whatever reason, it is no answer."""
+    """Decide after a failed look-up: whatever the reason, it is no answer, and nothing is posted or given up on it."""
     match error:
         case CannotTell():
             return Refuse(Failed(Reason.START_UNSURE))
-        case NotFound():  # what may be it does not tell yet
+        case NotFound():  # a candidate does not show its message yet
             return Retry(at=next_look(here.row.tried_at or here.row.created_at, here.moment, here.patience))
         case _:
             return None
@@ -276,7 +276,7 @@ def _resume(error: OpenHandsError | None, here: Situation) -> Step | None:
     match error:
         case Asleep() | Unsure() if here.row.attempts >= WAKES:
             return GiveBack(words.cannot_resume(here.run))
-        case Asleep() | Unsure():  # it may be repeated
+        case Asleep() | Unsure():  # repeating it is safe
             return Retry(at=here.backoff(), effort=Effort.COUNTED, observe=True)
         case AtCapacity():
             at = here.after(here.patience.full_s)
@@ -295,7 +295,7 @@ def _decide(error: OpenHandsError | None, here: Situation) -> Step | None:
     match error:
         case None if here.row.attempts >= DECISIONS:
             return GiveBack(words.decision_lost(here.page))
-        case None | Unsure():  # taken at the instant something begins to wait, it may have had no effect
+        case None | Unsure():  # accepted at the instant the agent begins to wait, it may have had no effect
             return Retry(at=here.after(here.patience.decision_settled_s), observe=True)
         case Asleep() if here.age_s >= here.patience.unsure_person_s:
             return GiveBack(words.decision_lost(here.page))
@@ -312,18 +312,18 @@ def _decide(error: OpenHandsError | None, here: Situation) -> Step | None:
 
 
 def _only_the_agent_is_out_of_reach(here: Situation) -> bool:
-    """Return whether decisions can't be passed on though OpenHands itself answers, as where its agents are walled off."""
+    """Return whether decisions can't be passed on though OpenHands answers, as when a firewall hides its agents."""
     long_s, seen_s = here.patience.unreachable_shown_s, (here.moment - here.run.watch.observed_at).total_seconds()
     return here.age_s >= long_s and seen_s < long_s / 2
 
 
 def _stop(error: OpenHandsError | None, here: Situation) -> Step | None:
-    """Repeat an interrupt until a look shows its effect; a run that shows as stopped is not looked at."""
+    """Repeat an interrupt until an observation shows its effect; a run shown as stopped is not polled."""
     woken = here.run.state is RunState.STOPPED
     match error:
         case None | Unsure() if here.row.attempts >= STOPS:
             return Done() if woken else GiveBack(words.cannot_stop(here.page))
-        case None | Unsure():  # just as the agent turns to something else an interrupt has no effect
+        case None | Unsure():  # an interrupt has no effect just as the agent turns to something else
             at = max(here.after(STOP_SHOWS_S), here.backoff())
             return Retry(at=at, effort=Effort.COUNTED, observe=not woken)
         case NotFound() if woken:
@@ -337,7 +337,7 @@ def _stop(error: OpenHandsError | None, here: Situation) -> Step | None:
 
 
 def _outage(call: Call, error: OpenHandsError | None, here: Situation) -> Retry:
-    """Nothing was done, or a look failed: slower and slower, and shown on the card after a while."""
+    """Retry, with growing pauses, a call that did nothing or a look that failed; after a while the card shows it."""
     asked = here.after(error.retry_after_s) if isinstance(error, TooFast) else None
     key_refused = isinstance(error, Unauthorised)
     shown = key_refused or (asked is None and here.age_s >= here.patience.unreachable_shown_s)

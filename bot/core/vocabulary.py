@@ -1,7 +1,7 @@
 """What people type and click, each declared once.
 
-From these tables come the parser's words, `help`, the buttons, the tables in `docs/using.md` and the hint at the slash
-command. Who may use them is the same for all, and decided by `policy.judge` before anything here is looked at.
+These tables are the source of the parser's words, `help`, the buttons, the tables in `docs/using.md` and the slash
+command's hint. The same people may use all of them; `policy.judge` decides who, before anything here is looked at.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from bot.core.model import Action, Command, Do, Help, ListRuns, Status
 
 
 class Where(StrEnum):
-    """Where a word is for the bot; elsewhere it is part of a task or a message to the agent."""
+    """Where a word is meant for the bot; elsewhere it is part of a task or a message to the agent."""
 
     THREAD = "thread"
     """A run's thread."""
@@ -29,16 +29,16 @@ class Word:
     """Something people type to the bot itself."""
 
     spellings: tuple[str, ...]
-    """The first one is what people are told; … stands for what follows."""
+    """People are told the first one; … stands for what follows."""
     command: Command | None = None
-    """What it is when it stands alone; None: it comes with other text, and `commands` has a function that reads it."""
+    """What it means when it stands alone; None if it comes with other text, which a function of `commands` parses."""
     where: tuple[Where, ...] = EVERYWHERE
     help: str
     """What it does, in one line of Slack's `mrkdwn` that is Markdown as well."""
     example: str = ""
-    """Where a spelling alone does not show how it is used."""
+    """Set if a spelling alone does not show how the word is used."""
     answers: bool = False
-    """It answers a question of the bot, which names it. So `help` does not list it, and no other word is taken for a slip of it."""
+    """It answers a question of the bot that names it, so `help` does not list it and no typing slip suggests it."""
 
 
 STATUS = Word(
@@ -125,11 +125,11 @@ WORDS = (
 ALONE: Mapping[str, Command] = {
     spelling: word.command for word in WORDS if word.command is not None for spelling in word.spellings
 }
-"""What each word is that is for the bot when it stands alone."""
+"""The command of each spelling that is one when it stands alone."""
 SUGGESTED = tuple(
     spelling for word in WORDS if word.command is not None and not word.answers for spelling in word.spellings
 )
-"""What a word with a slip of the fingers may have been meant for."""
+"""What a mistyped word may have been meant for."""
 TYPED: Mapping[Action, str] = {word.command.action: word.spellings[0] for word in WORDS if isinstance(word.command, Do)}
 """The word that does the same as a button."""
 USAGE_HINT = " | ".join(["fix README in org/repo", *(word.spellings[0] for word in (STATUS, LIST, HELP))])
@@ -140,7 +140,7 @@ USAGE_HINT = " | ".join(["fix README in org/repo", *(word.spellings[0] for word 
 
 
 class About(StrEnum):
-    """What must be the same as when a button was drawn, or a click on it no longer counts."""
+    """What must not have changed since a button was drawn, or a click on it no longer counts."""
 
     RUN = "run"
     TURN = "turn"
@@ -152,21 +152,21 @@ class About(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Button:
-    """A button of the card; `lifecycle.offers` says when it is there."""
+    """A button of the card; `lifecycle.offers` decides when it is shown."""
 
     label: str
     help: str
     """What it does, in one line of Markdown."""
     about: About
     done: str
-    """What happened when it was clicked, for the one who comes second."""
+    """What happened when it was clicked, for whoever comes second."""
     style: str | None = None
     """One of Slack's own: "primary" or "danger"."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkButton:
-    """A button that leads to a page. Its click is acknowledged, and nothing else."""
+    """A button that leads to a page. Its click is only acknowledged."""
 
     action_id: str
     label: str
@@ -231,4 +231,4 @@ BUTTONS: Mapping[Action, Button] = {
 }
 """Every action has its button, in the order people read them."""
 ACTION_IDS: Mapping[str, Action] = {action.value: action for action in BUTTONS}
-"""What Slack calls our buttons in a click."""
+"""Our buttons by the ids that Slack sends in a click."""

@@ -1,7 +1,7 @@
 """Every sentence a person reads.
 
-Each says what happened, whether anything is lost, what happens by itself, and the one thing to do. What came from
-outside is escaped here, where it enters a sentence; the sentences themselves are Slack's `mrkdwn`.
+Each says what happened, whether anything is lost, what happens by itself, and the one thing to do. Outside text is
+escaped here, where it enters a sentence; the sentences themselves are Slack's `mrkdwn`.
 """
 
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ def mention(user: UserId) -> str:
 
 
 def receipt(command: Command) -> str:
-    """Say, in the acknowledgement of a command, that it was taken; empty where the answer itself follows at once."""
+    """Return the acknowledgement of a command; empty if the answer itself follows at once."""
     match command:
         case Start():
             return "On it. A card for this run appears in the channel in a moment."
@@ -92,7 +92,7 @@ def cannot_tell_who() -> str:
 
 
 def not_permitted(scope: str) -> str:
-    """Refuse a request because the app may not look at what it must know. scope: Slack's word; empty if it named none."""
+    """Return the refusal where the app lacks a scope it needs. scope: Slack's name for it; empty if it gave none."""
     which = f" (`{escape(scope)}`)" if scope else ""
     return (
         f"This app lacks a permission in Slack{which}, so I can't see who may ask here, and nothing was done. Please ask "
@@ -150,7 +150,7 @@ def place_closed() -> str:
 
 
 def not_posted(run: Run) -> str:
-    """Say in a direct message that a run's thread can't be written to any more."""
+    """Return the head of a direct message sent because a run's thread can't be written to any more."""
     task = escape(outside(one_line(run.task), LINE_SHOWN))
     return (
         f"I can't write to the thread of “{task}” any more (archived, deleted, or I was removed). "
@@ -159,7 +159,7 @@ def not_posted(run: Run) -> str:
 
 
 def not_answered() -> str:
-    """Say in a direct message that a place can't be written to any more in which somebody asked."""
+    """Return the head of a direct message sent because the place of a request can't be written to any more."""
     return "I can't answer where you asked (archived, deleted, or I was removed). This is what I would have said:"
 
 
@@ -218,7 +218,7 @@ def waiting(kind: Waiting | None) -> str:
 
 
 def explanation(run: Run) -> str:
-    """Say why the run is where it is and what to do next; empty while there is nothing to add."""
+    """Return why the run is in its state and what to do next; empty while there is nothing to add."""
     match run.state:
         case RunState.NEEDS_REPOSITORY:
             return which_repository(run)
@@ -285,7 +285,7 @@ def what_it_waits_for(run: Run) -> str:
 
 
 def approval(run: Run) -> str:
-    """Say what waits for approval, and what was decided on it."""
+    """Return how to decide on what waits for approval, or what was decided on it."""
     if run.stop_by is not None:
         return f"Stop requested by {mention(run.stop_by)}; what the agent wants is rejected with it."
     if run.approved is not None:
@@ -299,19 +299,19 @@ def approval(run: Run) -> str:
 
 
 def wish(detail: str) -> str:
-    """Return what waits for approval, letter by letter, as far as it is shown."""
+    """Return what waits for approval, verbatim, as far as it is shown."""
     return shorten(detail, WISH_SHOWN)
 
 
 def queued(run: Run) -> str:
-    """Say where a run stands in the queue."""
+    """Return where a run stands in the queue."""
     place = "it is next" if run.queue_position == 1 else f"it is number {run.queue_position} in the queue"
     where = place if run.queue_position is not None else "it waits"
     return f"Every slot is busy: {where}, and starts by itself when one is free."
 
 
 def code(text: str) -> str:
-    """Put outside text between back quotes: none of its own may end them."""
+    """Escape outside text for use between back quotes: none of its own may end them."""
     return escape(shorten(text.replace("`", "'").replace("\n", " "), DETAIL_SHOWN))
 
 
@@ -340,7 +340,7 @@ def only_there() -> str:
 
 
 def why(run: Run) -> str:
-    """Say what a failed or lost run failed of, in people's words."""
+    """Return why a run failed or was lost, in people's words."""
     repository = f"`{escape(run.repository)}`" if run.repository else "the repository"
     match run.reason:
         case Reason.MODEL_KEY:
@@ -408,7 +408,7 @@ def next_step(run: Run) -> str:
 
 
 def origin(run: Run) -> str:
-    """Say why this repository, where the person did not type it."""
+    """Return why the run has this repository, if the person did not type it."""
     match run.origin:
         case Origin.LINKED:
             return "from the link"
@@ -438,7 +438,7 @@ def quiet_since(since: datetime) -> str:
 
 
 def clock_time(at: datetime) -> str:
-    """Return a time of day in everybody's own zone, in UTC where Slack can't."""
+    """Return a time of day in each reader's own zone, in UTC where Slack can't convert it."""
     return f"<!date^{int(at.timestamp())}^{{time}}|{at:%H:%M} UTC>"
 
 
@@ -454,9 +454,9 @@ def duration(time: timedelta) -> str:
 
 
 def news(run: Run) -> str:
-    """Head the one new message that tells the thread what became of the run, and say what to do.
+    """Return the head of the one new message that tells the thread what became of the run, and what to do.
 
-    Who stopped a run of their own knows it, and is not called.
+    Requesters who stopped the run, or rejected its action, know it and are not mentioned.
     """
     if run.state is RunState.STOPPED and run.stop_by == run.requester:
         return f"{state(run)}\nReply here to go on."
@@ -466,7 +466,7 @@ def news(run: Run) -> str:
 
 
 def status(run: Run) -> str:
-    """Answer `status`: one line, the reason if there is one, and the last progress."""
+    """Return the answer to `status`: one line, the reason if there is one, and the last progress."""
     parts = [f"*{state(run)}*: {in_brief(run.task)}", explanation(run)]
     if run.waiting is Waiting.APPROVAL and run.detail:
         parts.append(in_brief(run.detail))
@@ -478,7 +478,7 @@ def status(run: Run) -> str:
 
 
 def runs(found: Sequence[tuple[Run, str | None]]) -> str:
-    """List runs, each with the link to its thread."""
+    """Return a list of runs, each with the link to its thread."""
     if not found:
         return "There are no runs here yet. Start one with `/openhands fix README in org/repo`."
     return "\n".join(one_of_many(run, address) for run, address in found)
@@ -517,11 +517,11 @@ ALIKE = (
     {Action.AGAIN, Action.LEAVE},
     {Action.GO, Action.CANCEL},
 )
-"""What excludes each other: who does one of them second came too late."""
+"""Actions that exclude each other: whoever takes one of them second came too late."""
 
 
 def not_now(run: Run, action: Action, by: UserId) -> str:
-    """Tell who comes second, or too late, what happened instead."""
+    """Return what happened instead, for whoever comes second or too late."""
     if (
         run.last_action is not None
         and run.last_action_by is not None
@@ -568,7 +568,7 @@ def no_resume_here() -> str:
 
 
 def stale(run: Run) -> str:
-    """Tell, once, that nothing has been heard of a run for long."""
+    """Return the message, sent once, that nothing has been heard of a run for long."""
     since = clock_time(run.watch.heard_at or run.watch.news_at)
     return (
         f"{mention(run.requester)} OpenHands has shown nothing new of this run since {since}. I go on looking, and nothing "
@@ -603,7 +603,7 @@ def leave() -> str:
 
 
 def cannot_follow_up(run: Run) -> str:
-    """Say that a reply did not reach the agent since there is none to reach."""
+    """Return the answer to a reply that did not reach the agent because there is none to reach."""
     return " ".join(part for part in ("Your message was not sent to the agent.", why(run), next_step(run)) if part)
 
 
@@ -646,7 +646,7 @@ def follow_up_unsure(text: str) -> str:
 
 
 def undecided(text: str) -> str:
-    """Name on the card the message that its buttons are about."""
+    """Return the card's question about the message that its buttons are about."""
     return f"Send “{in_brief(text)}” to the agent again, or leave it? Later messages wait for that."
 
 
@@ -661,7 +661,7 @@ def follow_up_old(text: str) -> str:
 
 
 def notification(run: Run, address: str | None, now: datetime) -> str:
-    """Tell the team in one line; of private places only state, requester and link."""
+    """Return the team's line on a run; from private places only state, requester and link."""
     parts = [f"{state(run)}: asked by {mention(run.requester)}"]
     if not run.private:
         parts[0] = f"{state(run)}: {in_brief(run.task)}, asked by {mention(run.requester)}"
@@ -677,11 +677,11 @@ def notification(run: Run, address: str | None, now: datetime) -> str:
 
 
 def task_for_agent(run: Run, said: Sequence[str] = (), *, with_branch: bool) -> str:
-    """Write the first message of a conversation: the task, and what people said before in their thread.
+    """Return the first message of a conversation: the task, and what people said before in their thread.
 
-    said: to an earlier conversation of this run, which came to nothing.
+    said: what people told an earlier conversation of this run, which came to nothing.
 
-    with_branch: the server has no field for a branch, so the message says it.
+    with_branch: the server has no field for a branch, so the message names it.
     """
     parts = [run.task]
     if with_branch and run.branch:
@@ -694,7 +694,7 @@ def task_for_agent(run: Run, said: Sequence[str] = (), *, with_branch: bool) -> 
 
 
 def about_for_agent(requester: str, address: str | None) -> str:
-    """Tell the agent where the work came from."""
+    """Return what the agent is told of where the work came from."""
     thread = f" in this Slack thread: {address}" if address else " in Slack"
     return (
         f"This task was given by {requester}{thread}. When you open a pull request, say so in its description. "
@@ -709,7 +709,7 @@ def rejected_for_agent() -> str:
 
 
 def in_brief(text: str) -> str:
-    """Quote what a person wrote on one line of a sentence."""
+    """Return what a person wrote, on one line, for a quotation within a sentence."""
     return escape(outside(one_line(text), LINE_SHOWN))
 
 
