@@ -82,7 +82,7 @@ class Socket:
             if before is None:
                 connected()
             else:
-                self._retire(before, missed)
+                self._retire(before, missed, was_live=seamless)
             if not seamless:
                 missed()
             if not self._trouble:
@@ -164,14 +164,17 @@ class Socket:
 
     # --- the end of one -----------------------------------------------------------------------------------------
 
-    def _retire(self, connection: Connection, missed: Callable[[], None]) -> None:
-        retiring = asyncio.create_task(self._retired(connection, missed))
+    def _retire(self, connection: Connection, missed: Callable[[], None], *, was_live: bool) -> None:
+        retiring = asyncio.create_task(self._retired(connection, missed, was_live=was_live))
         self._retiring.add(retiring)
         retiring.add_done_callback(self._retiring.discard)
 
-    async def _retired(self, connection: Connection, missed: Callable[[], None]) -> None:
-        """Close a connection that has a successor once Slack no longer uses it; after a warning that takes a while."""
-        if not connection.gone.is_set():
+    async def _retired(self, connection: Connection, missed: Callable[[], None], *, was_live: bool) -> None:
+        """Close a connection that has a successor once Slack no longer uses it; after a warning that takes a while.
+
+        was_live: Slack still used it when its successor took over, so it may be lost only now, with what it carried.
+        """
+        if was_live:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._patience.handover_s):
                     await connection.gone.wait()

@@ -2,8 +2,10 @@
 
 import asyncio
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
+import threading
 from collections.abc import Mapping
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -57,6 +59,14 @@ async def work() -> None:
     await bot.run()
 
 
+def end_with_parent() -> None:
+    """End when the tests do, however they do: a bot that outlives them goes on asking whoever has the port next."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    multiprocessing.connection.wait([parent.sentinel])
+    os._exit(1)
+
+
 def main(environment: Mapping[str, str], log: Path) -> None:
     """Set up the process's environment and standard streams, and run the bot."""
     os.environ.clear()
@@ -64,6 +74,7 @@ def main(environment: Mapping[str, str], log: Path) -> None:
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(out, 1)
     os.dup2(out, 2)
+    threading.Thread(target=end_with_parent, daemon=True).start()
     asyncio.run(work())
 
 

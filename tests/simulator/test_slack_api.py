@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from slack_sdk.web.async_client import AsyncWebClient
 
+from bot.simulator.slack import LocalSlack
 from tests.simulator.slack_wire import JSON, Bench, bench
 
 
@@ -41,16 +42,17 @@ async def test_a_call_without_a_token_is_not_authed(at: Bench) -> None:
 @pytest.mark.parametrize(
     ("method", "token", "error"),
     [
-        ("auth.test", "xoxb-somebody-else", "invalid_auth"),
-        ("auth.test", "xapp-1-local-app", "not_allowed_token_type"),
-        ("apps.connections.open", "xoxb-local-bot", "not_allowed_token_type"),
-        ("apps.connections.open", "xapp-1-local-app", None),
-        ("auth.test", "xoxb-local-bot", None),
+        ("auth.test", "another", "invalid_auth"),
+        ("auth.test", "app", "not_allowed_token_type"),
+        ("apps.connections.open", "bot", "not_allowed_token_type"),
+        ("apps.connections.open", "app", None),
+        ("auth.test", "bot", None),
     ],
 )
 async def test_each_method_takes_its_own_kind_of_token(at: Bench, method: str, token: str, error: str | None) -> None:
-    """Sockets are opened with the app's token, everything else is called with the bot's."""
-    assert await at.error(method, token=token) == error
+    """Sockets are opened with the app's token, everything else is called with the bot's; another workspace's is none."""
+    tokens = {"app": at.slack.app_token, "bot": at.slack.bot_token, "another": LocalSlack().bot_token}
+    assert await at.error(method, token=tokens[token]) == error
 
 
 async def test_a_missing_scope_is_named(at: Bench) -> None:

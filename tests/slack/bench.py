@@ -36,7 +36,7 @@ class Bench:
 
 @asynccontextmanager
 async def gateway(
-    api_url: str, clock: HandClock, *, token: str = "xoxb-local-bot", timeout_s: float = 10
+    api_url: str, clock: HandClock, *, token: str = "xoxb-any", timeout_s: float = 10
 ) -> AsyncIterator[Gateway]:
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=timeout_s)) as session:
         yield Gateway(token, api_url, session, clock, Patience())
@@ -51,7 +51,7 @@ async def bench() -> AsyncIterator[Bench]:
     dev = ChannelId(slack.add_channel("dev", members=[alice]))
     await slack.start()
     try:
-        async with gateway(slack.api_url, clock) as made:
+        async with gateway(slack.api_url, clock, token=slack.bot_token) as made:
             yield Bench(slack, clock, made, alice, dev)
     finally:
         await slack.stop()

@@ -195,7 +195,7 @@ async def test_an_answer_that_tells_nothing(at: Bench, fault: dict[str, Any], co
 async def test_an_answer_that_takes_too_long(at: Bench, *, after: bool) -> None:
     """The session's time-out ends the call; whether it was done is unknown."""
     at.slack.fail("chat.postMessage", hang_s=30, after=after)
-    async with gateway(at.slack.api_url, at.clock, timeout_s=0.2) as hasty:
+    async with gateway(at.slack.api_url, at.clock, token=at.slack.bot_token, timeout_s=0.2) as hasty:
         with pytest.raises(SlackUnsure, match="timed_out"):
             await hasty.post(at.dev, Message("hello"), RowId("row-1"))
     assert at.called() == ["chat.postMessage"]

@@ -60,7 +60,7 @@ class Ear:
         """Build an app that notes what it hears and acknowledges it."""
 
         async def authorize(**_context: Any) -> AuthorizeResult:
-            return AuthorizeResult(enterprise_id=None, team_id="T1", bot_token="xoxb-local-bot", bot_user_id="U0")
+            return AuthorizeResult(enterprise_id=None, team_id="T1", bot_token="xoxb-any", bot_user_id="U0")
 
         async def hear(body: dict[str, Any]) -> BoltResponse:
             self.heard.append(body["event"]["text"] if "event" in body else body["text"])

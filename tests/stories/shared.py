@@ -1,8 +1,8 @@
 """Words and actions that several stories share."""
 
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,24 @@ def reactions(world: Story, ts: str) -> list[str]:
     message = world.slack.message(world.place("#dev"), ts)
     assert message is not None
     return world._watch.saw_reactions(message)
+
+
+def in_database(world: Story, column: str) -> object:
+    """Read one column of the youngest run: what a person did has come to the database, and to nowhere else yet."""
+    with closing(sqlite3.connect(world.database)) as file:
+        [value] = file.execute(f"SELECT {column} FROM runs ORDER BY created_at DESC").fetchone()
+    return value
+
+
+def meanwhile(world: Story, phase: str, kind: str, act: Callable[[], Awaitable[None]]) -> None:
+    """Let something happen before or after the first call of this kind, while it is on its way."""
+    acts = [act]
+
+    async def on_call(its_phase: str, its_kind: str) -> None:
+        if (its_phase, its_kind) == (phase, kind) and acts:
+            await acts.pop()()
+
+    world.openhands.on_call = on_call
 
 
 async def working(world: Story) -> Message:

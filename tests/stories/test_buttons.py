@@ -3,10 +3,11 @@
 import pytest
 
 from bot.core import words
+from bot.core.model import RunState
 from bot.core.policy import Verdict
 from bot.simulator.slack.records import Message
-from tests.conftest import Make, Story, read_card
-from tests.stories.shared import ON_IT, labels, locked, quick_to_doubt, starts, working
+from tests.conftest import Make, Story, read_card, until
+from tests.stories.shared import ON_IT, in_database, labels, locked, meanwhile, quick_to_doubt, starts, working
 
 OPEN = "Open in OpenHands"
 GUEST = words.refused(Verdict.GUEST)
@@ -15,7 +16,7 @@ SHARED = words.refused(Verdict.SHARED)
 NOT_SAVED = words.click_not_saved()
 
 
-def shown(world: Story) -> tuple[str, list[str]]:
+def card_of(world: Story) -> tuple[str, list[str]]:
     """Read the only card's state and buttons."""
     [card] = world.cards()
     return read_card(card).state, labels(card)
@@ -57,30 +58,30 @@ async def test_each_state_has_the_buttons_that_fit_it(world: Story) -> None:
     """What can't be done is not offered; Open comes with the conversation."""
     world.openhands.start_seconds = 10
     await world.alice.commands("fix README in org/repo", in_="#dev")
-    seen = [shown(world)]
+    seen = [card_of(world)]
     await world.passes(16)
-    seen.append(shown(world))
+    seen.append(card_of(world))
     world.openhands.someone_pauses(world.conversation)
     await world.passes(12)
-    seen.append(shown(world))
+    seen.append(card_of(world))
     await world.alice.clicks("stop", world.cards()[0])
     await world.passes(4)
-    seen.append(shown(world))
+    seen.append(card_of(world))
     await world.alice.clicks("resume", world.cards()[0])
     await world.passes(6)
     world.openhands.ask(world.conversation, "Which licence?")
     await world.passes(6)
-    seen.append(shown(world))
+    seen.append(card_of(world))
     await world.alice.says("MIT", thread=world.cards()[0])
     await world.passes(6)
     world.openhands.fail(world.conversation)
     await world.passes(6)
-    seen.append(shown(world))
+    seen.append(card_of(world))
     await world.alice.clicks("resume", world.cards()[0])
     await world.passes(6)
     world.openhands.finish(world.conversation, "Fixed.")
     await world.passes(6)
-    seen.append(shown(world))
+    seen.append(card_of(world))
 
     assert seen == [
         ("Starting", ["Stop"]),
@@ -98,11 +99,11 @@ async def test_each_state_has_the_buttons_that_fit_it(world: Story) -> None:
 async def test_a_run_that_asks_for_its_repository_can_be_cancelled(world: Story) -> None:
     """Nothing has started, so nothing needs stopping."""
     await world.alice.says("@OpenHands why is the build slow?")
-    assert shown(world) == ("Which repository?", ["Cancel"])
+    assert card_of(world) == ("Which repository?", ["Cancel"])
 
     await world.bob.clicks("cancel", world.cards()[0])
     await world.passes(4)
-    assert shown(world) == ("Cancelled", [])
+    assert card_of(world) == ("Cancelled", [])
     assert world.card().lines[0] == f"Cancelled by <@{world.bob.id}> before anything was started."
 
 
@@ -149,11 +150,11 @@ async def test_a_click_two_states_old_does_nothing(world: Story) -> None:
     await world.passes(6)
     world.openhands.someone_pauses(world.conversation)
     await world.passes(12)
-    assert shown(world)[0] == "Paused"
+    assert card_of(world)[0] == "Paused"
 
     await world.bob.clicks("resume", old)
     await world.passes(6)
-    assert shown(world)[0] == "Paused"
+    assert card_of(world)[0] == "Paused"
     assert world.bob.sees() == [
         f"<@{world.alice.id}> was first: it was asked to go on. Nothing more was done; the run's state is ⏸️ Paused."
     ]
@@ -174,10 +175,13 @@ async def test_an_old_stop_button_still_stops(world: Story) -> None:
 async def test_a_stop_overtakes_a_resume(world: Story) -> None:
     """Asked for while the resume is on its way: what that woke is stopped again, and told as stopped."""
     card = await paused(world)
-    world.openhands.break_next("run", hang_s=0.3, after=True)
-    await world.slack.click(world.alice.id, card.channel, card.ts, "resume")
-    await world.slack.click(world.bob.id, card.channel, card.ts, "stop")
-    await world.settles()
+
+    async def stop() -> None:
+        await world.slack.click(world.bob.id, card.channel, card.ts, "stop")
+        await until(lambda: in_database(world, "state") == RunState.STOPPED)
+
+    meanwhile(world, "after", "run", stop)
+    await world.alice.clicks("resume", card)
     await world.passes(12)
 
     assert world.conversation.state == "paused"
@@ -221,11 +225,11 @@ async def test_a_sleeping_run_is_woken_by_resume(world: Story) -> None:
     await working(world)
     world.openhands.fall_asleep(world.conversation)
     await world.passes(130)
-    assert shown(world) == ("Paused", [OPEN, "Resume", "Stop"])
+    assert card_of(world) == ("Paused", [OPEN, "Resume", "Stop"])
 
     await world.alice.says("resume", thread=world.cards()[0])
     await world.passes(8)
-    assert shown(world)[0] == "Working"
+    assert card_of(world)[0] == "Working"
     assert world.conversation.sandbox_status == "RUNNING"
     assert world.conversation.messages == ["fix README"]
     world.leaves("#dev: ⏸️ Paused")
@@ -236,7 +240,7 @@ async def test_a_run_that_went_in_circles_goes_on_with_words_or_anew(world: Stor
     await working(world)
     world.openhands.get_stuck(world.conversation)
     await world.passes(12)
-    assert shown(world) == ("Failed", [OPEN, "Retry"])
+    assert card_of(world) == ("Failed", [OPEN, "Retry"])
     world.leaves("#dev: ❌ Failed")
 
 
@@ -252,7 +256,7 @@ async def test_retry_is_a_new_conversation_on_the_same_card(world: Story) -> Non
     await world.passes(6)
 
     assert [one.messages for one in world.openhands.conversations.values()] == [["fix README"], ["fix README"]]
-    assert shown(world)[0] == "Working"
+    assert card_of(world)[0] == "Working"
     assert world.bob.sees()[0].startswith(f"<@{world.alice.id}> was first: it was restarted.")
     assert len(world.news()) == 1
 
@@ -275,7 +279,7 @@ async def test_retry_carries_over_what_was_said_to_a_lost_conversation(world: St
     await world.passes(6)
     getattr(world.openhands, loss)(world.conversation)
     await world.passes(6)
-    assert shown(world) == ("Lost", ["Retry"])
+    assert card_of(world) == ("Lost", ["Retry"])
     await world.bob.says("in French", thread=card)
     await world.passes(4)
     await world.bob.clicks("retry", world.cards()[0])
@@ -285,7 +289,7 @@ async def test_retry_carries_over_what_was_said_to_a_lost_conversation(world: St
     assert anew.messages == [
         "fix README\n\nAn earlier attempt came to nothing. Since then people added:\n\nand the docs\n\nin French"
     ]
-    assert shown(world)[0] == "Working"
+    assert card_of(world)[0] == "Working"
     world.leaves("#dev: Your message was not sent to the agent", "#dev: ⚠️ Lost")
 
 
@@ -392,6 +396,6 @@ async def test_a_click_survives_a_restart(world: Story) -> None:
     world.openhands.down = False
     await world.starts()
     await world.passes(12)
-    assert shown(world)[0] == "Working"
+    assert card_of(world)[0] == "Working"
     assert len(starts(world)) == 1
     world.leaves("#dev: ❌ Failed")

@@ -224,7 +224,7 @@ async def test_a_decision_holds_though_a_look_was_under_way(make_world: Make) ->
     await world.alice.says("and the docs", thread=card)
     await world.passes(75)
     before = looks(world)
-    world.openhands.break_next("agent_events", hang_s=0.4, times=2)  # the poller reads too
+    world.openhands.break_next("agent_events", hang_s=2, times=2)  # the poller reads too
     world.clock.move(world.clock.now() + timedelta(seconds=61))
     await until(lambda: looks(world) == before + 2)
     await world.alice.says("leave it", thread=card)
@@ -260,7 +260,7 @@ async def test_a_reply_on_its_way_is_held_when_the_agent_asks_for_approval(world
     """It was let go while the agent worked; a message now would be taken for a yes."""
     card = await working(world)
     before = looks(world)
-    world.openhands.break_next("agent_events", hang_s=0.4)  # the look just before the message goes out
+    world.openhands.break_next("agent_events", hang_s=2)  # the look just before the message goes out
     await world.slack.say(world.bob.id, card.channel, "No, leave it alone", thread_ts=card.ts)
     await until(lambda: looks(world) == before + 1 and world.slack.idle)  # its ack must not come after the clock moved
     world.openhands.want_approval(world.conversation, "rm -rf build", summary="Clean up")

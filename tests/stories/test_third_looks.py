@@ -1,33 +1,13 @@
 """One thing overtakes another: a stop, a retry or a sleep, just as a call is on its way or the agent turns."""
 
-import sqlite3
-from collections.abc import Awaitable, Callable
-from contextlib import closing
+from collections.abc import Callable
 from dataclasses import replace
 
 from bot.simulator.slack.records import Message
 from tests.conftest import Make, Story, until
-from tests.stories.shared import labels, quick_to_doubt, starts, working
+from tests.stories.shared import in_database, labels, meanwhile, quick_to_doubt, starts, working
 
 WARNING = "OpenHands hasn't answered"
-
-
-def shown(world: Story, column: str) -> object:
-    """Read one column of the youngest run: what a person did has come to the database, and to nowhere else yet."""
-    with closing(sqlite3.connect(world.database)) as file:
-        [value] = file.execute(f"SELECT {column} FROM runs ORDER BY created_at DESC").fetchone()
-    return value
-
-
-def meanwhile(world: Story, phase: str, kind: str, act: Callable[[], Awaitable[None]]) -> None:
-    """Let something happen before or after the first call of this kind, while it is on its way."""
-    acts = [act]
-
-    async def on_call(its_phase: str, its_kind: str) -> None:
-        if (its_phase, its_kind) == (phase, kind) and acts:
-            await acts.pop()()
-
-    world.openhands.on_call = on_call
 
 
 async def failed(world: Story) -> Message:
@@ -99,7 +79,7 @@ async def test_a_stop_while_a_start_is_refused_cancels_it(make_world: Make) -> N
     """The account is full: the run does not wait for a slot it must not take."""
     world = await make_world(openhands={"limit": 1})
     others = world.openhands.start_v0("somebody else's", None)
-    meanwhile(world, "before", "start", lambda: types(world, "stop", lambda: shown(world, "stop_by") is not None))
+    meanwhile(world, "before", "start", lambda: types(world, "stop", lambda: in_database(world, "stop_by") is not None))
     await world.alice.commands("fix README in org/repo", in_="#dev")
     await world.passes(4)
     assert world.card().state == "Cancelled"
@@ -113,7 +93,7 @@ async def test_a_stop_while_a_start_is_refused_cancels_it(make_world: Make) -> N
 async def test_a_stop_while_a_start_is_surely_not_taken_cancels_it(world: Story) -> None:
     """OpenHands is out of order for a moment: what was stopped meanwhile is not asked for again."""
     world.openhands.break_next("start", status=503)
-    meanwhile(world, "before", "start", lambda: types(world, "stop", lambda: shown(world, "stop_by") is not None))
+    meanwhile(world, "before", "start", lambda: types(world, "stop", lambda: in_database(world, "stop_by") is not None))
     await world.alice.commands("fix README in org/repo", in_="#dev")
     await world.passes(30)
     assert len(starts(world)) == 1
@@ -148,7 +128,10 @@ async def test_a_stop_while_a_reply_wakes_a_sandbox_stops_what_goes_on_by_itself
     world.openhands.fall_asleep(world.conversation)
     await world.passes(130)
     meanwhile(
-        world, "before", "sandbox_resume", lambda: types(world, "stop", lambda: shown(world, "state") == "stopped")
+        world,
+        "before",
+        "sandbox_resume",
+        lambda: types(world, "stop", lambda: in_database(world, "state") == "stopped"),
     )
     await world.alice.says("and the docs", thread=world.cards()[0])
     await world.passes(30)
@@ -200,7 +183,7 @@ async def test_a_stop_takes_the_warning_of_an_outage_off_an_ended_card(world: St
 async def test_a_retry_overtakes_a_message_to_the_old_conversation(world: Story) -> None:
     """The answer about the old one moves the new one nowhere, and the new one gets the message as well."""
     card = await failed(world)
-    meanwhile(world, "before", "send", lambda: types(world, "retry", lambda: shown(world, "attempt") == 2))
+    meanwhile(world, "before", "send", lambda: types(world, "retry", lambda: in_database(world, "attempt") == 2))
     await world.alice.says("and the docs", thread=card)
     await world.passes(20)
     assert told(world) == [["fix README", "and the docs"]] * 2
@@ -225,15 +208,15 @@ async def test_a_retry_overtakes_a_resume_that_was_stopped(world: Story) -> None
     card = await failed(world)
 
     async def stops_and_retries() -> None:
-        await types(world, "stop", lambda: shown(world, "resume_by") is None)
-        await types(world, "retry", lambda: shown(world, "attempt") == 2)
+        await types(world, "stop", lambda: in_database(world, "resume_by") is None)
+        await types(world, "retry", lambda: in_database(world, "attempt") == 2)
 
     meanwhile(world, "before", "run", stops_and_retries)
     await world.alice.clicks("resume", card)
     await world.passes(20)
     assert len(starts(world)) == 2
     assert world.card().state == "Working"
-    assert shown(world, "conversation_id") == list(world.openhands.conversations)[1]
+    assert in_database(world, "conversation_id") == list(world.openhands.conversations)[1]
     world.leaves("#dev: ❌ Failed")
 
 

@@ -11,7 +11,6 @@ from bot.simulator.slack import text as wire_text
 from bot.simulator.slack.delivery import Deliveries
 from bot.simulator.slack.faults import Fault
 from bot.simulator.slack.limits import Limits
-from bot.simulator.slack.methods import APP_TOKEN, BOT_TOKEN
 from bot.simulator.slack.records import JSON, Call, Channel, Command, Delivery, Ephemeral, Message, Refused, User
 from bot.simulator.slack.server import OnCall, Server
 from bot.simulator.slack.workspace import Workspace, utc_now
@@ -35,8 +34,8 @@ class LocalSlack:
         self._deliveries = Deliveries(self._now, self._workspace.team.app_id, self._workspace.violations)
         self._server = Server(self._workspace, self._deliveries, Limits(self._now, limits_times))
         self._ticking: asyncio.Task[None] | None = None
-        self.bot_token = BOT_TOKEN
-        self.app_token = APP_TOKEN
+        self.bot_token = self._workspace.team.bot_token
+        self.app_token = self._workspace.team.app_token
 
     async def start(self, port: int = 0) -> None:
         """Open the port; port 0 after a `stop` opens the same port again."""

@@ -21,9 +21,6 @@ from bot.simulator.slack.limits import POSTS_A_MINUTE, SPECIAL_A_MINUTE, TIERS, 
 from bot.simulator.slack.records import JSON, Channel, Message, Refused
 from bot.simulator.slack.workspace import HISTORY_SCOPE, READ_SCOPE, Workspace
 
-BOT_TOKEN = "xoxb-local-bot"  # noqa: S105 - opens nothing but this simulator
-APP_TOKEN = "xapp-1-local-app"  # noqa: S105 - as above
-
 
 class TooFast(Exception):
     """HTTP 429."""
@@ -68,9 +65,10 @@ class WebApi:
     def _authenticate(self, method: Method, token: str | None) -> None:
         if not token:
             raise Refused("not_authed")
-        if token not in {BOT_TOKEN, APP_TOKEN}:
+        team = self.workspace.team
+        if token not in {team.bot_token, team.app_token}:
             raise Refused("invalid_auth")
-        if token != (APP_TOKEN if method.caller == "app" else BOT_TOKEN):
+        if token != (team.app_token if method.caller == "app" else team.bot_token):
             raise Refused("not_allowed_token_type")
 
     # -- auth, sockets

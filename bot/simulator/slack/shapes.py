@@ -21,6 +21,9 @@ class Team:
     bot_user_id: str
     bot_id: str
     bot_name: str
+    bot_token: str
+    """Its own for each workspace: a bot left over from another one, whose port this one has now, is refused."""
+    app_token: str
 
     @property
     def url(self) -> str:

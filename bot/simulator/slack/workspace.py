@@ -60,6 +60,8 @@ class Workspace:
             bot_user_id=self._id("U"),
             bot_id=self._id("B"),
             bot_name="OpenHands",
+            bot_token=f"xoxb-local-{uuid.uuid4().hex}",
+            app_token=f"xapp-1-local-{uuid.uuid4().hex}",
         )
         self.add_user(User(self.team.bot_user_id, self.team.bot_name, self.team.id, bot_id=self.team.bot_id))
 
