@@ -39,7 +39,7 @@ BOTH_FORMS := awk 'function out() { if (block ~ /^[^ ]*\[/) { plain = block; sub
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo run doctor dead manifest test coverage lint check crash-test format docs picture bench requirements package clean
+.PHONY: help demo run doctor dead manifest test coverage lint check crash-test format docs picture bench bench-check requirements package clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -65,7 +65,7 @@ test: $(FOR_DEV) ## run the tests; the core modules must be covered by their own
 	$(BIN)/python -m pytest --numprocesses=2 --cov --cov-report= --junitxml=$(word 1,$(COUNTS)) tests/core
 	@$(BIN)/python -m coverage report --include="bot/core/*" --fail-under=100
 	@echo "make test: then everything else"
-	$(BIN)/python -m pytest --numprocesses=4 --dist=worksteal --junitxml=$(word 2,$(COUNTS)) --ignore=tests/core
+	$(BIN)/python -m pytest --numprocesses=4 --dist=worksteal --junitxml=$(word 2,$(COUNTS)) --ignore=tests/core --ignore=tests/test_benchmarks.py
 	@grep -ho '<testsuite .* skipped="[0-9]*" tests="[0-9]*"' $(COUNTS) | awk -F '"' '{ passed += $$(NF - 1) - $$(NF - 3) } END { print "make test: " passed " passed" }'
 
 coverage: $(FOR_DEV) ## show which lines and branches of the bot no test reaches; slower than `make test`
@@ -78,7 +78,7 @@ lint: $(FOR_DEV) ## check format, style, types and who imports whom
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-check: lint test ## everything that must hold before a change goes in
+check: lint bench-check test ## everything that must hold before a change goes in
 
 crash-test: $(FOR_DEV) ## kill the bot at 100 random moments on each database, and at every call of whole journeys
 	@echo "CRASH_SEED=$(CRASH_SEED) CRASH_KILLS=$(CRASH_KILLS)"
@@ -98,6 +98,9 @@ picture: $(FOR_DEV) ## draw the README's picture again, from the bot's own messa
 
 bench: $(FOR_DEV) ## measure speed and memory, beside references; takes about half an hour
 	@set -e; for script in $(BENCHMARKS); do echo "benchmarks/$$script.py"; echo; $(BIN)/python benchmarks/$$script.py; done
+
+bench-check: $(FOR_DEV) ## run each benchmark in small: its tables are whole, and nothing gets lost
+	$(BIN)/python -m pytest --numprocesses=2 tests/test_benchmarks.py
 
 requirements: ## pin what pyproject.toml allows (needs uv); UPGRADE=--upgrade for the newest versions
 	UV_CUSTOM_COMPILE_COMMAND="make requirements" $(COMPILE) $(UPGRADE) -o requirements.txt

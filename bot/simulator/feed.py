@@ -97,13 +97,13 @@ class Feed:
             if message is before:
                 continue
             self._seen[key] = message
+            now = datetime.now(UTC)
             if before is None:
                 yield self._entry(message, What.SAYS, message.posted_at, text=message.text)
-                continue
-            now = datetime.now(UTC)
-            if message.text != before.text or message.blocks != before.blocks:
+            elif message.text != before.text or message.blocks != before.blocks:
                 yield self._entry(message, What.EDITS, now, text=message.text, before=before)
-            for name in message.reactions.keys() - before.reactions.keys():
+            known = before.reactions if before else {}  # a quick bot reacts before the first look at a message
+            for name in [one for one in message.reactions if one not in known]:
                 quoted = readable(message.text, self._people)[:QUOTED]
                 said = f"{EMOJI.get(name, name)} on “{quoted}”"
                 yield self._entry(message, What.REACTS, now, text=said, who=message.reactions[name][0])

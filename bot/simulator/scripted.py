@@ -71,7 +71,7 @@ class Scripted:
             job = self._jobs[c.id] = Job(said, [*steps, *([DEPLOYMENT] if DEPLOYS.search(said) else [])])
         elif said:
             job.added.append(said)
-            job.todo.insert(0, f"Take in: {said}")
+            job.todo.insert(0, f"Consider: {said}")
         return job
 
 

@@ -17,11 +17,13 @@ import pytest
 from rich.console import Console
 
 from bot.simulator import story
-from bot.simulator.feed import Entry, What, readable
+from bot.simulator.feed import Entry, Feed, What, readable
 from bot.simulator.openhands import Conversation, LocalOpenHands
+from bot.simulator.runs import Runs
 from bot.simulator.screen import Screen
 from bot.simulator.scripted import STEPS, Job, answer
 from bot.simulator.typed import Choose, End, HowTo, Mistyped, Press, Reply, Slash, Typed, Write, read
+from tests.simulator.slack_wire import bench
 
 PLAYED = """
 import asyncio
@@ -66,9 +68,11 @@ class Played:
         return self.shows(until)
 
     def shows(self, wanted: str) -> str:
-        """Give what is shown up to these words; what ends before that, or takes too long, gives all there was."""
+        """Return what is shown up to these words, or all there was if it ends before. Too long a wait fails."""
         deadline = monotonic() + PATIENCE_S
-        while wanted not in plain(self._unread) and select([self._out], [], [], max(0, deadline - monotonic()))[0]:
+        while wanted not in plain(self._unread):
+            readable, _, _ = select([self._out], [], [], max(0, deadline - monotonic()))
+            assert readable, f"not shown: {wanted!r}, but\n{plain(self._unread)}"
             try:
                 got = os.read(self._out, 65_536)
             except OSError:  # Linux says so when the other side of a terminal is gone
@@ -380,3 +384,17 @@ def test_wire_text_is_shown_as_people_see_it() -> None:
     assert readable(wire, {"U1": "alice"}) == (
         f"Done & dusted\nby @alice in #dev at {at.astimezone():%H:%M} one https://a.example/2 @here @U2"
     )
+
+
+async def test_a_reaction_that_is_there_at_the_first_look_is_shown() -> None:
+    """A quick bot has reacted to a message before the screen looks at it."""
+    async with bench() as at:
+        ts = await at.slack.say(at.alice, at.dev, "thank you")
+        await at.api("reactions.add", channel=at.dev, timestamp=ts, name="white_check_mark")
+        people = {at.alice: "alice", at.slack.bot_user_id: "OpenHands"}
+        entries = Feed(at.slack, Runs(at.slack), people, {at.dev: "#dev"}).news()
+
+    assert [(one.who, one.what, one.text) for one in entries] == [
+        ("alice", What.SAYS, "thank you"),
+        ("OpenHands", What.REACTS, "✅ on “thank you”"),
+    ]
