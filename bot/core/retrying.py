@@ -29,8 +29,8 @@ from bot.core.model import Failed, Reason, Run, RunState
 from bot.core.owed import OutboxKind, OutboxRow
 from bot.core.pacing import Patience, later, retry_at
 
-REFUSALS = 6
-"""Starts that may get a 429 naming no limit before it counts as the account's: about a minute, with backoff."""
+REFUSED_S = 10.0
+"""A start that gets 429 for so long, or is to wait for so long, is refused by the account's limit: it is queued."""
 WAKES = 8
 """Tries to wake a conversation before a person is told: about two minutes, with backoff."""
 DECISIONS = 6
@@ -208,10 +208,11 @@ def _start(error: OpenHandsError | None, here: Situation) -> Step | None:
             return Retry(at=here.after(here.patience.start_lookups_s[0]))
         case AtCapacity():
             return Requeue()
-        case TooFast() if here.row.attempts >= REFUSALS:  # taken for the account's limit
+        case TooFast() if max(here.age_s, error.retry_after_s) >= REFUSED_S:
             return Requeue()
         case TooFast():
-            return Retry(at=max(here.after(error.retry_after_s), here.backoff()), effort=Effort.COUNTED)
+            pause_s = max(error.retry_after_s, here.patience.poll_s)
+            return Retry(at=here.after(pause_s), effort=Effort.UNDONE)
         case NoAccess():
             return Refuse(Failed(Reason.REPOSITORY))
         case Unauthorised():
@@ -236,7 +237,11 @@ def _find(error: OpenHandsError | None, here: Situation) -> Step | None:
 
 
 def _check(error: OpenHandsError | None, here: Situation) -> Step | None:
-    return Ask() if isinstance(error, CannotTell) or here.tried_s >= here.patience.unsure_person_s else None
+    if isinstance(error, CannotTell) or here.tried_s >= here.patience.unsure_person_s:
+        return Ask()
+    if isinstance(error, Asleep):  # only a message that surely did not arrive wakes it
+        return Retry(at=here.after(here.patience.poll_s))
+    return None
 
 
 def _send(error: OpenHandsError | None, here: Situation) -> Step | None:
@@ -249,6 +254,9 @@ def _send(error: OpenHandsError | None, here: Situation) -> Step | None:
             return Retry(at=here.after(here.patience.poll_s), observe=True)
         case NotFound() | Archived():
             return Lost()
+        case AtCapacity():
+            at = here.after(here.patience.full_s)
+            return Retry(at=at, effort=Effort.UNDONE, say=words.no_room_to_wake())
         case Rejected():
             return GiveBack(words.follow_up_rejected(error.words))
         case Unsupported():
@@ -293,7 +301,7 @@ def _resume(error: OpenHandsError | None, here: Situation) -> Step | None:
 
 def _decide(error: OpenHandsError | None, here: Situation) -> Step | None:
     match error:
-        case None if here.row.attempts >= DECISIONS:
+        case None | Unsure() if here.row.attempts >= DECISIONS:
             return GiveBack(words.decision_lost(here.page))
         case None | Unsure():  # accepted at the instant the agent begins to wait, it may have had no effect
             return Retry(at=here.after(here.patience.decision_settled_s), observe=True)
@@ -337,13 +345,16 @@ def _stop(error: OpenHandsError | None, here: Situation) -> Step | None:
 
 
 def _outage(call: Call, error: OpenHandsError | None, here: Situation) -> Retry:
-    """Retry, with growing pauses, a call that did nothing or a look that failed; after a while the card shows it."""
-    asked = here.after(error.retry_after_s) if isinstance(error, TooFast) else None
+    """Retry, with growing pauses, a call that did nothing or a look that failed; after a while the card shows it.
+
+    A server that asks for a longer wait than the slowest of these is asked all the same, so that people hear of it.
+    """
+    asked_s = error.retry_after_s if isinstance(error, TooFast) else 0.0
     key_refused = isinstance(error, Unauthorised)
-    shown = key_refused or (asked is None and here.age_s >= here.patience.unreachable_shown_s)
-    pause_s = min(here.patience.retry_slowest_s, max(here.patience.retry_first_s, here.age_s / 4))
+    shown = key_refused or here.age_s >= here.patience.unreachable_shown_s
+    pause_s = min(here.patience.retry_slowest_s, max(here.patience.retry_first_s, here.age_s / 4, asked_s))
     return Retry(
-        at=asked or here.after(pause_s),
+        at=here.after(pause_s),
         effort=Effort.UNDONE if call is Call.START else Effort.KEPT,
         observe=here.row.kind is OutboxKind.DECIDE,
         unreachable=Unreachable(key_refused=key_refused) if shown else None,

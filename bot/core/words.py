@@ -430,7 +430,7 @@ def unreachable(since: datetime, *, key_refused: bool) -> str:
             f"⚠️ OpenHands has rejected this bot's key since {clock_time(since)}. Please tell its operator: it needs a new "
             "OPENHANDS_API_KEY. Nothing is lost."
         )
-    return f"⚠️ OpenHands hasn't answered since {clock_time(since)}. I keep trying; nothing is lost."
+    return f"⚠️ I haven't got through to OpenHands since {clock_time(since)}. I keep trying; nothing is lost."
 
 
 def quiet_since(since: datetime) -> str:

@@ -28,7 +28,7 @@ from bot.core.owed import OutboxKind, OutboxRow
 from bot.core.pacing import Patience
 from bot.core.retrying import (
     DECISIONS,
-    REFUSALS,
+    REFUSED_S,
     STOPS,
     WAKES,
     Ask,
@@ -108,9 +108,10 @@ TABLE: list[tuple[Call, OpenHandsError | None, Run, dict[str, Any], Step]] = [
     # a start: what is refused surely did not start, a lost answer is looked up
     (Call.START, Unsure(), WORKING, {}, Retry(at=at(PATIENCE.start_lookups_s[0]))),
     (Call.START, AtCapacity(), WORKING, {}, Requeue()),
-    (Call.START, TooFast(40), WORKING, {}, Retry(at=at(40), effort=Effort.COUNTED)),
-    (Call.START, TooFast(0), WORKING, {"attempts": 2}, Retry(at=at(4), effort=Effort.COUNTED)),
-    (Call.START, TooFast(40), WORKING, {"attempts": REFUSALS}, Requeue()),
+    (Call.START, TooFast(5), WORKING, {}, Retry(at=at(5), effort=Effort.UNDONE)),
+    (Call.START, TooFast(0), WORKING, {}, Retry(at=at(PATIENCE.poll_s), effort=Effort.UNDONE)),
+    (Call.START, TooFast(40), WORKING, {}, Requeue()),
+    (Call.START, TooFast(0), WORKING, {"created_at": at(-REFUSED_S)}, Requeue()),
     (Call.START, NoAccess(), WORKING, {}, Refuse(Failed(Reason.REPOSITORY))),
     (Call.START, Unauthorised(), WORKING, {}, Refuse(Failed(Reason.KEY_REFUSED))),
     (Call.START, Rejected("why"), WORKING, {}, Refuse(Failed(Reason.START_REJECTED, "why"))),
@@ -132,11 +133,18 @@ TABLE: list[tuple[Call, OpenHandsError | None, Run, dict[str, Any], Step]] = [
     (Call.SEND, Archived(), WORKING, {}, Lost()),
     (Call.SEND, Rejected("why"), WORKING, {}, GiveBack(words.follow_up_rejected("why"))),
     (Call.SEND, Unsupported(), WORKING, {}, GiveBack(words.follow_up_unsupported(PAGE))),
-    (Call.SEND, AtCapacity(), WORKING, {}, Retry(at=at(1))),
+    (
+        Call.SEND,
+        AtCapacity(),
+        WORKING,
+        {},
+        Retry(at=at(PATIENCE.full_s), effort=Effort.UNDONE, say=words.no_room_to_wake()),
+    ),
     # whether a message arrived: after ten minutes a person decides
     (Call.CHECK, CannotTell(), WORKING, {}, Ask()),
     (Call.CHECK, Unavailable(), WORKING, LATE, Ask()),
     (Call.CHECK, Unsure(), WORKING, {"tried_at": NOW}, Retry(at=at(PATIENCE.poll_s))),
+    (Call.CHECK, Asleep(), WORKING, {"tried_at": NOW}, Retry(at=at(PATIENCE.poll_s))),
     (Call.CHECK, Unavailable(), WORKING, {"tried_at": NOW}, Retry(at=at(1))),
     # a wake-up, for a message and for a decision
     (
@@ -179,6 +187,7 @@ TABLE: list[tuple[Call, OpenHandsError | None, Run, dict[str, Any], Step]] = [
     (Call.DECIDE, None, WORKING, {}, Retry(at=at(PATIENCE.decision_settled_s), observe=True)),
     (Call.DECIDE, None, WORKING, {"attempts": DECISIONS}, GiveBack(words.decision_lost(PAGE))),
     (Call.DECIDE, Unsure(), WORKING, {}, Retry(at=at(PATIENCE.decision_settled_s), observe=True)),
+    (Call.DECIDE, Unsure(), WORKING, {"attempts": DECISIONS}, GiveBack(words.decision_lost(PAGE))),
     (Call.DECIDE, Asleep(), WORKING, {}, Wake()),
     (Call.DECIDE, Asleep(), WORKING, OLD, GiveBack(words.decision_lost(PAGE))),
     (Call.DECIDE, NotFound(), WORKING, {"attempts": 1}, Retry(at=at(2), observe=True)),
@@ -207,7 +216,11 @@ TABLE: list[tuple[Call, OpenHandsError | None, Run, dict[str, Any], Step]] = [
         Retry(at=at(15.25), unreachable=Unreachable(key_refused=False)),
     ),
     (Call.SEND, Unauthorised(), WORKING, {}, Retry(at=at(1), unreachable=Unreachable(key_refused=True))),
-    (Call.STOP, TooFast(40), WORKING, OLD, Retry(at=at(40))),
+    # too many requests: as long as asked, but slower and slower, and on the card as any other
+    (Call.STOP, TooFast(0), WORKING, {}, Retry(at=at(1))),
+    (Call.STOP, TooFast(40), WORKING, {}, Retry(at=at(40))),
+    (Call.STOP, TooFast(3600), WORKING, {}, Retry(at=at(60))),
+    (Call.STOP, TooFast(1), WORKING, OLD, Retry(at=at(60), unreachable=Unreachable(key_refused=False))),
 ]
 
 
@@ -221,7 +234,7 @@ COMES_TO: dict[Call, set[type[Step]]] = {
     Call.START: {Retry, Refuse, Requeue},
     Call.FIND: {Retry, Refuse},
     Call.SEND: {Retry, Wake, GiveBack, Lost},
-    Call.CHECK: {Retry, Wake, GiveBack, Lost, Ask},
+    Call.CHECK: {Retry, GiveBack, Lost, Ask},
     Call.WAKE: {Retry, GiveBack, Lost},
     Call.RESUME: {Retry, GiveBack, Lost},
     Call.DECIDE: {Retry, Wake, GiveBack},

@@ -7,9 +7,11 @@ import pytest
 from bot.core.model import Reason, RunState
 from bot.core.pacing import Patience
 from tests.conftest import Card, Make, Story
-from tests.stories.shared import SINCE, asked_by, reactions, starts, why
+from tests.stories.shared import SINCE, asked_by, reactions, starts, why, working
 
-OUT_OF_REACH = "⚠️ OpenHands hasn't answered since <!date^1772442000^{time}|09:00 UTC>. I keep trying; nothing is lost."
+OUT_OF_REACH = (
+    "⚠️ I haven't got through to OpenHands since <!date^1772442000^{time}|09:00 UTC>. I keep trying; nothing is lost."
+)
 SHORT = Patience(ping_s=0.2, drain_s=5.0, openhands_timeout_s=0.15, send_timeout_s=0.15)
 """Time-outs in real seconds for a server that hangs; everything else is in the story's own time."""
 
@@ -135,6 +137,22 @@ async def test_too_many_calls_are_waited_out(world: Story) -> None:
     assert world.news() == [f"<@{world.alice.id}> ✅ Done\nFixed two links."]
     assert len(world.openhands.conversations) == 1
     world.logged("openhands.unreachable")
+
+
+async def test_a_message_that_is_too_much_for_long_is_told_and_asked_less_and_less(world: Story) -> None:
+    """A gateway answers 429, and a second later again: the card says so after a minute, and it is no hammering."""
+    card = await working(world)
+    world.openhands.break_next("send", status=429, body={"message": "Too many requests"}, times=10_000)
+    await world.alice.says("and the docs", thread=card)
+    await world.passes(75)
+    assert "I haven't got through to OpenHands" in world.cards()[0].text
+
+    await world.passes(1200)
+    assert sum(call.kind == "send" for call in world.openhands.calls) < 50
+    world.openhands.recover()
+    await world.passes(75)
+    assert world.conversation.messages == ["fix README", "and the docs"]
+    assert "I haven't got through to OpenHands" not in world.cards()[0].text
 
 
 # --- outages -----------------------------------------------------------------------------------------------------

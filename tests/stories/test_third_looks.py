@@ -7,7 +7,7 @@ from bot.simulator.slack.records import Message
 from tests.conftest import Make, Story, until
 from tests.stories.shared import in_database, labels, meanwhile, quick_to_doubt, starts, working
 
-WARNING = "OpenHands hasn't answered"
+WARNING = "I haven't got through to OpenHands"
 
 
 async def failed(world: Story) -> Message:
