@@ -4,13 +4,19 @@ Each complaint is a sentence; none means that the promises were kept. Answers th
 Slack stores none of them, so nobody, not even the bot, can check whether one arrived, and each is sent at most once.
 """
 
+import asyncio
+import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from datetime import datetime
+
+import asyncpg  # type: ignore[import-untyped]  # it ships no types
 
 from bot.simulator.openhands import Conversation
 from tests.crash.errands import CARRIED, Errand, heard
 from tests.crash.town import PLACES, TEAM, Kind, Town, done
+from tests.watch import OPEN
 
 DECISIONS = {Kind.APPROVED: True, Kind.GATED: True, Kind.REJECTED: False}
 
@@ -23,6 +29,27 @@ def complaints(town: Town, errands: Sequence[Errand]) -> list[str]:
     found += [f"OpenHands: {what}" for what in town.world.openhands.violations]
     found += [f"the bot ended by itself, or not as told: {code}" for code in town.child.ended_badly]
     return found
+
+
+async def owed(town: Town, seconds: float) -> list[str]:
+    """Return what the bot still owes once everybody was told, and after this time still does."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    while (rows := await open_rows(town.database_url)) and loop.time() < deadline:  # noqa: ASYNC110 - as `until`
+        await asyncio.sleep(0.1)
+    return [f"owed for ever: {table}, {kind} in the lane {lane}" for table, kind, lane in rows]
+
+
+async def open_rows(database_url: str) -> list[tuple[str, str, str]]:
+    """Return table, kind and lane of each open row."""
+    if database_url.startswith("sqlite:///"):
+        with closing(sqlite3.connect(database_url.removeprefix("sqlite:///"))) as file:
+            return [(table, *row) for table, query in OPEN.items() for row in file.execute(query)]
+    connection = await asyncpg.connect(database_url)
+    try:
+        return [(table, *row) for table, query in OPEN.items() for row in await connection.fetch(query)]
+    finally:
+        await connection.close()
 
 
 def about(town: Town, errand: Errand) -> Iterator[str]:

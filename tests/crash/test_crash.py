@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.crash.errands import Errand
-from tests.crash.oracle import complaints
+from tests.crash.oracle import complaints, owed
 from tests.crash.town import PLACES, Kind, Town, town, until
 from tests.crash.trouble import drawn, happens
 from tests.postgres import server
@@ -29,6 +29,8 @@ REST_S = 180.0
 """Real seconds after the last kill until everything must have settled."""
 SENT_AGAIN_EVERY_S = 2.0
 LAST_LOOK_S = 10.0
+OWED_S = 30.0
+"""Real seconds after which nothing may be left to do; a stop without effect is repeated for ten or so."""
 TYPED = 0.5
 """The share of errands that begin with a command, which Slack never redelivers."""
 
@@ -165,8 +167,9 @@ async def test_killed_at_random_moments(database: str, tmp_path: Path) -> None:
         await at.connected()  # whatever would come twice comes now
         with suppress(TimeoutError):  # a message that is found late reopens its turn until the next poll
             await until(lambda: all(errand.told() for errand in asked if errand.over), LAST_LOOK_S)
+        found = await owed(at, OWED_S)
         await at.child.end()
-        found = complaints(at, asked)
+        found += complaints(at, asked)
 
     again = f"repeat with CRASH_SEED={SEED} CRASH_KILLS={KILLS}; the bot's log is {tmp_path / 'bot.log'}"
     assert not found, "\n".join([again, *found])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.oracle import complaints
+from tests.crash.oracle import complaints, owed
 from tests.crash.town import Kind
 from tests.crash.wire import Moment, Trap, journey, made
 
@@ -22,6 +22,8 @@ SAMPLE = (
     Moment(Kind.WHOLE, "openhands", "send", 1, "after"),
     Moment(Kind.GATED, "openhands", "respond", 1, "after"),
 )
+OWED_S = 20.0
+"""Real seconds after which nothing may be left to do."""
 LOOKS = {"status", "tasks", "events", "agent_events", "chat.update", "conversations.history", "conversations.replies"}
 """Calls whose number depends on how fast the machine is today: polls, and edits that show their results."""
 
@@ -42,7 +44,7 @@ async def test_killed_at_a_call(moment: Moment, tmp_path: Path) -> None:
     async with journey(tmp_path, moment.journey) as (at, errand):
         trap = Trap(at, moment)
         await made(at, errand)
-        found = complaints(at, [errand])
+        found = [*complaints(at, [errand]), *await owed(at, OWED_S)]
 
     assert not found, "\n".join([f"the bot's log is {tmp_path / 'bot.log'}", *found])
     assert trap.sprung or moment.kind in LOOKS, "there was no such call"

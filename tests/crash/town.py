@@ -104,7 +104,8 @@ def conversations_of(openhands: LocalOpenHands, task: str) -> list[Conversation]
 class Town:
     """The world, and the bot's process in it."""
 
-    def __init__(self, world: World, alice: Person, child: Child) -> None:
+    def __init__(self, world: World, alice: Person, child: Child, database_url: str) -> None:
+        self.database_url = database_url
         self.world = world
         self.alice = alice
         self.child = child
@@ -155,7 +156,7 @@ async def town(folder: Path, database_url: str, seed: int) -> AsyncIterator[Town
     }
     child = Child(settings, folder)
     try:
-        yield Town(world, alice, child)
+        yield Town(world, alice, child, database_url)
     finally:
         child.kill()
         await slack.stop()
