@@ -29,15 +29,30 @@ class LateOpenHands:
         self.http = http
         self._api = api
         self._found: OpenHands | None = None
-        self._lock = asyncio.Lock()
+        self._probe: asyncio.Task[OpenHands] | None = None
+        self._waiting = 0
 
     async def __call__(self) -> OpenHands:
-        """Return the client for the API this server speaks. Raises what the probe raises until it has answered once."""
+        """Return the client for the API this server speaks. Raises what the probe raises until it has answered once.
+
+        All who ask meanwhile share one probe and its outcome: of a server that hangs, none waits for another's try.
+        """
         if self._found is None:
-            async with self._lock:
-                if self._found is None:
-                    self._found = await connect(self.http, self._api)
+            if self._probe is None or self._probe.done():
+                self._probe = asyncio.create_task(connect(self.http, self._api))
+            self._found = await self._shared(self._probe)
         return self._found
+
+    async def _shared(self, probe: asyncio.Task[OpenHands]) -> OpenHands:
+        """Return a probe's outcome. Who gives up leaves it to the others; with the last one it ends."""
+        self._waiting += 1
+        try:
+            return await asyncio.shield(probe)
+        finally:
+            self._waiting -= 1
+            if self._waiting == 0 and self._probe is not None:
+                self._probe.cancel()
+                self._probe = None
 
 
 async def connect(http: Http, api: Literal["auto", "v1", "v0"]) -> OpenHands:

@@ -1,5 +1,6 @@
 """Which API a server speaks."""
 
+import asyncio
 from typing import Any, Literal
 
 import httpx
@@ -7,7 +8,7 @@ import pytest
 import structlog
 
 from bot.core import errors
-from bot.openhands.connect import NO_CONVERSATION, connect, wrong_address
+from bot.openhands.connect import NO_CONVERSATION, LateOpenHands, connect, wrong_address
 from tests.openhands.recorded import Wire, client, exchange, response_of
 
 COUNT = "/api/v1/app-conversations/count"
@@ -127,3 +128,44 @@ async def test_which_api_was_found_is_logged() -> None:
     with structlog.testing.capture_logs() as logs:
         await outcome(server("app.07"), "auto")
     assert logs == [{"event": "openhands.connected", "log_level": "info", "api": "v1", "asked": "auto"}]
+
+
+async def test_all_who_ask_a_server_that_hangs_share_one_probe() -> None:
+    """Sixteen requests wait as long as one, and the next try is theirs together too."""
+    calls, answered = 0, asyncio.Event()
+
+    async def hang(_request: httpx.Request) -> httpx.Response:
+        nonlocal calls
+        calls += 1
+        await answered.wait()
+        return httpx.Response(503) if calls == 1 else response_of(exchange("app.07"))
+
+    late = LateOpenHands(client(httpx.MockTransport(hang)), "auto")
+    asking = [asyncio.create_task(late()) for _ in range(16)]
+    while calls == 0:  # noqa: ASYNC110 - it is on its way
+        await asyncio.sleep(0)
+    answered.set()
+    outcomes = await asyncio.gather(*asking, return_exceptions=True)
+    assert ({type(one) for one in outcomes}, calls) == ({errors.Unavailable}, 1)
+
+    found = await asyncio.gather(*[late() for _ in range(16)])
+    assert ({one.api for one in found}, calls) == ({"v1"}, 2)
+
+
+async def test_one_who_gives_up_leaves_the_probe_to_the_others() -> None:
+    """And with the last of them it ends: whoever asks next tries anew."""
+
+    async def hang(_request: httpx.Request) -> httpx.Response:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    late = LateOpenHands(client(httpx.MockTransport(hang)), "auto")
+    first, second = asyncio.create_task(late()), asyncio.create_task(late())
+    await asyncio.sleep(0)
+    first.cancel()
+    done, waiting = await asyncio.wait([first, second], timeout=0.02)
+    assert (done, waiting) == ({first}, {second})
+    second.cancel()
+    await asyncio.wait([second])
+    await asyncio.sleep(0)
+    assert len(asyncio.all_tasks()) == 1
