@@ -28,6 +28,7 @@ BotError
     ├── Unsure               perhaps done: look before repeating
     ├── Unreadable           an answer that is not OpenHands' own: HTML, broken JSON, an unknown shape
     └── Unavailable          not done: nothing reached OpenHands; retry later
+        └── Moved            the address leads elsewhere: an operator sets `OPENHANDS_BASE_URL`
 """
 
 from collections.abc import Sequence
@@ -182,3 +183,11 @@ class Unreadable(OpenHandsError):
 
 class Unavailable(OpenHandsError):
     """Nothing was done: no connection, 503, or a server that says it failed before doing anything."""
+
+
+class Moved(Unavailable):
+    """A redirect, which is not followed: the key is for the address that was set. `to` is where it leads."""
+
+    def __init__(self, to: str) -> None:
+        super().__init__(f"redirected to {to}" if to else "redirected")
+        self.to = to

@@ -73,6 +73,8 @@ class Unreachable:
     """OpenHands has not answered for so long that the card says so."""
 
     key_refused: bool
+    cause: str = ""
+    """For the log, which is told once: the first time that it is shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,11 +353,13 @@ def _outage(call: Call, error: OpenHandsError | None, here: Situation) -> Retry:
     """
     asked_s = error.retry_after_s if isinstance(error, TooFast) else 0.0
     key_refused = isinstance(error, Unauthorised)
-    shown = key_refused or here.age_s >= here.patience.unreachable_shown_s
+    shown_s = here.patience.unreachable_shown_s
+    shown = key_refused or here.age_s >= shown_s
+    first = shown_s <= here.age_s < shown_s * 1.25  # since each pause is a quarter of the age
     pause_s = min(here.patience.retry_slowest_s, max(here.patience.retry_first_s, here.age_s / 4, asked_s))
     return Retry(
         at=here.after(pause_s),
         effort=Effort.UNDONE if call is Call.START else Effort.KEPT,
         observe=here.row.kind is OutboxKind.DECIDE,
-        unreachable=Unreachable(key_refused=key_refused) if shown else None,
+        unreachable=Unreachable(key_refused=key_refused, cause=str(error or "") if first else "") if shown else None,
     )

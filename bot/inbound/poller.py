@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bot import effects, slots
 from bot.context import Context
 from bot.core import cards, lifecycle
-from bot.core.errors import OpenHandsError, StoreUnavailable, TooFast, Unauthorised, Unreadable
+from bot.core.errors import Moved, OpenHandsError, StoreUnavailable, TooFast, Unauthorised, Unreadable
 from bot.core.lifecycle import OCCUPIES, Changed
 from bot.core.model import Observation, Phase, Run, RunId, RunState
 from bot.core.pacing import later, poll_at, retry_at
@@ -37,6 +37,7 @@ SLICE = 99
 """Observations applied in one transaction, so that other writers need not wait for a whole round."""
 HELP: dict[type[OpenHandsError], str] = {
     Unauthorised: "OPENHANDS_API_KEY is refused: set a new one and start the bot again",
+    Moved: "set OPENHANDS_BASE_URL to where OpenHands is, as people open it, and start the bot again",
     Unreadable: "if OPENHANDS_BASE_URL is an old server, OPENHANDS_API=v0 says so",
 }
 TIDY_EVERY = timedelta(hours=1)

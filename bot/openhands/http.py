@@ -24,6 +24,7 @@ from bot.core.errors import (
     Archived,
     Asleep,
     AtCapacity,
+    Moved,
     NotFound,
     OpenHandsError,
     Rejected,
@@ -73,6 +74,8 @@ class Answer:
     body: Any = field(default=None, repr=False)
     """The parsed JSON; None if the body is not JSON."""
     retry_after_s: float | None = None
+    leads_to: str = ""
+    """For a redirect: scheme, host and port of its target, without what else may stand there."""
 
     @property
     def words(self) -> str:
@@ -105,6 +108,8 @@ class Answer:
                 return Unsure(str(status)) if self.changes else Unavailable(str(status))
             case status if status < 300:
                 return Unsure("an answer that can't be read") if self.changes else Unreadable("not JSON")
+            case 301 | 302 | 303 | 307 | 308:
+                return Moved(self.leads_to)
             case _ if not self.readable:
                 return Unreadable(f"{self.status}, not JSON")
             case 404:
@@ -118,7 +123,7 @@ class Answer:
             case status if status >= 400:
                 return Rejected(self.words)
             case _:
-                return Unreadable(f"{self.status}, a redirect")
+                return Unreadable(str(self.status))
 
     def _too_many(self) -> OpenHandsError:
         """Return whether a 429 is the account's limit, which the body names, or the limit on calls."""
@@ -327,6 +332,7 @@ class Http:
             readable=readable,
             body=found,
             retry_after_s=_seconds(response.headers.get("Retry-After")),
+            leads_to=_target(response),
         )
 
     def _limiter(self, url: str) -> Limiter:
@@ -334,6 +340,17 @@ class Http:
         limiter = self._limiters.get(server) or Limiter(self.patience.openhands_calls_per_s, self.clock)
         self._limiters.put(server, limiter)
         return limiter
+
+
+def _target(response: httpx.Response) -> str:
+    """Return the origin a redirect leads to; a path leads to the server's own. Empty if there is none."""
+    location = response.headers.get("Location")
+    if location is None:
+        return ""
+    try:
+        return origin(str(response.url.join(location)))
+    except httpx.InvalidURL:
+        return ""
 
 
 def origin(url: str) -> str:

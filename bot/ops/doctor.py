@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.clock import WallClock
 from bot.core.errors import (
+    Moved,
     OpenHandsError,
     SettingsWrong,
     SlackError,
@@ -263,6 +264,8 @@ async def openhands_server(openhands: LateOpenHands, settings: Settings) -> Asyn
     except OpenHandsError as err:
         if isinstance(err, Unreadable):
             yield wrong("OpenHands: no OpenHands at this address", wrong_address(settings.openhands_base_url))
+        elif isinstance(err, Moved):
+            yield wrong(f"OpenHands: {err}", "set OPENHANDS_BASE_URL to where OpenHands is, as people open it")
         elif isinstance(err, Unavailable):
             yield wrong("OpenHands: it can't be reached", "look at OPENHANDS_BASE_URL; look at the network")
         else:

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable
 from typing import assert_never
 
+import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot import effects
@@ -30,6 +31,8 @@ from bot.core.retrying import (
     next_step,
 )
 from bot.store import outbox, runs
+
+log = structlog.get_logger("sender")
 
 
 class Withdrawn(Exception):
@@ -130,6 +133,15 @@ class Handler(ABC):
         async with self._ctx.database.transaction() as tx:
             fresh = await runs.get(tx, run.id)
             if step.unreachable is not None:
+                if step.unreachable.cause:
+                    log.warning(
+                        "openhands.unreachable",
+                        call=row.kind,
+                        run=run.id,
+                        cause=step.unreachable.cause,
+                        server=self._ctx.links.server,
+                        help="nothing is lost, it tries on",
+                    )
                 shown = lifecycle.out_of_reach(fresh, row.created_at, key_refused=step.unreachable.key_refused)
                 await runs.save(tx, fresh, shown)
             if step.say:

@@ -50,7 +50,7 @@ async def outcome(wire: Wire, api: Literal["auto", "v1", "v0"]) -> object:
         (PAGE, PAGE, errors.Unreadable),
         (httpx.Response(200, json={"count": 1}), "v0-only.03", "v0"),
         (httpx.Response(200, json=True), "v0-only.03", "v0"),
-        (httpx.Response(302, headers={"Location": "/login"}), PAGE, errors.Unreadable),
+        (httpx.Response(302, headers={"Location": "/login"}), None, errors.Moved),
         (httpx.Response(500, text="Internal Server Error"), None, errors.Unavailable),
         (httpx.Response(503, html="<html>soon</html>"), None, errors.Unavailable),
         (httpx.ConnectError("refused"), None, errors.Unavailable),

@@ -41,7 +41,9 @@ async def outcome(http: Http, method: str, **more: object) -> object:
         (502, "Unavailable", "Unsure"),
         (504, "Unavailable", "Unsure"),
         (503, "Unavailable", "Unavailable"),
-        (302, "Unreadable", "Unreadable"),
+        (302, "Moved", "Moved"),
+        (308, "Moved", "Moved"),
+        (304, "Unreadable", "Unreadable"),
     ],
 )
 async def test_a_status_tells_what_to_do_next(status: int, of_a_read: str, of_a_change: str) -> None:

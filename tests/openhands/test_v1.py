@@ -85,7 +85,7 @@ async def test_a_start_sends_repository_branch_and_model() -> None:
         (429, {"message": "Too many requests"}, errors.TooFast),
         (500, "Internal Server Error", errors.Unsure),
         (503, {}, errors.Unavailable),
-        (302, {}, errors.Unreadable),
+        (302, {}, errors.Moved),
         (200, {"id": "no task"}, errors.Unsure),
         (200, [], errors.Unsure),
     ],

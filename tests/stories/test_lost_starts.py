@@ -111,6 +111,7 @@ async def test_a_look_that_fails_is_no_answer(world: Story, kind: str, fault: di
     await world.passes(30)
     assert world.card() == Card("Starting", "fix README", (f"{asked_by(world)} · {SINCE}",))
     assert (len(starts(world)), len(world.openhands.tasks), world.news()) == (1, 1, [])
+    world.logged("openhands.unreachable")
 
 
 async def test_a_key_refused_while_a_start_is_looked_for_gives_nothing_up(world: Story) -> None:
@@ -177,6 +178,7 @@ async def test_a_start_that_never_left_is_simply_repeated(world: Story) -> None:
     await world.passes(40)
     assert world.card() == working(world)
     assert (len(starts(world)), looked(world)) == (1, 0)
+    world.logged("openhands.unreachable")
 
 
 # --- V0 ----------------------------------------------------------------------------------------------------------

@@ -153,6 +153,23 @@ async def test_a_message_that_is_too_much_for_long_is_told_and_asked_less_and_le
     await world.passes(75)
     assert world.conversation.messages == ["fix README", "and the docs"]
     assert "I haven't got through to OpenHands" not in world.cards()[0].text
+    world.logged("openhands.unreachable")
+
+
+async def test_an_openhands_that_moved_is_named_and_fails_no_start(world: Story) -> None:
+    """A redirect is not followed, since the key is for the address that was set; nothing is lost until that is mended."""
+    world.openhands.moved_to = "https://openhands.example"
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(90)
+    assert "I haven't got through to OpenHands" in world.cards()[0].text
+    assert world.card().state == "Starting"
+
+    world.openhands.moved_to = ""
+    await world.passes(75)
+    assert world.card().state == "Working"
+    assert len(world.openhands.conversations) == 1
+    for said in world.logged("openhands.unreachable"):
+        assert said["cause"] == "redirected to https://openhands.example"
 
 
 # --- outages -----------------------------------------------------------------------------------------------------
@@ -173,6 +190,7 @@ async def test_a_request_made_during_an_outage_starts_after_it(world: Story) -> 
     await world.passes(60)
     assert world.card() == Card("Working", "fix README", (f"{asked_by(world)} · {SINCE}",))
     assert world.conversation.messages == ["fix README"]
+    world.logged("openhands.unreachable")
 
 
 async def test_an_outage_in_mid_run_is_shown_after_a_minute_and_forgotten_after_it(world: Story) -> None:

@@ -243,6 +243,7 @@ async def test_a_run_that_ended_is_not_out_of_reach_any_more(world: Story) -> No
     await world.passes(900)
     assert "can't reach" not in world.cards()[0].text
     world.leaves("#dev: OpenHands refused your message", "#dev: eyes, x on a message", "#dev: ✅ Done")
+    world.logged("openhands.unreachable")
 
 
 async def test_a_post_that_may_still_arrive_is_not_repeated_at_once(world: Story) -> None:

@@ -175,6 +175,7 @@ async def test_a_stop_takes_the_warning_of_an_outage_off_an_ended_card(world: St
     assert world.card().state == "Failed"
     assert WARNING not in world.card()
     world.leaves("#dev: ❌ Failed")
+    world.logged("openhands.unreachable")
 
 
 # --- retry ------------------------------------------------------------------------------------------------------

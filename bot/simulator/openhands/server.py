@@ -34,7 +34,7 @@ class LocalOpenHands(Starts):
     providers: whether a git provider is connected; repositories: those that can be opened there, None for all;
     closed: those that can't, whatever `repositories` says.
 
-    Most of these may be changed later, and so may these: `down`; `on_call`, called with "before" or "after" and the
+    Most of these may be changed later, and so may these: `down`, `moved_to`; `on_call`, called with "before" or "after" and the
     kind of each call, which may raise `NoAnswer` to lose the call or its answer; `events_lag_s`, `status_lag_s`,
     `approval_deaf_s`: three delays of the real server, 0 here unless a test sets them; `restarts_on_resume`, which
     varies between real servers.
@@ -77,6 +77,7 @@ class LocalOpenHands(Starts):
         self.rate_limit = rate_limit
         self.calls: list[Call] = []
         self.down = False  # every connection is closed without an answer
+        self.moved_to = ""  # every call is answered with a redirect to there
         self.on_call: Callable[[str, str], Awaitable[None]] | None = None
         self._api = api
         self._v0 = v0.routes(with_events=v0_events, with_stop=v0_stop, with_list=v0_list)
@@ -182,6 +183,9 @@ class LocalOpenHands(Starts):
         call = self._note(kind, request, body)
         if self.down:
             return _hang_up(request)
+        if self.moved_to:
+            call.status = 301
+            return web.Response(status=301, headers={"Location": self.moved_to + request.path_qs})
         self._under_way += 1
         try:
             await self._tell("before", kind)
