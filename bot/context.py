@@ -41,11 +41,14 @@ class Context:
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the process is to end: from then on no request is taken from Slack."""
 
-    async def save(self, tx: AsyncConnection, before: Run, changed: Changed) -> Run | None:
-        """Write a run's transition and everything it causes, also in the queue; None if another writer was first."""
+    async def save(self, tx: AsyncConnection, before: Run, changed: Changed) -> Run:
+        """Write a run's transition and everything it causes, also in the queue.
+
+        before: as read in this transaction. Raises `StoreOvertaken` if another writer was first.
+        """
         now = self.clock.now()
         saved = await effects.apply_transition(tx, before, changed, self.links, now)
-        if saved is None or not slots.concerns_queue(before, saved):
+        if not slots.concerns_queue(before, saved):
             return saved
         if before.state in OCCUPIES and saved.state is not RunState.QUEUED:
             await slots.mark_available(tx, now)

@@ -88,14 +88,10 @@ def places(run: Run) -> dict[str, str]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-async def apply_transition(
-    tx: AsyncConnection, before: Run, changed: Changed, links: Links, now: datetime
-) -> Run | None:
-    """Write a run's transition together with its effects; None if another writer was first."""
+async def apply_transition(tx: AsyncConnection, before: Run, changed: Changed, links: Links, now: datetime) -> Run:
+    """Write a run's transition together with its effects. Raises `StoreOvertaken` if another writer was first."""
     after, effects = changed
     saved = await runs.save(tx, before, after)
-    if saved is None:
-        return None
     if saved.state is not before.state:
         unstarted = before.state in (RunState.QUEUED, RunState.STARTING) and saved.state is RunState.FAILED
         tell = log.warning if unstarted else log.info

@@ -52,7 +52,7 @@ async def admit_waiting(tx: AsyncConnection, links: Links, limits: Limits, now: 
         await checkpoints.put(tx, Mark.FULL, later(now, limits.full_s))
     for run in entering:
         after = await effects.apply_transition(tx, run, lifecycle.admit(run, now), links, now)
-        if after is not None and after.card.posts > 0:  # else the start is enqueued once the card is posted
+        if after.card.posts > 0:  # else the start is enqueued once the card is posted
             await effects.enqueue_start(tx, after, now)
     await _number(tx, waiting, now)
     return bool(entering)

@@ -4,6 +4,7 @@ BotError
 ├── SettingsWrong            name every problem, exit with code 2
 ├── StoreError
 │   ├── StoreUnavailable     not saved, or not known to be: no ack, or a sentence to the person
+│   ├── StoreOvertaken       the row changed since it was read: nothing was saved, read it again
 │   ├── StoreInUse           another process has the database: exit with code 2
 │   ├── StoreNewer           a newer version of the bot made the tables: exit with code 2
 │   └── StoreReplaced        the file was put beside another file's log: exit with code 2
@@ -57,6 +58,10 @@ class StoreUnavailable(StoreError):
         """perhaps_saved: the commit itself failed, so the rows may be there."""
         super().__init__("the commit got no clear answer" if perhaps_saved else "nothing was saved")
         self.perhaps_saved = perhaps_saved
+
+
+class StoreOvertaken(StoreError):
+    """A compare-and-swap lost: the row changed after it was read, so it was read outside of this transaction."""
 
 
 class StoreInUse(StoreError):

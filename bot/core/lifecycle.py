@@ -581,6 +581,7 @@ NEVER_STARTED = frozenset(
         Reason.START_REJECTED,
         Reason.START_UNREADABLE,
         Reason.START_UNSURE,
+        Reason.FORGOTTEN,
         Reason.MODEL_UNSUPPORTED,
         Reason.SANDBOX_BROKEN,
     }

@@ -264,6 +264,8 @@ class Reason(StrEnum):
     """The server's answer is not one of OpenHands'."""
     START_UNSURE = "start_unsure"
     """It may have started; only a person can tell."""
+    FORGOTTEN = "forgotten"
+    """A fault of ours: nothing was going to start it."""
     MODEL_UNSUPPORTED = "model_unsupported"
     """A V0 server takes no model."""
     GONE = "gone"

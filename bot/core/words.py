@@ -375,6 +375,8 @@ def why(run: Run) -> str:
             return "Not started: this bot is pointed at something that isn't OpenHands. Please tell its operator."
         case Reason.START_UNSURE:
             return "OpenHands' answer was lost and I can't find out whether the task started. Please look there first."
+        case Reason.FORGOTTEN:
+            return "I lost track of it before it was started, so nothing was started. That is a fault of mine."
         case Reason.MODEL_UNSUPPORTED:
             return "This OpenHands server lets nobody choose a model, so nothing was started. Ask again without one."
         case Reason.GONE:

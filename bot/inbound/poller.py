@@ -14,7 +14,7 @@ from bot.context import Context
 from bot.core import cards, lifecycle
 from bot.core.errors import Moved, OpenHandsError, StoreUnavailable, TooFast, Unauthorised, Unreadable
 from bot.core.lifecycle import OCCUPIES, Changed
-from bot.core.model import Observation, Phase, Run, RunId, RunState
+from bot.core.model import Failed, Observation, Phase, Reason, Run, RunId, RunState
 from bot.core.pacing import later, poll_at, retry_at
 from bot.openhands import OpenHands
 from bot.store import checkpoints, inbox, outbox, runs
@@ -200,8 +200,6 @@ class Poller:
     async def _write(self, tx: AsyncConnection, fresh: Run, change: Changed, now: datetime) -> bool:
         """Write one run's change; return whether the card is to show it."""
         saved = await self._ctx.save(tx, fresh, change)
-        if saved is None:
-            return False
         if saved.watch.silence_told_at is not None and fresh.watch.silence_told_at is None:
             await effects.enqueue_message(tx, saved, cards.stale(saved, self._ctx.links.page(saved)), now)
         if saved.state not in POLLED:
@@ -255,7 +253,7 @@ class Poller:
         return at
 
     async def _tidy(self, now: datetime) -> None:
-        """Delete, every `TIDY_EVERY`, what nothing will ask for again."""
+        """Delete, every `TIDY_EVERY`, what nothing will ask for again, and fail runs that wait for nothing."""
         if self._tidied_at is not None and now - self._tidied_at < TIDY_EVERY:
             return
         self._tidied_at = now
@@ -263,3 +261,7 @@ class Poller:
         async with self._ctx.database.transaction() as tx:
             await inbox.forget(tx, now, self._ctx.patience.keep_keys_s)
             await outbox.forget(tx, now, self._ctx.patience.keep_keys_s)
+            for run in await runs.forgotten(tx):
+                log.error("run.forgotten", run=run.id, help="a fault of the bot: please report it; people are told")
+                await self._ctx.save(tx, run, lifecycle.not_started(run, Failed(Reason.FORGOTTEN), now))
+                self._ctx.wake_sender.set()

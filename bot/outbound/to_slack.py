@@ -266,8 +266,8 @@ class ToSlack:
     async def _refused(self, row: OutboxRow, err: SlackRefused) -> None:
         """Close the row as failed, and do what its kind has for that: most reach the person another way."""
         now = self._ctx.clock.now()
-        run = await self._run(row) if row.run else None
         async with self._ctx.database.transaction() as tx:
+            run = await runs.get(tx, row.run) if row.run else None
             await outbox.failed(tx, row.seq, now, err.code)
             match OUTBOX[row.kind].refusal:
                 case Refusal.NO_CARD if run is not None and run.card.posts == 0:

@@ -6,9 +6,10 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import UpdateBase, bindparam, case, func, insert, select, update
+from sqlalchemy import UpdateBase, bindparam, case, exists, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from bot.core.errors import StoreOvertaken
 from bot.core.lifecycle import OCCUPIES
 from bot.core.model import (
     LIVE,
@@ -23,10 +24,11 @@ from bot.core.model import (
     TeamId,
     UserId,
 )
+from bot.core.owed import OutboxKind
 from bot.store import upserts
 from bot.store.listed import as_list, listed
 from bot.store.mapping import column_value, from_row, to_row
-from bot.store.tables import follow_ups, runs, threads
+from bot.store.tables import follow_ups, outbox, runs, threads
 
 UNSEEN = frozenset(
     {
@@ -86,10 +88,11 @@ async def find(connection: AsyncConnection, run: str) -> Run | None:
     return None if found is None else from_row(Run, found)
 
 
-async def save(connection: AsyncConnection, before: Run, after: Run) -> Run | None:
-    """Write what changed, by compare-and-swap on state, turn and attempt; None if another writer was first.
+async def save(connection: AsyncConnection, before: Run, after: Run) -> Run:
+    """Write what changed, by compare-and-swap on state, turn and attempt.
 
-    The version goes up when the card would look different.
+    The version goes up when the card would look different. Raises `StoreOvertaken` if another writer was first: read the
+    run in the transaction that changes it.
     """
     old, new = to_row(before), to_row(after)
     changed = {name: value for name, value in new.items() if value != old[name]}
@@ -106,7 +109,9 @@ async def save(connection: AsyncConnection, before: Run, after: Run) -> Run | No
         },
     )
     row = found.mappings().one_or_none()
-    return None if row is None else from_row(Run, row)
+    if row is None:
+        raise StoreOvertaken(before.id)
+    return from_row(Run, row)
 
 
 @lru_cache(maxsize=256)
@@ -285,6 +290,24 @@ async def is_of_another(connection: AsyncConnection, run: RunId, conversation: C
         select(runs.c.id).where(runs.c.conversation_id == conversation, runs.c.id != run).limit(1)
     )
     return found.first() is not None
+
+
+FORGOTTEN = select(runs).where(
+    runs.c.state == RunState.STARTING.value,
+    runs.c.next_poll_at.is_(None),
+    ~exists().where(
+        outbox.c.run == runs.c.id,
+        outbox.c.kind.in_([OutboxKind.CARD.value, OutboxKind.START.value]),
+        outbox.c.done_at.is_(None),
+        outbox.c.failed_at.is_(None),
+    ),
+)
+
+
+async def forgotten(connection: AsyncConnection) -> Sequence[Run]:
+    """Return the runs that have a slot and wait for nothing: no start is owed, no card before it, no poll after it."""
+    found = await connection.execute(FORGOTTEN)
+    return [from_row(Run, row) for row in found.mappings()]
 
 
 QUEUED = select(runs).where(WAITS).order_by(runs.c.queued_at, runs.c.created_at)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from bot.core.errors import StoreOvertaken
 from bot.core.model import (
     Action,
     Api,
@@ -108,7 +109,7 @@ async def get(database: Database, run: Run) -> Run:
         return await runs.get(tx, run.id)
 
 
-async def save(database: Database, before: Run, after: Run) -> Run | None:
+async def save(database: Database, before: Run, after: Run) -> Run:
     async with database.transaction() as tx:
         return await runs.save(tx, before, after)
 
@@ -224,9 +225,9 @@ async def test_who_comes_second_loses(database: Database, first: dict[str, Any])
     before = a_run()
     await add(database, before)
     won = await save(database, before, replace(before, **first))
-    lost = await save(database, before, replace(before, state=RunState.DONE, answer="Too late."))
-    assert won is not None
-    assert (lost, await get(database, before)) == (None, won)
+    with pytest.raises(StoreOvertaken):
+        await save(database, before, replace(before, state=RunState.DONE, answer="Too late."))
+    assert await get(database, before) == won
 
 
 async def test_bookkeeping_of_two_does_not_collide(database: Database) -> None:
