@@ -35,7 +35,7 @@ from bot.ops import logs
 from bot.settings import Settings
 from bot.slack import manifest as manifest_of
 from bot.store.address import read_address
-from bot.store.database import reason
+from bot.store.database import reason, replaced
 
 gc.freeze()  # nor are they scanned later
 gc.enable()
@@ -167,6 +167,8 @@ def beside_the_bot(work: Coroutine[Any, Any, str]) -> None:
         fail(f"Not dead, or dropped already: {err}. Nothing was changed.", WRONG)
     except NoDatabase as err:
         fail(f"There is no database at {err}: the bot makes it at its first start. Else correct DATABASE_URL.", WRONG)
+    except StoreReplaced as err:
+        fail(f"Not opened: {'. '.join(replaced(err))}", WRONG)
     except StoreUnavailable as err:
         out_of_order(err)
 
@@ -191,11 +193,7 @@ def another_file(err: StoreNewer | StoreReplaced) -> str:
     """Return what to do when the database is not the one this program left."""
     if isinstance(err, StoreNewer):
         return f"Not started: {err}. Start that version, or restore a backup made before it."
-    return (
-        f"Not started: {err.file} was put there beside the write-ahead log (-wal) of another file, which would undo it. If "
-        f"you restored a copy, delete {err.file}-wal and {err.file}-shm, then start again. If not, the log holds the latest "
-        f"requests: `touch {err.file}-wal`, then start again."
-    )
+    return f"Not started: {'. '.join(replaced(err))}"
 
 
 def out_of_order(err: StoreUnavailable) -> NoReturn:

@@ -21,7 +21,7 @@ class Unknown(Exception):
 async def listed(database_url: str) -> str:
     """Return a table with a line per dead row: where it belongs and what it is about, but never its text.
 
-    Raises `NoDatabase`, `StoreUnavailable` and `SettingsWrong`, as do `retried` and `dropped`.
+    Raises what `maintenance.opened` raises, as do `retried` and `dropped`.
     """
     async with maintenance.opened(database_url) as database, database.reading() as tx:
         rows = await outbox.dead(tx)

@@ -21,6 +21,7 @@ from bot.core.errors import (
     SlackError,
     SlackLocked,
     SlackRefused,
+    StoreReplaced,
     StoreUnavailable,
     Unauthorised,
     Unavailable,
@@ -36,7 +37,7 @@ from bot.slack.gateway import Gateway
 from bot.slack.scopes import REINSTALL, REQUIRED, SCOPES, lacking
 from bot.store import inbox, maintenance
 from bot.store.address import FOUR_SLASHES, read_address
-from bot.store.database import reason
+from bot.store.database import reason, replaced
 
 CHECK_S = 10.0
 """Time limit for each check; all run concurrently."""
@@ -188,6 +189,9 @@ async def database(url: str, now: datetime) -> AsyncGenerator[Finding, None]:
         yield not_there(Path(str(none)))
         if not Path(str(none)).parent.is_dir():
             return
+    except StoreReplaced as err:
+        what, mend = replaced(err)
+        yield wrong(f"Database: {what}", mend)
     except StoreUnavailable as err:
         yield wrong(f"Database: it can't be read ({reason(err)})", read_address(url).advice)
     except SettingsWrong as err:

@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy import Connection, Dialect, Executable, inspect, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from bot.core.errors import StoreInUse, StoreNewer, StoreUnavailable
+from bot.core.errors import StoreInUse, StoreNewer, StoreReplaced, StoreUnavailable
 from bot.store.address import PostgresServer, SqliteFile, read_address
 from bot.store.sqlite import Sqlite, locked, made_private, not_replaced, there
 
@@ -247,6 +247,7 @@ async def open_database(url: str, *, tool: bool = False, wait_s: float = WAIT_S)
 async def opened_file(file: Path, *, tool: bool) -> Database:
     if tool:
         there(file)
+        not_replaced(file)
         return Database(Sqlite(file, None))
     database = Database(Sqlite(file, locked(file)))
     try:
@@ -309,6 +310,17 @@ def version(connection: Connection) -> str | None:
 def known_versions() -> Sequence[str]:
     """Return the versions this program can migrate, oldest first: each migration's file begins with its version."""
     return sorted(file.stem.partition("_")[0] for file in (MIGRATIONS / "versions").glob("[0-9]*.py"))
+
+
+def replaced(err: StoreReplaced) -> tuple[str, str]:
+    """Return what is wrong with a restored file, and what to do about it; for operators."""
+    return (
+        f"{err.file} was put there beside the write-ahead log (-wal) of another file, which would undo it",
+        (
+            f"If you restored a copy, delete {err.file}-wal and {err.file}-shm, then try again. If not, the log holds the "
+            f"latest requests: `touch {err.file}-wal`, then try again."
+        ),
+    )
 
 
 def reason(err: StoreUnavailable) -> str:

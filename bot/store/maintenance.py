@@ -28,7 +28,7 @@ def file_of(url: str) -> Path | None:
 
 @asynccontextmanager
 async def opened(url: str) -> AsyncIterator[Database]:
-    """Open the database beside the bot. Raises `NoDatabase`, `StoreUnavailable`, `SettingsWrong` if it is refused."""
+    """Open the database beside the bot. Raises `NoDatabase`, and what `open_database` raises."""
     file = file_of(url)
     if file is not None and not file.is_file():
         raise NoDatabase(str(file))

@@ -207,14 +207,16 @@ async def test_the_log_of_a_killed_process_is_read(tmp_path: Path) -> None:
         assert (await runs.get(tx, RunId("one"))).id == "one"
 
 
-async def test_a_copy_beside_the_log_of_another_file_is_not_opened(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tool", [False, True], ids=["bot", "tool"])
+async def test_a_copy_beside_the_log_of_another_file_is_not_opened(tmp_path: Path, *, tool: bool) -> None:
     """SQLite would apply that log, and undo the restore without a word; nothing is touched until a person decides."""
     left = await killed(tmp_path, "one")
     log = left / "openhands.db-wal"
     before = log.read_bytes()
     os.utime(log, (log.stat().st_atime, log.stat().st_mtime - 60))  # the copy was put there a minute later
     with pytest.raises(StoreReplaced):
-        await open_database(file_in(left))
+        async with (await open_database(file_in(left), tool=tool)).reading() as tx:
+            await runs.find(tx, "one")
     assert log.read_bytes() == before
     log.unlink()
     async with opened(file_in(left)) as database, database.reading() as tx:

@@ -211,7 +211,7 @@ async def test_a_copy_beside_an_old_log_ends_the_process_with_2(world: Story, tm
     assert last.startswith(
         f"Not started: {world.database} was put there beside the write-ahead log (-wal) of another file"
     )
-    assert f"delete {log} and {world.database}-shm, then start again." in last
+    assert f"delete {log} and {world.database}-shm, then try again." in last
     assert log.exists()
 
 

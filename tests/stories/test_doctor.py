@@ -17,7 +17,7 @@ from bot.slack.scopes import REINSTALL, SCOPES, WITHOUT
 from bot.store.database import known_versions
 from tests.conftest import Make, Story
 from tests.stories.shared import working
-from tests.stories.test_boot import ended, environment
+from tests.stories.test_boot import ended, environment, old_log_beside
 
 DOCTOR = ("-m", "bot", "doctor")
 
@@ -257,6 +257,27 @@ async def test_a_file_that_is_no_database_is_told(make_world: Make) -> None:
     line = await told(world, "Database")
     assert line.startswith("✗ Database: it can't be read (")
     assert line.endswith("Check DATABASE_URL, the folder's rights and the disk.")
+
+
+REPLACED = (
+    "{file} was put there beside the write-ahead log (-wal) of another file, which would undo it",
+    (
+        "If you restored a copy, delete {file}-wal and {file}-shm, then try again. If not, the log holds the latest requests: "
+        "`touch {file}-wal`, then try again."
+    ),
+)
+
+
+async def test_a_restored_copy_beside_an_old_log_is_told_and_left_alone(world: Story, tmp_path: Path) -> None:
+    """To open it would undo the restore."""
+    await world.stops()
+    log = old_log_beside(world.database)
+    what, mend = (part.format(file=world.database) for part in REPLACED)
+    assert await told(world, "Database") == f"✗ Database: {what} → {mend}"
+    async with app_in(tmp_path, environment(world), python=("-m", "bot", "dead")) as app:
+        assert await ended(app) == 2
+    assert app.log.splitlines()[-1] == f"Not opened: {what}. {mend}"
+    assert log.read_bytes() == b"the log of another file"
 
 
 def test_a_full_disk_is_wrong(tmp_path: Path) -> None:
