@@ -2,22 +2,27 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
+import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot import effects, slots
 from bot.clock import Clock
+from bot.core.errors import StoreUnreadable
 from bot.core.lifecycle import OCCUPIES, Changed
-from bot.core.model import Run, RunState
+from bot.core.model import Effect, Run, RunId, RunState
 from bot.core.pacing import Patience
 from bot.effects import Links
 from bot.openhands import OpenHands
 from bot.ops.metrics import Metrics
 from bot.slack.gateway import Gateway
 from bot.slots import Limits
-from bot.store import runs
+from bot.store import runs, unreadable
 from bot.store.database import Database
+
+log = structlog.get_logger("store")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +45,18 @@ class Context:
     wake_poller: asyncio.Event = field(default_factory=asyncio.Event)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the process is to end: from then on no request is taken from Slack."""
+
+    async def close_unreadable(self, found: StoreUnreadable) -> None:
+        """Close a row that this version can't read; people are told of a run."""
+        now = self.clock.now()
+        log.error("store.row_unreadable", table=found.table, row=found.key, exc_info=found)
+        async with self.database.transaction() as tx:
+            await unreadable.close(tx, found, now)
+            if found.table == "runs":
+                with suppress(StoreUnreadable):
+                    run = await runs.get(tx, RunId(str(found.key)))
+                    await effects.enqueue(tx, run, (Effect.TELL, Effect.NOTIFY, Effect.REACT), self.links, now)
+        self.wake_sender.set()
 
     async def save(self, tx: AsyncConnection, before: Run, changed: Changed) -> Run:
         """Write a run's transition and everything it causes, also in the queue.

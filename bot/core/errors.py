@@ -5,6 +5,7 @@ BotError
 ├── StoreError
 │   ├── StoreUnavailable     not saved, or not known to be: no ack, or a sentence to the person
 │   ├── StoreOvertaken       the row changed since it was read: nothing was saved, read it again
+│   ├── StoreUnreadable      a row that this version can't read: close it, and go on with the others
 │   ├── StoreInUse           another process has the database: exit with code 2
 │   ├── StoreNewer           a newer version of the bot made the tables: exit with code 2
 │   └── StoreReplaced        the file was put beside another file's log: exit with code 2
@@ -62,6 +63,15 @@ class StoreUnavailable(StoreError):
 
 class StoreOvertaken(StoreError):
     """A compare-and-swap lost: the row changed after it was read, so it was read outside of this transaction."""
+
+
+class StoreUnreadable(StoreError):
+    """A row holds what this version does not know, as after a rollback to an earlier one."""
+
+    def __init__(self, table: str, key: str | int) -> None:
+        super().__init__(f"{table} {key}")
+        self.table = table
+        self.key = key
 
 
 class StoreInUse(StoreError):

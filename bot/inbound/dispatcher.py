@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bot import effects, slots
 from bot.context import Context
 from bot.core import cards, commands, lifecycle, policy, words
-from bot.core.errors import OpenHandsError, SlackBusy, SlackError, SlackNoScope, SlackRefused
+from bot.core.errors import OpenHandsError, SlackBusy, SlackError, SlackNoScope, SlackRefused, StoreUnreadable
 from bot.core.model import (
     Action,
     Command,
@@ -67,8 +67,12 @@ class Dispatcher:
         )
 
     async def _due(self, now: datetime, busy: Collection[str]) -> tuple[Sequence[InboxRow], datetime | None]:
-        async with self._ctx.database.reading() as tx:
-            return await inbox.due(tx, now, busy, WIDTH), await inbox.next_at(tx, now)
+        try:
+            async with self._ctx.database.reading() as tx:
+                return await inbox.due(tx, now, busy, WIDTH), await inbox.next_at(tx, now)
+        except StoreUnreadable as err:
+            await self._ctx.close_unreadable(err)
+            return [], now
 
     async def _give_up(self, row: InboxRow) -> None:
         await self._finish(row, words.broken())

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bot import effects, slots
 from bot.context import Context
 from bot.core import cards, lifecycle
-from bot.core.errors import Moved, OpenHandsError, StoreUnavailable, TooFast, Unauthorised, Unreadable
+from bot.core.errors import Moved, OpenHandsError, StoreUnavailable, StoreUnreadable, TooFast, Unauthorised, Unreadable
 from bot.core.lifecycle import OCCUPIES, Changed
 from bot.core.model import Failed, Observation, Phase, Reason, Run, RunId, RunState
 from bot.core.pacing import later, poll_at, retry_at
@@ -88,6 +88,13 @@ class Poller:
 
     async def _round(self) -> datetime:
         now = self._ctx.clock.now()
+        try:
+            return await self._poll(now)
+        except StoreUnreadable as err:
+            await self._ctx.close_unreadable(err)
+            return now
+
+    async def _poll(self, now: datetime) -> datetime:
         await self._tidy(now)
         async with self._ctx.database.reading() as tx:
             due = await runs.due(tx, now, ROUND)

@@ -55,7 +55,7 @@ def about(row: DeadRow) -> str:
 
 def others(rows: Collection[DeadRow]) -> list[str]:
     """Return a line on what to do about rows that no command can enqueue again."""
-    left = sorted({row.kind.value for row in rows if row.kind not in REPOSTABLE})
+    left = sorted({row.kind for row in rows if row.kind not in REPOSTABLE})
     if not left:
         return []
     return [f"These were told to a person, who can go on in Slack (reply, or ask again): {', '.join(left)}."]

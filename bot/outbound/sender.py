@@ -7,7 +7,7 @@ from datetime import datetime
 import structlog
 
 from bot.context import Context
-from bot.core.errors import SlackError
+from bot.core.errors import SlackError, StoreUnreadable
 from bot.core.lifecycle import ENDED, TOLD
 from bot.core.model import RunId
 from bot.core.owed import OUTBOX, OutboxKind, OutboxRow, Service
@@ -83,6 +83,13 @@ class Sender:
             log.warning("notify.channel_unknown", code=err.code)
 
     async def _due(self, now: datetime, busy: Collection[str]) -> tuple[Sequence[OutboxRow | Edit], datetime | None]:
+        try:
+            return await self._owed(now, busy)
+        except StoreUnreadable as err:
+            await self._ctx.close_unreadable(err)
+            return [], now
+
+    async def _owed(self, now: datetime, busy: Collection[str]) -> tuple[Sequence[OutboxRow | Edit], datetime | None]:
         throttled, full = self.lanes.throttled, self._full(now)
         edited = [
             RunId(lane[len(EDIT_LANE) :]) for lane in busy if lane.startswith(EDIT_LANE) and lane not in throttled
@@ -125,12 +132,15 @@ class Sender:
         run = job.card.run if isinstance(job, Edit) else job.run
         if run is not None:
             structlog.contextvars.bind_contextvars(run=run)  # each job is a task of its own: all it logs is of this run
-        if isinstance(job, Edit):
-            return await self._slack.edit(job.card.run)
-        if OUTBOX[job.kind].service is Service.OPENHANDS:
-            await self._rows.do(job)
-        else:
-            await self._slack.do(job)
+        try:
+            if isinstance(job, Edit):
+                return await self._slack.edit(job.card.run)
+            if OUTBOX[job.kind].service is Service.OPENHANDS:
+                await self._rows.do(job)
+            else:
+                await self._slack.do(job)
+        except StoreUnreadable as err:
+            await self._ctx.close_unreadable(err)
         return None
 
     async def _give_up(self, job: OutboxRow | Edit) -> None:

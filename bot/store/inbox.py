@@ -9,7 +9,7 @@ from sqlalchemy import bindparam, case, delete, exists, func, literal, null, sel
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.core.model import Incoming, IncomingKind
-from bot.store import upserts
+from bot.store import unreadable, upserts
 from bot.store.database import Database
 from bot.store.listed import as_list, listed
 from bot.store.mapping import from_row, to_row
@@ -121,12 +121,16 @@ DONE = update(inbox).where(inbox.c.seq == bindparam("row")).values(done_at=bindp
 
 
 async def due(connection: AsyncConnection, now: datetime, busy: Collection[str], limit: int) -> Sequence[InboxRow]:
-    """Return the first open row of each lane that is not busy and may be tried now, oldest first."""
+    """Return the first open row of each lane that is not busy and may be tried now, oldest first.
+
+    Raises `StoreUnreadable`.
+    """
     found = await connection.execute(DUE, {"now": now, "busy": as_list(busy), "most": limit})
-    return [
-        InboxRow(row["seq"], row["lane"], from_row(Incoming, row["payload"]), row["received_at"], row["attempts"])
-        for row in found.mappings()
-    ]
+    return [unreadable.read("inbox", row["seq"], row, inbox_row) for row in found.mappings()]
+
+
+def inbox_row(row: Mapping[Any, Any]) -> InboxRow:
+    return InboxRow(row["seq"], row["lane"], from_row(Incoming, row["payload"]), row["received_at"], row["attempts"])
 
 
 async def next_at(connection: AsyncConnection, now: datetime) -> datetime | None:

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.core.model import ChannelId, MessageTs, RowId, RunId
 from bot.core.owed import OUTBOX, REPOSTABLE, OutboxKind, OutboxRow
-from bot.store import upserts
+from bot.store import unreadable, upserts
 from bot.store.listed import as_list, listed
 from bot.store.tables import outbox, runs
 
@@ -20,7 +20,8 @@ class DeadRow:
     """A dead letter: a row that could never succeed."""
 
     seq: int
-    kind: OutboxKind
+    kind: str
+    """An `OutboxKind`, or a word of a later version."""
     run: RunId | None
     failed_at: datetime
     result: str
@@ -96,24 +97,26 @@ async def due(
     """Return the first open row of each lane that is not busy and may be tried now, by rank and age.
 
     held: kinds that nothing can be done for now; a lane waits while its first row is of such a kind.
+    Raises `StoreUnreadable`.
     """
     asked = {"now": now, "busy": as_list(busy), "held": as_list(held), "most": limit}
     found = await connection.execute(DUE, asked)
-    return [
-        OutboxRow(
-            seq=row["seq"],
-            id=RowId(row["id"]),
-            run=None if row["run"] is None else RunId(row["run"]),
-            kind=OutboxKind(row["kind"]),
-            lane=row["lane"],
-            rank=row["rank"],
-            payload=row["payload"] or {},
-            created_at=row["created_at"],
-            attempts=row["attempts"],
-            tried_at=row["tried_at"],
-        )
-        for row in found.mappings()
-    ]
+    return [unreadable.read("outbox", row["seq"], row, outbox_row) for row in found.mappings()]
+
+
+def outbox_row(row: Mapping[Any, Any]) -> OutboxRow:
+    return OutboxRow(
+        seq=row["seq"],
+        id=RowId(row["id"]),
+        run=None if row["run"] is None else RunId(row["run"]),
+        kind=OutboxKind(row["kind"]),
+        lane=row["lane"],
+        rank=row["rank"],
+        payload=row["payload"] or {},
+        created_at=row["created_at"],
+        attempts=row["attempts"],
+        tried_at=row["tried_at"],
+    )
 
 
 async def next_at(connection: AsyncConnection, now: datetime) -> datetime | None:
@@ -178,7 +181,7 @@ async def dead(connection: AsyncConnection) -> Sequence[DeadRow]:
     return [
         DeadRow(
             row["seq"],
-            OutboxKind(row["kind"]),
+            row["kind"],
             row["run"],
             row["failed_at"],
             row["result"] or "",

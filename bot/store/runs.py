@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from sqlalchemy import UpdateBase, bindparam, case, exists, func, insert, select, update
@@ -25,7 +25,7 @@ from bot.core.model import (
     UserId,
 )
 from bot.core.owed import OutboxKind
-from bot.store import upserts
+from bot.store import unreadable, upserts
 from bot.store.listed import as_list, listed
 from bot.store.mapping import column_value, from_row, to_row
 from bot.store.tables import follow_ups, outbox, runs, threads
@@ -66,6 +66,11 @@ GET = select(runs).where(THIS)
 GET_ALL = select(runs).where(runs.c.id.in_(listed("ids")))
 
 
+def run_of(row: Mapping[Any, Any]) -> Run:
+    """Return the run in a row. Raises `StoreUnreadable`, as everything that reads runs does."""
+    return unreadable.read("runs", row["id"], row, partial(from_row, Run))
+
+
 async def add(connection: AsyncConnection, run: Run) -> None:
     await connection.execute(insert(runs), to_row(run))
 
@@ -73,19 +78,19 @@ async def add(connection: AsyncConnection, run: Run) -> None:
 async def get(connection: AsyncConnection, run: RunId) -> Run:
     """Return a run by id; runs are never deleted, so it is there."""
     found = await connection.execute(GET, {"run": run})
-    return from_row(Run, found.mappings().one())
+    return run_of(found.mappings().one())
 
 
 async def get_all(connection: AsyncConnection, ids: Collection[RunId]) -> Mapping[RunId, Run]:
     """Return runs by their ids, a few hundred at most."""
     found = await connection.execute(GET_ALL, {"ids": as_list(ids)})
-    return {run.id: run for run in (from_row(Run, row) for row in found.mappings())}
+    return {run.id: run for run in (run_of(row) for row in found.mappings())}
 
 
 async def find(connection: AsyncConnection, run: str) -> Run | None:
     """Return a run by an id from outside; None if there is no such run."""
     found = (await connection.execute(GET, {"run": run})).mappings().one_or_none()
-    return None if found is None else from_row(Run, found)
+    return None if found is None else run_of(found)
 
 
 async def save(connection: AsyncConnection, before: Run, after: Run) -> Run:
@@ -111,7 +116,7 @@ async def save(connection: AsyncConnection, before: Run, after: Run) -> Run:
     row = found.mappings().one_or_none()
     if row is None:
         raise StoreOvertaken(before.id)
-    return from_row(Run, row)
+    return run_of(row)
 
 
 @lru_cache(maxsize=256)
@@ -216,7 +221,7 @@ POLL_AGAIN = THESE.values(next_poll_at=bindparam("next"))
 async def due(connection: AsyncConnection, now: datetime, limit: int) -> Sequence[Run]:
     """Return the runs due for polling, the longest overdue first."""
     found = await connection.execute(DUE, {"now": now, "most": limit})
-    return [from_row(Run, row) for row in found.mappings()]
+    return [run_of(row) for row in found.mappings()]
 
 
 async def next_poll(connection: AsyncConnection) -> tuple[datetime | None, bool]:
@@ -253,7 +258,7 @@ async def of_thread(
     """Return a thread's run, and whether every reply there steers it."""
     found = await connection.execute(OF_THREAD, {"team": team, "channel": channel, "thread": thread})
     row = found.mappings().one_or_none()
-    return None if row is None else (from_row(Run, row), row["every_reply"])
+    return None if row is None else (run_of(row), row["every_reply"])
 
 
 async def own_thread(connection: AsyncConnection, run: Run, thread: MessageTs, *, every_reply: bool) -> None:
@@ -273,7 +278,7 @@ async def live_of(connection: AsyncConnection, channel: ChannelId, requester: Us
         )
         .order_by(runs.c.created_at.desc())
     )
-    return [from_row(Run, row) for row in found.mappings()]
+    return [run_of(row) for row in found.mappings()]
 
 
 async def latest_in(connection: AsyncConnection, channel: ChannelId, limit: int) -> Sequence[Run]:
@@ -281,7 +286,7 @@ async def latest_in(connection: AsyncConnection, channel: ChannelId, limit: int)
     found = await connection.execute(
         select(runs).where(runs.c.channel == channel).order_by(runs.c.created_at.desc()).limit(limit)
     )
-    return [from_row(Run, row) for row in found.mappings()]
+    return [run_of(row) for row in found.mappings()]
 
 
 async def is_of_another(connection: AsyncConnection, run: RunId, conversation: ConversationId) -> bool:
@@ -307,7 +312,7 @@ FORGOTTEN = select(runs).where(
 async def forgotten(connection: AsyncConnection) -> Sequence[Run]:
     """Return the runs that have a slot and wait for nothing: no start is owed, no card before it, no poll after it."""
     found = await connection.execute(FORGOTTEN)
-    return [from_row(Run, row) for row in found.mappings()]
+    return [run_of(row) for row in found.mappings()]
 
 
 QUEUED = select(runs).where(WAITS).order_by(runs.c.queued_at, runs.c.created_at)
@@ -316,7 +321,7 @@ QUEUED = select(runs).where(WAITS).order_by(runs.c.queued_at, runs.c.created_at)
 async def queued(connection: AsyncConnection) -> Sequence[Run]:
     """Return the runs that wait for a slot, the one that goes next first."""
     found = await connection.execute(QUEUED)
-    return [from_row(Run, row) for row in found.mappings()]
+    return [run_of(row) for row in found.mappings()]
 
 
 OCCUPYING = select(func.count()).where(runs.c.state.in_([column_value(state) for state in OCCUPIES]))
@@ -380,4 +385,4 @@ async def recent_of(
         )
         .order_by(runs.c.created_at.desc())
     )
-    return [from_row(Run, row) for row in found.mappings()]
+    return [run_of(row) for row in found.mappings()]

@@ -15,6 +15,7 @@ import aiosqlite
 from sqlalchemy import Connection, Engine, Executable, create_engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoneFree
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from bot.core.errors import StoreInUse, StoreReplaced, StoreUnavailable
@@ -22,6 +23,8 @@ from bot.core.errors import StoreInUse, StoreReplaced, StoreUnavailable
 BUSY_MS = 1000
 """Milliseconds SQLite itself waits for another process's lock, so that a write fails well within Slack's 3 s."""
 READERS = 4
+FREE_S = 1.5
+"""Seconds a reader waits for a connection while all are busy."""
 REPLACED_S = 5.0
 """Seconds. SQLite moves its log into the file within one commit, so both files' times are closer than this."""
 READ, WRITE = "BEGIN", "BEGIN IMMEDIATE"
@@ -51,7 +54,7 @@ class Direct(aiosqlite.Connection):
 class Sqlite:
     """The file of a bot. See `bot.store.database.Backend`."""
 
-    faults: tuple[type[Exception], ...] = (DBAPIError,)
+    faults: tuple[type[Exception], ...] = (DBAPIError, NoneFree)
 
     def __init__(self, file: Path, lock: int | None) -> None:
         """lock: the descriptor that keeps other processes off; None for a tool that works beside the bot."""
@@ -60,7 +63,12 @@ class Sqlite:
         opened = partial(direct, file)
         self.writer = create_async_engine(url, async_creator=opened, pool_size=1, max_overflow=0, hide_parameters=True)
         self.readers = create_async_engine(
-            url, async_creator=opened, pool_size=READERS, max_overflow=0, hide_parameters=True
+            url,
+            async_creator=opened,
+            pool_size=READERS,
+            max_overflow=0,
+            pool_timeout=FREE_S,
+            hide_parameters=True,
         )
         self.quick = create_engine(url.set(drivername="sqlite"), pool_size=1, max_overflow=0, hide_parameters=True)
         prepare(self.writer.sync_engine, WRITE)

@@ -18,6 +18,7 @@ from bot.core import errors
             "the database was made by a newer version of this bot (0003; this one knows 0002)",
         ),
         (errors.StoreReplaced("/data/openhands.db"), "/data/openhands.db"),
+        (errors.StoreUnreadable("runs", "r1"), "runs r1"),
         (errors.SlackRefused("is_archived"), "is_archived"),
         (errors.SlackNoScope("users:read"), "missing_scope"),
         (errors.SlackBusy("ratelimited", retry_after_s=3), "ratelimited"),

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import AsyncExitStack
 
 import pytest
 from sqlalchemy import text
@@ -208,3 +209,15 @@ async def test_reading_what_is_not_there_is_an_outage(database: Database) -> Non
         async with database.reading() as tx:
             await tx.execute(text("SELECT * FROM nowhere"))
     assert (outage.value.perhaps_saved, await stored(database)) == (False, [])
+
+
+async def test_readers_that_are_all_busy_are_an_outage(database: Database) -> None:
+    """It passes, as every outage does; it is no fault that ends the process."""
+    async with AsyncExitStack() as busy:
+        for _ in range(4):
+            await busy.enter_async_context(database.reading())
+        with pytest.raises(StoreUnavailable):
+            async with database.reading():
+                pass
+    async with database.reading():
+        pass
