@@ -39,33 +39,32 @@ async def admit_waiting(tx: AsyncConnection, links: Links, limits: Limits, now: 
 
     While OpenHands itself says that it is full, only the first in the queue tries, every `limits.full_s`.
     """
-    waiting = list(await runs.queued(tx))
-    if not waiting:
-        await checkpoints.drop(tx, Mark.FULL)
-        return False
-    free = limits.slots - await runs.occupying(tx)
+    free = max(0, limits.slots - await runs.occupying(tx))
     full_until = await checkpoints.get(tx, Mark.FULL)
     if full_until is not None:
         free = min(free, 1 if full_until <= now else 0)
-    entering, waiting = waiting[: max(0, free)], waiting[max(0, free) :]
+    waiting = await runs.queued(tx, free + 1)
+    if not waiting:
+        await checkpoints.drop(tx, Mark.FULL)
+        return False
+    entering = waiting[:free]
     if entering and full_until is not None:
         await checkpoints.put(tx, Mark.FULL, later(now, limits.full_s))
     for run in entering:
         after = await effects.apply_transition(tx, run, lifecycle.admit(run, now), links, now)
         if after.card.posts > 0:  # else the start is enqueued once the card is posted
             await effects.enqueue_start(tx, after, now)
-    await _number(tx, waiting, now)
+    if len(waiting) > free:
+        await _number(tx, now)
     return bool(entering)
 
 
-async def _number(tx: AsyncConnection, waiting: list[Run], now: datetime) -> None:
+async def _number(tx: AsyncConnection, now: datetime) -> None:
     """Write the queue positions: a new run's at once, the others' at most every `REDRAWN_EVERY_S`."""
     shown = await checkpoints.get(tx, Mark.PLACES)
     due = shown is None or shown <= now
-    for place, run in enumerate(waiting, 1):
-        if run.queue_position != place and (due or run.queue_position is None):
-            await runs.save(tx, run, lifecycle.show_queue_position(run, place))
-    if due and waiting:
+    await runs.number_queue(tx, new_only=not due)
+    if due:
         await checkpoints.put(tx, Mark.PLACES, later(now, REDRAWN_EVERY_S))
 
 

@@ -438,11 +438,6 @@ def admit(run: Run, now: datetime) -> Changed:
     return changed(run, enter_state(replace(run, queue_position=None, turn_at=now), RunState.STARTING), now)
 
 
-def show_queue_position(run: Run, place: int) -> Run:
-    """Show the run's position in the queue."""
-    return replace(run, queue_position=place)
-
-
 def requeue_full(run: Run, conversation: ConversationId, now: datetime) -> Changed:
     """Queue the run because the account has no free slot; its next attempt gets a new conversation id.
 

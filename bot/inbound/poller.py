@@ -1,7 +1,7 @@
 """Runs that are due, in batches → what OpenHands shows of them → advance → one transaction for each `SLICE`."""
 
 import asyncio
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -19,6 +19,7 @@ from bot.core.pacing import later, poll_at, retry_at
 from bot.openhands import OpenHands
 from bot.store import checkpoints, inbox, outbox, runs
 from bot.store.checkpoints import Mark
+from bot.store.database import Turn
 
 log = structlog.get_logger("poller")
 
@@ -34,7 +35,7 @@ PROGRESS_AT_ONCE = 8
 ROUND = 990
 """Runs asked about in one round, in about ten full requests. If more are due, the next round follows at once."""
 SLICE = 99
-"""Observations applied in one transaction, so that other writers need not wait for a whole round."""
+"""Observations read in one transaction, so that other writers need not wait for a whole round."""
 HELP: dict[type[OpenHandsError], str] = {
     Unauthorised: "OPENHANDS_API_KEY is refused: set a new one and start the bot again",
     Moved: "set OPENHANDS_BASE_URL to where OpenHands is, as people open it, and start the bot again",
@@ -171,14 +172,27 @@ class Poller:
         return True
 
     async def _apply(self, looks: Sequence[tuple[Run, Observation | None]]) -> bool:
-        """Apply observations, all in one transaction; return whether any was news.
+        """Apply observations in short transactions; return whether any was news.
 
         None in place of an observation: the run was not seen this time, so only its next poll is set.
         """
+        news = False
+        while looks:
+            any_news, looks = await self._apply_some(looks)
+            news = news or any_news
+        return news
+
+    async def _apply_some(
+        self, looks: Sequence[tuple[Run, Observation | None]]
+    ) -> tuple[bool, Sequence[tuple[Run, Observation | None]]]:
+        """Apply observations until the turn is over; return whether any was news, and those that are left."""
         now = self._ctx.clock.now()
+        written: set[RunId] = set()
+        saved: list[bool] = []
         changed: list[tuple[Run, Changed]] = []
         unchanged: dict[tuple[datetime, datetime | None], list[RunId]] = defaultdict(list)
         async with self._ctx.database.transaction() as tx:
+            turn = Turn()
             now_there = await runs.get_all(tx, [run.id for run, _ in looks])
             for run, seen in looks:
                 fresh = now_there[run.id]
@@ -194,10 +208,15 @@ class Poller:
                     unchanged[after.watch.observed_at, after.watch.next_poll_at].append(run.id)
             for (seen_at, next_poll_at), ids in unchanged.items():
                 await runs.looked_at(tx, ids, seen_at, next_poll_at)
-            saved = [await self._write(tx, fresh, change, now) for fresh, change in changed]
+            for fresh, change in changed:
+                saved.append(await self._write(tx, fresh, change, now))
+                written.add(fresh.id)
+                if turn.over:
+                    break
         if any(saved):
             self._ctx.wake_sender.set()
-        return any(saved)
+        left = {fresh.id for fresh, _ in changed} - written
+        return any(saved), [look for look in looks if look[0].id in left]
 
     def _judged(self, fresh: Run, seen: Observation | None, now: datetime) -> Changed:
         """Decide what an observation changes, and when the next poll is due."""
@@ -253,9 +272,13 @@ class Poller:
         shown = key_refused or (now - self._down_since).total_seconds() >= self._ctx.patience.unreachable_shown_s
         async with self._ctx.database.transaction() as tx:
             await runs.poll_again(tx, [run.id for run in due], at)
-            for run in due if shown else ():
-                fresh = await runs.get(tx, run.id)
-                await runs.save(tx, fresh, lifecycle.out_of_reach(fresh, self._down_since, key_refused=key_refused))
+        left = deque(due if shown else ())
+        while left:
+            async with self._ctx.database.transaction() as tx:
+                turn = Turn()
+                while left and not turn.over:
+                    fresh = await runs.get(tx, left.popleft().id)
+                    await runs.save(tx, fresh, lifecycle.out_of_reach(fresh, self._down_since, key_refused=key_refused))
         self._ctx.wake_sender.set()
         return at
 

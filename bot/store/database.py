@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from time import perf_counter
 from typing import Any, NoReturn, Protocol
 
 import structlog
@@ -20,6 +21,8 @@ log = structlog.get_logger("store")
 MIGRATIONS = Path(__file__).parent / "migrations"
 TURN_S = 1.0
 """Seconds a request waits for its turn to be committed; Slack waits no longer than 3 s for all of it."""
+LONG_S = 0.1
+"""Seconds after which a transaction with many things to write leaves the rest to the next one: requests wait for it."""
 WAIT_S = 30.0
 """Seconds a starting bot waits for a server that does not answer yet."""
 
@@ -87,6 +90,18 @@ class Turns:
                     turn.set_result(None)
                     return
         self._taken = False
+
+
+class Turn:
+    """How long a transaction has held the writer's turn. In real time: requests wait in real time for it."""
+
+    def __init__(self) -> None:
+        self._began = perf_counter()
+
+    @property
+    def over(self) -> bool:
+        """Whether the rest is to be written in the next turn."""
+        return perf_counter() - self._began > LONG_S
 
 
 class Database:

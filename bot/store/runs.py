@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import lru_cache, partial
 from typing import Any
 
-from sqlalchemy import UpdateBase, bindparam, case, exists, func, insert, select, update
+from sqlalchemy import Boolean, UpdateBase, bindparam, case, exists, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.core.errors import StoreOvertaken
@@ -315,13 +315,32 @@ async def forgotten(connection: AsyncConnection) -> Sequence[Run]:
     return [run_of(row) for row in found.mappings()]
 
 
-QUEUED = select(runs).where(WAITS).order_by(runs.c.queued_at, runs.c.created_at)
+QUEUED = select(runs).where(WAITS).order_by(runs.c.queued_at, runs.c.created_at).limit(bindparam("most"))
+POSITIONS = (
+    select(runs.c.id, func.row_number().over(order_by=(runs.c.queued_at, runs.c.created_at)).label("position"))
+    .where(WAITS)
+    .subquery()
+)
+NUMBER = (
+    update(runs)
+    .where(
+        runs.c.id == POSITIONS.c.id,
+        runs.c.queue_place.is_distinct_from(POSITIONS.c.position),
+        runs.c.queue_place.is_(None) | bindparam("all", type_=Boolean),
+    )
+    .values(queue_place=POSITIONS.c.position, version=runs.c.version + 1)
+)
 
 
-async def queued(connection: AsyncConnection) -> Sequence[Run]:
+async def queued(connection: AsyncConnection, limit: int) -> Sequence[Run]:
     """Return the runs that wait for a slot, the one that goes next first."""
-    found = await connection.execute(QUEUED)
+    found = await connection.execute(QUEUED, {"most": limit})
     return [run_of(row) for row in found.mappings()]
+
+
+async def number_queue(connection: AsyncConnection, *, new_only: bool) -> None:
+    """Write the positions of the runs that wait for a slot. new_only: those that have none yet."""
+    await connection.execute(NUMBER, {"all": not new_only})
 
 
 OCCUPYING = select(func.count()).where(runs.c.state.in_([column_value(state) for state in OCCUPIES]))

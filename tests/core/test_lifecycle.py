@@ -486,7 +486,7 @@ def test_what_is_still_wanted_waits_for_its_turn() -> None:
 
 def test_who_is_let_in_starts() -> None:
     """Messages stay held until the conversation is there."""
-    after, effects = lifecycle.admit(lifecycle.show_queue_position(a_run(RunState.QUEUED, queued_at=NOW), 1), NOW)
+    after, effects = lifecycle.admit(a_run(RunState.QUEUED, queued_at=NOW, queue_position=1), NOW)
     assert (after.state, after.queue_position, after.turn_at, effects) == (RunState.STARTING, None, NOW, ())
 
 

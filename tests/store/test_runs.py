@@ -448,6 +448,26 @@ async def test_a_conversation_of_another_run(database: Database) -> None:
     assert found == [False, True, False]
 
 
+async def test_the_queue_is_numbered_in_the_order_of_its_times(database: Database) -> None:
+    """New ones alone, or all; a position that is right already changes no card."""
+    late, early = (a_run(name, state=RunState.QUEUED, queued_at=at(when)) for name, when in (("late", 2), ("early", 1)))
+    await add(database, late, a_run("working", state=RunState.WORKING))
+
+    async def numbered(*, new_only: bool) -> list[tuple[int | None, int]]:
+        async with database.transaction() as tx:
+            await runs.number_queue(tx, new_only=new_only)
+        return [(run.queue_position, run.version) for run in [await get(database, early), await get(database, late)]]
+
+    async with database.transaction() as tx:
+        await runs.number_queue(tx, new_only=True)
+    await add(database, early)
+    first = late.version
+    assert await numbered(new_only=True) == [(1, first + 1), (1, first + 1)]
+    assert await numbered(new_only=False) == [(1, first + 1), (2, first + 2)]
+    async with database.reading() as tx:
+        assert [run.id for run in await runs.queued(tx, 1)] == ["early"]
+
+
 # --- follow-ups -------------------------------------------------------------------------------------------------
 
 
