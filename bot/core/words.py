@@ -335,6 +335,13 @@ def paused(run: Run) -> str:
     return "Somebody paused it in OpenHands. Nothing is lost: press Resume, or reply here, to go on."
 
 
+def card_given_up() -> str:
+    return (
+        "I can't bring the card of this run up to date any more. That is a fault of mine; please tell my operator. The run "
+        "goes on, and its news comes as messages here."
+    )
+
+
 def only_there() -> str:
     return "This OpenHands version doesn't share results: open it to read them."
 

@@ -41,7 +41,8 @@ class Edit:
 
     @property
     def id(self) -> object:
-        return self.card.version
+        """Identifies the card in all its versions: one that always fails is given up, however often it changes."""
+        return self.card.run
 
     @property
     def lane(self) -> str:
@@ -145,6 +146,7 @@ class Sender:
 
     async def _give_up(self, job: OutboxRow | Edit) -> None:
         if isinstance(job, Edit):
+            await self._slack.give_up_card(job.card.run)
             return
         if OUTBOX[job.kind].service is Service.OPENHANDS:
             await self._rows.give_up(job)

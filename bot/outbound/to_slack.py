@@ -261,6 +261,16 @@ class ToSlack:
             async with self._ctx.database.transaction() as tx:
                 await outbox.failed(tx, row.seq, self._ctx.clock.now(), GIVEN_UP)
 
+    async def give_up_card(self, run: RunId) -> None:
+        """End the edits of a card that keep failing unexpectedly; its news goes on as messages."""
+        log.error("card.given_up", run=run)
+        async with self._ctx.database.transaction() as tx:
+            fresh = await runs.get(tx, run)
+            await runs.save(tx, fresh, lifecycle.card_gone(fresh))
+            told = cards.sentence(words.card_given_up())
+            await effects.enqueue_message(tx, fresh, told, self._ctx.clock.now(), once="card given up")
+        self._ctx.wake_sender.set()
+
     # --- what can never succeed ---------------------------------------------------------------------------------
 
     async def _refused(self, row: OutboxRow, err: SlackRefused) -> None:

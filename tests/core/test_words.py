@@ -87,6 +87,7 @@ SENTENCES = {
     "one withdrawn": words.withdrawn(1),
     "two withdrawn": words.withdrawn(2),
     "leave": words.leave(),
+    "card given up": words.card_given_up(),
     "forgotten": words.explanation(a_run(RunState.FAILED, reason=Reason.FORGOTTEN)),
     "cannot follow up": words.cannot_follow_up(a_run(RunState.LOST, reason=Reason.GONE)),
     "follow-up cancelled": words.follow_up_cancelled(),

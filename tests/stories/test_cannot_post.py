@@ -1,8 +1,12 @@
 """Slack takes no message, or no edit: nothing starts in silence, and what was accepted is told elsewhere."""
 
+import sqlite3
+from contextlib import closing
+
 import pytest
 
 from bot.core import words
+from bot.lanes import GIVE_UP_AFTER
 from tests.conftest import Make, Story
 from tests.stories.shared import ON_IT, asked_by, direct, working
 
@@ -221,3 +225,17 @@ async def test_a_layout_slack_refuses_is_replaced_by_plain_text(world: Story, er
     assert card.text == f"*✅ Done*\nfix README\nFixed two links.\n{asked_by(world)} · took 10 s"
     assert end.text == f"<@{world.alice.id}> ✅ Done\nFixed two links."
     world.logged("slack.too_much")
+
+
+async def test_a_card_that_can_not_be_drawn_is_given_up_aloud(world: Story) -> None:
+    """Once in the thread, and without an end of tracebacks; the run itself goes on."""
+    await working(world)
+    await world.stops()
+    with closing(sqlite3.connect(world.database)) as file, file:
+        file.execute("UPDATE runs SET pull_requests = '[7]', version = version + 1")
+    await world.starts()
+    await world.passes(1200)
+    assert world.news() == [words.card_given_up()]
+    assert len(world.logged("card.given_up")) <= 2
+    assert len(world.logged("job.failed")) <= 2 * GIVE_UP_AFTER
+    assert world.card().state == "Working"
