@@ -18,9 +18,12 @@ from bot.core.errors import (
     Moved,
     OpenHandsError,
     SettingsWrong,
+    SlackBusy,
     SlackError,
     SlackLocked,
+    SlackNoScope,
     SlackRefused,
+    SlackUnsure,
     StoreReplaced,
     StoreUnavailable,
     Unauthorised,
@@ -33,7 +36,7 @@ from bot.openhands import OpenHands
 from bot.openhands.connect import LateOpenHands, wrong_address
 from bot.openhands.http import Http
 from bot.settings import Settings, Unknown, how_to
-from bot.slack.gateway import Gateway
+from bot.slack.gateway import ANSWER_LOST, TIMED_OUT, Gateway
 from bot.slack.scopes import REINSTALL, REQUIRED, SCOPES, lacking
 from bot.store import inbox, maintenance
 from bot.store.address import FOUR_SLASHES, read_address
@@ -43,6 +46,8 @@ CHECK_S = 10.0
 """Time limit for each check; all run concurrently."""
 ROOM_BYTES = 200_000_000
 """Free space below which an operator must act: a failed write means a refused request."""
+LOST = frozenset({ANSWER_LOST, TIMED_OUT})
+"""Codes of calls that got no answer."""
 SIGNS = {True: "✓", False: "✗", None: "–"}
 
 
@@ -147,6 +152,9 @@ async def team_channel(gateway: Gateway, name: str | None) -> Finding:
     try:
         channel = await gateway.channel_called(name)
         inside = channel is not None and await gateway.is_in(channel)
+    except SlackNoScope as err:
+        scopes = err.needed or "a scope"
+        return wrong(f"NOTIFY_CHANNEL: it can't be looked up, since the token lacks {scopes}", REINSTALL)
     except SlackRefused:
         channel = None
     except SlackError as err:
@@ -171,6 +179,10 @@ async def app_token(gateway: Gateway, settings: Settings) -> AsyncGenerator[Find
 def slack_error(what: str, err: SlackError) -> Finding:
     if isinstance(err, SlackLocked | SlackRefused):
         return wrong(f"{what} is refused by Slack ({err.code})", how_to(what.lower()))
+    if isinstance(err, SlackBusy):
+        return wrong(f"{what}: Slack takes no more calls for now ({err.code})", f"try again in {err.retry_after_s:g} s")
+    if isinstance(err, SlackUnsure) and err.code not in LOST:
+        return wrong(f"{what}: a fault inside Slack ({err.code})", "try again; look at https://slack-status.com")
     mend = "look at the network, HTTPS_PROXY and SLACK_API_URL"
     return wrong(f"{what}: no answer of Slack ({err.code})", mend)
 
@@ -287,8 +299,10 @@ async def openhands_server(openhands: LateOpenHands, settings: Settings) -> Asyn
 def slots(found: Slots | None, most: int) -> Finding:
     if found is None:
         return unclear("Slots: this server does not tell how many run")
-    told = f"Slots: {found.running} of MAX_CONCURRENT_RUNS={most} in use"
-    return well(told, "" if found.running < most else "new runs wait until one ends")
+    running = (
+        f"{found.running} sandbox{'' if found.running == 1 else 'es'} of the account, other people's included, in use"
+    )
+    return well(f"Slots: {running}; at most MAX_CONCURRENT_RUNS={most} of this bot's runs at once")
 
 
 async def repository(server: OpenHands, name: str | None) -> Finding:

@@ -44,6 +44,10 @@ LOCKED = frozenset(
 )
 BUSY = frozenset({"ratelimited"})
 UNKNOWN_OUTCOME = frozenset({"fatal_error", "internal_error", "request_timeout", "service_unavailable"})
+CONNECT = "apps.connections.open"
+"""The only method that is called with the app-level token."""
+ANSWER_LOST = "answer_lost"
+"""Our code for a connection that broke before the answer."""
 TIMED_OUT = "timed_out"
 """Our code for an answer that took too long: the call may still be under way."""
 BUSY_S = 30.0
@@ -112,7 +116,7 @@ class Gateway:
         self.client.proxy = None
         self.budget = Budget()
         self.locked: set[str] = set()
-        """Methods whose last call failed because Slack refused the token."""
+        """Tokens, `bot` and `app`, that Slack refused at the most recent call with them."""
         self._called = called
         self._session = session
         self._clock = clock
@@ -124,17 +128,20 @@ class Gateway:
     async def _call(self, method: str, call: Callable[..., Awaitable[Any]], **arguments: Any) -> Any:
         """Call Slack once, or not at all while the method is paused. Raises only `SlackError`s."""
         channel, now = str(arguments.get("channel") or ""), self._clock.now()
+        token = "app" if method == CONNECT else "bot"
         if closed := self.budget.closed(method, channel, now):
             raise SlackBusy("ratelimited", retry_after_s=(closed - now).total_seconds())
         try:
             answer = await self._answered(method, channel, call(**arguments))
         except SlackError as err:
             if isinstance(err, SlackLocked):
-                self.locked.add(method)
+                self.locked.add(token)
+            elif isinstance(err, SlackRefused):  # for another reason
+                self.locked.discard(token)
             self._called(method, type(err).__name__.removeprefix("Slack").lower())
             raise
         self._called(method, "ok")
-        self.locked.discard(method)
+        self.locked.discard(token)
         self._flooded.discard(method)
         return answer
 
@@ -148,7 +155,7 @@ class Gateway:
         except TimeoutError:  # before ClientError: a single read that times out raises an error that is both
             raise SlackUnsure(TIMED_OUT) from None
         except aiohttp.ClientError:
-            raise SlackUnsure("answer_lost") from None
+            raise SlackUnsure(ANSWER_LOST) from None
         except (AttributeError, ValueError):  # from the SDK, if the body is not a JSON object
             raise SlackUnsure("answer_unreadable") from None
 
@@ -199,7 +206,7 @@ class Gateway:
 
     async def socket_url(self, app_token: str) -> str:
         """Return a fresh address for one Socket Mode connection."""
-        answer = await self._call("apps.connections.open", self.client.apps_connections_open, app_token=app_token)
+        answer = await self._call(CONNECT, self.client.apps_connections_open, app_token=app_token)
         return str(answer["url"])
 
     # --- messages -----------------------------------------------------------------------------------------------
@@ -302,7 +309,7 @@ class Gateway:
         except aiohttp.ClientConnectorError as err:
             raise SlackUnavailable("no_connection", cause(err)) from None
         except (aiohttp.ClientError, TimeoutError):
-            raise SlackUnsure("answer_lost") from None
+            raise SlackUnsure(ANSWER_LOST) from None
         if status == 429:
             raise SlackBusy("ratelimited", retry_after_s=wait_s)
         if status >= 500:

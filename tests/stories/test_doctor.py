@@ -4,6 +4,7 @@ import sqlite3
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -50,7 +51,7 @@ async def test_everything_is_well_beside_a_running_bot(make_world: Make) -> None
     assert lines[4].endswith(" ms, a bot works on it")
     assert lines[6:] == [
         "✓ OpenHands: API v1, key accepted",
-        "✓ Slots: 1 of MAX_CONCURRENT_RUNS=10 in use",
+        "✓ Slots: 1 sandbox of the account, other people's included, in use; at most MAX_CONCURRENT_RUNS=10 of this bot's runs at once",
         "✓ Git provider: org/repo can be opened",
     ]
     assert world.card().state == "Working"
@@ -139,6 +140,41 @@ async def test_a_channel_without_the_bot_is_told(make_world: Make) -> None:
     assert await told(world, "NOTIFY_CHANNEL") == "✗ NOTIFY_CHANNEL: the bot is not in it → /invite @OpenHands there"
 
 
+@pytest.mark.parametrize(
+    ("fault", "line"),
+    [
+        (
+            {"status": 429, "retry_after": 7},
+            "✗ NOTIFY_CHANNEL: Slack takes no more calls for now (ratelimited) → try again in 7 s",
+        ),
+        (
+            {"status": 503},
+            "✗ NOTIFY_CHANNEL: a fault inside Slack (internal_error) → try again; look at https://slack-status.com",
+        ),
+        (
+            {"error": "fatal_error"},
+            "✗ NOTIFY_CHANNEL: a fault inside Slack (fatal_error) → try again; look at https://slack-status.com",
+        ),
+    ],
+    ids=["rate limit", "5xx", "fault"],
+)
+async def test_a_fault_of_slack_is_not_one_of_the_network(make_world: Make, fault: dict[str, Any], line: str) -> None:
+    """Only where no answer came is the network worth a look."""
+    world = await make_world(start=False, notify_channel="#news")
+    world.slack.fail("conversations.list", **fault)
+    assert await told(world, "NOTIFY_CHANNEL") == line
+
+
+async def test_a_channel_that_may_not_be_looked_up_is_not_missing(make_world: Make) -> None:
+    """To create it, or to invite the bot, would not help."""
+    world = await make_world(start=False, notify_channel="#news")
+    world.slack.granted_scopes = SCOPES - {"channels:read"}
+    line = await told(world, "NOTIFY_CHANNEL")
+    assert line.startswith("✗ NOTIFY_CHANNEL: it can't be looked up, since the token lacks ")
+    assert "channels:read" in line
+    assert line.endswith(f" → {REINSTALL}")
+
+
 async def test_a_service_that_hangs_costs_a_line_and_not_the_rest(make_world: Make) -> None:
     """What was found before it hung is told as well."""
     world = await make_world(start=False, notify_channel="#news")
@@ -156,7 +192,7 @@ async def test_an_openhands_that_does_not_answer_every_question_is_told(make_wor
     world = await make_world(start=False, default_repository="org/repo", openhands={"repositories": ["org/repo"]})
     world.openhands.break_next("repositories", status=500)
     assert (await said(world))[-2:] == [
-        "✓ Slots: 0 of MAX_CONCURRENT_RUNS=10 in use",
+        "✓ Slots: 0 sandboxes of the account, other people's included, in use; at most MAX_CONCURRENT_RUNS=10 of this bot's runs at once",
         "✗ OpenHands: it does not answer every question → try again; if it stays so, look at its own log",
     ]
 
@@ -304,8 +340,10 @@ def test_the_disk_is_that_of_the_file(tmp_path: Path) -> None:
     ("found", "line"),
     [
         (None, "– Slots: this server does not tell how many run"),
-        (Slots(running=9), "✓ Slots: 9 of MAX_CONCURRENT_RUNS=10 in use"),
-        (Slots(running=10), "✓ Slots: 10 of MAX_CONCURRENT_RUNS=10 in use → new runs wait until one ends"),
+        (
+            Slots(running=10),
+            "✓ Slots: 10 sandboxes of the account, other people's included, in use; at most MAX_CONCURRENT_RUNS=10 of this bot's runs at once",
+        ),
     ],
 )
 def test_slots_are_told(found: Slots | None, line: str) -> None:

@@ -109,6 +109,16 @@ async def test_a_refused_token_is_told_until_it_works_again(watched: Story) -> N
     watched.logged("slack.locked")
 
 
+async def test_one_refusal_that_passes_is_over_with_the_next_call(watched: Story) -> None:
+    """The method that was refused may not be called again for an hour."""
+    watched.slack.fail("reactions.add", error="account_inactive")
+    await watched.alice.says("@OpenHands fix README in org/repo", in_="#dev")
+    await watched.passes(10)
+    assert await ready(watched) == (200, READY)
+    watched.leaves("#dev: card 🛠️ Working", "outbox: react")
+    watched.logged("slack.locked")
+
+
 async def test_a_refused_key_is_told(watched: Story) -> None:
     """OpenHands refuses the key from some moment on."""
     await working(watched)
