@@ -168,16 +168,19 @@ async def never_sent(connection: AsyncConnection, run: RunId, kind: OutboxKind, 
     return closed.rowcount > 0
 
 
+OF_ROW = (outbox.c.seq, outbox.c.kind, outbox.c.run, outbox.c.failed_at, outbox.c.result, outbox.c.payload)
+OF_RUN = (runs.c.channel, runs.c.thread_ts, runs.c.card_ts, runs.c.private, runs.c.task)
+DEAD = (
+    select(*OF_ROW, *OF_RUN)
+    .join_from(outbox, runs, outbox.c.run == runs.c.id, isouter=True)
+    .where(outbox.c.failed_at.is_not(None))
+    .order_by(outbox.c.failed_at, outbox.c.seq)
+)
+
+
 async def dead(connection: AsyncConnection) -> Sequence[DeadRow]:
     """Return every row that was closed as failed, oldest first."""
-    of_row = (outbox.c.seq, outbox.c.kind, outbox.c.run, outbox.c.failed_at, outbox.c.result, outbox.c.payload)
-    of_run = (runs.c.channel, runs.c.thread_ts, runs.c.card_ts, runs.c.private, runs.c.task)
-    found = await connection.execute(
-        select(*of_row, *of_run)
-        .join_from(outbox, runs, outbox.c.run == runs.c.id, isouter=True)
-        .where(outbox.c.failed_at.is_not(None))
-        .order_by(outbox.c.failed_at, outbox.c.seq)
-    )
+    found = await connection.execute(DEAD)
     return [
         DeadRow(
             row["seq"],
@@ -208,7 +211,12 @@ async def drop(connection: AsyncConnection, seqs: Collection[int]) -> None:
     await connection.execute(delete(outbox).where(outbox.c.seq.in_(seqs), outbox.c.failed_at.is_not(None)))
 
 
+FORGET = tuple(
+    delete(outbox).where(closed_at < bindparam("before")) for closed_at in (outbox.c.done_at, outbox.c.failed_at)
+)
+
+
 async def forget(connection: AsyncConnection, now: datetime, keep_s: float) -> None:
     """Delete rows that were closed more than `keep_s` seconds ago."""
-    before = now - timedelta(seconds=keep_s)
-    await connection.execute(delete(outbox).where((outbox.c.done_at < before) | (outbox.c.failed_at < before)))
+    for delete_closed in FORGET:  # one statement for each index
+        await connection.execute(delete_closed, {"before": now - timedelta(seconds=keep_s)})

@@ -27,17 +27,18 @@ class Standing:
     """Dead letters, by kind; deleted after seven days."""
 
 
+OWED = select(outbox.c.kind, func.count(), func.min(outbox.c.created_at)).where(OPEN).group_by(outbox.c.kind)
+DEAD = select(outbox.c.kind, func.count()).where(outbox.c.failed_at.is_not(None)).group_by(outbox.c.kind)
+STATES = select(runs.c.state, func.count()).group_by(runs.c.state)
+WAITING = select(func.count()).select_from(inbox).where(inbox.c.done_at.is_(None))
+
+
 async def standing(connection: AsyncConnection) -> Standing:
-    """Return the counts. All but the dead letters are answered from an index or from the open rows alone."""
-    owed = (
-        await connection.execute(
-            select(outbox.c.kind, func.count(), func.min(outbox.c.created_at)).where(OPEN).group_by(outbox.c.kind)
-        )
-    ).all()
-    failed = outbox.c.failed_at.is_not(None)
-    dead = await connection.execute(select(outbox.c.kind, func.count()).where(failed).group_by(outbox.c.kind))
-    states = await connection.execute(select(runs.c.state, func.count()).group_by(runs.c.state))
-    waiting = await connection.execute(select(func.count()).select_from(inbox).where(inbox.c.done_at.is_(None)))
+    """Return the counts; each is answered from an index."""
+    owed = (await connection.execute(OWED)).all()
+    dead = await connection.execute(DEAD)
+    states = await connection.execute(STATES)
+    waiting = await connection.execute(WAITING)
     return Standing(
         runs=dict(states.all()),
         waiting=waiting.scalar_one(),

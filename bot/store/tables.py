@@ -236,6 +236,8 @@ outbox = Table(
     UniqueConstraint("id"),
 )
 partial("outbox_open", outbox.c.lane, outbox.c.seq, where="done_at IS NULL AND failed_at IS NULL")
+partial("outbox_dead", outbox.c.failed_at, where="failed_at IS NOT NULL")
+partial("outbox_old", outbox.c.done_at, where="done_at IS NOT NULL")
 
 marks = Table(
     "marks",

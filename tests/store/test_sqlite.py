@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import Executable, event, text
 from sqlalchemy.exc import OperationalError
 
 from bot.core.errors import StoreUnavailable
-from bot.store import inbox, runs
+from bot.store import inbox, outbox, runs, stats
 from bot.store.database import Database, open_database, reason
 from bot.store.sqlite import Sqlite
 from tests.store.bench import NOW, a_message, a_run, file_in, locked, opened
@@ -158,3 +158,16 @@ async def test_a_lock_file_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable) as told:
         await open_database(file_in(tmp_path))
     assert type(told.value.__cause__) is IsADirectoryError
+
+
+@pytest.mark.parametrize(
+    "statement", [stats.OWED, stats.DEAD, stats.STATES, stats.WAITING, outbox.DEAD, *outbox.FORGET], ids=str
+)
+async def test_nobody_reads_a_whole_week_to_count_a_few_rows(tmp_path: Path, statement: Executable) -> None:
+    """Probes ask every few seconds; each table is read by an index."""
+    async with opened(tmp_path) as database, database.reading() as tx:
+        sql = str(statement.compile(dialect=tx.dialect))  # type: ignore[attr-defined]  # SQLAlchemy's types hide it
+        plan = await tx.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", ("",) * sql.count("?"))
+        steps = [step for *_, step in plan if step.startswith(("SCAN", "SEARCH"))]
+    assert steps
+    assert all(" INDEX " in step for step in steps), steps
