@@ -241,7 +241,7 @@ class Bot:
         await self._stop.wait()
 
     async def _loops(self, *loops: Any) -> None:
-        """Run the loops until `stop`, or until one of them ends; raise its error."""
+        """Run the loops until `stop`, or until one of them ends; raise its error, and log those of the others."""
         tasks = [asyncio.ensure_future(loop) for loop in loops]
         stopping = asyncio.ensure_future(self._stop.wait())
         try:
@@ -251,9 +251,11 @@ class Bot:
             for task in (stopping, *tasks):
                 task.cancel()
             results = await asyncio.gather(stopping, *tasks, return_exceptions=True)
-        for result in results:
-            if isinstance(result, Exception):
-                raise result
+        errors = [result for result in results if isinstance(result, Exception)]
+        for other in errors[1:]:
+            log.error("app.loop_failed", exc_info=other)
+        if errors:
+            raise errors[0]
         log.info("app.stopped", asked=stopping in done)
 
     async def _connected(self, socket: Socket, catch_up: CatchUp) -> None:
