@@ -25,6 +25,8 @@ BUSY_MS = 1000
 READERS = 4
 FREE_S = 1.5
 """Seconds a reader waits for a connection while all are busy."""
+LOCK_TRIES = 5
+LOCK_AGAIN_S = 0.1
 REPLACED_S = 5.0
 """Seconds. SQLite moves its log into the file within one commit, so both files' times are closer than this."""
 READ, WRITE = "BEGIN", "BEGIN IMMEDIATE"
@@ -162,6 +164,15 @@ def locked(file: Path) -> int:
         os.close(lock)
         raise StoreInUse(str(file.absolute())) from err
     return lock
+
+
+async def locked_soon(file: Path) -> int:
+    """Lock a file as `locked` does, and again if it is held for an instant, as by a tool that looks for a bot."""
+    for _ in range(LOCK_TRIES - 1):
+        with suppress(StoreInUse):
+            return locked(file)
+        await asyncio.sleep(LOCK_AGAIN_S)
+    return locked(file)
 
 
 def made_private(file: Path) -> None:

@@ -1,5 +1,7 @@
 """What only SQLite has: a file, its lock file, the disk, and other programs that lock it."""
 
+import asyncio
+import fcntl
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -171,3 +173,12 @@ async def test_nobody_reads_a_whole_week_to_count_a_few_rows(tmp_path: Path, sta
         steps = [step for *_, step in plan if step.startswith(("SCAN", "SEARCH"))]
     assert steps
     assert all(" INDEX " in step for step in steps), steps
+
+
+async def test_a_look_at_the_lock_keeps_no_bot_from_starting(tmp_path: Path) -> None:
+    """`doctor` holds it for an instant, to see whether a bot works on the file."""
+    with (tmp_path / "openhands.db.lock").open("w") as look:
+        fcntl.flock(look, fcntl.LOCK_SH)
+        asyncio.get_running_loop().call_later(0.15, fcntl.flock, look, fcntl.LOCK_UN)
+        async with opened(tmp_path) as database, database.reading() as tx:
+            assert await runs.queued(tx, 1) == []
