@@ -102,6 +102,8 @@ class Proxy:
         self._folder = folder
         self._wires: list[asyncio.StreamWriter] = []
         self._deaf: list[bytes] = []
+        self.delay_s = 0.0
+        """Seconds that data takes on its way, in each direction."""
         self._through = asyncio.Event()
         self._through.set()
 
@@ -152,5 +154,6 @@ class Proxy:
             data = await reader.read(65536)
         except ConnectionError:
             return b""
+        await asyncio.sleep(self.delay_s)
         await self._through.wait()
         return data

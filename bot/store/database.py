@@ -54,8 +54,14 @@ class Backend(Protocol):
         """Return whether a commit that failed with this error surely saved nothing."""
         ...
 
-    def in_one_step(self, statement: Executable, values: Mapping[str, Any]) -> asyncio.Future[int] | None:
-        """Commit a statement faster than a transaction does; return how many rows it changed. None: no such way."""
+    shares: bool
+    """Whether `in_one_step` may go on beside the writer, beside readings and beside itself."""
+
+    def in_one_step(self, statement: Executable, values: Mapping[str, Any]) -> asyncio.Future[int]:
+        """Commit a statement faster than a transaction does; return how many rows it changed.
+
+        Its future raises `StoreUnavailable`.
+        """
         ...
 
     async def close(self) -> None: ...
@@ -113,7 +119,7 @@ class Database:
         self._calm = asyncio.Event()
         self._calm.set()
         self._connection: AsyncConnection | None = None
-        self._step: asyncio.Future[int] | None = None
+        self._steps: set[asyncio.Future[int]] = set()
         self._taken_over = asyncio.Event()
         self._name = ""
         self.takes_writes = True
@@ -137,28 +143,33 @@ class Database:
     async def write_down(self, statement: Executable, values: Mapping[str, Any]) -> int:
         """Commit one statement with its values, ahead of all waiting writers; return how many rows it changed.
 
-        No other read or write begins meanwhile: the loops' work is what keeps the process busy, and Slack waits for
-        this one. Cancelling the caller does not undo it. Raises `StoreUnavailable`.
+        On SQLite no other read or write begins meanwhile: the loops' work is what keeps the process busy, and Slack
+        waits for this one. A server does it beside everything else. Cancelling the caller does not undo it. Raises
+        `StoreUnavailable`.
         """
+        if self._backend.shares:
+            return await asyncio.shield(self._stepped(statement, values))
         try:
             async with asyncio.timeout(TURN_S):
                 await self._turns.take(urgent=True)
         except TimeoutError:  # nothing was begun
             raise StoreUnavailable(perhaps_saved=False) from None
         self._calm.clear()
-        self._step = self._backend.in_one_step(statement, values) or asyncio.ensure_future(
-            self._alone(statement, values)
-        )
-        self._step.add_done_callback(self._written_down)
-        return await asyncio.shield(self._step)
+        step = self._stepped(statement, values)
+        step.add_done_callback(self._calmed)
+        return await asyncio.shield(step)
 
-    async def _alone(self, statement: Executable, values: Mapping[str, Any]) -> int:
-        async with self._committed() as connection:
-            return (await connection.execute(statement, values)).rowcount
+    def _stepped(self, statement: Executable, values: Mapping[str, Any]) -> asyncio.Future[int]:
+        step = self._backend.in_one_step(statement, values)
+        self._steps.add(step)
+        step.add_done_callback(self._written_down)
+        return step
 
     def _written_down(self, step: asyncio.Future[int]) -> None:
-        self._step = None
+        self._steps.discard(step)
         self.takes_writes = not step.cancelled() and step.exception() is None
+
+    def _calmed(self, _step: asyncio.Future[int]) -> None:
         self._calm.set()
         self._turns.give()
 
@@ -237,8 +248,8 @@ class Database:
 
     async def close(self) -> None:
         """Close every connection and let another process have the database."""
-        if self._step is not None:
-            await asyncio.wait([self._step])
+        if self._steps:
+            await asyncio.wait(self._steps)
         await self._undo(keep=False)
         await self._backend.close()
 

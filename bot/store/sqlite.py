@@ -57,6 +57,7 @@ class Sqlite:
     """The file of a bot. See `bot.store.database.Backend`."""
 
     faults: tuple[type[Exception], ...] = (DBAPIError, NoneFree)
+    shares = False
 
     def __init__(self, file: Path, lock: int | None) -> None:
         """lock: the descriptor that keeps other processes off; None for a tool that works beside the bot."""

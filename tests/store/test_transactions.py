@@ -89,6 +89,7 @@ async def test_one_reading_sees_one_state(database: Database) -> None:
 # --- turns ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)  # on a server they wait for nobody
 async def test_urgent_writers_overtake(database: Database) -> None:
     """First come, first served, but intake's inserts go before whatever else waits."""
     order: list[str] = []

@@ -9,6 +9,8 @@ from bot.store import inbox
 from bot.store.database import Database
 from tests.store.bench import NOW, a_message, locked
 
+SQLITE = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+"""A server writes several at once, so a request waits there for nothing."""
 ONE, TWO = (a_message(f"{number}.000001", mentions_us=True) for number in (1, 2))
 
 
@@ -17,6 +19,7 @@ async def kept(database: Database) -> list[str]:
         return [row.incoming.key for row in await inbox.due(tx, NOW, [], 10)]
 
 
+@SQLITE
 async def test_it_waits_for_the_transaction_under_way(database: Database) -> None:
     """Two writers never meet in the database, where one would wait far longer than its turn takes."""
     async with database.transaction():
@@ -27,6 +30,7 @@ async def test_it_waits_for_the_transaction_under_way(database: Database) -> Non
     assert (early, added, await kept(database)) == ((False, []), True, [ONE.key])
 
 
+@SQLITE
 async def test_nothing_else_begins_while_it_is_done(database: Database, url: str) -> None:
     """Slack waits for this one: the work behind the loops can wait, readings too."""
     order: list[str] = []
@@ -69,6 +73,7 @@ async def test_a_locked_database_is_a_clear_no(database: Database, url: str) -> 
     assert (outage.value.perhaps_saved, added, await kept(database)) == (False, True, [TWO.key])
 
 
+@SQLITE
 async def test_a_writer_that_gets_no_turn_in_time_is_told(database: Database) -> None:
     """Slack waits three seconds for all of it: after one of them nothing was begun, and nothing is saved."""
     async with database.transaction():
@@ -76,3 +81,11 @@ async def test_a_writer_that_gets_no_turn_in_time_is_told(database: Database) ->
             await inbox.add(database, ONE, NOW)
     assert refused.value.perhaps_saved is False
     assert await inbox.add(database, ONE, NOW) is True
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+async def test_a_server_takes_it_beside_a_transaction(database: Database) -> None:
+    """A long one refuses no request, and a reading goes on beside both."""
+    async with database.transaction():
+        added = await inbox.add(database, ONE, NOW)
+        assert (added, await kept(database)) == (True, [ONE.key])

@@ -10,10 +10,11 @@ from structlog.testing import capture_logs
 from bot.core import words
 from bot.core.errors import StoreInUse
 from bot.simulator.process import app_in
+from bot.store import inbox
 from bot.store.database import open_database
 from tests.conftest import Card, Make, Story, until
 from tests.postgres import Server, database_of, server
-from tests.stories.shared import SINCE, asked_by, working
+from tests.stories.shared import ON_IT, SINCE, asked_by, working
 from tests.stories.test_boot import ended, environment
 
 SLACK_WAITS = timedelta(seconds=4)
@@ -109,7 +110,7 @@ async def test_a_second_process_is_refused(world: Story, url: str, tmp_path_fact
 
 
 async def test_who_lost_the_database_to_another_process_ends(world: Story, postgres: Server, url: str) -> None:
-    """It could save nothing any more, and Slack would give it half of all requests."""
+    """It could do nothing any more; a request that Slack gave it is kept for the other one."""
     await postgres.throw_out(url)
     other = await open_database(url)
     answer = await world.slack.command(world.alice.id, world.place("#dev"), "fix README in org/repo")
@@ -117,10 +118,13 @@ async def test_who_lost_the_database_to_another_process_ends(world: Story, postg
     with pytest.raises(StoreInUse):
         await asyncio.wait_for(world._running, 5)
     world._bot = None
+    async with other.reading() as tx:
+        [row] = await inbox.due(tx, world.clock.now(), (), 10)
     await other.close()
-    assert answer.ack_text == NOT_SAVED
-    assert world.alice.sees() == [NOT_SAVED]
-    world.logged("intake.not_saved")
+    assert row.incoming.text == "fix README in org/repo"
+    assert answer.ack_text == ON_IT
+    assert world.alice.sees() == [ON_IT]
+    world.logged("job.unsaved")
 
 
 async def test_an_address_the_server_refuses_ends_the_process(
