@@ -18,6 +18,9 @@ from bot.store import inbox, runs
 
 log = structlog.get_logger("intake")
 
+NO_ACK = 503
+"""Bolt acknowledges only what is answered with 200."""
+
 Middleware = Callable[..., Awaitable[BoltResponse]]
 
 
@@ -69,6 +72,11 @@ class Intake:
         try:
             await self.remember(incoming)
         except StoreUnavailable as down:
+            if self._ctx.stopping.is_set():  # nothing is wrong, and no gap: the next start reads back from before it
+                log.info("intake.stopping", kind=incoming.kind, help="Slack sends it again, or its person is told")
+                if incoming.redelivered_by_slack:
+                    return BoltResponse(status=NO_ACK, body="")
+                return BoltResponse(status=200, body=self._not_saved(incoming, down))
             missed()
             log.exception("intake.not_saved", kind=incoming.kind)
             if incoming.redelivered_by_slack:

@@ -155,7 +155,10 @@ async def test_a_stop_of_the_process_lets_a_call_end(make_world: Make) -> None:
 
 
 async def test_what_arrives_while_the_process_drains_is_left_to_the_next_one(world: Story) -> None:
-    """No ack for a mention, so Slack brings it again; a command is declined in words, since Slack will not."""
+    """No ack for a mention, so Slack brings it again; a command is declined in words, since Slack will not.
+
+    Nothing is wrong with that, so nothing is logged as if it were.
+    """
     world.openhands.break_next("start", hang_s=0.4, after=True)
     await world.slack.command(world.alice.id, world.place("#dev"), "fix README in org/repo")
     await until(lambda: any(call.kind == "start" for call in world.openhands.calls))
@@ -177,8 +180,6 @@ async def test_what_arrives_while_the_process_drains_is_left_to_the_next_one(wor
     ]
     assert len(world.cards()) == 2
     world.leaves("bob alone: I could not save your request")
-    world.logged("intake.not_saved")
-    world.logged("slack.bolt: Failed to run a middleware function (error: nothing was saved)")
 
 
 async def test_a_call_that_does_not_end_is_cut_off_and_looked_up_later(make_world: Make) -> None:
