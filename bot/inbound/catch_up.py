@@ -27,8 +27,13 @@ log = structlog.get_logger("catch_up")
 ENDED_LATELY = timedelta(days=2)
 """People reply to a run that ended, but seldom later than this."""
 MINUTE_S = 60.0
+ROUNDS = 4
+"""A gap is read back this often before what is left of it is given up."""
+AGAIN_S = 600.0
+"""Seconds between two of these rounds: outages pass, and other calls need room too."""
 TRIES = 20
 """Attempts for one page, with others in between; with the pauses they last at least a quarter of an hour."""
+GIVEN_UP = "given up: what people wrote there since then may have got no answer, so ask them to write it again"
 REPLIES, HISTORY, PLACES = "conversations.replies", "conversations.history", "users.conversations"
 PASSES = (SlackBusy, SlackUnavailable, SlackUnsure)
 """Limits and outages: the same call may succeed later."""
@@ -42,6 +47,11 @@ class Spot:
     thread: MessageTs | None = None
     cursor: str = ""
     tries: int = 0
+
+    @property
+    def where(self) -> Thread:
+        """Return the thread, or the place as a thread without a root."""
+        return Thread(self.channel, self.thread or MessageTs(""))
 
     @property
     def method(self) -> str:
@@ -58,10 +68,10 @@ class Round:
     """Requests read, most of which had arrived before."""
     new: int = 0
     unread: Counter[str] = field(default_factory=Counter)
+    again: bool = False
+    """Some of what is unread may be readable later: it was an outage, or too much for one round."""
     met: set[Thread] = field(default_factory=set)
     """Threads that were read, or given up."""
-    seen: list[Thread] = field(default_factory=list)
-    """Threads with new replies, as found while reading places."""
 
 
 class CatchUp:
@@ -78,6 +88,18 @@ class CatchUp:
         self._unknown = False
         self._new = False
         self._unread: set[Thread] = set()
+        self._wanted: set[Thread] = set()
+        """Unread threads in which somebody waits; they are read first."""
+        self._hurry = asyncio.Event()
+        self._rounds = 0
+        """How often the open gap was read back without an end."""
+        self._read: set[Thread] = set()
+        """What was read to its end in an earlier round for the same gap."""
+        self._seen: list[Thread] = []
+        """Threads with new replies, as found while reading places, in any round for the same gap."""
+        self._round_gaps = 0
+        """The gaps at the start of that round."""
+        self._again_at = self._ctx.clock.now()
         self._hold_until = self._ctx.clock.now()
         self._locked = False
         self._wake = asyncio.Event()
@@ -103,11 +125,17 @@ class CatchUp:
     def is_ahead(self, incoming: Incoming) -> bool:
         """Return whether older replies of the same thread may still be unread: a later one must not overtake them.
 
-        False after `heard_hold_s`: people must not wait where Slack does not let the bot read.
+        That thread is then read next. False after `heard_hold_s`: people must not wait where Slack does not let the bot
+        read.
         """
         if incoming.thread_ts is None or self._ctx.clock.now() >= self._hold_until:
             return False
-        return self._unknown or Thread(incoming.channel, incoming.thread_ts) in self._unread
+        thread = Thread(incoming.channel, incoming.thread_ts)
+        if thread in self._unread:
+            self._wanted.add(thread)
+            self._hurry.set()
+            return True
+        return self._unknown
 
     async def run(self, heard_until: Callable[[], datetime | None]) -> None:
         """Run until cancelled. heard_until: when the connection to Slack last gave a sign of life."""
@@ -132,15 +160,26 @@ class CatchUp:
     async def _look(self, heard_until: Callable[[], datetime | None]) -> None:
         """Read back the gap if there is one, and advance the watermark."""
         if self._gaps != self._closed:
+            if self._rounds and self._gaps == self._round_gaps and self._ctx.clock.now() < self._again_at:
+                return
             async with self._ctx.database.reading() as tx:
                 mark = None if self._new else await self._marked_until(tx)
             if mark is not None:
                 await self._ctx.clock.wait(None, later(self._ctx.clock.now(), self._ctx.patience.heard_settle_s))
             gaps, heard = self._gaps, heard_until()  # the reading may miss what comes later
-            if mark is not None:
-                await self._read_back(mark)
+            if gaps != self._round_gaps:
+                self._read.clear()
+                self._seen.clear()
+            ended = mark is None or await self._read_back(mark)
             self._new = False
-            self._closed, self._unknown, self._locked = gaps, self._gaps != gaps, False
+            self._unknown, self._locked = self._gaps != gaps, False
+            if not ended:
+                self._rounds, self._round_gaps = self._rounds + 1, gaps
+                self._again_at = later(self._ctx.clock.now(), AGAIN_S)
+                return
+            self._rounds, self._closed = 0, gaps
+            self._read.clear()
+            self._seen.clear()
             await self._put(heard)
         await self._mark(heard_until())
 
@@ -170,8 +209,11 @@ class CatchUp:
 
     # --- one reading --------------------------------------------------------------------------------------------
 
-    async def _read_back(self, mark: datetime) -> None:
-        """Read threads of live runs, then places, then other threads, each newest first, within the limit of calls."""
+    async def _read_back(self, mark: datetime) -> bool:
+        """Read threads of live runs, then places, then other threads, each newest first, within the limit of calls.
+
+        Return whether that is the end of it: all was read, or the rest is given up. Else another round is to follow.
+        """
         now, patience = self._ctx.clock.now(), self._ctx.patience
         since = max(later(min(mark, now), -patience.heard_margin_s), later(now, -patience.heard_back_s))
         reading = Round(since)
@@ -181,23 +223,35 @@ class CatchUp:
             live = await threads.of_runs(tx, self._ctx.links.us.team, live=True)
             ended = await threads.of_runs(tx, self._ctx.links.us.team, live=False, news_after=since - ENDED_LATELY)
             known = await threads.places(tx, self._ctx.links.us.team)
-        self._unread, self._unknown = set(live), False
+        self._unread, self._unknown = set(live) - self._read, False
         await self._read_threads(reading, live)
         self._unread.clear()  # a thread that could not be read holds up nobody
+        self._wanted.clear()
         await self._read_all(reading, [Spot(channel) for channel in await self._places(reading, known)])
-        await self._read_threads(reading, [*reading.seen, *ended])
+        await self._read_threads(reading, [*self._seen, *ended])
         unread = dict(reading.unread)
-        level = log.warning if unread else log.info
-        level("slack.read_back", new=reading.new, found=reading.found, calls=reading.calls.total(), unread=unread)
+        counts = {"new": reading.new, "found": reading.found, "calls": reading.calls.total(), "unread": unread}
         self._ctx.metrics.read_back(complete=not unread)
+        if not unread:
+            log.info("slack.read_back", **counts)
+            return True
+        again = reading.again and self._rounds + 1 < ROUNDS
+        rest = "it is read again in ten minutes, and until then the watermark stays" if again else GIVEN_UP
+        log.warning("slack.read_back", **counts, since=since.isoformat(timespec="seconds"), rest=rest)
+        return not again
 
     async def _places(self, reading: Round, known: Sequence[ChannelId]) -> Sequence[ChannelId]:
         """Return the places the bot is in: those of its runs first, then direct messages, then the others."""
         listed: list[ChannelId] = []
         cursor: str | None = ""
         failures = 0
-        while cursor is not None and reading.calls[PLACES] < self._ctx.patience.heard_calls and failures < TRIES:
-            await self._turn(PLACES)
+        while cursor is not None:
+            if reading.calls[PLACES] >= self._ctx.patience.heard_calls or failures >= TRIES:
+                reading.unread[PLACES] += 1
+                reading.again = True
+                break
+            while not await self._is_turn(PLACES):
+                pass
             try:
                 page, following = await self._ctx.gateway.places(cursor)
             except PASSES as err:
@@ -207,6 +261,7 @@ class CatchUp:
             except SlackError as err:  # not every Slack has this call
                 raise_if_of_all(err)
                 log.warning("slack.places_unknown", code=err.code, help="only places of runs are read back")
+                reading.unread[PLACES] += 1
                 break
             reading.calls[PLACES] += 1
             listed.extend(page)
@@ -221,14 +276,20 @@ class CatchUp:
 
     async def _read_all(self, reading: Round, spots: Iterable[Spot]) -> None:
         """Read the first page of each spot, then the second pages, until all is read or the calls are used up."""
-        waiting = deque(spots)
+        waiting = deque(spot for spot in spots if spot.where not in self._read)
         failures = 0
         while waiting:
-            spot = waiting.popleft()
+            wanted = next((one for one in waiting if one.where in self._wanted and not one.tries), None)
+            spot = wanted or waiting[0]
             if reading.calls[spot.method] >= self._ctx.patience.heard_calls or spot.tries >= TRIES:
+                waiting.remove(spot)
                 reading.unread[spot.method] += 1
+                reading.again = True
+                self._unread.discard(spot.where)
                 continue
-            await self._turn(spot.method)
+            if not await self._is_turn(spot.method, at_once=wanted is not None):
+                continue
+            waiting.remove(spot)
             try:
                 page = await self._page(reading, spot)
                 await self._keep(reading, page)
@@ -244,14 +305,19 @@ class CatchUp:
             except Exception:  # the one catch-all around a page: log, count, go on
                 log.exception("slack.page_failed", channel=spot.channel)
                 reading.unread[spot.method] += 1
-                page = Page()
+                reading.again = True
+                self._unread.discard(spot.where)
+                failures = 0
+                reading.calls[spot.method] += 1
+                continue
             failures = 0
             reading.calls[spot.method] += 1
-            reading.seen.extend(Thread(spot.channel, ts) for ts in page.threads)
+            self._seen.extend(Thread(spot.channel, ts) for ts in page.threads)
             if page.cursor:
                 waiting.append(replace(spot, cursor=page.cursor))
-            elif spot.thread is not None:
-                self._unread.discard(Thread(spot.channel, spot.thread))
+            else:
+                self._read.add(spot.where)
+                self._unread.discard(spot.where)
 
     async def _page(self, reading: Round, spot: Spot) -> Page:
         """Read one page. Raises `SlackError`."""
@@ -277,12 +343,20 @@ class CatchUp:
                 except StoreUnavailable:
                     await self._ctx.clock.wait(None, later(self._ctx.clock.now(), self._ctx.patience.look_around_s))
 
-    async def _turn(self, method: str) -> None:
-        """Wait until this method may be called again: reading back can be slow, cards must not be."""
+    async def _is_turn(self, method: str, *, at_once: bool = False) -> bool:
+        """Wait until this method may be called again: reading back can be slow, cards must not be.
+
+        at_once: somebody waits for it. False: while it waited, a thread came up that somebody waits for.
+        """
         called = self._called.setdefault(method, deque(maxlen=self._ctx.patience.heard_pace))
-        if len(called) == called.maxlen:
-            await self._ctx.clock.wait(None, later(called[0], MINUTE_S))
+        if len(called) == called.maxlen and not at_once:
+            until = later(called[0], MINUTE_S)
+            self._hurry.clear()
+            await self._ctx.clock.wait(self._hurry, until)
+            if self._ctx.clock.now() < until:
+                return False
         called.append(self._ctx.clock.now())
+        return True
 
 
 def raise_if_of_all(err: SlackError) -> None:

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import func, select
+from sqlalchemy import case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from bot.core.lifecycle import OCCUPIES
 from bot.core.model import LIVE, ChannelId, MessageTs, TeamId
 from bot.store.tables import runs, threads
 
@@ -21,7 +22,7 @@ class Thread(NamedTuple):
 async def of_runs(
     connection: AsyncConnection, team: TeamId, *, live: bool, news_after: datetime | None = None
 ) -> Sequence[Thread]:
-    """Return the threads whose run is live, or is not, newest news first.
+    """Return the threads whose run is live, or is not: where an agent works first, then by news, the newest first.
 
     news_after: leave out those whose last news is older.
     """
@@ -30,7 +31,8 @@ async def of_runs(
     wanted = wanted.where(threads.c.team == team, state_fits if live else ~state_fits)
     if news_after is not None:
         wanted = wanted.where(runs.c.news_at > news_after)
-    found = await connection.execute(wanted.order_by(runs.c.news_at.desc()))
+    works = case((runs.c.state.in_([state.value for state in OCCUPIES]), 0), else_=1)
+    found = await connection.execute(wanted.order_by(works, runs.c.news_at.desc()))
     return [Thread(channel, ts) for channel, ts in found]
 
 

@@ -299,6 +299,7 @@ async def test_a_slack_that_lists_no_places_is_read_where_runs_are(quick: Reader
     assert [call.args["channel"] for call in quick.called(HISTORY)] == [quick.at.dev]
     assert len(quick.heard) == 1
     assert "slack.places_unknown" in [one["event"] for one in logs]
+    assert accounts(logs) == [(1, 2, {PLACES: 1})]
 
 
 @pytest.mark.parametrize(
@@ -519,6 +520,19 @@ async def test_a_later_reply_waits_for_the_second_of_two_gaps(tmp_path: Path) ->
         assert not slow.catch_up.is_ahead(reply)
 
 
+async def test_a_thread_in_which_somebody_waits_is_read_next(bounded: Reader) -> None:
+    """Beyond the pace, too: the others can wait, a person should not."""
+    threads = [await bounded.thread(number, age_s=-number) for number in range(6)]
+    await bounded.gap()
+    await bounded.reads(1)
+    reply = a_reply(bounded, threads[0])
+    before = bounded.catch_up.is_ahead(reply)
+    await bounded.passes(1)
+
+    assert bounded.read_threads() == [threads[5], threads[4], threads[0]]
+    assert (before, bounded.catch_up.is_ahead(reply)) == (True, False)
+
+
 async def test_a_reply_waits_five_minutes_at_most(quick: Reader) -> None:
     """Slack lets nobody read threads for hours, while everything else works: people are not kept waiting for that."""
     live = await quick.thread(1)
@@ -551,16 +565,48 @@ async def test_sixty_live_threads_are_read_at_a_pace_that_leaves_room(quick: Rea
 
 
 async def test_what_is_too_much_for_one_gap_is_counted(bounded: Reader, logs: list[EventDict]) -> None:
-    """The newest is read, the rest is named in the log, and the mark moves on all the same."""
+    """The newest is read, the rest is named in the log, and read ten minutes later; until then the mark stays."""
     threads = [await bounded.thread(number, age_s=-number) for number in range(5)]
     for number in range(3):
         bounded.at.slack.add_channel(f"more-{number}")
     await bounded.gap()
+    mark = await bounded.mark()
     await bounded.reads(300)
-
     assert bounded.read_threads() == threads[:1:-1]
     assert accounts(logs) == [(0, 7, {REPLIES: 2, HISTORY: 1})]
+    assert await bounded.mark() == mark
+
+    await bounded.passes(700)
+    assert bounded.read_threads() == threads[::-1]
+    assert accounts(logs)[1:] == [(0, 4, {})]
     assert await bounded.mark() == bounded.heard_until
+
+
+async def test_a_thread_that_a_full_round_found_is_read_in_the_next(bounded: Reader) -> None:
+    """Its place is not read again, which showed it."""
+    talk = await bounded.says("the links are dead")
+    for number in range(3):
+        await bounded.thread(number)
+    await bounded.gap()
+    await bounded.says("@OpenHands fix that", thread=talk)
+    await bounded.reads(1000)
+
+    assert bounded.texts() == [f"<@{bounded.at.slack.bot_user_id}> fix that"]
+
+
+async def test_what_is_never_read_is_given_up_in_the_log(quick: Reader, logs: list[EventDict]) -> None:
+    """Nothing is held open for ever: after four rounds the mark moves on, and the line says so."""
+    await quick.thread(1)
+    await quick.gap()
+    mark = await quick.mark()
+    quick.at.slack.fail(REPLIES, status=500, times=1000)
+    await quick.reads(5000)
+    before = await quick.mark()
+    await quick.passes(2000)
+
+    rest = [one["rest"] for one in logs if one["event"] == "slack.read_back"]
+    assert [one.startswith("given up") for one in rest] == [False, False, False, True]
+    assert (before, await quick.mark()) == (mark, quick.heard_until)
 
 
 async def test_limits_and_outages_are_waited_out(quick: Reader, logs: list[EventDict]) -> None:
@@ -592,7 +638,7 @@ async def test_a_thread_slack_never_answers_for_holds_up_no_other(quick: Reader,
     quick.at.slack.fail(REPLIES, status=500, times=100, channel=ops)
     await quick.reads(1)
     soon = quick.texts()
-    await quick.passes(1500)
+    await quick.passes(1400)
 
     assert soon == ["and the docs"]
     assert [call.args["channel"] for call in quick.called(REPLIES)].count(ops) == 20
@@ -600,14 +646,14 @@ async def test_a_thread_slack_never_answers_for_holds_up_no_other(quick: Reader,
 
 
 async def test_places_that_are_never_listed_are_given_up(quick: Reader, logs: list[EventDict]) -> None:
-    """Those of runs are read."""
+    """Those of runs are read, and the log counts the list as unread."""
     await quick.thread(1)
     await quick.gap()
     quick.at.slack.fail(PLACES, status=500, times=30)
     await quick.reads(1500)
 
-    assert (len(quick.called(PLACES)), len(quick.called(HISTORY))) == (20, 1)
-    assert accounts(logs) == [(0, 2, {})]
+    assert len(quick.called(HISTORY)) == 1
+    assert accounts(logs)[0] == (0, 2, {PLACES: 1})
 
 
 async def test_a_refused_token_leaves_the_gap_for_a_start_with_a_good_one(quick: Reader, logs: list[EventDict]) -> None:

@@ -37,6 +37,20 @@ async def test_threads_of_live_runs_are_told_from_others_newest_news_first(datab
     assert lately == [Thread(DEV, MessageTs("lost"))]
 
 
+async def test_threads_where_an_agent_works_come_first(database: Database) -> None:
+    """People are most likely to write there, however long ago its last news is."""
+    await put(
+        database,
+        a_run("answered", state=RunState.WAITING, news_at=at(9)),
+        a_run("working", state=RunState.WORKING, news_at=at(1)),
+        a_run("starting", state=RunState.STARTING, news_at=at(2)),
+    )
+    async with database.reading() as tx:
+        live = await threads.of_runs(tx, TEAM, live=True)
+
+    assert [thread.ts for thread in live] == ["starting", "working", "answered"]
+
+
 async def test_a_thread_counts_with_the_run_it_has_now(database: Database) -> None:
     """A later run may take a thread over."""
     first, second = a_run("1.0", state=RunState.DONE), a_run("2.0")
