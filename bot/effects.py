@@ -52,6 +52,11 @@ def new_id() -> RowId:
     return RowId(str(uuid.uuid4()))
 
 
+def row_of(run: Run, what: str) -> RowId:
+    """Return the id of a row that a run has only one of."""
+    return RowId(str(uuid.uuid5(uuid.UUID(run.id), what)))
+
+
 def new_conversation() -> ConversationId:
     return ConversationId(str(uuid.uuid4()))
 
@@ -153,15 +158,21 @@ async def enqueue_message(
     await outbox.add(tx, OutboxKind.MESSAGE, id=row, lane=card_lane(run), now=now, run=run.id, payload=about)
 
 
-async def enqueue_reply(tx: AsyncConnection, incoming: Incoming, text: str, now: datetime) -> None:
-    """Enqueue an answer that everybody there can read, in the thread of the request."""
+async def enqueue_reply(
+    tx: AsyncConnection, incoming: Incoming, text: str, now: datetime, *, once: RowId | None = None
+) -> None:
+    """Enqueue an answer that everybody there can read, in the thread of the request.
+
+    once: the id of the row, where several requests are answered only once.
+    """
     about = {
         "channel": incoming.channel,
         "thread": incoming.thread_ts if incoming.direct else incoming.thread,
         "user": incoming.user,
         **payload(cards.sentence(text)),
     }
-    await outbox.add(tx, OutboxKind.REPLY, id=new_id(), lane=f"reply:{incoming.key}"[:96], now=now, payload=about)
+    row = once or new_id()
+    await outbox.add(tx, OutboxKind.REPLY, id=row, lane=f"reply:{incoming.key}"[:96], now=now, payload=about)
 
 
 async def enqueue_answer(tx: AsyncConnection, incoming: Incoming, text: str, now: datetime) -> None:

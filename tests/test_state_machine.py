@@ -218,7 +218,7 @@ class Life(RuleBasedStateMachine):
         incoming = self.message(who, old=old, thread=run.thread_ts)
         async with self.database.transaction() as tx:
             text = word or f"{SAID}{self.requests}"
-            await self.replies.take(tx, await runs.get(tx, run.id), incoming, text)
+            await self.replies.take(tx, await runs.get(tx, run.id), incoming, text, self.clock.now())
 
     @precondition(lambda self: bool(self.slack.buttons))
     @rule(at=which, who=people, old=rarely)

@@ -61,13 +61,13 @@ def repository_answer(text: str) -> Answer | None:
 
 
 def anew(text: str) -> str | None:
-    """Return what follows `new …`, the task for another run; None if the text does not begin with it."""
-    found = _begins_with(NEW, text, r"[\s:,]+(?=\S)")
-    return text[found.end() :] if found else None
+    """Return what follows `new: …`, the task for another run; None if the text does not begin with it."""
+    found = _begins_with(NEW, text)
+    return text[found.end() :].lstrip() or None if found else None
 
 
 def is_aside(text: str) -> bool:
-    """Return whether people talk among themselves, as they marked with `aside`."""
+    """Return whether people talk among themselves, as they marked with `aside: …`."""
     return _begins_with(ASIDE, text) is not None
 
 
@@ -103,10 +103,10 @@ def _bare(text: str) -> str:
     return " ".join(text.strip(_AROUND_WORDS).lower().split())
 
 
-def _begins_with(word: Word, text: str, then: str = "") -> re.Match[str] | None:
-    """Match the beginning of a text: a word that is declared with an …, then the pattern `then`."""
+def _begins_with(word: Word, text: str) -> re.Match[str] | None:
+    """Match the beginning of a text: a word that is declared with a colon and an …, without which it is only text."""
     [spelling] = word.spellings
-    return re.match(rf"\s*{re.escape(spelling.removesuffix(' …'))}\b{then}", text, re.IGNORECASE)
+    return re.match(rf"\s*{re.escape(spelling.removesuffix(': …'))}\s?:", text, re.IGNORECASE)
 
 
 def _lone_word(text: str) -> Command | None:

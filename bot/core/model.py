@@ -398,6 +398,8 @@ class Run:
     ended_at: datetime | None = None
     asked_at: datetime | None = None
     """When a person asked for it, if that was long before the bot could read it."""
+    mentions_only: bool = False
+    """It lives in a thread of people, where a reply is for it only if it mentions us or answers its question."""
 
 
 class FollowUpState(StrEnum):

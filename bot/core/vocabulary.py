@@ -47,18 +47,22 @@ STATUS = Word(
     help="tells how the run is; outside of a thread how yours are, only to you",
 )
 LIST = Word(spellings=("list",), command=ListRuns(), help="shows the latest runs of this place, only to you")
-HELP = Word(spellings=("help",), command=Help(), help="tells what to type")
+HELP = Word(
+    spellings=("help",),
+    command=Help(),
+    help="tells what to type; while the agent asks something, this, `status` and `list` go to it unless you mention me",
+)
 NEW = Word(
-    spellings=("new …",),
+    spellings=("new: …",),
     where=(Where.THREAD, Where.DIRECT),
     help="starts another run there, with what follows as its task",
-    example="new fix the tests in org/repo",
+    example="new: fix the tests in org/repo",
 )
 ASIDE = Word(
-    spellings=("aside …",),
+    spellings=("aside: …",),
     where=(Where.THREAD,),
     help="keeps a reply among people: the agent does not get it",
-    example="aside who reviews this?",
+    example="aside: who reviews this?",
 )
 REPOSITORY = Word(
     spellings=("org/repo",),

@@ -101,16 +101,33 @@ def not_permitted(scope: str) -> str:
 
 
 def thread_unread() -> str:
-    return "I can't read this thread, so the agent gets only your message. Reply with what else it should know."
+    return "I can't read this thread, so the agent gets only your message. Mention me with what else it should know."
 
 
-def help_text() -> str:
+def thread_unread_for_long() -> str:
+    return "Slack has not let me read this thread for ten minutes, so the agent gets only your message. Mention me with what else it should know."
+
+
+def another_run() -> str:
+    return "That is a run of its own, with its own card. What you write to me in this thread goes to it from now on."
+
+
+def kept_among_people() -> str:
+    return "I keep that among people: the agent does not get it."
+
+
+def help_text(*, mentions_only: bool = False) -> str:
+    """Return what can be typed. mentions_only: it is asked in a thread of people."""
     asking = (
         "*OpenHands works on your code from here.* Tell it what to do and where: `/openhands fix README in org/repo`, or "
         "mention me with the same words; `… in org/repo@branch` for a branch."
     )
     steering = (
-        "In the thread of a run every reply goes to the agent, but for these words, alone or where they begin it:"
+        "In this thread, which is people's own, only what mentions me goes to the agent, and the requester's answers to "
+        "its questions; but for these words, alone or where they begin it:"
+        if mentions_only
+        else "In the thread of a run every reply goes to the agent, in a thread that people began only what mentions me; but "
+        "for these words, alone or where they begin it:"
     )
     listed = (f"• `{word.spellings[0]}` {word.help}" for word in WORDS if not word.answers)
     return "\n".join([asking, steering, *listed])
@@ -245,7 +262,7 @@ def explanation(run: Run) -> str:
             if run.resume_by:
                 return f"{mention(run.resume_by)} asked to resume it; it goes on in a moment."
             by = f"Stopped by {mention(run.stop_by)}." if run.stop_by else "Stopped."
-            return f"{by} Reply here to go on."
+            return f"{by} {reply(run)} to go on."
         case RunState.CANCELLED:
             by = f"Cancelled by {mention(run.stop_by)}" if run.stop_by else "Cancelled"
             return f"{by} before {'it was restarted' if run.turn > 1 else 'anything was started'}."
@@ -256,20 +273,37 @@ def explanation(run: Run) -> str:
 def which_repository(run: Run) -> str:
     if len(run.candidates) > 1:
         names = ", ".join(f"`{escape(name)}`" for name in run.candidates)
-        return f"Which repository should I use: {names}? Reply here with one of them, or `none`. Nothing starts before that."
-    if run.candidates:
-        return (
-            f"Do you mean the repository `{escape(run.candidates[0])}`? Reply here with it, with another `org/repo`, "
-            "or `none`. Nothing starts before that."
-        )
-    return "Which repository should I use? Reply here with `org/repo`, or `none`. Nothing starts before that."
+        which, with_what = f"Which repository should I use: {names}?", "one of them, or `none`"
+    elif run.candidates:
+        which = f"Do you mean the repository `{escape(run.candidates[0])}`?"
+        with_what = "it, with another `org/repo`, or `none`"
+    else:
+        which, with_what = "Which repository should I use?", "`org/repo`, or `none`"
+    return f"{which} {answer(run)} with {with_what}. Nothing starts before that."
 
 
-def not_a_repository() -> str:
+def not_a_repository(run: Run) -> str:
+    how = "mention me" if run.mentions_only else "reply"
     return (
-        "That is no repository I can read. This run has not started: reply with `org/repo` alone, or `none`, and then "
+        f"That is no repository I can read. This run has not started: {how} with `org/repo` alone, or `none`, and then "
         "write the rest."
     )
+
+
+def reply(run: Run) -> str:
+    """Return how to write to the agent, as the beginning of a sentence: in a thread of people by a mention."""
+    return "Mention me here" if run.mentions_only else "Reply here"
+
+
+def or_reply(run: Run) -> str:
+    return "mention me here" if run.mentions_only else "reply here"
+
+
+def answer(run: Run) -> str:
+    """Return how to answer a question: in a thread of people its requester need not mention us."""
+    if run.mentions_only:
+        return f"{mention(run.requester)}, reply here (anybody else, mention me)"
+    return "Reply here"
 
 
 def what_it_waits_for(run: Run) -> str:
@@ -277,9 +311,9 @@ def what_it_waits_for(run: Run) -> str:
         case Waiting.APPROVAL:
             return approval(run)
         case Waiting.ANSWER:
-            return "Reply here to go on."
+            return f"{reply(run)} to go on."
         case Waiting.QUESTION | None:
-            return "Reply here to answer."
+            return f"{answer(run)} to answer."
         case _:
             assert_never(run.waiting)
 
@@ -292,10 +326,11 @@ def approval(run: Run) -> str:
         verb = "approved" if run.approved else "rejected"
         return f"{mention(run.decided_by or run.requester)} {verb} this; the agent is being told."
     what = " for what is shown here" if run.detail else ""
+    later = "messages to the agent" if run.mentions_only else "replies here"
     if run.action is None:
-        return f"The agent wants approval{what}. Approve or reject it in OpenHands; replies here wait until then."
+        return f"The agent wants approval{what}. Approve or reject it in OpenHands; {later} wait until then."
     cut = " It is shortened here: look at the whole in OpenHands first." if "…" in wish(run.detail) else ""
-    return f"The agent wants approval{what}. Press Approve or Reject; replies here wait until then.{cut}"
+    return f"The agent wants approval{what}. Press Approve or Reject; {later} wait until then.{cut}"
 
 
 def wish(detail: str) -> str:
@@ -327,12 +362,14 @@ def paused(run: Run) -> str:
     if run.reason is Reason.ASLEEP:
         return (
             "OpenHands put the conversation to sleep before the end: it keeps only some awake, and each only for a while. "
-            "Nothing is lost: press Resume, or reply here, to wake it and go on."
+            f"Nothing is lost: press Resume, or {or_reply(run)}, to wake it and go on."
         )
     if run.reason is Reason.REJECTED:
         by = f" by {mention(run.last_action_by)}" if run.last_action is Action.REJECT and run.last_action_by else ""
-        return f"What the agent wanted to do was rejected{by}, and not done. Reply here with what it should do instead."
-    return "Somebody paused it in OpenHands. Nothing is lost: press Resume, or reply here, to go on."
+        return (
+            f"What the agent wanted to do was rejected{by}, and not done. {reply(run)} with what it should do instead."
+        )
+    return f"Somebody paused it in OpenHands. Nothing is lost: press Resume, or {or_reply(run)}, to go on."
 
 
 def card_given_up() -> str:
@@ -407,13 +444,13 @@ def next_step(run: Run) -> str:
         case Reason.MODEL_UNSUPPORTED:
             return ""
         case Reason.STUCK:
-            return "Reply here with a hint to get it on, or press Retry to start over."
+            return f"{reply(run)} with a hint to get it on, or press Retry to start over."
         case Reason.GONE:
             return "Press Retry: a new conversation gets the task and what was said here."
         case _ if restartable(run):
             return "Press Retry to start over."
         case _:
-            return "Press Resume, or reply here, to let it go on."
+            return f"Press Resume, or {or_reply(run)}, to let it go on."
 
 
 def origin(run: Run) -> str:
@@ -468,7 +505,7 @@ def news(run: Run) -> str:
     Requesters who stopped the run, or rejected its action, know it and are not mentioned.
     """
     if run.state is RunState.STOPPED and run.stop_by == run.requester:
-        return f"{state(run)}\nReply here to go on."
+        return f"{state(run)}\n{reply(run)} to go on."
     if run.reason is Reason.REJECTED and run.last_action_by == run.requester:
         return f"{state(run)}\n{explanation(run)}"
     return "\n".join(part for part in (f"{mention(run.requester)} {state(run)}", explanation(run)) if part)
@@ -567,13 +604,14 @@ def cannot_decide(address: str | None) -> str:
 
 
 def cannot_resume(run: Run) -> str:
-    return f"It could not be resumed: it is still {state(run)}. Reply here with a few words to wake the agent, or press Retry."
+    return (
+        f"It could not be resumed: it is still {state(run)}. {reply(run)} with a few words to wake the agent, or press "
+        "Retry."
+    )
 
 
 def no_resume_here() -> str:
-    return (
-        "This OpenHands server can't be told to go on from here. Reply with a few words instead: they wake the agent."
-    )
+    return "This OpenHands server can't be told to go on from here. Write the agent a few words instead: they wake it."
 
 
 def stale(run: Run) -> str:
@@ -604,7 +642,7 @@ def cannot_stop(address: str | None) -> str:
 
 def withdrawn(count: int) -> str:
     messages = "1 message was" if count == 1 else f"{count} messages were"
-    return f"{messages} not sent to the agent any more, because the run was stopped. Reply again to go on."
+    return f"{messages} not sent to the agent any more, because the run was stopped. To go on, send it again."
 
 
 def leave() -> str:
@@ -644,7 +682,7 @@ def no_room_to_resume() -> str:
 
 
 def cannot_wake() -> str:
-    return "OpenHands does not wake the conversation up, so the agent did not get your message. Reply again to try once more."
+    return "OpenHands does not wake the conversation up, so the agent did not get your message. Send it again to try once more."
 
 
 def follow_up_unsure(text: str) -> str:
@@ -657,6 +695,13 @@ def follow_up_unsure(text: str) -> str:
 def undecided(text: str) -> str:
     """Return the card's question about the message that its buttons are about."""
     return f"Send “{in_brief(text)}” to the agent again, or leave it? Later messages wait for that."
+
+
+def follow_up_overtaken(text: str) -> str:
+    return (
+        f"This message was written before the run was stopped, and I read it only now: “{in_brief(text)}” It was not sent, "
+        "since it would wake the agent. Press Send again or Leave it on the card, or reply `again` or `leave it`."
+    )
 
 
 def follow_up_old(text: str) -> str:

@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot import effects
 from bot.context import Context
-from bot.core import lifecycle, words
+from bot.core import cards, lifecycle, words
 from bot.core.model import Action, FollowUpState, Incoming, Run, RunState
 from bot.core.owed import OutboxKind
 from bot.store import outbox, runs
@@ -70,7 +70,8 @@ class Actions:
         await self._ctx.save(tx, run, (lifecycle.asks_no_more(lifecycle.acted(run, action, incoming.user)), ()))
         await outbox.release(tx, effects.send_lane(run), now=now)
         if action is Action.LEAVE:
-            await effects.enqueue_reply(tx, incoming, words.leave(), now)
+            answer = effects.enqueue_answer if asked_elsewhere(incoming) else effects.enqueue_reply
+            await answer(tx, incoming, words.leave(), now)
 
     async def _stop(self, tx: AsyncConnection, run: Run, incoming: Incoming) -> None:
         """Stop the run, and withdraw the messages that were not sent to the agent yet."""
@@ -99,4 +100,15 @@ class Actions:
             await runs.save_follow_up(tx, replace(one, state=FollowUpState.WITHDRAWN))
         if waiting:
             await outbox.release(tx, effects.send_lane(run), now=now)
-            await effects.enqueue_reply(tx, incoming, words.withdrawn(len(waiting)), now)
+            told = words.withdrawn(len(waiting))
+            if not asked_elsewhere(incoming):
+                await effects.enqueue_reply(tx, incoming, told, now)
+            elif all(one.author == incoming.user for one in waiting):
+                await effects.enqueue_answer(tx, incoming, told, now)
+            else:  # whoever else wrote one must read it
+                await effects.enqueue_message(tx, run, cards.sentence(told), now)
+
+
+def asked_elsewhere(incoming: Incoming) -> bool:
+    """Return whether a word was said at the top level of a channel: an answer there would be for all who read it."""
+    return incoming.action is None and incoming.thread_ts is None and not incoming.direct

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot import effects, slots
 from bot.context import Context
-from bot.core import cards, commands, lifecycle, policy, words
+from bot.core import addressee, cards, commands, lifecycle, policy, words
 from bot.core.errors import OpenHandsError, SlackBusy, SlackError, SlackNoScope, SlackRefused, StoreUnreadable
 from bot.core.model import (
     Action,
@@ -43,6 +43,8 @@ log = structlog.get_logger("dispatcher")
 WIDTH = 16
 MOVABLE = timedelta(days=1)
 """Outside its thread, `retry` and `resume` do not mean a run that ended longer ago than this."""
+READ_BACK_S = 120.0
+"""Slack's clock and ours differ by less than this."""
 CONTEXT_MAX = 8_000  # characters of a thread that go along with a task
 
 
@@ -90,7 +92,7 @@ class Dispatcher:
 
     async def _work(self, row: InboxRow) -> datetime | None:
         incoming = row.incoming
-        if self._is_ahead(incoming):
+        if await self._waits(incoming):
             return later(self._ctx.clock.now(), self._ctx.patience.retry_first_s)
         text = unescape_request(incoming.text, self._ctx.links.us.user)
         talk = await self._is_talk(incoming, text)  # first: talk is neither looked up nor refused
@@ -99,12 +101,17 @@ class Dispatcher:
         if talk:
             await self._finish(row)
             return None
+        aside = is_aside(incoming, text)
         try:
             person = await self._ctx.gateway.person(incoming.user)
             place = await self._place(incoming)
         except SlackError as err:
-            return await self._facts_missing(row, err)
+            await self._facts_missing(row, err)
+            return None
         verdict = policy.judge(incoming, person, place)
+        if aside:  # nobody is refused what the bot has no part in
+            await self._finish(row, words.kept_among_people() if verdict is policy.Verdict.ALLOWED else "")
+            return None
         if verdict is not policy.Verdict.ALLOWED:
             log.info("request.refused", verdict=verdict, user=incoming.user, channel=incoming.channel)
             await self._finish(row, words.refused(verdict))
@@ -116,21 +123,33 @@ class Dispatcher:
             return await self._command(row, text, person, place)
         return await self._message(row, text, person, place)
 
+    async def _waits(self, incoming: Incoming) -> bool:
+        """Return whether a request waits for older ones of its thread: missed ones that are unread, or ones in other lanes.
+
+        What is urgent does not wait for a reading, nor for the replies that do.
+        """
+        ahead = self._is_ahead(incoming)
+        if ahead and not addressee.is_urgent(incoming):
+            return True
+        if incoming.thread_ts is None:
+            return False
+        async with self._ctx.database.reading() as tx:
+            return await inbox.waits_for_earlier(tx, incoming, incoming.thread_ts, ahead=ahead)
+
     async def _is_talk(self, incoming: Incoming, text: str) -> bool | None:
-        """Return whether a reply is talk among people: they marked it so, or the thread turned out not to be ours.
+        """Return whether a reply is talk among people, since the thread turned out not to be ours.
 
         None: not known yet, since a card is on its way that may be this thread's root.
         """
         if incoming.thread_ts is None or incoming.kind is not IncomingKind.MESSAGE:
             return False
-        if commands.is_aside(text):
-            return True
         if incoming.mentions_us or incoming.direct:
             return False
         async with self._ctx.database.reading() as tx:
             found = await runs.of_thread(tx, incoming.team, incoming.channel, incoming.thread_ts)
             if found is not None:
-                return not found[1]
+                run, every_reply = found
+                return not (every_reply or addressee.counts_unmentioned(run, incoming.user, text))
             return None if await inbox.card_owed(tx, incoming.channel) else True
 
     async def _place(self, incoming: Incoming) -> Place:
@@ -142,16 +161,25 @@ class Dispatcher:
         except SlackRefused:
             return Place(id=incoming.channel, private=True)
 
-    async def _facts_missing(self, row: InboxRow, err: SlackError) -> datetime | None:
+    async def _facts_missing(self, row: InboxRow, err: SlackError) -> None:
         """Retry while Slack can't say who asked; after `facts_person_s`, or if Slack refuses, refuse in words."""
-        now = self._ctx.clock.now()
-        if isinstance(err, SlackRefused) or now - row.received_at >= timedelta(
-            seconds=self._ctx.patience.facts_person_s
-        ):
+        if isinstance(err, SlackRefused) or self._waited_enough(row):
+            if is_aside(row.incoming, row.incoming.text):
+                await self._finish(row)
+                return
             log.warning("request.refused", verdict="unknown", code=err.code)
             who = words.not_permitted(err.needed) if isinstance(err, SlackNoScope) else words.cannot_tell_who()
             await self._finish(row, who)
-            return None
+            return
+        await self._wait(row, err)
+        return
+
+    def _waited_enough(self, row: InboxRow) -> bool:
+        return self._ctx.clock.now() - row.received_at >= timedelta(seconds=self._ctx.patience.facts_person_s)
+
+    async def _wait(self, row: InboxRow, err: SlackError) -> None:
+        """Try a request again when Slack may answer."""
+        now = self._ctx.clock.now()
         if row.attempts == 0:
             log.warning("request.waits", code=err.code, user=row.incoming.user, channel=row.incoming.channel)
         at = (
@@ -161,7 +189,6 @@ class Dispatcher:
         )
         async with self._ctx.database.transaction() as tx:
             await inbox.again(tx, row.seq, at)
-        return None
 
     # --- what was asked -----------------------------------------------------------------------------------------
 
@@ -182,7 +209,7 @@ class Dispatcher:
             return await self._reply(row, found[0], text, person, place)
         only = mine[0] if len(mine) == 1 and incoming.thread_ts is None else None
         anew = commands.anew(text)
-        if anew is not None and (mine or incoming.thread_ts is not None):
+        if anew is not None:
             only, text = None, anew
         command = await self._certain(commands.parse(text), incoming)
         if only is not None and is_meant_for(only, command, text) and not await self._movable(incoming, command):
@@ -190,23 +217,30 @@ class Dispatcher:
         if not isinstance(command, Start):
             await self._here(row, command)
             return None
-        return await self._begin(row, command, person, place)
+        await self._begin(row, command, person, place)
+        return None
 
-    async def _begin(self, row: InboxRow, command: Start, person: Person, place: Place) -> datetime | None:
-        """Start a run from a message; in people's thread, their earlier messages go along as context."""
+    async def _begin(self, row: InboxRow, command: Start, person: Person, place: Place, *, said: str = "") -> None:
+        """Start a run from a message; in people's thread, their earlier messages go along as context.
+
+        said: what the person is told about it.
+        """
         incoming = row.incoming
         context: list[Spoken] = []
-        unread = ""
+        notes = [said] if said else []
         if incoming.thread_ts is not None and incoming.ts is not None:
             try:
                 context = await self._ctx.gateway.spoken(incoming.channel, incoming.thread_ts, incoming.ts)
             except SlackRefused as err:
                 log.warning("context.unreadable", code=err.code, channel=incoming.channel)
-                unread = words.thread_unread()
+                notes.append(words.thread_unread())
             except SlackError as err:
-                return await self._facts_missing(row, err)
-        await self._start(row, command, person, place, context=context, unread=unread)
-        return None
+                if not self._waited_enough(row):
+                    await self._wait(row, err)
+                    return
+                log.warning("context.unreadable", code=err.code, channel=incoming.channel)
+                notes.append(words.thread_unread_for_long())
+        await self._start(row, command, person, place, context=context, notes=notes)
 
     async def _here(self, row: InboxRow, command: Do | Status | ListRuns | Help | Unclear) -> None:
         """Answer a command that was given outside of a run's thread, to its person alone."""
@@ -298,9 +332,9 @@ class Dispatcher:
         place: Place,
         *,
         context: Sequence[Spoken],
-        unread: str = "",
+        notes: Sequence[str] = (),
     ) -> None:
-        """Create the run. unread: what the person is told if the thread could not be read for context."""
+        """Create the run. notes: what its person alone is told about it."""
         incoming, now = row.incoming, self._ctx.clock.now()
         said = [unescape_request(one.text, self._ctx.links.us.user) for one in context]
         async with self._ctx.database.transaction() as tx:
@@ -316,21 +350,22 @@ class Dispatcher:
                 choice=self._repository(command, before[0].repository if before else None, said),
                 now=now,
             )
+            every_reply = incoming.thread_ts is None or incoming.direct or bool(before and before[1])
+            run = replace(run, mentions_only=not every_reply)
             asked_at = written_at(row, now)
             if now - asked_at >= timedelta(seconds=self._ctx.patience.stale_request_s):
                 run = lifecycle.asked_long_ago(run, asked_at)
             await runs.add(tx, run)
             log.info("run.created", run=run.id, state=run.state, **effects.places(run))
             if incoming.thread is not None:
-                every_reply = incoming.thread_ts is None or incoming.direct or bool(before and before[1])
                 await runs.own_thread(tx, run, incoming.thread, every_reply=every_reply)
             await effects.enqueue_card(tx, run, incoming, now)
             await slots.admit_waiting(tx, self._ctx.links, self._ctx.limits, now)
             run = await runs.get(tx, run.id)
             if incoming.ts is not None:
                 await effects.enqueue_reaction(tx, run, incoming.ts, effects.RECEIVED, now)
-            if unread:
-                await effects.enqueue_answer(tx, incoming, unread, now)
+            if notes:
+                await effects.enqueue_answer(tx, incoming, "\n".join(notes), now)
             await inbox.done(tx, row.seq, now)
         self._ctx.wake_sender.set()
 
@@ -372,10 +407,12 @@ class Dispatcher:
         if anew is not None or (run.state is RunState.CANCELLED and incoming.mentions_us):
             command = await self._certain(commands.parse(text if anew is None else anew), incoming)
             if isinstance(command, Start):
-                return await self._begin(row, command, person, place)
+                said = "" if anew is None else words.another_run()
+                await self._begin(row, command, person, place, said=said)
+                return None
         async with self._ctx.database.transaction() as tx:
             run = await runs.get(tx, run.id)
-            await self._replies.take(tx, run, incoming, text)
+            await self._replies.take(tx, run, incoming, text, sent_at(row))
             await inbox.done(tx, row.seq, now)
         self._ctx.wake_sender.set()
         return None
@@ -389,9 +426,17 @@ def is_meant_for(run: Run, command: Command, text: str) -> bool:
     """
     if run.state is RunState.NEEDS_REPOSITORY and commands.repository_answer(text) is not None:
         return True
+    if addressee.may_answer_agent(run, command):
+        return True
     if isinstance(command, Do) and command.action not in (Action.STOP, Action.CANCEL):
         return True
     return isinstance(command, Start) and command.repository is None and not command.candidates
+
+
+def is_aside(incoming: Incoming, text: str) -> bool:
+    """Return whether a reply is marked as talk among people, in a thread where it would have gone to the agent."""
+    in_thread = incoming.kind is IncomingKind.MESSAGE and incoming.thread_ts is not None
+    return in_thread and commands.is_aside(text)
 
 
 def is_shown(run: Run, incoming: Incoming) -> bool:
@@ -413,6 +458,12 @@ def transcript(spoken: Sequence[Spoken], said: Sequence[str]) -> str:
         lines.append(line)
         room -= len(line) + 1
     return "\n".join(reversed(lines))
+
+
+def sent_at(row: InboxRow) -> datetime:
+    """Return when a reply was sent: when it was committed, unless it was read back so late that clocks don't explain it."""
+    late_s = row.incoming.age_s(row.received_at)
+    return row.received_at - timedelta(seconds=late_s) if late_s > READ_BACK_S else row.received_at
 
 
 def written_at(row: InboxRow, now: datetime) -> datetime:

@@ -1,13 +1,14 @@
 """Replies in the thread of a run: commands, answers to the bot's questions, decisions, words for the agent."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import assert_never
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot import effects
 from bot.context import Context
-from bot.core import commands, lifecycle, words
+from bot.core import addressee, commands, lifecycle, words
 from bot.core.model import (
     Action,
     Do,
@@ -41,10 +42,14 @@ class Replies:
         """Return a list of runs, with links to their threads."""
         return words.runs([(run, self._ctx.links.thread(run)) for run in found])
 
-    async def take(self, tx: AsyncConnection, run: Run, incoming: Incoming, text: str) -> None:
+    async def take(self, tx: AsyncConnection, run: Run, incoming: Incoming, text: str, sent_at: datetime) -> None:
         """Do what a reply says: a command, an answer, a decision, or words for the agent."""
         now = self._ctx.clock.now()
-        match commands.parse(text):
+        command = commands.parse(text)
+        if not incoming.mentions_us and addressee.may_answer_agent(run, command):
+            await self._words(tx, run, incoming, text, sent_at)
+            return
+        match command:
             case Do(Action.APPROVE | Action.REJECT) if run.waiting is Waiting.APPROVAL:
                 await effects.enqueue_answer(tx, incoming, words.use_the_buttons(), now)
             case Do(action) if (move := lifecycle.action_for_word(run, action)) is not None:
@@ -58,28 +63,29 @@ class Replies:
                     tx, incoming, self.listed(await runs.latest_in(tx, run.channel, LISTED)), now
                 )
             case Help():
-                await effects.enqueue_answer(tx, incoming, words.help_text(), now)
+                await effects.enqueue_answer(tx, incoming, words.help_text(mentions_only=run.mentions_only), now)
             case Unclear(UnclearReason.MISSPELT) as misspelt:
                 await effects.enqueue_answer(tx, incoming, words.unclear(misspelt), now)
             case Unclear(UnclearReason.EMPTY) as empty if not text.strip():
                 await effects.enqueue_answer(tx, incoming, words.unclear(empty), now)
             case Start() | Do() | Unclear():
-                await self._words(tx, run, incoming, text)
+                await self._words(tx, run, incoming, text, sent_at)
             case unread:
                 assert_never(unread)
 
-    async def _words(self, tx: AsyncConnection, run: Run, incoming: Incoming, text: str) -> None:
+    async def _words(self, tx: AsyncConnection, run: Run, incoming: Incoming, text: str, sent_at: datetime) -> None:
         """Handle a reply that is no command: an answer to the bot's question, or words for the agent."""
         now = self._ctx.clock.now()
         if run.state is RunState.NEEDS_REPOSITORY:
             await self._choose(tx, run, incoming, text)
         elif run.state is RunState.CANCELLED:
-            await effects.enqueue_reply(tx, incoming, words.follow_up_cancelled(), now)
+            await self._say_once(tx, run, incoming, words.follow_up_cancelled())
         elif incoming.ts is not None:
             state = FollowUpState.WAITING
+            overtaken = run.state is RunState.STOPPED and run.stop_at is not None and sent_at < run.stop_at
             if lifecycle.restartable(run):  # kept for the next conversation, which a person may ask for
                 state = FollowUpState.FAILED
-            elif incoming.age_s(now) >= self._ctx.patience.stale_request_s:
+            elif overtaken or incoming.age_s(now) >= self._ctx.patience.stale_request_s:
                 state = FollowUpState.HELD
             follow_up = FollowUp(
                 id=effects.new_id(),
@@ -91,20 +97,27 @@ class Replies:
             )
             await runs.add_follow_up(tx, follow_up)
             if state is FollowUpState.FAILED:
-                await effects.enqueue_reply(tx, incoming, words.cannot_follow_up(run), now)
+                await self._say_once(tx, run, incoming, words.cannot_follow_up(run))
                 return
             await effects.enqueue_send(tx, run, follow_up, now)
             await effects.enqueue_reaction(tx, run, incoming.ts, effects.RECEIVED, now)
             if state is FollowUpState.HELD:
                 if run.doubtful_follow_up is None:
-                    await effects.enqueue_reply(tx, incoming, words.follow_up_old(text), now)
+                    asking = words.follow_up_overtaken(text) if overtaken else words.follow_up_old(text)
+                    await effects.enqueue_reply(tx, incoming, asking, now)
                 await self._ctx.save(tx, run, (lifecycle.asks(run, follow_up), ()))
+
+    async def _say_once(self, tx: AsyncConnection, run: Run, incoming: Incoming, text: str) -> None:
+        """Say to everybody why a reply goes nowhere; afterwards only to who mentions us: others may talk there."""
+        to_us = incoming.mentions_us or incoming.direct
+        once = None if to_us else effects.row_of(run, f"goes nowhere: {run.state} {run.attempt}")
+        await effects.enqueue_reply(tx, incoming, text, self._ctx.clock.now(), once=once)
 
     async def _choose(self, tx: AsyncConnection, run: Run, incoming: Incoming, text: str) -> None:
         now = self._ctx.clock.now()
         answer = commands.repository_answer(text)
         if answer is None:
-            await effects.enqueue_reply(tx, incoming, words.not_a_repository(), now)
+            await self._say_once(tx, run, incoming, words.not_a_repository(run))
             return
         after, effect = lifecycle.choose(run, answer.repository, answer.branch, effects.new_conversation(), now)
         await self._ctx.save(tx, run, (after, effect))

@@ -8,12 +8,14 @@ from typing import Any
 from sqlalchemy import bindparam, case, delete, exists, func, literal, null, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bot.core.model import Incoming, IncomingKind
+from bot.core import addressee
+from bot.core.model import Incoming, IncomingKind, MessageTs
 from bot.store import unreadable, upserts
 from bot.store.database import Database
 from bot.store.listed import as_list, listed
 from bot.store.mapping import from_row, to_row
-from bot.store.tables import inbox, outbox, threads
+from bot.store.runs import of_thread
+from bot.store.tables import inbox, outbox, runs, threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +40,49 @@ def message_key(incoming: Incoming, ts: str) -> str:
 
 
 def lane(incoming: Incoming) -> str:
-    """Return the lane of a request: its thread, all direct messages with its person, or a command by itself."""
+    """Return the lane of a request: its thread, a person's direct messages outside of threads, or a command by itself.
+
+    What is urgent has a lane beside its thread's, so that a reply that waits there does not hold it up.
+    """
     if incoming.kind is IncomingKind.COMMAND:
         return incoming.key
-    if incoming.direct:
+    if incoming.direct and incoming.action is None and incoming.thread_ts is None:
         return incoming.channel
-    return f"{incoming.channel}:{incoming.thread}"
+    thread = f"{incoming.channel}:{incoming.thread}"
+    return f"{thread}:urgent" if addressee.is_urgent(incoming) else thread
+
+
+async def waits_for_earlier(connection: AsyncConnection, incoming: Incoming, root: MessageTs, *, ahead: bool) -> bool:
+    """Return whether what must be handled before this request of a thread is still open in another lane.
+
+    That is its root, and for what is urgent every earlier reply. ahead: these may themselves wait to be read back, so
+    only a thread that has no run yet waits for them.
+    """
+    urgent = addressee.is_urgent(incoming)
+    if not (incoming.direct or urgent):
+        return False
+    waits = _root_waits(incoming, root)
+    if urgent:
+        earlier = exists().where(
+            inbox.c.lane == f"{incoming.channel}:{root}",
+            inbox.c.done_at.is_(None),
+            inbox.c.position < position(incoming),
+        )
+        waits |= earlier & ~exists().where(_is_thread(incoming, root)) if ahead else earlier
+    return bool((await connection.execute(select(waits))).scalar())
+
+
+def position(incoming: Incoming) -> str:
+    """Return Slack's time of a message or a click, by which a lane is in order."""
+    return incoming.clicked_at or incoming.ts or ""
+
+
+def _is_thread(incoming: Incoming, root: MessageTs) -> Any:
+    return (threads.c.team == incoming.team) & (threads.c.channel == incoming.channel) & (threads.c.thread_ts == root)
+
+
+def _root_waits(incoming: Incoming, root: MessageTs) -> Any:
+    return exists().where(inbox.c.key == message_key(incoming, root), inbox.c.done_at.is_(None))
 
 
 def may_be_talk(incoming: Incoming) -> bool:
@@ -54,31 +93,45 @@ def may_be_talk(incoming: Incoming) -> bool:
 async def is_for_us(connection: AsyncConnection, incoming: Incoming) -> bool:
     """Return whether a message is a request and not talk. Only a reply that does not mention us costs a query.
 
-    Such a reply is kept if its thread is ours. It is also kept if its root is a request not handled yet, or if a first
-    card is still owed in that channel, which may turn out to be its root: then the dispatcher decides.
+    Such a reply is kept if its thread is ours, or if it answers a run in a thread of people. It is also kept if its root
+    is a request not handled yet, or if a command's first card is still owed in that channel, which may turn out to be its
+    root: then the dispatcher decides.
     """
     if not may_be_talk(incoming):
         return True
     if incoming.thread_ts is None:
         return False
-    ours = exists().where(
-        threads.c.team == incoming.team,
-        threads.c.channel == incoming.channel,
-        threads.c.thread_ts == incoming.thread_ts,
-        threads.c.every_reply.is_(True),
-    )
-    asked = exists().where(inbox.c.key == message_key(incoming, incoming.thread_ts), inbox.c.done_at.is_(None))
+    here = _is_thread(incoming, incoming.thread_ts)
+    ours = exists().where(here, threads.c.every_reply.is_(True))
+    asked = _root_waits(incoming, incoming.thread_ts)
     owed = first_card_owed(incoming.channel)
-    return bool((await connection.execute(select(literal(1)).where(ours | asked | owed))).first())
+    may_answer = exists().where(
+        here,
+        threads.c.run == runs.c.id,
+        (runs.c.requester == incoming.user) | runs.c.undecided.is_not(None),
+    )
+    is_ours, may_be = (await connection.execute(select(ours | asked | owed, may_answer))).one()
+    return bool(is_ours) or (bool(may_be) and await _is_answer(connection, incoming, incoming.thread_ts))
+
+
+async def _is_answer(connection: AsyncConnection, incoming: Incoming, thread: MessageTs) -> bool:
+    """Return whether a reply in a thread of people is for the run there, although it does not mention us."""
+    found = await of_thread(connection, incoming.team, incoming.channel, thread)
+    return found is not None and addressee.counts_unmentioned(found[0], incoming.user, incoming.text)
 
 
 def first_card_owed(channel: str) -> Any:
-    """Return an SQL condition: a card, which may be the root of a new thread, is still owed in this channel."""
+    """Return an SQL condition: a command's card, which will be the root of a new thread, is still owed in this channel.
+
+    The threads of all other cards are known: those of mentions, and of cards that are posted once more.
+    """
     return exists().where(
         outbox.c.kind == "card",
         outbox.c.done_at.is_(None),
         outbox.c.failed_at.is_(None),
-        outbox.c.payload["channel"].as_string() == channel,
+        outbox.c.run == runs.c.id,
+        runs.c.channel == channel,
+        runs.c.thread_ts.is_(None),
     )
 
 
@@ -91,7 +144,7 @@ async def add(database: Database, incoming: Incoming, now: datetime) -> bool:
     values = {
         "key": incoming.key,
         "lane": lane(incoming),
-        "position": incoming.clicked_at or incoming.ts or "",
+        "position": position(incoming),
         "payload": to_row(incoming),
         "received_at": now,
         "next_at": now,

@@ -19,6 +19,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 from sqlalchemy.sql.operators import OperatorType
@@ -139,6 +140,7 @@ runs = Table(
     Column("request_ts", ShortText(32)),
     Column("card_ts", ShortText(32)),
     Column("private", Boolean, nullable=False),
+    Column("mentions_only", Boolean, nullable=False, server_default=false()),
     Column("requester", ShortText(32), nullable=False),
     Column("task", LongText, nullable=False),
     Column("context", LongText, nullable=False),

@@ -375,8 +375,9 @@ def test_with_more_words_it_is_something_for_the_agent(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "task"),
     [
-        ("new fix README in org/repo", "fix README in org/repo"),
-        (" New: tests, please", "tests, please"),
+        ("new: fix README in org/repo", "fix README in org/repo"),
+        (" New : tests, please", "tests, please"),
+        ("New test fails now, please fix it too", None),
         ("new", None),
         ("new:  ", None),
         ("newer docs", None),
@@ -385,7 +386,7 @@ def test_with_more_words_it_is_something_for_the_agent(text: str) -> None:
     ],
 )
 def test_another_run_can_be_asked_for(text: str, task: str | None) -> None:
-    """By the first word, with something to do after it."""
+    """By the first word and its colon, with something to do after it; without the colon it is only English."""
     assert anew(text) == task
 
 
@@ -393,15 +394,16 @@ def test_another_run_can_be_asked_for(text: str, task: str | None) -> None:
     ("text", "aside"),
     [
         ("aside: lunch?", True),
-        (" Aside", True),
-        ("aside from that, fine", True),
+        (" Aside :", True),
+        ("aside", False),
+        ("Aside from that, also update the licence", False),
         ("asides", False),
         ("an aside", False),
         ("", False),
     ],
 )
 def test_people_talk_aside(text: str, aside: bool) -> None:  # noqa: FBT001 - a column of the table
-    """By the first word alone."""
+    """By the first word and its colon."""
     assert is_aside(text) is aside
 
 

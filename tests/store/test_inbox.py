@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from bot.core.model import Incoming, IncomingKind, MessageTs, RowId, RunId, RunState, TeamId, UserId
+from bot.core.model import Action, Incoming, IncomingKind, MessageTs, RowId, RunId, RunState, TeamId, UserId
 from bot.core.owed import OutboxKind
 from bot.store import inbox, outbox, runs
 from bot.store.database import Database
@@ -92,6 +92,11 @@ async def test_keys_go_when_no_repeat_can_come(database: Database) -> None:
     assert [key for key, _ in await kept(database)] == ["cmd:newer", "cmd:open"]
 
 
+async def waits(database: Database, asked: Incoming, *, ahead: bool = False) -> bool:
+    async with database.reading() as tx:
+        return await inbox.waits_for_earlier(tx, asked, ROOT, ahead=ahead)
+
+
 # --- in order ---------------------------------------------------------------------------------------------------
 
 
@@ -102,12 +107,14 @@ async def test_keys_go_when_no_repeat_can_come(database: Database) -> None:
         (a_message("1.000001"), "C1:1.000001"),
         (reply("1.000002"), "C1:1.000001"),
         (a_message("1.000001", channel=DIRECT, direct=True), "D1"),
-        (reply("1.000002", channel=DIRECT, direct=True), "D1"),
+        (reply("1.000002", channel=DIRECT, direct=True), "D1:1.000001"),
+        (replace(reply("1.000002"), text="stop"), "C1:1.000001:urgent"),
+        (replace(reply("1.000002"), kind=IncomingKind.CLICK, action=Action.STOP), "C1:1.000001:urgent"),
     ],
-    ids=["command", "root", "reply", "direct", "direct-reply"],
+    ids=["command", "root", "reply", "direct", "direct-reply", "stop", "click"],
 )
 def test_a_lane_is_what_must_go_in_order(asked: Incoming, lane: str) -> None:
-    """A thread with its root, everything said to the bot in private; a command stands alone."""
+    """A thread with its root, what is said in private outside of threads; a command stands alone, and stop goes ahead."""
     assert inbox.lane(asked) == lane
 
 
@@ -218,6 +225,72 @@ async def test_a_reply_while_a_first_card_is_owed_there(database: Database, clos
     async with database.transaction() as tx:
         await close(tx, row.seq, NOW, "")
     assert (before, owed, await for_us(database, early[0])) == ([True, False, False], [True, False], False)
+
+
+async def test_only_a_commands_first_card_has_an_unknown_thread(database: Database) -> None:
+    """The card of a mention, and one that is posted once more, belong to a thread that is known."""
+    run = a_run(state=RunState.STARTING, thread_ts=ROOT)
+    async with database.transaction() as tx:
+        await runs.add(tx, run)
+        await outbox.add(
+            tx, OutboxKind.CARD, id=RowId("row"), lane="card:run-1", now=NOW, run=run.id, payload={"channel": DEV}
+        )
+    assert await for_us(database, reply("1.000002")) is False
+
+
+@pytest.mark.parametrize(
+    ("state", "author", "text", "kept"),
+    [
+        (RunState.NEEDS_REPOSITORY, "U1", "org/repo", True),
+        (RunState.NEEDS_REPOSITORY, "U2", "org/repo", False),
+        (RunState.WORKING, "U1", "stop", True),
+        (RunState.WORKING, "U1", "let us see", False),
+    ],
+)
+async def test_in_a_thread_of_people_an_answer_is_kept(
+    database: Database,
+    state: RunState,
+    author: str,
+    text: str,
+    kept: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    """What the requester says there otherwise is talk like everybody's."""
+    run = a_run(state=state, requester=UserId("U1"), thread_ts=ROOT, mentions_only=True)
+    async with database.transaction() as tx:
+        await runs.add(tx, run)
+        await runs.own_thread(tx, run, ROOT, every_reply=False)
+    said = replace(reply("1.000002", user=UserId(author)), text=text)
+    assert await for_us(database, said) is kept
+
+
+async def test_a_private_reply_waits_for_its_root(database: Database) -> None:
+    """They have two lanes."""
+    await add(database, a_message(ROOT, channel=DIRECT, direct=True))
+    said = reply("1.000002", channel=DIRECT, direct=True)
+    before = await waits(database, said)
+    [row] = await due(database)
+    async with database.transaction() as tx:
+        await inbox.done(tx, row.seq, NOW)
+    assert (before, await waits(database, said)) == (True, False)
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_stop_waits_for_earlier_replies_unless_they_wait_for_a_reading(
+    database: Database,
+    known: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    """Where the thread's run is not known yet, an earlier one may be what starts it."""
+    run = a_run(thread_ts=ROOT)
+    async with database.transaction() as tx:
+        if known:
+            await runs.add(tx, run)
+            await runs.own_thread(tx, run, ROOT, every_reply=True)
+    await add(database, reply("1.000002"))
+    stop = replace(reply("1.000003"), text="stop")
+    early = replace(reply("1.000001"), text="stop")
+    assert await waits(database, reply("1.000004")) is False  # the lane does that
+    assert await waits(database, early) is False
+    assert (await waits(database, stop), await waits(database, stop, ahead=True)) == (True, not known)
 
 
 async def test_other_rows_owed_are_no_first_card(database: Database) -> None:

@@ -39,6 +39,7 @@ FULL: dict[str, Any] = {
     "request_ts": MessageTs("1.000002"),
     "ts": MessageTs("1.000003"),
     "private": True,
+    "mentions_only": True,
     "requester": UserId("U9"),
     "task": "täsk \U0001f600 '; DROP TABLE runs; --",
     "context": "U1: before",
@@ -185,6 +186,7 @@ SHOWN = {
     "ended_at",
     "asked_at",
     "silence_told_at",
+    "mentions_only",
 }
 """A change of one of these is a debt to edit the card; of any other it is not."""
 

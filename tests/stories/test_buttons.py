@@ -294,13 +294,14 @@ async def test_retry_carries_over_what_was_said_to_a_lost_conversation(world: St
 
 
 async def test_new_in_a_runs_thread_starts_another_run_there(world: Story) -> None:
-    """The thread follows the newer run from then on; the older one has its own card."""
+    """The thread follows the newer run from then on, which its author is told; the older one has its own card."""
     card = await working(world)
-    await world.bob.says("new fix LICENSE in org/other", thread=card)
+    await world.bob.says("new: fix LICENSE in org/other", thread=card)
     await world.passes(6)
 
     assert [one.messages for one in world.openhands.conversations.values()] == [["fix README"], ["fix LICENSE"]]
     assert [read_card(one).task for one in world.cards()] == ["fix README", "fix LICENSE"]
+    assert world.bob.sees() == [words.another_run()]
     await world.bob.says("and the year", thread=card)
     await world.passes(4)
     assert world.openhands.find("fix LICENSE").messages == ["fix LICENSE", "and the year"]

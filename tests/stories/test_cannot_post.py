@@ -132,13 +132,14 @@ async def test_a_deleted_card_comes_back_with_a_thread_of_its_own(world: Story) 
 async def test_a_deleted_card_with_replies_comes_back_in_its_thread(world: Story) -> None:
     """Slack leaves a tombstone at the head of the thread, so people go on where they are."""
     card = await working(world)
-    await world.bob.says("aside, how are you?", thread=card)
+    await world.bob.says("aside: how are you?", thread=card)
     await world.slack.delete(world.alice.id, card.channel, card.ts)
     world.openhands.finish(world.conversation, "Fixed two links.")
     await world.passes(12)
 
     [again] = world.cards()
     assert (world.card().state, again.thread_ts) == ("Done", card.ts)
+    assert world.bob.sees() == [words.kept_among_people()]
     assert world.news() == [f"<@{world.alice.id}> ✅ Done\nFixed two links."]
     world.logged("card.gone")
 

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from bot.core import words
 from tests.conftest import HURRY, Make, Story, until
 from tests.stories.shared import working
 
@@ -247,3 +248,98 @@ async def test_news_does_not_wait_for_a_long_reading(make_world: Make) -> None:
     assert read == 1
     world.leaves("#dev: card ✅ Done", "#dev: card 🛠️ Working", "#dev: card 🛠️ Working")
     world.logged("slack.disconnected")
+
+
+# --- what waits while it is read ---------------------------------------------------------------------------------
+
+
+async def slow(make_world: Make) -> Story:
+    """Return a world that reads one page a minute, and holds replies for long."""
+    world = await make_world(start=False)
+    world.patience = replace(HURRY, heard_pace=1)
+    await world.starts()
+    return world
+
+
+async def asked(world: Story, number: int) -> str:
+    """Have a run asked for by a mention; return its thread."""
+    said = await world.alice.says(f"@OpenHands fix part {number} in org/repo")
+    await world.passes(4)
+    return said.ts
+
+
+@pytest.mark.parametrize("how", ["click", "word"])
+async def test_stop_waits_for_no_reading(make_world: Make, how: str) -> None:
+    """A restart, and Slack lets nobody read for long: clicks and `stop` are done all the same."""
+    world = await slow(make_world)
+    for number in range(4):
+        await asked(world, number)
+    card = world.cards()[0]
+    world.slack.fail("conversations.replies", status=500, times=100)
+    await world.restarts()
+    await world.passes(4)
+    if how == "click":
+        await world.alice.clicks("stop", card)
+    else:
+        await world.alice.says("stop", thread=card)
+    await world.passes(4)
+
+    assert world.openhands.find("fix part 0").state == "paused"
+    await world.passes(60)
+    world.leaves("#dev: card ⏹️ Stopped", "#dev: ⏹️ Stopped")
+
+
+async def test_a_reply_waits_only_until_its_own_thread_is_read(make_world: Make) -> None:
+    """That is read next, whatever the pace."""
+    world = await slow(make_world)
+    threads = [await asked(world, number) for number in range(4)]
+    await world.stops()
+    world.slack.forgetful = True
+    await say(world, "first", thread=threads[0])
+    await world.starts()
+    await world.passes(4)
+    await say(world, "second", thread=threads[0])
+    await world.passes(8)
+
+    assert world.openhands.find("fix part 0").messages == ["fix part 0", "first", "second"]
+    world.leaves(*["#dev: card 🛠️ Working"] * 4)
+
+
+async def test_a_held_reply_does_not_hold_a_whole_direct_conversation(make_world: Make) -> None:
+    """Only its own thread waits."""
+    world = await slow(make_world)
+    root = await world.alice.says("fix README in org/repo", in_="dm")
+    await world.passes(4)
+    world.slack.fail("conversations.replies", status=500, times=100)
+    await world.restarts()
+    await world.passes(4)
+    await world.alice.says("and the docs", thread=root)
+    await world.alice.says("fix LICENSE in org/other", in_="dm")
+    await world.passes(6)
+
+    assert tasks(world) == [["fix README"], ["fix LICENSE"]]
+    await world.passes(310)
+    assert tasks(world) == [["fix README", "and the docs"], ["fix LICENSE"]]
+    world.leaves("dm: card 🛠️ Working", "dm: card 🛠️ Working")
+
+
+async def test_what_was_written_before_a_stop_and_read_after_it_is_asked_about(make_world: Make) -> None:
+    """Sent, it would wake the agent that somebody stopped."""
+    world = await slow(make_world)
+    await asked(world, 0)
+    world.slack.fail("conversations.replies", status=500, times=8)
+    await world.restarts()
+    await world.passes(4)
+    await world.alice.says("and the docs", thread=world.cards()[0])
+    await world.passes(2)
+    await world.alice.clicks("stop", world.cards()[0])
+    await world.passes(10)
+    assert world.card().state == "Stopped"
+    await world.passes(310)
+
+    assert world.conversation.messages == ["fix part 0"]
+    assert world.news()[-1] == words.follow_up_overtaken("and the docs")
+    await world.bob.says("again", thread=world.cards()[0])
+    await world.passes(6)
+    assert world.conversation.messages == ["fix part 0", "and the docs"]
+    world.leaves("#dev: card 🛠️ Working")

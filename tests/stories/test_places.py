@@ -149,7 +149,7 @@ async def test_words_of_a_people_thread_do_not_reach_the_card(world: Story) -> N
 
 
 async def test_aside_is_people_talking(world: Story) -> None:
-    """In our thread a reply that begins with `aside` is left alone: no reaction, no message to the agent."""
+    """In our thread a reply that begins with `aside:` is left alone, which only its author is told."""
     asked = await world.alice.says("@OpenHands fix README in org/repo", in_="#dev")
     await world.passes(4)
     aside = await world.bob.says("aside: do we still need that file?", thread=asked)
@@ -157,6 +157,7 @@ async def test_aside_is_people_talking(world: Story) -> None:
 
     assert world.conversation.messages == ["fix README"]
     assert world.reactions(aside) == []
+    assert world.bob.sees() == [words.kept_among_people()]
     assert world.bob.sees() == []
     assert world.news() == []
     world.leaves("#dev: card 🛠️ Working")

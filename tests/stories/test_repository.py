@@ -159,7 +159,7 @@ async def test_an_unreadable_answer_is_said_to_be_one(world: Story) -> None:
     await world.passes(6)
 
     assert world.card().state == "Which repository?"
-    assert world.news() == [words.not_a_repository()]
+    assert world.news() == [words.not_a_repository(a_run())]
     assert len(world.openhands.conversations) == 0
 
 

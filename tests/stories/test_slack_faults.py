@@ -309,6 +309,23 @@ async def test_a_thread_that_cannot_be_read_just_now_is_read_later(world: Story)
     world.logged("request.waits")
 
 
+async def test_a_thread_that_cannot_be_read_for_long_is_left_out_and_said(make_world: Make) -> None:
+    """Who asked is known, and Slack may not let anybody read for hours. (The story's ten minutes are one.)"""
+    world = await make_world(start=False)
+    world.patience = Patience(ping_s=0.2, drain_s=5.0, facts_person_s=60.0)
+    await world.starts()
+    root = await world.bob.says("the links in the README are dead", in_="#dev")
+    world.slack.fail("conversations.replies", status=500, times=100)
+    await world.alice.says("@OpenHands fix README in org/repo", thread=root)
+    await world.passes(140)
+
+    assert world.conversation.messages == ["fix README"]
+    assert world.alice.sees() == [words.thread_unread_for_long()]
+    world.leaves("#dev: card 🛠️ Working")
+    world.logged("request.waits")
+    world.logged("context.unreadable")
+
+
 async def test_a_thread_that_may_not_be_read_is_left_out(world: Story) -> None:
     """The run starts from the mention alone."""
     root = await world.bob.says("the links in the README are dead", in_="#dev")

@@ -1,0 +1,96 @@
+"""For whom a reply is, where it could be for several."""
+
+from typing import Any
+
+import pytest
+
+from bot.core.addressee import counts_unmentioned, is_urgent, may_answer_agent
+from bot.core.commands import parse
+from bot.core.model import ChannelId, Incoming, IncomingKind, MessageTs, Reason, RunState, TeamId, UserId, Waiting
+from tests.core.runs import ALICE, BOB, a_run
+
+ASKS = {"state": RunState.WAITING, "waiting": Waiting.QUESTION}
+
+
+@pytest.mark.parametrize(
+    ("given", "by", "text", "counts"),
+    [
+        ({"state": RunState.NEEDS_REPOSITORY}, ALICE, "org/repo", True),
+        ({"state": RunState.NEEDS_REPOSITORY}, BOB, "org/repo", False),
+        ({"state": RunState.NEEDS_GO}, ALICE, "yes, please", True),
+        (ASKS, ALICE, "the MIT one", True),
+        (ASKS, BOB, "the MIT one", False),
+        ({"state": RunState.WAITING, "waiting": Waiting.ANSWER}, ALICE, "nice", False),
+        ({"state": RunState.WORKING}, ALICE, "nice", False),
+        ({"state": RunState.WORKING}, ALICE, "Stop!", True),
+        ({"state": RunState.WORKING}, ALICE, "cancel", True),
+        ({"state": RunState.WORKING}, BOB, "stop", False),
+        ({"state": RunState.WORKING}, ALICE, "retry", False),
+        ({"state": RunState.DONE}, ALICE, "stop", False),
+        ({"state": RunState.PAUSED}, ALICE, "resume", True),
+        ({"state": RunState.FAILED, "reason": Reason.STUCK}, ALICE, "again", True),
+        ({"state": RunState.WORKING, "doubtful_follow_up": "f1"}, BOB, "again", True),
+        ({"state": RunState.WORKING, "doubtful_follow_up": "f1"}, BOB, "leave it", True),
+        ({"state": RunState.WORKING, "doubtful_follow_up": "f1"}, BOB, "who knows?", False),
+    ],
+)
+def test_in_a_thread_of_people_only_an_answer_needs_no_mention(
+    given: dict[str, Any],
+    by: UserId,
+    text: str,
+    counts: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    """The requester answers a question or says a word that fits; a doubtful message may be anybody's."""
+    assert counts_unmentioned(a_run(**given), by, text) is counts
+
+
+@pytest.mark.parametrize(
+    ("given", "text", "may"),
+    [
+        (ASKS, "list", True),
+        (ASKS, "Status", True),
+        (ASKS, "help", True),
+        (ASKS, "lst", True),
+        (ASKS, "stop", False),
+        (ASKS, "a list", False),
+        (ASKS, "", False),
+        ({"state": RunState.WAITING, "waiting": Waiting.ANSWER}, "list", False),
+        ({"state": RunState.WORKING}, "list", False),
+    ],
+)
+def test_a_word_may_be_the_answer_to_the_agents_question(given: dict[str, Any], text: str, may: bool) -> None:  # noqa: FBT001 - a column of the table
+    """“A list or a map?”"""
+    assert may_answer_agent(a_run(**given), parse(text)) is may
+
+
+@pytest.mark.parametrize(
+    ("kind", "thread", "mentions_us", "text", "urgent"),
+    [
+        (IncomingKind.CLICK, "1.0", False, "", True),
+        (IncomingKind.COMMAND, None, False, "fix README", True),
+        (IncomingKind.MESSAGE, "1.0", False, "stop", True),
+        (IncomingKind.MESSAGE, "1.0", True, "<@UBOT> cancel", True),
+        (IncomingKind.MESSAGE, "1.0", False, "<@UBOB> stop", False),
+        (IncomingKind.MESSAGE, "1.0", False, "stop the flaky test", False),
+        (IncomingKind.MESSAGE, None, False, "stop", False),
+    ],
+)
+def test_clicks_and_stop_are_urgent(
+    kind: IncomingKind,
+    thread: str | None,
+    mentions_us: bool,  # noqa: FBT001 - a column of the table
+    text: str,
+    urgent: bool,  # noqa: FBT001 - as above
+) -> None:
+    """They wait for no reply that is read back. At the top level there is nothing to wait for."""
+    asked = Incoming(
+        key="k",
+        kind=kind,
+        team=TeamId("T1"),
+        channel=ChannelId("C1"),
+        user=ALICE,
+        text=text,
+        thread_ts=MessageTs(thread) if thread else None,
+        mentions_us=mentions_us,
+    )
+    assert is_urgent(asked) is urgent
