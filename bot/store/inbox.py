@@ -94,7 +94,7 @@ async def is_for_us(connection: AsyncConnection, incoming: Incoming) -> bool:
     """Return whether a message is a request and not talk. Only a reply that does not mention us costs a query.
 
     Such a reply is kept if its thread is ours, or if it answers a run in a thread of people. It is also kept if its root
-    is a request not handled yet, or if a command's first card is still owed in that channel, which may turn out to be its
+    is a request not handled yet, or if a command's card is still owed in that channel, which may turn out to be its
     root: then the dispatcher decides.
     """
     if not may_be_talk(incoming):
@@ -121,9 +121,9 @@ async def _is_answer(connection: AsyncConnection, incoming: Incoming, thread: Me
 
 
 def first_card_owed(channel: str) -> Any:
-    """Return an SQL condition: a command's card, which will be the root of a new thread, is still owed in this channel.
+    """Return an SQL condition: a command's card, which may be the root of a new thread, is still owed in this channel.
 
-    The threads of all other cards are known: those of mentions, and of cards that are posted once more.
+    So may one that is posted once more, if its thread went with it. The card of a mention belongs to a known thread.
     """
     return exists().where(
         outbox.c.kind == "card",
@@ -131,7 +131,7 @@ def first_card_owed(channel: str) -> Any:
         outbox.c.failed_at.is_(None),
         outbox.c.run == runs.c.id,
         runs.c.channel == channel,
-        runs.c.thread_ts.is_(None),
+        runs.c.request_ts.is_(None),
     )
 
 

@@ -227,9 +227,9 @@ async def test_a_reply_while_a_first_card_is_owed_there(database: Database, clos
     assert (before, owed, await for_us(database, early[0])) == ([True, False, False], [True, False], False)
 
 
-async def test_only_a_commands_first_card_has_an_unknown_thread(database: Database) -> None:
-    """The card of a mention, and one that is posted once more, belong to a thread that is known."""
-    run = a_run(state=RunState.STARTING, thread_ts=ROOT)
+async def test_the_card_of_a_mention_opens_no_thread(database: Database) -> None:
+    """It belongs to the thread of the message that asked for it, which is known."""
+    run = a_run(state=RunState.STARTING, thread_ts=ROOT, request_ts=ROOT)
     async with database.transaction() as tx:
         await runs.add(tx, run)
         await outbox.add(

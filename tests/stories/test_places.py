@@ -158,7 +158,6 @@ async def test_aside_is_people_talking(world: Story) -> None:
     assert world.conversation.messages == ["fix README"]
     assert world.reactions(aside) == []
     assert world.bob.sees() == [words.kept_among_people()]
-    assert world.bob.sees() == []
     assert world.news() == []
     world.leaves("#dev: card 🛠️ Working")
 
