@@ -37,6 +37,8 @@ DECISIONS = 6
 """How often the server may accept a decision without effect before the person is told."""
 STOPS = 6
 """How often a stop may have no effect before the person is told: a minute, with its pauses."""
+MISSES = 12
+"""How often a call may find no conversation that polls still show before the person is told: about six minutes."""
 STOP_SHOWS_S = lifecycle.FRESH.total_seconds() + 3
 """A stop shows by then; sooner after a message, an observation can't yet show that nobody works."""
 
@@ -252,8 +254,10 @@ def _send(error: OpenHandsError | None, here: Situation) -> Step | None:
             return Retry(at=here.after(here.patience.poll_s))
         case Asleep():
             return Wake() if here.row.attempts < WAKES else GiveBack(words.cannot_wake())
+        case NotFound() if here.run.state not in lifecycle.ENDED and here.row.attempts >= MISSES:
+            return GiveBack(words.follow_up_unsupported(here.page))
         case NotFound() if here.run.state not in lifecycle.ENDED:  # the next look shows whether it is gone
-            return Retry(at=here.after(here.patience.poll_s), observe=True)
+            return Retry(at=here.backoff(), effort=Effort.COUNTED, observe=True)
         case NotFound() | Archived():
             return Lost()
         case AtCapacity():
@@ -311,8 +315,10 @@ def _decide(error: OpenHandsError | None, here: Situation) -> Step | None:
             return GiveBack(words.decision_lost(here.page))
         case Asleep():
             return Wake()
+        case NotFound() | Archived() if here.row.attempts >= MISSES:
+            return GiveBack(words.decision_lost(here.page))
         case NotFound() | Archived():  # the next look shows what became of it
-            return Retry(at=here.backoff(), observe=True)
+            return Retry(at=here.backoff(), effort=Effort.COUNTED, observe=True)
         case Unsupported() | Rejected():
             return GiveBack(words.cannot_decide(here.page))
         case _ if _only_the_agent_is_out_of_reach(here):
@@ -338,8 +344,10 @@ def _stop(error: OpenHandsError | None, here: Situation) -> Step | None:
             return Retry(at=at, effort=Effort.COUNTED, observe=not woken)
         case NotFound() if woken:
             return Done("gone")
+        case NotFound() if here.row.attempts >= MISSES:
+            return GiveBack(words.cannot_stop(here.page))
         case NotFound():
-            return Retry(at=here.backoff(), observe=True)
+            return Retry(at=here.backoff(), effort=Effort.COUNTED, observe=True)
         case Unsupported() | Rejected() | Archived():
             return GiveBack(words.cannot_stop(here.page))
         case _:

@@ -87,6 +87,11 @@ class Answer:
             found = "; ".join(str(one["msg"]) for one in found if isinstance(one, dict) and "msg" in one)
         return shorten(redact(clean(found)), WORDS_LENGTH) if isinstance(found, str) else ""
 
+    @property
+    def no_route(self) -> bool:
+        """Whether the server has no such call: the web framework's own words for a path that no code serves."""
+        return self.status == 404 and self.body == {"detail": "Not Found"}
+
     def value(self) -> Any:
         """Return the JSON of a success; otherwise raise `error()`."""
         if 200 <= self.status < 300 and self.readable:

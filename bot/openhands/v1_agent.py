@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import assert_never
 from urllib.parse import quote
 
-from bot.core.errors import Archived, Asleep, NotFound, Unauthorised, Unavailable, Unreadable, Unsure
+from bot.core.errors import Archived, Asleep, NotFound, Unauthorised, Unavailable, Unreadable, Unsupported, Unsure
 from bot.core.model import Phase
 from bot.openhands import GO_ON, Before, nothing
 from bot.openhands.http import Answer, Http
@@ -34,21 +34,33 @@ class AgentCalls:
             raise Archived("the agent server does not know the conversation")
         if answer.status == 404 and answer.words.startswith("Sandbox"):
             raise Archived("no sandbox")
+        if answer.no_route:  # of an unknown conversation it says more; servers before 1.7 have no such call
+            raise Unsupported("no call for messages")
         answer.value()
 
     async def stop(self, conversation: Conversation) -> None:
-        """Interrupt the agent, or pause its sandbox. While the agent waits for approval, only a rejection stops it."""
+        """Interrupt the agent, or pause its sandbox. While the agent waits for approval, only a rejection stops it.
+
+        Agent servers before 1.23 can't interrupt: they pause, which lets a running command or model call end.
+        """
         if conversation.phase in {Phase.MISSING, Phase.BROKEN} or conversation.sandbox_status == "PAUSED":
             return  # no agent runs there
         try:
             if conversation.phase is Phase.WANTS_APPROVAL:
                 answer = await self._tell(conversation, CONFIRMATION, {"accept": False, "reason": REJECTION})
             else:
-                answer = await self._tell(conversation, "interrupt")
+                answer = await self._interrupt(conversation)
             _check_known(answer)
             answer.value()
-        except (Unavailable, Unsure, Unreadable, Unauthorised):
+        except (Unavailable, Unsure, Unreadable, Unauthorised, Unsupported):
             await self.sandbox(conversation, "pause")
+
+    async def _interrupt(self, conversation: Conversation) -> Answer:
+        for call in ("interrupt", "pause"):
+            answer = await self._tell(conversation, call)
+            if not answer.no_route:  # an unknown conversation would be a 400
+                return answer
+        raise Unsupported("neither interrupt nor pause")
 
     async def go_on(self, conversation: Conversation, name: str, before: Before) -> bool:
         """See `OpenHands.go_on`.

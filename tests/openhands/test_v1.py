@@ -574,13 +574,26 @@ async def test_stop_of_what_waits_for_approval_rejects_it() -> None:
     assert wire.bodies == [{"accept": False, "reason": "Stopped by a person."}]
 
 
-@pytest.mark.parametrize("name", ["paused.17", "paused.18"])
-async def test_stop_of_what_the_agent_server_does_not_know_is_not_found(name: str) -> None:
+async def test_stop_of_what_the_agent_server_does_not_know_is_not_found() -> None:
     """A second start has left another server in its place."""
-    wire = working().then("POST", f"{AGENT}/interrupt", response_of(exchange(name)))
+    wire = working().then("POST", f"{AGENT}/interrupt", response_of(exchange("paused.17")))
     async with v1(wire) as openhands:
         with pytest.raises(errors.NotFound):
             await openhands.stop(a_run(INTERRUPTED))
+
+
+@pytest.mark.parametrize(
+    ("pause", "last"),
+    [("interrupted.01", f"POST {httpx.URL(AGENT).path}/pause"), ("paused.18", f"POST {SANDBOX}/pause")],
+)
+async def test_stop_takes_the_older_ways_where_there_is_no_interrupt(pause: str, last: str) -> None:
+    """A path that no code serves is a 404 in the framework's own words."""
+    wire = working().then("POST", f"{AGENT}/interrupt", httpx.Response(404, json={"detail": "Not Found"}))
+    wire.then("POST", f"{AGENT}/pause", response_of(exchange(pause)))
+    wire.then("POST", f"{SANDBOX}/pause", response_of(exchange("sandbox.02")))
+    async with v1(wire) as openhands:
+        await openhands.stop(a_run(INTERRUPTED))
+    assert wire.calls[-1] == last
 
 
 async def test_stop_before_there_is_a_conversation_is_not_found() -> None:

@@ -28,6 +28,7 @@ class LocalOpenHands(Starts):
     now: a clock that its owner moves by hand and then calls `tick`; None: the wall clock.
     agent: what an agent does by itself with each message, and with "" when it is told to continue; None: it works
     until a test says what it does next.
+    lacks: kinds of calls that this server does not have yet, as older ones: their paths are unknown to it.
     start_seconds: how long a start takes; with 0 it is over at the next poll.
     limit: how many sandboxes may run; limit_answers: whether one more is refused or pauses the oldest.
     shared_sandbox: V1 conversations share one sandbox, where starting an id twice does not destroy it.
@@ -51,6 +52,7 @@ class LocalOpenHands(Starts):
         v0_events: bool = True,
         v0_stop: bool = True,
         v0_list: bool = True,
+        lacks: Iterable[Kind] = (),
         start_seconds: float = 0.0,
         limit: int | None = None,
         limit_answers: LimitAnswers = "429",
@@ -80,6 +82,7 @@ class LocalOpenHands(Starts):
         self.moved_to = ""  # every call is answered with a redirect to there
         self.on_call: Callable[[str, str], Awaitable[None]] | None = None
         self._api = api
+        self._lacks = frozenset(lacks)
         self._v0 = v0.routes(with_events=v0_events, with_stop=v0_stop, with_list=v0_list)
         self._faults = Faults()
         self._rate = Rate()
@@ -217,7 +220,7 @@ class LocalOpenHands(Starts):
         fault = self._faults.next(kind)
         if fault is not None and not fault.after:
             return await self._broken(fault, None)
-        status, answer = await self._answer(route, request, body)
+        status, answer = (404, NOT_FOUND) if kind in self._lacks else await self._answer(route, request, body)
         response = as_response(status, answer)
         if answer is TOO_MANY:
             response.headers["Retry-After"] = "1"
