@@ -199,6 +199,11 @@ class Unreadable(OpenHandsError):
 class Unavailable(OpenHandsError):
     """Nothing was done: no connection, 503, or a server that says it failed before doing anything."""
 
+    def __init__(self, cause: str = "", *, faltered: bool = False) -> None:
+        """faltered: the server failed at this one question, or gave no answer in time; others it may answer."""
+        super().__init__(cause)
+        self.faltered = faltered
+
 
 class Moved(Unavailable):
     """A redirect, which is not followed: the key is for the address that was set. `to` is where it leads."""

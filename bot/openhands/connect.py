@@ -11,7 +11,7 @@ from bot.core.model import Api
 from bot.openhands import OpenHands
 from bot.openhands.http import Http
 from bot.openhands.v0 import V0
-from bot.openhands.v0_answers import no_such_call
+from bot.openhands.v0_answers import no_such_call, of_a_conversation
 from bot.openhands.v0_calls import CONVERSATIONS as V0_CONVERSATIONS
 from bot.openhands.v1 import V1
 from bot.openhands.v1_agent import CONVERSATIONS as V1_CONVERSATIONS
@@ -103,7 +103,7 @@ async def _try_v0(http: Http, *, certain: bool) -> None:
 async def _knows_conversations(http: Http) -> None:
     """Ask for a conversation that does not exist. Raises `Unreadable` if the server lacks the call itself."""
     answer = await http.get(f"{V0_CONVERSATIONS}/{NO_CONVERSATION}")
-    if no_such_call(answer):
+    if no_such_call(answer) or (answer.status == 404 and not of_a_conversation(answer)):
         raise Unreadable("neither V1 nor V0")
     try:
         answer.value()

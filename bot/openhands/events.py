@@ -14,6 +14,7 @@ DETAIL_LENGTH = 300  # characters
 LINE_LENGTH = 150  # characters of progress
 WANTED_SHOWN = 10  # actions shown one by one of those that wait together
 WANTED_LENGTH = 2_000  # characters of all commands that wait for approval; whoever approves has to see them
+UNKNOWN_RISK = "UNKNOWN"  # also of an action that names none
 NAME_LENGTH = 200  # characters of an event's id; fits the database column and a button's value
 
 
@@ -169,7 +170,7 @@ def _all_wanted(waiting: Sequence[Event]) -> ApprovalRequest:
 
 def _danger(risk: str) -> int:
     """Return a rank for a risk. An unknown risk ranks above a low one."""
-    return {"HIGH": 4, "MEDIUM": 3, "LOW": 1, "": 0}.get(risk.upper(), 2)
+    return {"HIGH": 4, "MEDIUM": 3, "LOW": 1}.get(risk.upper(), 2)
 
 
 # --- errors -----------------------------------------------------------------------------------------------------

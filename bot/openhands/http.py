@@ -9,14 +9,15 @@ import json
 import logging
 import ssl
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, TypeVar
 
 import httpx
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 from bot.causes import cause
 from bot.clock import Clock
@@ -110,7 +111,7 @@ class Answer:
             case 503:
                 return Unavailable("503")
             case status if status >= 500:
-                return Unsure(str(status)) if self.changes else Unavailable(str(status))
+                return Unsure(str(status)) if self.changes else Unavailable(str(status), faltered=True)
             case status if status < 300:
                 return Unsure("an answer that can't be read") if self.changes else Unreadable("not JSON")
             case 301 | 302 | 303 | 307 | 308:
@@ -153,6 +154,24 @@ def read_as(model: type[Model], value: Any) -> Model:
         return model.model_validate(value)
     except ValidationError:
         raise Unreadable(f"not a {model.__name__}") from None
+
+
+def readable(model: type[Model], values: Iterable[Any]) -> Iterator[Model]:
+    """Yield the values that are of this shape: one of another hides none of its neighbours."""
+    for value in values:
+        with suppress(ValidationError):
+            yield model.model_validate(value)
+
+
+def _or_none(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return read(value)
+    except ValidationError:
+        return None
+
+
+OR_NONE = WrapValidator(_or_none)
+"""For parts that only adorn: one of an odd shape counts as missing, and does not hide the rest."""
 
 
 class Limiter:
@@ -324,7 +343,7 @@ class Http:
             raise Unreadable("not an address") from None
         except (httpx.HTTPError, TimeoutError) as failure:
             lost = cause(failure)
-            raise (Unsure(lost) if changes else Unavailable(lost)) from None
+            raise (Unsure(lost) if changes else Unavailable(lost, faltered=True)) from None
         try:
             found = None if content is None else json.loads(content)
             readable = content is not None

@@ -14,8 +14,6 @@ from bot.core.errors import (
     NotFound,
     OpenHandsError,
     Rejected,
-    TooFast,
-    Unauthorised,
     Unavailable,
     Unreadable,
     Unsupported,
@@ -38,9 +36,11 @@ from bot.core.model import (
     Slots,
     Started,
 )
+from bot.core.pacing import later
 from bot.openhands import GO_ON, Before, nothing
+from bot.openhands.batches import FAILURES, SPLITTING_S, is_its_own
 from bot.openhands.events import Kind, numbered_pull_requests, pull_requests, words_of
-from bot.openhands.http import Http, read_as
+from bot.openhands.http import Answer, Http, read_as, readable
 from bot.openhands.recent import Recent
 from bot.openhands.v0_answers import (
     Conversation0,
@@ -49,6 +49,7 @@ from bot.openhands.v0_answers import (
     Story,
     check_taken,
     no_such_call,
+    of_a_conversation,
     phase_of,
     refusal,
     told,
@@ -56,6 +57,7 @@ from bot.openhands.v0_answers import (
 )
 from bot.openhands.v0_calls import CONVERSATIONS, Calls0
 
+PAGES_S = 120.0  # a web page instead of events for that long is no maintenance: the server lacks the call
 AT_ONCE = 4  # conversations asked about concurrently: this API has no batches
 EVENTS = 100  # per page; the server refuses more
 EVENT_PAGES = 20  # per call of ours
@@ -73,8 +75,12 @@ class V0:
         self._calls = Calls0(http)
         self._stories = Recent[ConversationId, Story](http.clock, STORIES)
         self._starting = Recent[RunId, datetime](http.clock)
+        self._failed = Recent[RunId, OpenHandsError](http.clock)
+        """Runs that could not be asked about while others could."""
         self._has_events: bool | None = None
         """Whether the server has this call; None until tried."""
+        self._pages_since: datetime | None = None
+        """Since when a web page is all that comes instead of events; None if it is not."""
         self._has_message: bool | None = None
         """As `_has_events`."""
 
@@ -114,22 +120,26 @@ class V0:
         if run.repository is None:
             return False
         try:
-            return not await self._calls.created(run, asked_at)
+            created = await self._calls.created(run, asked_at)
         except OpenHandsError:
             return False
+        return created.whole and not created.conversations
 
     async def find_start(self, run: Run, message: str, since: datetime) -> Started | None:
         """See `OpenHands.find_start`. Matches time, repository and first message: the API takes no id from us.
 
         A conversation without a message after `start_stuck_s` counts as one that never gets any.
         """
-        said = [(one, await self._first_message(one)) for one in await self._calls.created(run, since)]
+        created = await self._calls.created(run, since)
+        said = [(one, await self._first_message(one)) for one in created.conversations]
         silent = any(first is None for _, first in said)
         if silent and not self._out_of_time(since):
             raise NotFound("a conversation without its message yet")
         same = [one for one, first in said if first is not None and first.strip() == message.strip()]
         ours = [one for one in same if one.created is not None and one.created >= since - CLOCKS_AGREE]
         if not same and not silent:
+            if not created.whole:
+                raise Unreadable("it may be one of those that can't be read")
             return None
         if len(ours) != 1:
             raise CannotTell("several, one that may be an older request's, or one that never shows a message")
@@ -152,25 +162,40 @@ class V0:
     # --- observe ------------------------------------------------------------------------------------------------
 
     async def observe(self, runs: Sequence[Run]) -> Mapping[RunId, Observation]:
+        """See `OpenHands.observe`. Runs that failed last time are asked about last, so that they hold up no others."""
         seen: dict[RunId, Observation] = {}
-        failures: list[OpenHandsError] = []
+        failures: dict[RunId, OpenHandsError] = {}
+        in_a_row = 0
+        until = later(self._http.clock.now(), SPLITTING_S)
         places = asyncio.Semaphore(AT_ONCE)
 
         async def look_at(run: Run) -> None:
+            nonlocal in_a_row
             async with places:
-                if any(isinstance(failure, Unavailable | TooFast | Unauthorised) for failure in failures):
+                if (
+                    not all(map(is_its_own, failures.values()))
+                    or in_a_row >= FAILURES
+                    or self._http.clock.now() >= until
+                ):
                     return  # the next one would fail as well, perhaps after as long a wait
                 try:
                     seen[run.id] = await self._observe(run, ConversationId(run.conversation_id or ""))
                 except OpenHandsError as failure:
-                    failures.append(failure)
+                    failures[run.id] = failure
+                    in_a_row += 1
+                else:
+                    in_a_row = 0
+                    self._failed.drop(run.id)
 
         async with asyncio.TaskGroup() as tasks:
-            for run in runs:
+            for run in sorted(runs, key=lambda run: self._failed.get(run.id) is not None):
                 if run.conversation_id is not None:
                     tasks.create_task(look_at(run))
-        if failures and not seen:
-            raise failures[0]
+        for name, failure in failures.items():
+            if seen and is_its_own(failure):
+                self._failed.put(name, failure)
+            elif not seen and not (is_its_own(failure) and self._failed.get(name)):
+                raise failure
         return seen
 
     async def _observe(self, run: Run, name: ConversationId) -> Observation:
@@ -219,18 +244,29 @@ class V0:
             answer = await self._calls.ask(
                 "GET", conversation, "/events", params={"start_id": story.next_id, "limit": EVENTS}
             )
-            if self._has_events is None and no_such_call(answer):
+            if self._has_events is None and (no_such_call(answer) or self._only_pages(answer)):
                 self._has_events = False
                 return None
-            if answer.status == 404 and answer.readable:
+            if of_a_conversation(answer) or (answer.no_route and story.next_id):
                 return story  # older servers show no events of a conversation that does not run
-            page = read_as(EventPage0, answer.value())
+            try:
+                page = read_as(EventPage0, answer.value())
+            except NotFound:
+                raise Unreadable("404 to a call that it has") from None
             self._has_events = True
             story = story.on(page.events)
             self._stories.put(name, story)
             if not page.has_more or not page.events:
                 return story
-        raise Unavailable("more events than are read in one go")
+        raise Unavailable("more events than are read in one go", faltered=True)
+
+    def _only_pages(self, answer: Answer) -> bool:
+        """Return whether the server lacks the call: one that has a web page answers with it, but so does a proxy."""
+        if answer.readable or not (answer.status < 300 or answer.status == 404):
+            self._pages_since = None
+            return False
+        self._pages_since = self._pages_since or answer.asked_at
+        return (answer.asked_at - self._pages_since).total_seconds() >= PAGES_S
 
     # --- read ---------------------------------------------------------------------------------------------------
 
@@ -255,6 +291,8 @@ class V0:
 
     async def heard(self, run: Run, text: str, after: str | None) -> bool:
         conversation = await self._calls.existing(run)
+        if self._has_events is False:
+            raise CannotTell("no events")
         start_id = int(after) + 1 if after and after.isdigit() else 0
         for _ in range(EVENT_PAGES):
             answer = await self._calls.ask(
@@ -413,7 +451,8 @@ class V0:
 
     async def slots(self) -> Slots | None:
         try:
-            return Slots(running=sum([one.takes_a_slot async for page in self._calls.pages() for one in page.results]))
+            pages = [readable(Conversation0, page.results) async for page in self._calls.pages()]
+            return Slots(running=sum(one.takes_a_slot for page in pages for one in page))
         except (CannotTell, Rejected, Unreadable):
             return None
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, SecretStr, ValidationError
 
@@ -20,8 +20,8 @@ from bot.core.errors import (
     Unsupported,
 )
 from bot.core.model import Phase
-from bot.openhands.events import Event, Kind, words_of
-from bot.openhands.http import Answer
+from bot.openhands.events import UNKNOWN_RISK, Event, Kind, words_of
+from bot.openhands.http import OR_NONE, Answer
 
 STORY_LENGTH = 200  # events kept; what a turn ended with is among its newest
 
@@ -33,10 +33,10 @@ class Started0(BaseModel):
 class Conversation0(BaseModel):
     conversation_id: str
     status: str | None = None
-    created_at: datetime | None = None
+    created_at: Annotated[datetime | None, OR_NONE] = None
     selected_repository: str | None = None
     git_provider: str | None = None
-    pr_number: list[int] | None = None
+    pr_number: Annotated[list[int] | None, OR_NONE] = None
     url: str | None = None
     """The base address of the conversation's own calls; a full address in the cloud."""
     session_api_key: SecretStr | None = None
@@ -58,7 +58,7 @@ class Conversation0(BaseModel):
 
 
 class ConversationPage(BaseModel):
-    results: list[Conversation0]
+    results: list[Any]
     next_page_id: str | None = None
 
 
@@ -138,6 +138,7 @@ def _event(raw: _RawEvent, state: str | None) -> Event:
             return Event(id=name, kind=Kind.FINISH, text=raw.args.final_thought or "")  # its message is a stock phrase
         case str(action) if raw.source == "agent" and action not in _NO_STEPS:
             risk = raw.args.security_risk
+            named = risk if isinstance(risk, str) else _RISKS.get(-1 if risk is None else risk)
             return Event(
                 id=name,
                 kind=Kind.ACTION,
@@ -145,7 +146,7 @@ def _event(raw: _RawEvent, state: str | None) -> Event:
                 batch=name,
                 tool=action,
                 command=raw.args.command or "",
-                risk=risk if isinstance(risk, str) else _RISKS.get(risk or 0, "UNKNOWN"),
+                risk=named or UNKNOWN_RISK,
             )
         case _ if state and state.lower() in _FAILED_STATES:
             return Event(
@@ -269,11 +270,14 @@ def too_many(answer: Answer) -> OpenHandsError:
 
 
 def no_such_call(answer: Answer) -> bool:
-    """Return whether the server lacks the call: a 404 that does not mention a conversation, a 405, or its web page."""
-    if answer.status == 404:
-        words = str(answer.body).lower()
-        return not answer.readable or not ("conversation" in words or "session" in words)
-    return answer.status == 405 or (not answer.changes and not answer.readable and 200 <= answer.status < 300)
+    """Return whether the server itself says that it lacks the call. A web page may be a proxy's, or there for a moment."""
+    return answer.no_route or (answer.status == 405 and answer.readable)
+
+
+def of_a_conversation(answer: Answer) -> bool:
+    """Return whether it is a 404 about the conversation, rather than the call."""
+    words = str(answer.body).lower()
+    return answer.status == 404 and answer.readable and ("conversation" in words or "session" in words)
 
 
 def check_taken(answer: Answer) -> None:

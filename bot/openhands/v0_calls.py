@@ -1,20 +1,29 @@
 """V0's calls: one conversation, the list of conversations, and a conversation's own calls on its host."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
-from bot.core.errors import CannotTell, NotFound, Unreadable
+from bot.core.errors import CannotTell, NotFound, Unavailable, Unreadable
 from bot.core.model import ConversationId, Run
 from bot.openhands import Before, nothing
-from bot.openhands.http import SESSION_HEADER, Answer, Http, read_as
+from bot.openhands.http import SESSION_HEADER, Answer, Http, read_as, readable
 from bot.openhands.v0_answers import Conversation0, ConversationPage, no_such_call
 
 CONVERSATIONS = "/api/conversations"
 
 LIST_PAGES = 20  # of 100 conversations
 CLOCKS_DIFFER = timedelta(minutes=5)  # the most by which the server's clock may differ from ours
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    conversations: Sequence[Conversation0]
+    """Those without a time may be older."""
+    whole: bool
+    """Every entry of the list could be read."""
 
 
 class Calls0:
@@ -55,15 +64,18 @@ class Calls0:
             params["page_id"] = page.next_page_id
         raise Unreadable("a list of conversations without an end")
 
-    async def created(self, run: Run, since: datetime) -> list[Conversation0]:
+    async def created(self, run: Run, since: datetime) -> Created:
         """Return conversations with the run's repository that may have been created since then."""
         found: list[Conversation0] = []
+        whole = True
         async for page in self.pages():
-            young = [one for one in page.results if one.created and one.created >= since - CLOCKS_DIFFER]
-            found += [one for one in young if (one.selected_repository or None) == run.repository]
-            if len(young) < len(page.results):
+            read = list(readable(Conversation0, page.results))
+            whole = whole and len(read) == len(page.results)
+            old = [one for one in read if one.created and one.created < since - CLOCKS_DIFFER]
+            found += [one for one in read if one not in old and (one.selected_repository or None) == run.repository]
+            if old:
                 break
-        return found
+        return Created(found, whole=whole)
 
     async def ask(
         self,
@@ -78,15 +90,18 @@ class Calls0:
         """Make one of the conversation's own calls. In the cloud these go to another host, with another key."""
         url, key = conversation.url or "", conversation.session_api_key
         elsewhere = key is not None and url.startswith(("https://", "http://"))
-        return await self._http.ask(
-            method,
-            (url if elsewhere else _path(conversation.conversation_id)) + call,
-            params=params,
-            body=body,
-            headers={SESSION_HEADER: key.get_secret_value()} if key is not None and elsewhere else None,
-            timeout_s=None if method == "GET" else self._http.patience.send_timeout_s,
-            before=before,
-        )
+        try:
+            return await self._http.ask(
+                method,
+                (url if elsewhere else _path(conversation.conversation_id)) + call,
+                params=params,
+                body=body,
+                headers={SESSION_HEADER: key.get_secret_value()} if key is not None and elsewhere else None,
+                timeout_s=None if method == "GET" else self._http.patience.send_timeout_s,
+                before=before,
+            )
+        except Unavailable as err:
+            raise Unavailable(str(err), faltered=err.faltered or elsewhere) from None  # its host is its own
 
 
 def _path(name: str) -> str:

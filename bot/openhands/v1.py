@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Generic, TypeVar, assert_never
+from typing import Any, Generic, TypeVar, assert_never
 from uuid import UUID
 
 from pydantic import BaseModel
@@ -40,16 +40,25 @@ from bot.core.model import (
     Started,
 )
 from bot.openhands import Before, nothing
+from bot.openhands.batches import Batches
 from bot.openhands.events import Kind, pull_requests, words_of
-from bot.openhands.http import Answer, Http, read_as
+from bot.openhands.http import Answer, Http, read_as, readable
 from bot.openhands.recent import Recent
 from bot.openhands.v1_agent import CONVERSATIONS, AgentCalls
-from bot.openhands.v1_answers import Conversation, ConversationPage, RepositoryPage, StartTask, TaskPage, seen_of
+from bot.openhands.v1_answers import (
+    Conversation,
+    ConversationPage,
+    Repository,
+    RepositoryPage,
+    StartTask,
+    TaskOf,
+    TaskPage,
+    seen_of,
+)
 from bot.openhands.v1_events import EventReader
 
 TASKS = f"{CONVERSATIONS}/start-tasks"
 
-BATCH = 99  # ids per request; the server refuses 100
 CLOCKS_DIFFER = timedelta(minutes=5)  # the most by which the server's clock may differ from ours, to find a lost start
 TASK_PAGES = 100  # of 100 start tasks; a list with more is treated as unreadable
 
@@ -76,6 +85,9 @@ class V1:
     def __init__(self, http: Http) -> None:
         self._http = http
         self._reader = EventReader(http)
+        self._asking = Batches(http.clock)
+        self._odd = Recent[UUID, OpenHandsError](http.clock)
+        """Entries that could not be read while others could."""
         self._calls = AgentCalls(http)
         self._known = Recent[ConversationId, Conversation](http.clock)
         self._task_news = Recent[RunId, tuple[str | None, datetime]](http.clock)
@@ -135,9 +147,9 @@ class V1:
                 f"{TASKS}/search", params if page_id is None else {**params, "page_id": page_id}
             )
             page = read_as(TaskPage, answer.value())
-            for task in page.items:
-                if task.request.conversation_id == ours:
-                    return Started(conversation_id=_id_of(run), start_task_id=str(task.id))
+            for item in page.items:
+                if _mentions(item, ours):
+                    return Started(conversation_id=_id_of(run), start_task_id=str(read_as(StartTask, item).id))
             page_id = page.next_page_id
             if page_id is None:
                 return None
@@ -147,19 +159,20 @@ class V1:
 
     async def observe(self, runs: Sequence[Run]) -> Mapping[RunId, Observation]:
         starting = [run for run in runs if run.state is RunState.STARTING and run.start_task_id]
-        tasks, no_tasks = await self._batches(TASKS, {run.id: _uuid(run.start_task_id) for run in starting}, StartTask)
+        tasks, no_tasks = await self._entries(TASKS, {run.id: _uuid(run.start_task_id) for run in starting}, StartTask)
         seen: dict[RunId, Observation] = {}
         for run in starting:
             found = tasks.get(run.id)
             if found and found.entry and not found.entry.ready:
                 seen[run.id] = self._started(run, found.entry, found.asked_at)
         unasked = {run.id for run in starting if run.id not in tasks}
-        there = [run for run in runs if run.id not in seen and run.id not in unasked and run.conversation_id]
-        entries, no_entries = await self._batches(
+        there = [run for run in runs if run.id not in seen and run.conversation_id]
+        entries, no_entries = await self._entries(
             CONVERSATIONS, {run.id: _uuid(run.conversation_id) for run in there}, Conversation
         )
         for run in there:
-            if one := entries.get(run.id):
+            one = entries.get(run.id)
+            if one and (one.entry or run.id not in unasked):  # without its task, none may only mean: not yet
                 seen[run.id] = self._seen(run, one.entry, one.asked_at)
         if not seen and (failure := no_tasks or no_entries):
             raise failure
@@ -188,45 +201,49 @@ class V1:
         phase = Phase.STARTING if on_its_way else Phase.GONE
         return Observation(asked_at=asked_at, phase=phase, start_task_id=run.start_task_id)
 
-    async def _batches(
+    async def _entries(
         self, path: str, ids: Mapping[RunId, UUID | None], shape: type[Model]
     ) -> tuple[dict[RunId, _Found[Model]], OpenHandsError | None]:
-        """Return many entries by id, and the last failure. Entries that could not be asked or read are missing.
+        """Return many entries by run, and the last failure. Entries that could not be asked or read are missing.
 
         Malformed ids are left out, since one would fail its whole batch.
         """
-        found: dict[RunId, _Found[Model]] = {}
-        failure: OpenHandsError | None = None
-        valid = [(run, one) for run, one in ids.items() if one is not None]
-        for start in range(0, len(valid), BATCH):
-            part = valid[start : start + BATCH]
-            try:
-                answer = await self._http.get(path, {"ids": [str(one) for _, one in part]})
-                entries = answer.value()
-                if not isinstance(entries, list) or len(entries) != len(part):
-                    raise Unreadable("not one entry for each id")
-            except OpenHandsError as failed:
-                failure = failed
-                if isinstance(failed, Rejected | Unreadable):
-                    continue
-                break  # the next batch would fail as well, perhaps after as long a wait
-            for (run, _), entry in zip(part, entries, strict=True):
+        odd: dict[UUID, OpenHandsError] = {}
+
+        async def fetch(part: Sequence[UUID]) -> Mapping[UUID, _Found[Model]]:
+            asked_at, entries = await self._batch(path, part)
+            found: dict[UUID, _Found[Model]] = {}
+            for one, entry in zip(part, entries, strict=True):
                 try:
-                    read = None if entry is None else read_as(shape, entry)
-                except Unreadable as failed:
-                    failure = failed
-                    continue
-                found[run] = _Found(read, answer.asked_at)
-        return found, failure
+                    found[one] = _Found(None if entry is None else read_as(shape, entry), asked_at)
+                except Unreadable as err:
+                    odd[one] = err
+            return found
+
+        found, failure = await self._asking.ask([one for one in ids.values() if one is not None], fetch)
+        by_run = {run: found[one] for run, one in ids.items() if one is not None and one in found}
+        for one in odd if found else ():  # the server is fine, so from now on it is no failure
+            self._odd.put(one, odd[one])
+        return by_run, next((err for one, err in odd.items() if self._odd.get(one) is None), failure)
+
+    async def _batch(self, path: str, ids: Sequence[UUID]) -> tuple[datetime, list[Any]]:
+        """Return one entry for each id, null if unknown, and when the request was sent."""
+        answer = await self._http.get(path, {"ids": [str(one) for one in ids]})
+        entries = answer.value()
+        if not isinstance(entries, list) or len(entries) != len(ids):
+            raise Unreadable("not one entry for each id")
+        return answer.asked_at, entries
 
     async def _conversation(self, run: Run) -> Conversation | None:
         """Fetch one conversation afresh: acting needs its current state. None: not there."""
-        looked, failure = await self._batches(CONVERSATIONS, {run.id: _uuid(_id_of(run))}, Conversation)
-        if failure is not None:
-            raise failure
-        conversation = looked[run.id].entry if run.id in looked else None
-        if conversation is not None:
-            self._known.put(_id_of(run), conversation)
+        name = _uuid(_id_of(run))
+        if name is None:
+            return None
+        _, [entry] = await self._batch(CONVERSATIONS, [name])
+        if entry is None:
+            return None
+        conversation = read_as(Conversation, entry)
+        self._known.put(_id_of(run), conversation)
         return conversation
 
     # --- read ---------------------------------------------------------------------------------------------------
@@ -277,7 +294,10 @@ class V1:
                 return False
             raise CannotTell("more events since than are read")
         newer = reading.events if after is None else reading.events[: ids.index(after)]
-        return any(event.kind is Kind.MESSAGE and event.text.strip() == text.strip() for event in newer)
+        heard = any(event.kind is Kind.MESSAGE and event.text.strip() == text.strip() for event in newer)
+        if not heard and after is None and not reading.complete:
+            raise CannotTell("more events than are read")
+        return heard
 
     # --- act ----------------------------------------------------------------------------------------------------
 
@@ -354,7 +374,8 @@ class V1:
                 page = read_as(ConversationPage, answer.value())
             except (NotFound, Rejected, Unreadable, Unsupported):
                 return None
-            running |= {one.sandbox_id or str(one.id) for one in page.items if one.takes_a_slot}
+            there = readable(Conversation, page.items)
+            running |= {one.sandbox_id or str(one.id) for one in there if one.takes_a_slot}
             page_id = page.next_page_id
             if page_id is None:
                 return Slots(running=len(running))
@@ -382,13 +403,22 @@ class V1:
 
 
 def _names(answer: Answer) -> Iterable[str]:
-    return {one.full_name.lower() for one in read_as(RepositoryPage, answer.value()).items}
+    items = read_as(RepositoryPage, answer.value()).items
+    return {one.full_name.lower() for one in readable(Repository, items)}
 
 
 def _id_of(run: Run) -> ConversationId:
     if run.conversation_id is None:
         raise NotFound("no conversation yet")
     return run.conversation_id
+
+
+def _mentions(task: Any, conversation: UUID) -> bool:
+    """Return whether a start task is the conversation's, whatever the shape of its other parts."""
+    try:
+        return read_as(TaskOf, task).request.conversation_id == conversation
+    except Unreadable:
+        return conversation.hex in str(task).lower().replace("-", "")
 
 
 def _uuid(text: str | None) -> UUID | None:

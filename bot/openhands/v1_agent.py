@@ -43,7 +43,7 @@ class AgentCalls:
 
         Agent servers before 1.23 can't interrupt: they pause, which lets a running command or model call end.
         """
-        if conversation.phase in {Phase.MISSING, Phase.BROKEN} or conversation.sandbox_status == "PAUSED":
+        if conversation.phase in {Phase.MISSING, Phase.BROKEN} or conversation.sleeps:
             return  # no agent runs there
         try:
             if conversation.phase is Phase.WANTS_APPROVAL:
@@ -72,7 +72,7 @@ class AgentCalls:
             case Phase.MISSING | Phase.BROKEN:
                 raise Archived("no sandbox")
             case Phase.ASLEEP:
-                if conversation.sandbox_status == "PAUSED":
+                if conversation.sleeps:
                     await self.sandbox(conversation, "resume", before)
                 raise Asleep("waking up")
             case Phase.PAUSED | Phase.IDLE | Phase.ERROR:

@@ -4,13 +4,14 @@ Models are lenient: unknown fields are ignored, missing ones are None, and no st
 """
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from bot.core.model import Failed, Observation, Phase, Reason, Run
-from bot.openhands.events import Event, Kind, numbered_pull_requests
+from bot.openhands.events import UNKNOWN_RISK, Event, Kind, numbered_pull_requests
+from bot.openhands.http import OR_NONE
 
 
 class Metrics(BaseModel):
@@ -24,30 +25,40 @@ class Conversation(BaseModel):
     execution_status: str | None = None
     selected_repository: str | None = None
     git_provider: str | None = None
-    pr_number: list[int] | None = None
-    metrics: Metrics | None = None
+    pr_number: Annotated[list[int] | None, OR_NONE] = None
+    metrics: Annotated[Metrics | None, OR_NONE] = None
     conversation_url: str | None = None
     """Its address on the agent server; None while the sandbox does not run."""
     session_api_key: SecretStr | None = None
     """The agent server's key; may change at each resume."""
 
     @property
+    def sandbox(self) -> str:
+        """The state of the sandbox, in upper case."""
+        return (self.sandbox_status or "").upper()
+
+    @property
+    def sleeps(self) -> bool:
+        """Whether the sandbox rests until it is told to resume."""
+        return self.sandbox in {"PAUSED", "STOPPED"}
+
+    @property
     def phase(self) -> Phase:
-        match (self.sandbox_status or "").upper():
+        match self.sandbox:
             case "RUNNING":
                 return _EXECUTION.get((self.execution_status or "").lower(), Phase.UNKNOWN)
-            case "PAUSED" | "STARTING":
+            case "PAUSED" | "STOPPED" | "STARTING":
                 return Phase.ASLEEP
             case "ERROR":
                 return Phase.BROKEN
-            case "MISSING":
+            case "MISSING" | "ARCHIVED":
                 return Phase.MISSING
             case _:
                 return Phase.UNKNOWN
 
     @property
     def takes_a_slot(self) -> bool:
-        return (self.sandbox_status or "").upper() in {"RUNNING", "STARTING"}
+        return self.sandbox in {"RUNNING", "STARTING"}
 
 
 _EXECUTION = {
@@ -58,12 +69,19 @@ _EXECUTION = {
     "stuck": Phase.STUCK,
     "paused": Phase.PAUSED,
     "idle": Phase.IDLE,
+    "deleting": Phase.GONE,
     "": Phase.UNCLEAR,
 }
 
 
 class StartRequest(BaseModel):
     conversation_id: UUID | None = None
+
+
+class TaskOf(BaseModel):
+    """The one part of a start task by which it is found."""
+
+    request: StartRequest
 
 
 class StartTask(BaseModel):
@@ -92,12 +110,12 @@ class StartTask(BaseModel):
 
 
 class TaskPage(BaseModel):
-    items: list[StartTask]
+    items: list[Any]
     next_page_id: str | None = None
 
 
 class ConversationPage(BaseModel):
-    items: list[Conversation]
+    items: list[Any]
     next_page_id: str | None = None
 
 
@@ -111,7 +129,7 @@ class Repository(BaseModel):
 
 
 class RepositoryPage(BaseModel):
-    items: list[Repository]
+    items: list[Any]
 
 
 def seen_of(run: Run, conversation: Conversation, asked_at: datetime) -> Observation:
@@ -184,7 +202,7 @@ def event_of(value: Any) -> Event | None:
                 batch=raw.llm_response_id or raw.id,
                 tool=raw.tool_name or "",
                 command=(raw.action and raw.action.command) or "",
-                risk=raw.security_risk or "",
+                risk=raw.security_risk or UNKNOWN_RISK,
             )
         case "ObservationEvent" | "UserRejectObservation" | "AgentErrorEvent":
             return Event(id=raw.id, kind=Kind.ANSWER, answers=raw.action_id or raw.tool_call_id or "")

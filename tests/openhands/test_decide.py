@@ -9,6 +9,7 @@ import pytest
 from bot.core import errors
 from bot.core.model import ApprovalRequest, DecisionOutcome, Observation, Phase
 from bot.openhands.v0 import V0
+from bot.openhands.v0_answers import told
 from bot.openhands.v1 import V1
 from tests.openhands.recorded import NOON, Wire, a_run, client, exchange, response_of
 
@@ -48,7 +49,7 @@ async def decide(wire: Wire, action_id: str, *, accept: bool = True) -> Decision
         await http.aclose()
 
 
-def action(name: str, command: str, *, risk: str = "LOW", answer: str = "answer-2") -> dict[str, Any]:
+def action(name: str, command: str, *, risk: str | None = "LOW", answer: str = "answer-2") -> dict[str, Any]:
     return {
         **ASKS,
         "id": name,
@@ -97,8 +98,24 @@ STATE = {"id": "a change of state", "kind": "ConversationStateUpdateEvent", "sou
             [action("2", "rm b", risk="UNKNOWN"), {**action("1", "rm a", risk="MEDIUM"), "tool_name": "browser"}],
             ApprovalRequest("2+1", "browser, terminal", "rm a\nrm b", "MEDIUM"),
         ),
+        (
+            [action("2", "rm b", risk="LOW"), action("1", "rm a", risk="UNKNOWN")],
+            ApprovalRequest("2+1", "terminal", "rm a\nrm b", "UNKNOWN"),
+        ),
+        (
+            [action("2", "rm b", risk="LOW"), action("1", "rm a", risk=None)],
+            ApprovalRequest("2+1", "terminal", "rm a\nrm b", "UNKNOWN"),
+        ),
     ],
-    ids=["all of one answer", "but those done", "or cut off", "or of an answer before", "the greatest risk"],
+    ids=[
+        "all of one answer",
+        "but those done",
+        "or cut off",
+        "or of an answer before",
+        "the greatest risk",
+        "an unknown risk is greater than a low one",
+        "a missing one is unknown",
+    ],
 )
 async def test_all_that_one_approval_would_run_is_shown(events: list[Any], wants: ApprovalRequest) -> None:
     """In the order in which it would run, under a name that is another's if anything else waits."""
@@ -106,6 +123,23 @@ async def test_all_that_one_approval_would_run_is_shown(events: list[Any], wants
     seen = await V1(http).read(RUN, Observation(asked_at=NOON, phase=Phase.WANTS_APPROVAL))
     await http.aclose()
     assert seen.last == wants
+
+
+@pytest.mark.parametrize(
+    ("risk", "shown"),
+    [
+        ({}, "UNKNOWN"),
+        ({"security_risk": None}, "UNKNOWN"),
+        ({"security_risk": 0}, "LOW"),
+        ({"security_risk": 2}, "HIGH"),
+    ],
+    ids=["missing", "null", "low", "high"],
+)
+def test_on_v0_a_risk_that_is_not_named_is_not_low(risk: dict[str, Any], shown: str) -> None:
+    """Whoever approves must not take silence for safety."""
+    one = told({"id": 1, "source": "agent", "action": "run", "args": {"command": "rm -rf build", **risk}})
+    assert one is not None
+    assert one.event.risk == shown
 
 
 async def test_very_many_actions_are_shown_in_part() -> None:

@@ -83,9 +83,10 @@ async def test_an_agent_going_in_circles_goes_on_with_a_message() -> None:
     assert [body["content"][0]["text"] for body in wire.bodies] == ["Please go on."]
 
 
-async def test_a_sleeping_sandbox_is_woken_and_asked_about_again_later() -> None:
+@pytest.mark.parametrize("word", ["PAUSED", "STOPPED"])
+async def test_a_sleeping_sandbox_is_woken_and_asked_about_again_later(word: str) -> None:
     """A frozen agent goes on by itself; where it does not, the next call tells it to."""
-    wire = conversation("PAUSED").then("POST", f"{SANDBOX}/resume", response_of(exchange("sandbox.08")))
+    wire = conversation(word).then("POST", f"{SANDBOX}/resume", response_of(exchange("sandbox.08")))
     async with v1(wire) as openhands:
         with pytest.raises(errors.Asleep):
             await openhands.go_on(RUN)

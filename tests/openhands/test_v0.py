@@ -21,6 +21,7 @@ from bot.core.model import (
     Phase,
     Reason,
     Run,
+    RunId,
     RunState,
     Said,
     Started,
@@ -260,9 +261,7 @@ async def test_the_recorded_list_is_read_over_its_pages() -> None:
     assert found == Started(conversation_id=last["conversation_id"])
 
 
-@pytest.mark.parametrize(
-    ("answer", "events"), [(NO_SUCH_CALL, None), (PAGE, None), (listed(OURS), NO_SUCH_CALL), (listed(OURS), PAGE)]
-)
+@pytest.mark.parametrize(("answer", "events"), [(NO_SUCH_CALL, None), (listed(OURS), NO_SUCH_CALL)])
 async def test_without_list_or_events_nobody_can_tell(answer: httpx.Response, events: httpx.Response | None) -> None:
     """The guide names neither."""
     wire = Wire().then("GET", LIST, answer, query={"limit": 100})
@@ -271,6 +270,52 @@ async def test_without_list_or_events_nobody_can_tell(answer: httpx.Response, ev
     async with v0(wire) as openhands:
         with pytest.raises(errors.CannotTell):
             await openhands.find_start(a_run(None), "fix it", NOON)
+
+
+@pytest.mark.parametrize(("answer", "events"), [(PAGE, None), (listed(OURS), PAGE)])
+async def test_a_page_in_place_of_list_or_events_is_no_answer(
+    answer: httpx.Response, events: httpx.Response | None
+) -> None:
+    """It may be a proxy's: the start is looked for again."""
+    wire = Wire().then("GET", LIST, answer, query={"limit": 100})
+    if events is not None:
+        wire.then("GET", f"{LIST}/a/events", events, query=FIRST)
+    async with v0(wire) as openhands:
+        with pytest.raises(errors.Unreadable):
+            await openhands.find_start(a_run(None), "fix it", NOON)
+
+
+@pytest.mark.parametrize("created_at", [None, "yesterday"])
+async def test_a_conversation_without_a_time_does_not_end_the_search(created_at: str | None) -> None:
+    """Else the start would be made a second time."""
+    undated = {**OURS, "conversation_id": "u", "created_at": created_at}
+    more = httpx.Response(200, json={"results": [undated], "next_page_id": "1"})
+    wire = Wire().then("GET", LIST, more, query={"limit": 100})
+    wire.then("GET", LIST, listed(OURS, ANCIENT), query={"limit": 100, "page_id": "1"})
+    wire.then("GET", f"{LIST}/u/events", first_message("another"), query=FIRST)
+    wire.then("GET", f"{LIST}/a/events", first_message("fix it"), query=FIRST)
+    async with v0(wire) as openhands:
+        assert await openhands.find_start(a_run(None), "fix it", NOON) == Started(conversation_id=ConversationId("a"))
+
+
+async def test_a_conversation_without_a_time_and_with_our_message_is_left_to_a_person() -> None:
+    """It may be an older request's, or ours."""
+    wire = Wire().then("GET", LIST, listed({**OURS, "created_at": None}), query={"limit": 100})
+    wire.then("GET", f"{LIST}/a/events", first_message("fix it"), query=FIRST)
+    async with v0(wire) as openhands:
+        with pytest.raises(errors.CannotTell):
+            await openhands.find_start(a_run(None), "fix it", NOON)
+
+
+async def test_an_entry_that_cannot_be_read_hides_no_other_but_may_be_ours() -> None:
+    """Found is found; not found beside it is no answer."""
+    wire = Wire().then("GET", LIST, listed({"conversation_id": 7}, OURS), query={"limit": 100})
+    wire.then("GET", f"{LIST}/a/events", first_message("fix it"), query=FIRST)
+    async with v0(wire) as openhands:
+        assert await openhands.find_start(a_run(None), "fix it", NOON) == Started(conversation_id=ConversationId("a"))
+        with pytest.raises(errors.Unreadable):
+            await openhands.find_start(a_run(None), "fix that", NOON)
+        assert await openhands.slots() is not None
 
 
 async def test_a_list_without_an_end_is_no_answer() -> None:
@@ -454,7 +499,7 @@ async def test_pull_requests_come_from_both_the_status_and_the_words() -> None:
     assert seen.pull_requests == ("https://github.com/o/r/pull/1", "https://gitlab.com/o/r/-/merge_requests/2")
 
 
-@pytest.mark.parametrize("answer", [NO_SUCH_CALL, httpx.Response(405, json={}), PAGE, httpx.Response(404, text="no")])
+@pytest.mark.parametrize("answer", [NO_SUCH_CALL, httpx.Response(405, json={})])
 @pytest.mark.parametrize(
     ("word", "phase", "last"), [("RUNNING", Phase.WORKING, None), ("STOPPED", Phase.ENDED, Finish(""))]
 )
@@ -468,7 +513,50 @@ async def test_a_server_without_events_tells_only_whether_it_runs(
         with pytest.raises(errors.CannotTell):
             await openhands.heard(RUN, "x", None)
     assert seen == [Observation(asked_at=NOON, phase=phase, last=last, blind=True)] * 2  # type: ignore[arg-type]
-    assert wire.calls == [f"GET {ONE}", f"GET {ONE}/events", *[f"GET {ONE}"] * 2, f"GET {ONE}/events"]
+    assert wire.calls == [f"GET {ONE}", f"GET {ONE}/events", *[f"GET {ONE}"] * 2]
+
+
+@pytest.mark.parametrize("page", [PAGE, httpx.Response(404, text="no")])
+async def test_a_web_page_instead_of_events_is_believed_after_two_minutes(page: httpx.Response) -> None:
+    """An older server with a page answers so for ever, a proxy only for a while: until then nothing is known."""
+    clock, wire = JumpingClock(), server("STOPPED", page)
+    async with v0(wire, clock) as openhands:
+        for _ in range(2):
+            with pytest.raises(errors.Unreadable):
+                await openhands.observe([RUN])
+            clock.time += timedelta(seconds=60)
+        assert (await see(openhands, RUN)).blind
+        with pytest.raises(errors.CannotTell):
+            await openhands.heard(RUN, "x", None)
+
+
+@pytest.mark.parametrize(
+    "page", [PAGE, httpx.Response(404, text="no"), httpx.Response(404, json={"message": "no Route"})]
+)
+async def test_a_page_of_a_proxy_is_forgotten(page: httpx.Response) -> None:
+    """Also when it comes back hours later."""
+    clock, wire = JumpingClock(), server("RUNNING", page)
+    for answer in (httpx.Response(502), page, told(AT_WORK)):
+        wire.then("GET", f"{ONE}/events", answer, query=FIRST)
+    async with v0(wire, clock) as openhands:
+        for _ in range(3):
+            with pytest.raises((errors.Unreadable, errors.Unavailable)):
+                await openhands.observe([RUN])
+            clock.time += timedelta(hours=1)
+        assert not (await see(openhands, RUN)).blind
+
+
+@pytest.mark.parametrize("page", [PAGE, httpx.Response(404, text="no")])
+async def test_a_page_of_a_proxy_does_not_cost_the_call_for_messages(page: httpx.Response) -> None:
+    """The older call would leave open whether a message arrived."""
+    wire = server("RUNNING", AT_WORK).then("POST", f"{ONE}/message", page)
+    wire.then("POST", f"{ONE}/message", httpx.Response(200, json={"success": True}))
+    wire.then("GET", f"{ONE}/events", told([]), query={"start_id": 8, "limit": 100})
+    async with v0(wire) as openhands:
+        with pytest.raises((errors.Unreadable, errors.Unsure)):
+            await openhands.send(RUN, "Hello")
+        await openhands.send(RUN, "Hello")
+    assert [call for call in wire.calls if call.startswith("POST")] == [f"POST {ONE}/message"] * 2
 
 
 async def test_a_server_that_has_events_is_not_taken_for_blind_later() -> None:
@@ -517,9 +605,47 @@ async def test_one_conversation_that_cannot_be_asked_costs_the_others_nothing() 
     """It is missing from the answer."""
     wire = server("STARTING").then("GET", f"{LIST}/x", httpx.Response(200, json={"conversation_id": 7}))
     async with v0(wire) as openhands:
-        assert list(await openhands.observe([a_run("x"), RUN, a_run(None)])) == [RUN.id]
         with pytest.raises(errors.Unreadable):
             await openhands.observe([a_run("x")])
+        assert list(await openhands.observe([a_run("x"), RUN, a_run(None)])) == [RUN.id]
+        assert await openhands.observe([a_run("x")]) == {}
+
+
+@pytest.mark.parametrize("failure", [httpx.Response(500), httpx.ReadTimeout("slow"), PAGE], ids=["500", "slow", "page"])
+async def test_events_that_fail_cost_only_their_own_run(failure: Any) -> None:
+    """Whatever their place in the order."""
+    wire, runs = Wire(), [a_run(str(number)) for number in range(12)]
+    for number, run in enumerate(runs):
+        wire.then("GET", f"{LIST}/{number}", status("RUNNING", conversation_id=run.conversation_id))
+        wire.then("GET", f"{LIST}/{number}/events", failure if number in {0, 5} else told([]), query=FIRST)
+    async with v0(wire) as openhands:
+        for _ in range(2):
+            seen = await openhands.observe(runs)
+            assert set(seen) == {run.id for number, run in enumerate(runs) if number not in {0, 5}}
+    asked = [call for call in wire.calls if call.endswith(tuple("0123456789"))]
+    assert [call.rpartition("/")[2] for call in asked[-2:]] == ["0", "5"]
+
+
+async def test_a_conversation_whose_own_host_is_away_costs_the_others_nothing() -> None:
+    """In the cloud each has one."""
+    wire = Wire().then("GET", f"{LIST}/x", status("RUNNING", url="https://one.example/x", session_api_key="k"))
+    wire.then("GET", "https://one.example/x/events", httpx.ConnectError("refused"), query=FIRST)
+    wire.then("GET", ONE, status("STARTING"))
+    async with v0(wire) as openhands:
+        assert list(await openhands.observe([a_run("x"), *[a_run("x", id=RunId(str(n))) for n in range(4)], RUN])) == [
+            RUN.id
+        ]
+
+
+async def test_a_server_that_fails_at_every_conversation_is_left_in_peace() -> None:
+    """Fifteen failures in a row are enough for once."""
+    wire = Wire()
+    for number in range(40):
+        wire.then("GET", f"{LIST}/{number}", httpx.Response(500))
+    async with v0(wire) as openhands:
+        with pytest.raises(errors.Unavailable):
+            await openhands.observe([a_run(str(number)) for number in range(40)])
+    assert len(wire.calls) == 15
 
 
 async def test_when_openhands_is_out_of_reach_the_rest_is_not_waited_for() -> None:

@@ -1,7 +1,7 @@
 """V1 against recorded answers: starting, looking, and what people do."""
 
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -151,6 +151,33 @@ async def test_all_pages_of_tasks_are_searched(pages: list[list[str | None]], fo
     assert (started and started.start_task_id) == found
 
 
+def odd_tasks(*tasks: object) -> Wire:
+    page = httpx.Response(200, json={"items": tasks, "next_page_id": None})
+    query = {"created_at__gte": "2026-11-24T11:55:00Z", "limit": 100}
+    return Wire("lost-start.03").then("GET", f"{CONVERSATIONS}/start-tasks/search", page, query=query)
+
+
+@pytest.mark.parametrize(("conversation", "found"), [(LOST, FINISHED_TASK), (FINISHED, None)], ids=["ours", "another"])
+async def test_a_task_of_odd_shape_hides_no_other(conversation: str, found: str | None) -> None:
+    """It is not the one that is looked for."""
+    one = {"id": FINISHED_TASK, "request": {"conversation_id": conversation}}
+    async with v1(odd_tasks("odd", {"id": 7, "request": None}, one)) as openhands:
+        started = await openhands.find_start(a_run(LOST), "any", NOON)
+    assert (started and started.start_task_id) == found
+
+
+@pytest.mark.parametrize(
+    "task",
+    [{"id": None, "request": {"conversation_id": LOST}}, {"id": FINISHED_TASK, "request": [LOST.upper()]}],
+    ids=["no id", "odd request"],
+)
+async def test_our_task_of_odd_shape_is_no_answer(task: dict[str, Any]) -> None:
+    """It is there, so nothing may be posted again."""
+    async with v1(odd_tasks(task)) as openhands:
+        with pytest.raises(errors.Unreadable):
+            await openhands.find_start(a_run(LOST), "any", NOON)
+
+
 async def test_a_search_that_fails_is_no_answer() -> None:
     """It must not be taken for "not there": then the same id would be posted again, which destroys the run."""
     wire = Wire("lost-start.03").then(
@@ -280,7 +307,10 @@ async def test_recorded_statuses_are_read(name: str, phase: Phase) -> None:
         ("STARTING", None, Phase.ASLEEP),
         ("ERROR", None, Phase.BROKEN),
         ("running", "FINISHED", Phase.ENDED),
-        ("RUNNING", "deleting", Phase.UNKNOWN),
+        ("RUNNING", "deleting", Phase.GONE),
+        ("RUNNING", "levitating", Phase.UNKNOWN),
+        ("STOPPED", None, Phase.ASLEEP),
+        ("ARCHIVED", None, Phase.MISSING),
         ("HIBERNATING", "running", Phase.UNKNOWN),
         (None, None, Phase.UNKNOWN),
     ],
@@ -374,6 +404,10 @@ def batches(answer: Callable[[list[str]], httpx.Response]) -> tuple[httpx.MockTr
     return httpx.MockTransport(respond), sizes
 
 
+def runs_seen(seen: Mapping[RunId, Observation]) -> set[RunId]:
+    return set(seen)
+
+
 def many(count: int) -> list[Run]:
     return [a_run(f"00000000-0000-0000-0000-{number:012}") for number in range(count)]
 
@@ -387,14 +421,99 @@ async def test_the_hundredth_run_is_asked_about_in_a_second_request() -> None:
     assert sizes == [99, 1]
 
 
-async def test_one_bad_batch_costs_the_others_nothing() -> None:
-    """Its runs are missing from the answer; asked about next time."""
-    transport, _ = batches(
-        lambda ids: response_of(exchange("app.19")) if len(ids) == 99 else httpx.Response(200, json=[None] * len(ids))
-    )
-    runs = many(101)
-    async with v1(transport) as openhands:
-        assert list(await openhands.observe(runs)) == [run.id for run in runs[99:]]
+def failing_with(bad: list[Run], answer: httpx.Response | Exception) -> Callable[[list[str]], httpx.Response]:
+    """Answer as a server that fails at these runs, whatever else is asked with them."""
+
+    def respond(ids: list[str]) -> httpx.Response:
+        if not {run.conversation_id for run in bad} & set(ids):
+            return httpx.Response(200, json=[None] * len(ids))
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    return respond
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [response_of(exchange("app.19")), httpx.Response(500), httpx.ReadTimeout("slow"), httpx.Response(200, json=[])],
+    ids=["400", "500", "a time-out", "too few"],
+)
+@pytest.mark.parametrize("bad", [[0], [98], [50, 100], [0, 30, 60, 90, 120]], ids=str)
+async def test_an_id_that_fails_costs_the_others_nothing(answer: httpx.Response | Exception, bad: list[int]) -> None:
+    """A batch that fails is asked again in halves; what fails by itself is missing, and soon asked by itself."""
+    clock, runs = JumpingClock(), many(150)
+    poison = [runs[number] for number in bad]
+    transport, sizes = batches(failing_with(poison, answer))
+    async with v1(transport, clock) as openhands:
+        assert runs_seen(await openhands.observe(runs)) == {run.id for run in runs if run not in poison}
+        asked = len(sizes)
+        assert runs_seen(await openhands.observe(runs)) == {run.id for run in runs if run not in poison}
+    assert len(sizes) - asked < asked
+
+
+async def test_an_id_that_failed_is_seen_again_once_it_is_answered() -> None:
+    """It rests a minute, is asked by itself, and then among more and more others."""
+    clock, runs = JumpingClock(), many(20)
+    bad = runs[:1]
+    transport, sizes = batches(failing_with(bad, httpx.Response(500)))
+    async with v1(transport, clock) as openhands:
+        assert runs_seen(await openhands.observe(runs)) == {run.id for run in runs[1:]}
+        assert await openhands.observe(runs[:1]) == {}
+        asked = len(sizes)
+        clock.time += timedelta(seconds=61)
+        assert await openhands.observe(runs[:1]) == {}
+        assert len(sizes) == asked + 1
+        bad.clear()
+        for _ in range(8):
+            clock.time += timedelta(seconds=61)
+            assert len(await openhands.observe(runs)) == 20
+        sizes.clear()
+        await openhands.observe(runs)
+    assert sizes == [20]
+
+
+async def test_a_server_that_fails_at_everything_is_not_asked_about_each_run() -> None:
+    """Fifteen failures in a row are the server's; after it, a request still asks about a dozen at least."""
+    clock, runs = JumpingClock(), many(990)
+    answers = [httpx.Response(500)]
+    transport, sizes = batches(lambda ids: answers[0] if answers else httpx.Response(200, json=[None] * len(ids)))
+    async with v1(transport, clock) as openhands:
+        for _ in range(50):
+            with pytest.raises(errors.Unavailable):
+                await openhands.observe(runs)
+        assert len(sizes) == 50 * 15
+        answers.clear()
+        sizes.clear()
+        assert len(await openhands.observe(runs)) == 990
+    assert len(sizes) < 90
+
+
+async def test_a_server_that_hangs_is_left_after_a_while() -> None:
+    """Each request takes half a minute then: the rest waits for the next time."""
+    clock = JumpingClock()
+
+    def hang(_: list[str]) -> httpx.Response:
+        clock.time += timedelta(seconds=30)
+        raise httpx.ReadTimeout("slow")
+
+    transport, sizes = batches(hang)
+    async with v1(transport, clock) as openhands:
+        with pytest.raises(errors.Unavailable):
+            await openhands.observe(many(99))
+    assert sizes == [99, 49, 50]
+
+
+async def test_a_start_whose_task_cannot_be_asked_about_is_seen_by_its_conversation() -> None:
+    """As long as it is not there, nothing is known of it."""
+    here, away = (a_run(run.conversation_id, state=RunState.STARTING, start_task_id=FINISHED_TASK) for run in many(2))
+    wire = Wire().then("GET", f"{CONVERSATIONS}/start-tasks", httpx.Response(500), query={"ids": [FINISHED_TASK] * 2})
+    wire.then("GET", f"{CONVERSATIONS}/start-tasks", httpx.Response(500), query={"ids": FINISHED_TASK})
+    entry = exchange("finished.14")["response"][0] | {"id": here.conversation_id}
+    both = {"ids": [here.conversation_id, away.conversation_id]}
+    wire.then("GET", CONVERSATIONS, httpx.Response(200, json=[entry, None]), query=both)
+    async with v1(wire) as openhands:
+        assert list(await openhands.observe([here, away])) == [here.id]
 
 
 async def test_a_malformed_id_is_left_out() -> None:
@@ -408,8 +527,8 @@ async def test_a_malformed_id_is_left_out() -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [{"detail": "?"}, [None], [None] * 3, ["x", 1], [{"id": "x"}, {}]],
-    ids=["object", "short", "long", "text", "shapes"],
+    [{"detail": "?"}, [None] * 3, ["x", 1], [{"id": "x"}, {}]],
+    ids=["object", "long", "text", "shapes"],
 )
 async def test_an_answer_of_another_shape_is_unreadable(body: object) -> None:
     """If it is all there is."""
@@ -421,9 +540,25 @@ async def test_an_answer_of_another_shape_is_unreadable(body: object) -> None:
 async def test_one_unreadable_entry_costs_the_others_nothing() -> None:
     """Each is read by itself."""
     runs = many(2)
-    entry = {"id": runs[0].conversation_id, "pr_number": "many"}
+    entry = {"id": runs[0].conversation_id, "sandbox_status": 7}
     async with v1(lambda _: httpx.Response(200, json=[entry, None])) as openhands:
         assert list(await openhands.observe(runs)) == [runs[1].id]
+    async with v1(
+        lambda request: httpx.Response(200, json=[entry, None][: len(request.url.params.multi_items())])
+    ) as one:
+        with pytest.raises(errors.Unreadable):
+            await one.observe(runs[:1])
+        await one.observe(runs)
+        assert await one.observe(runs[:1]) == {}
+
+
+async def test_what_only_adorns_an_entry_does_not_hide_it() -> None:
+    """Pull requests and cost of an odd shape count as missing."""
+    [run] = many(1)
+    entry = exchange("finished.14")["response"][0] | {"id": run.conversation_id, "pr_number": [None], "metrics": 7}
+    async with v1(lambda _: httpx.Response(200, json=[entry])) as openhands:
+        [seen] = (await openhands.observe([run])).values()
+    assert (seen.phase, seen.cost, seen.pull_requests) == (Phase.ENDED, None, ())
 
 
 async def test_when_openhands_is_out_of_reach_the_second_batch_is_not_waited_for() -> None:

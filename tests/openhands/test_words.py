@@ -334,3 +334,15 @@ async def test_when_the_anchor_is_too_far_back_nobody_can_tell() -> None:
     with pytest.raises(errors.CannotTell):
         await V1(http).heard(RUN, "Go on.", "anchor")
     await http.aclose()
+
+
+async def test_without_an_anchor_an_unfinished_search_tells_nothing() -> None:
+    """The message may be among the events that were not read."""
+    wire = Wire().then("GET", "/api/v1/app-conversations", entry(), query={"ids": NAME})
+    wire.then("GET", AGENT_EVENTS, page({"id": "0"}, more="same"), query=HEARD)
+    wire.then("GET", AGENT_EVENTS, page(message("Go on."), more="same"), query={**HEARD, "page_id": "same"})
+    http = client(wire)
+    assert await V1(http).heard(RUN, "Go on.", None)
+    with pytest.raises(errors.CannotTell):
+        await V1(http).heard(RUN, "Stop.", None)
+    await http.aclose()

@@ -14,9 +14,20 @@ from aiohttp.typedefs import Handler
 from bot.simulator.openhands import agent_server, catalogue, v0, v1, v1_sandboxes, v1_starts
 from bot.simulator.openhands.faults import RATE, RATE_HOLDS_BACK_S, Fault, Faults, Rate
 from bot.simulator.openhands.starts import LimitAnswers, Starts
-from bot.simulator.openhands.state import Agent, Call
+from bot.simulator.openhands.state import Agent, Call, Conversation, bare
 from bot.simulator.openhands.timers import Timers
-from bot.simulator.openhands.wire import NOT_FOUND, Asked, Broken, Kind, NoAnswer, Plain, Refused, Route, as_response
+from bot.simulator.openhands.wire import (
+    CRASH,
+    NOT_FOUND,
+    Asked,
+    Broken,
+    Kind,
+    NoAnswer,
+    Plain,
+    Refused,
+    Route,
+    as_response,
+)
 
 HOST = "127.0.0.1"
 TOO_MANY = {"message": "Too many requests"}
@@ -85,6 +96,7 @@ class LocalOpenHands(Starts):
         self._lacks = frozenset(lacks)
         self._v0 = v0.routes(with_events=v0_events, with_stop=v0_stop, with_list=v0_list)
         self._faults = Faults()
+        self._broken_about: dict[tuple[str, str], int] = {}
         self._rate = Rate()
         self._under_way = 0
         self._hanging = 0
@@ -161,9 +173,20 @@ class LocalOpenHands(Starts):
             raise ValueError(f"no such kind of call: {kind}")
         self._faults.add(Fault(kind, status, body, html, invalid_json, drop, hang_s, after, times))
 
+    def break_about(self, c: Conversation, kind: Kind, *, status: int) -> None:
+        """Make calls of this kind fail that ask about this conversation, also among others, until `recover`."""
+        self._broken_about[kind, bare(c.id)] = status
+
     def recover(self) -> None:
         """Cancel the faults that are still to come."""
         self._faults.clear()
+        self._broken_about.clear()
+
+    def _status_about(self, kind: str, request: web.Request) -> int | None:
+        """Return the status with which a call fails because of a conversation it asks about."""
+        asked = [request.match_info.get("id", ""), *request.query.getall("ids", [])]
+        found = (self._broken_about.get((kind, one.replace("-", ""))) for one in asked)
+        return next((status for status in found if status is not None), None)
 
     # The wire
 
@@ -217,6 +240,8 @@ class LocalOpenHands(Starts):
 
     async def _answer_or_break(self, route: Route, kind: str, request: web.Request, body: object) -> web.Response:
         """Return the answer, or what a fault makes of it."""
+        if (status := self._status_about(kind, request)) is not None:
+            return as_response(status, CRASH)
         fault = self._faults.next(kind)
         if fault is not None and not fault.after:
             return await self._broken(fault, None)

@@ -87,6 +87,7 @@ class Conversation:
     tokens: int = 0  # prompt tokens
     older_figures: tuple[float, int, datetime] | None = None  # shown instead of cost, tokens and updated_at
     pull_requests: list[int] = field(default_factory=list)
+    oddities: Event = field(default_factory=dict)  # parts of its entry that are shown instead of the true ones
     tool: Tool | None = None
     held: list[Held] = field(default_factory=list)
     pending: list[Event] = field(default_factory=list)  # actions that wait for approval

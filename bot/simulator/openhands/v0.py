@@ -46,7 +46,7 @@ def conversation_info(c: Conversation) -> Event:
         "sub_conversation_ids": [],
         "public": None,
         "sandbox_id": None,
-    }
+    } | c.oddities
 
 
 def _lookup(world: Starts, asked: Asked) -> Conversation | None:

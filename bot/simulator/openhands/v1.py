@@ -70,7 +70,7 @@ def conversation_info(c: Conversation, base_url: str) -> Event:
         "session_api_key": c.session_api_key if running else None,
         "acp_server": None,
         "launched_agent_profile": None,
-    }
+    } | c.oddities
 
 
 def living(world: Starts) -> list[Conversation]:
