@@ -277,6 +277,8 @@ class V0:
             return seen
         words = words_of(story.events, seen.phase, run.turn_after)
         said = words.last.words if isinstance(words.last, Finish | Said) else ""
+        if isinstance(words.last, Finish) and run.conversation_id:
+            self._stories.put(run.conversation_id, story.at_rest())
         return replace(
             seen,
             last=words.last,

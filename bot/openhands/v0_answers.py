@@ -1,7 +1,7 @@
 """The shapes of V0's answers, and what they mean. Pure, and as lenient as `v1_answers`."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -20,9 +20,10 @@ from bot.core.errors import (
     Unsupported,
 )
 from bot.core.model import Phase
-from bot.openhands.events import UNKNOWN_RISK, Event, Kind, words_of
+from bot.openhands.events import ANSWER_LENGTH, UNKNOWN_RISK, WANTED_LENGTH, Event, Kind, words_of
 from bot.openhands.http import OR_NONE, Answer
 
+END_LENGTH = 10  # events kept of a conversation that is done: its last words, and the changes of state after them
 STORY_LENGTH = 200  # events kept; what a turn ended with is among its newest
 
 
@@ -158,6 +159,12 @@ def _event(raw: _RawEvent, state: str | None) -> Event:
             return Event(id=name, kind=Kind.OTHER)
 
 
+def _kept(event: Event) -> Event:
+    """Return the event with what is kept of it: whole files may be in a command, and a message only begins a turn."""
+    longest = 0 if event.kind is Kind.MESSAGE else 2 * (WANTED_LENGTH if event.kind is Kind.ACTION else ANSWER_LENGTH)
+    return replace(event, text=event.text[:longest], command=event.command[: 2 * WANTED_LENGTH])
+
+
 @dataclass(frozen=True, slots=True)
 class Story:
     """What the events of a conversation that were read so far add up to."""
@@ -183,8 +190,12 @@ class Story:
             state = one.state or state
             cost = cost if one.cost is None else one.cost
             rejected = one.rejects or (rejected and one.event.kind is Kind.OTHER)
-            events.append(one.event)
+            events.append(_kept(one.event))
         return Story(next_id, state, tuple(reversed(events[-STORY_LENGTH:])), cost, rejected)
+
+    def at_rest(self) -> "Story":
+        """Return the story of an agent that is done: its end, and where to read on if a reply wakes it."""
+        return replace(self, events=self.events[:END_LENGTH])
 
     @property
     def loading(self) -> bool:

@@ -64,6 +64,8 @@ SEARCH_AROUND = timedelta(minutes=10)
 """Search for a message this long before and after we sent it, because Slack's clock and ours differ; no further,
 because we may look for a lost message days later, in a busy place."""
 CONTEXT_MESSAGES = 30
+FACTS = 5_000
+"""People, and places, that are remembered at most: an evicted one costs one more call."""
 
 
 Key = TypeVar("Key", UserId, ChannelId)
@@ -366,10 +368,13 @@ class Gateway:
         return None if asked is None or self._is_old(asked[0]) else asked[1]
 
     def _remember(self, facts: dict[Key, tuple[datetime, Fact]], key: Key, fact: Fact) -> None:
-        """Cache a fact, and evict expired ones."""
+        """Cache a fact, and evict expired ones, then the oldest ones beyond `FACTS`."""
+        facts.pop(key, None)
+        facts[key] = (self._clock.now(), fact)
         for old in [one for one, (at, _) in facts.items() if self._is_old(at)]:
             del facts[old]
-        facts[key] = (self._clock.now(), fact)
+        while len(facts) > FACTS:
+            del facts[next(iter(facts))]
 
     def _is_old(self, at: datetime) -> bool:
         return (self._clock.now() - at).total_seconds() > self._patience.facts_cache_s

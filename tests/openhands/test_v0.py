@@ -27,6 +27,7 @@ from bot.core.model import (
     Started,
 )
 from bot.openhands.v0 import V0
+from bot.openhands.v0_answers import Story
 from tests.openhands.recorded import BASE, NOON, JumpingClock, Wire, a_run, client, exchange, response_of
 
 LIST = "/api/conversations"
@@ -436,6 +437,21 @@ async def test_events_are_read_on_from_where_they_were_left() -> None:
     assert (first.phase, first.last, first.progress) == (Phase.WORKING, None, "Running command: sleep 6 && echo slept")
     assert (second.phase, second.last) == (Phase.ENDED, Finish("Slept well."))
     assert anchor == "10"
+
+
+def test_what_is_kept_of_events_is_bounded() -> None:
+    """Commands may hold whole files; a message of a person only begins a turn; of what is done only the end is kept."""
+    long = "x" * 100_000
+    steps = [
+        {"id": n, "source": "agent", "action": "run", "message": long, "args": {"command": long}} for n in range(300)
+    ]
+    message = {"id": 300, "source": "user", "action": "message", "args": {"content": long}}
+    finish = {"id": 301, "source": "agent", "action": "finish", "args": {"final_thought": "Done."}}
+    story = Story().on([*steps, message, finish])
+    assert (len(story.events), story.events[1].text) == (200, "")
+    assert {(len(one.command), len(one.text)) for one in story.events[2:]} == {(4_000, 4_000)}
+    assert [one.text for one in story.at_rest().events[:2]] == ["Done.", ""]
+    assert (len(story.at_rest().events), story.at_rest().next_id) == (10, 302)
 
 
 async def test_events_told_again_change_nothing() -> None:

@@ -12,7 +12,7 @@ from aiohttp.test_utils import RawTestServer
 from bot.core.cards import Message
 from bot.core.errors import SlackRefused, SlackUnsure
 from bot.core.model import ChannelId, MessageTs, Person, Place, RowId, TeamId, UserId
-from bot.slack.gateway import PAGE, Posted, Spoken, part
+from bot.slack.gateway import FACTS, PAGE, Posted, Spoken, part
 from bot.slack.recognise import Identity
 from tests.conftest import HandClock
 from tests.slack.bench import Bench, bench, gateway
@@ -339,6 +339,17 @@ async def test_facts_too_old_to_be_used_are_not_kept(at: Bench) -> None:
         await at.gateway.place(ChannelId(at.slack.add_channel(f"place{number}")))
         at.clock.move(at.clock.now() + timedelta(seconds=100))
     assert (len(at.gateway._people), len(at.gateway._places)) == (4, 4)
+
+
+async def test_facts_are_bounded_in_number(at: Bench) -> None:
+    """A burst from thousands of people within minutes: the oldest go first, an evicted one is asked for again."""
+    now = at.clock.now()
+    at.gateway._people.update(
+        (UserId(f"U{number}"), (now, Person(id=UserId(f"U{number}"), team=None))) for number in range(FACTS)
+    )
+    await at.gateway.person(at.alice)
+    assert len(at.gateway._people) == FACTS
+    assert (UserId("U0") in at.gateway._people, at.alice in at.gateway._people) == (False, True)
 
 
 async def test_a_fact_that_could_not_be_had_is_asked_for_again(at: Bench) -> None:
