@@ -64,6 +64,13 @@ NOT_BEGUN = frozenset({RunState.NEEDS_REPOSITORY, RunState.NEEDS_GO, RunState.QU
 EXISTS = frozenset(Phase) - {Phase.STARTING, Phase.START_FAILED, Phase.GONE, Phase.MISSING, Phase.UNKNOWN}
 """Phases of a conversation that people can open."""
 
+WORDS_DECIDE = frozenset(
+    {Phase.ENDED, Phase.WANTS_APPROVAL, Phase.ERROR, Phase.STUCK, Phase.ASLEEP, Phase.GONE, Phase.MISSING}
+)
+"""Phases whose meaning is in the events: a run that sleeps or is gone may have ended before, between two looks."""
+MAY_HAVE_ENDED = frozenset({RunState.WORKING, RunState.WAITING, RunState.PAUSED})
+"""States in which a turn may have ended since the last look: a message must not go out before that end is told."""
+
 Changed = tuple[Run, tuple[Effect, ...]]
 
 
@@ -131,6 +138,14 @@ def unsettled(seen: Observation) -> bool:
             return False
         case _:
             assert_never(seen.phase)
+
+
+def words_expected(run: Run, now: datetime) -> bool:
+    """Return whether this turn is over, and its words are on their way: a message would overtake them.
+
+    Right after our own message the end is more likely the previous turn's.
+    """
+    return run.state is RunState.WORKING and run.watch.ambiguous_since is not None and now - run.turn_at >= FRESH
 
 
 def judge(run: Run, seen: Observation, before: Phase | None) -> Run:

@@ -13,7 +13,7 @@ from bot import effects, slots
 from bot.context import Context
 from bot.core import cards, lifecycle
 from bot.core.errors import Moved, OpenHandsError, StoreUnavailable, StoreUnreadable, TooFast, Unauthorised, Unreadable
-from bot.core.lifecycle import OCCUPIES, Changed
+from bot.core.lifecycle import OCCUPIES, WORDS_DECIDE, Changed
 from bot.core.model import Failed, Observation, Phase, Reason, Run, RunId, RunState
 from bot.core.pacing import later, poll_at, retry_at
 from bot.openhands import OpenHands
@@ -23,10 +23,6 @@ from bot.store.database import Turn
 
 log = structlog.get_logger("poller")
 
-WORDS_DECIDE = frozenset(
-    {Phase.ENDED, Phase.WANTS_APPROVAL, Phase.ERROR, Phase.STUCK, Phase.ASLEEP, Phase.GONE, Phase.MISSING}
-)
-"""Phases whose meaning is in the events: a run that sleeps or is gone may have ended before, between two looks."""
 POLLED = frozenset({RunState.STARTING, RunState.WORKING, RunState.WAITING, RunState.PAUSED})
 PROGRESS_GAP_S = 1.5
 """Seconds between two readings of progress over all runs: cards of live runs share 40 edits a minute."""

@@ -58,6 +58,9 @@ class FollowUps(Handler):
         if run.reason is Reason.ASLEEP:
             raise Asleep
         anchor = await openhands.last_event(run)
+        at = await self._tell_end(run, openhands)
+        if at is not None:
+            return Retry(at=at)
         follow_up = replace(
             follow_up,
             state=FollowUpState.SENDING,
@@ -91,6 +94,29 @@ class FollowUps(Handler):
             raise
         await self._delivered(row, run, follow_up, went_out)
         return None
+
+    async def _tell_end(self, run: Run, openhands: OpenHands) -> datetime | None:
+        """Tell how the turn under way ended, if it did since the last look; return when to try the message again.
+
+        None: there was nothing to tell. Once the message is out, all words before it are old news.
+        """
+        if run.state not in lifecycle.MAY_HAVE_ENDED:
+            return None
+        seen = (await openhands.observe([run])).get(run.id)
+        if seen is None or seen.phase not in lifecycle.WORDS_DECIDE:
+            return None
+        if seen.last is None:
+            seen = await openhands.read(run, seen)
+        now = self._ctx.clock.now()
+        async with self._ctx.database.transaction() as tx:
+            fresh = await runs.get(tx, run.id)
+            if fresh.attempt != run.attempt:
+                return now
+            after, effect = lifecycle.advance(fresh, seen)
+            await self._ctx.save(tx, fresh, (after, effect))
+        if lifecycle.shown(after) != lifecycle.shown(run):
+            return now
+        return later(now, self._ctx.patience.poll_s) if lifecycle.words_expected(after, now) else None
 
     async def _heard_meanwhile(self, run: Run, follow_up: FollowUp, openhands: OpenHands) -> bool:
         """Return whether a message that a person wants sent again arrived after they were asked."""

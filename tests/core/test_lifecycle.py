@@ -719,3 +719,17 @@ def test_a_deleted_card_is_posted_once_more_and_then_given_up() -> None:
     run = a_run(ts=MessageTs("1.000001"), posts=1)
     assert lifecycle.card_deleted(run).card == Card(posts=1)
     assert lifecycle.card_gone(run).card == Card(ts=MessageTs("1.000001"), posts=1, gone=True)
+
+
+@pytest.mark.parametrize(
+    ("run", "expected"),
+    [
+        (a_run(ambiguous_since=NOW), True),
+        (a_run(), False),
+        (a_run(RunState.DONE, ambiguous_since=NOW), False),
+        (a_run(ambiguous_since=NOW, turn_at=NOW - timedelta(seconds=2)), False),
+    ],
+)
+def test_words_are_expected_of_a_turn_that_is_over(run: Run, expected: bool) -> None:
+    """Not right after our own message: the end is more likely the one before it."""
+    assert lifecycle.words_expected(run, NOW) is expected
