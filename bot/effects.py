@@ -245,3 +245,9 @@ async def enqueue_stop(tx: AsyncConnection, run: Run, now: datetime, *, woken: b
     about = {"woken": woken}
     await outbox.release(tx, stop_lane(run), now=now)
     await outbox.add(tx, OutboxKind.STOP, id=new_id(), lane=stop_lane(run), now=now, run=run.id, payload=about)
+
+
+async def enqueue_stop_of_old(tx: AsyncConnection, run: Run, now: datetime) -> None:
+    """Enqueue a stop of the conversation that a retry gives up, before the start of its next one. run: as it was."""
+    about = {"conversation": run.conversation_id}
+    await outbox.add(tx, OutboxKind.STOP, id=new_id(), lane=start_lane(run), now=now, run=run.id, payload=about)

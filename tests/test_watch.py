@@ -99,7 +99,7 @@ async def test_reactions_are_named_unless_they_say_that_all_went_well(world: Sto
 
     world.openhands.vanish(world.conversation)
     late = await world.bob.says("and the tests", thread=request)
-    await world.passes(30)
+    await world.passes(330)
     assert [one for one in named(world) if "on a message" in one] == [
         "#dev: eyes, x on a message",
         "#dev: eyes, x on a message",

@@ -41,12 +41,14 @@ FRESH = timedelta(seconds=5)
 """For this long after a message, the status may still be the previous turn's."""
 PASSING = timedelta(seconds=5)
 """A conversation is also idle between two states; nobody works only if it stays idle this long."""
-WAKING = timedelta(minutes=2)
+WAKING = timedelta(minutes=5)
 """How long a sandbox may take to wake up."""
 WORDS_SETTLED = timedelta(seconds=35)
 """How late the events of an error may become readable."""
 SILENCE = timedelta(minutes=2)
-"""After this long, a sandbox silent about its agent, or an end without readable words, is accepted as it is."""
+"""After this long, an end without readable words is accepted as it is."""
+CONFIRMED = timedelta(minutes=5)
+"""A conversation is lost if it was not there, or silent, in every look for this long: one look may be wrong."""
 
 ENDED = frozenset({RunState.DONE, RunState.FAILED, RunState.STOPPED, RunState.LOST, RunState.CANCELLED})
 TOLD = frozenset({RunState.WAITING, RunState.PAUSED, RunState.DONE, RunState.FAILED, RunState.STOPPED, RunState.LOST})
@@ -61,6 +63,11 @@ RESUMABLE = frozenset({RunState.PAUSED, RunState.FAILED, RunState.STOPPED})
 NOT_BEGUN = frozenset({RunState.NEEDS_REPOSITORY, RunState.NEEDS_GO, RunState.QUEUED})
 """States in which nothing has gone out for this attempt: a stop cancels the run at once."""
 
+NOWHERE = frozenset(
+    {Phase.STARTING, Phase.START_FAILED, Phase.GONE, Phase.MISSING, Phase.UNCLEAR, Phase.BROKEN, Phase.UNKNOWN}
+)
+"""Phases that show no agent: a lost run stays lost."""
+TURN_OVER = frozenset({Phase.ENDED, Phase.ASLEEP})
 EXISTS = frozenset(Phase) - {Phase.STARTING, Phase.START_FAILED, Phase.GONE, Phase.MISSING, Phase.UNKNOWN}
 """Phases of a conversation that people can open."""
 
@@ -101,7 +108,7 @@ def advance(run: Run, seen: Observation) -> Changed:
     )
     if figures(looked) != figures(run):
         looked = replace(looked, watch=replace(looked.watch, heard_at=seen.asked_at, silence_told_at=None))
-    if run.state in ENDED and seen.phase is not Phase.WORKING:
+    if run.state in ENDED and not comes_back(run, seen):
         return looked, ()
     told_before = seen.ending is not None and seen.ending == run.ending
     if told_before and seen.asked_at - run.turn_at < FRESH:  # the status is older than the resume
@@ -120,7 +127,7 @@ def figures(run: Run) -> tuple[object, ...]:
 def unsettled(seen: Observation) -> bool:
     """Return whether an observation is ambiguous, so that only time shows what it means."""
     match seen.phase:
-        case Phase.UNCLEAR | Phase.IDLE:
+        case Phase.UNCLEAR | Phase.IDLE | Phase.GONE | Phase.MISSING:
             return True
         case Phase.ENDED | Phase.WANTS_APPROVAL | Phase.ERROR | Phase.STUCK:
             return seen.last is None
@@ -131,13 +138,35 @@ def unsettled(seen: Observation) -> bool:
             | Phase.PAUSED
             | Phase.ASLEEP
             | Phase.BROKEN
-            | Phase.MISSING
-            | Phase.GONE
             | Phase.UNKNOWN
         ):
             return False
         case _:
             assert_never(seen.phase)
+
+
+def comes_back(run: Run, seen: Observation) -> bool:
+    """Return whether an ended run turns out to be at work, or to have ended otherwise than was told.
+
+    A lost run was only out of sight; a failed one may have been continued in OpenHands and have ended since.
+    """
+    if seen.phase is Phase.WORKING:
+        return True
+    if run.state is RunState.LOST:
+        return seen.phase not in NOWHERE
+    return run.state is RunState.FAILED and seen.phase in TURN_OVER and isinstance(seen.last, Finish | Said)
+
+
+def watched_after_end(run: Run) -> bool:
+    """Return whether an ended run may come back: its conversation may be there, and nobody asked for its end."""
+    return run.state is RunState.LOST or (run.state is RunState.FAILED and run.reason not in NOTHING_STARTED)
+
+
+def may_live(run: Run) -> bool:
+    """Return whether an agent may be at work in the run's conversation although the run has ended."""
+    return run.state is RunState.LOST or (
+        run.state is RunState.FAILED and run.reason in (Reason.START_UNSURE, Reason.START_STUCK)
+    )
 
 
 def words_expected(run: Run, now: datetime) -> bool:
@@ -185,10 +214,8 @@ def judge(run: Run, seen: Observation, before: Phase | None) -> Run:
             asleep_since = before in (None, Phase.ASLEEP)  # else it was awake meanwhile, and has been put to sleep
             waking = asleep_since and seen.asked_at - run.turn_at < WAKING and run.stop_by is None
             return run if waking or waits_asleep(run) else halted(run, Reason.ASLEEP)
-        case ((Phase.GONE | Phase.MISSING), _):
-            return enter_state(run, RunState.LOST, reason=Reason.GONE)
-        case [Phase.UNCLEAR, _]:
-            return enter_state(run, RunState.LOST, reason=Reason.SILENT) if unsettled_for >= SILENCE else run
+        case ((Phase.GONE | Phase.MISSING | Phase.UNCLEAR), _) if unsettled_for >= CONFIRMED:
+            return enter_state(run, RunState.LOST, reason=Reason.SILENT if seen.phase is Phase.UNCLEAR else Reason.GONE)
         case _:  # still starting, or a word newer than this code: it changes nothing
             return run
 
@@ -598,6 +625,19 @@ NEVER_STARTED = frozenset(
 )
 
 
+NOTHING_STARTED = frozenset(
+    {
+        Reason.REPOSITORY,
+        Reason.KEY_REFUSED,
+        Reason.AT_CAPACITY,
+        Reason.START_REJECTED,
+        Reason.START_UNREADABLE,
+        Reason.MODEL_UNSUPPORTED,
+    }
+)
+"""OpenHands refused these starts, so there is no conversation."""
+
+
 def started(run: Run, api: Api, it: Started, now: datetime) -> Changed:
     """Record that OpenHands has the task."""
     after = replace(
@@ -613,7 +653,13 @@ def started(run: Run, api: Api, it: Started, now: datetime) -> Changed:
 
 def not_started(run: Run, why: Failed, now: datetime) -> Changed:
     """Fail a run whose start was refused."""
-    return changed(run, failed(within_reach(run), why), now)
+    after, effects = changed(run, failed(within_reach(run), why), now)
+    return looked_at_later(after, now), effects
+
+
+def looked_at_later(run: Run, now: datetime) -> Run:
+    """Return an ended run that is polled if it may come back."""
+    return replace(run, watch=replace(run.watch, next_poll_at=now)) if watched_after_end(run) else run
 
 
 def within_reach(run: Run) -> Run:
@@ -662,7 +708,8 @@ def out_of_reach(run: Run, since: datetime, *, key_refused: bool) -> Run:
 
 def gone(run: Run, now: datetime) -> Changed:
     """Mark a run as lost because its conversation can't be woken any more."""
-    return changed(run, enter_state(run, RunState.LOST, reason=Reason.GONE), now)
+    after, effects = changed(run, enter_state(run, RunState.LOST, reason=Reason.GONE), now)
+    return looked_at_later(after, now), effects
 
 
 def sandbox_woken(run: Run, now: datetime) -> Changed:

@@ -13,6 +13,8 @@ class Patience:
     poll_slowest_s: float = 30.0
     poll_person_s: float = 300.0
     """Slowest interval for a run that waits for a person."""
+    poll_ended_s: float = 86400.0
+    """How long a lost or failed run is still looked at, in case it comes back."""
     poll_eager_s: float = 60.0
     """How long a run is polled on every step after its start and after news."""
     look_around_s: float = 5.0
@@ -122,3 +124,14 @@ def poll_at(now: datetime, *, news_at: datetime, person: bool, patience: Patienc
     while step_s < slowest_s and step_s * 2 <= allowed_s:
         step_s *= 2
     return on_grid(now, min(step_s, max(slowest_s, patience.poll_s)))
+
+
+def poll_ended_at(now: datetime, *, ended_at: datetime, patience: Patience) -> datetime | None:
+    """Return when a lost or failed run is polled next: every few minutes, then more and more rarely; None at last."""
+    age_s = (now - ended_at).total_seconds()
+    if age_s >= patience.poll_ended_s:
+        return None
+    step_s = patience.poll_person_s
+    while step_s * 8 <= age_s:
+        step_s *= 2
+    return on_grid(now, step_s)

@@ -31,8 +31,8 @@ from bot.core.pacing import Patience, later, retry_at
 
 REFUSED_S = 10.0
 """A start that gets 429 for so long, or is to wait for so long, is refused by the account's limit: it is queued."""
-WAKES = 8
-"""Tries to wake a conversation before a person is told: about two minutes, with backoff."""
+WAKES = 11
+"""Tries to wake a conversation before a person is told: about six minutes, with backoff; five are not rare."""
 DECISIONS = 6
 """How often the server may accept a decision without effect before the person is told."""
 STOPS = 6
@@ -57,6 +57,8 @@ class Call(StrEnum):
     RESUME = "resume"
     DECIDE = "decide"
     STOP = "stop"
+    STOP_OLD = "stop_old"
+    """Stop what may still work in the conversation that a retry gives up."""
 
 
 class Effort(StrEnum):
@@ -195,6 +197,8 @@ def next_step(call: Call, error: OpenHandsError | None, here: Situation) -> Step
             step = _decide(error, here)
         case Call.STOP:
             step = _stop(error, here)
+        case Call.STOP_OLD:
+            step = _stop_old(error, here)
         case _:
             assert_never(call)
     return step or _outage(call, error, here)
@@ -352,6 +356,17 @@ def _stop(error: OpenHandsError | None, here: Situation) -> Step | None:
             return GiveBack(words.cannot_stop(here.page))
         case _:
             return None
+
+
+def _stop_old(error: OpenHandsError | None, here: Situation) -> Step:
+    """Repeat it for about a minute; the new start waits for that, and no longer."""
+    match error:
+        case None | NotFound() | Archived():
+            return Done()
+        case _ if isinstance(error, Unsupported | Rejected) or here.row.attempts >= STOPS:
+            return GiveBack(words.old_not_stopped())
+        case _:
+            return Retry(at=here.backoff(), effort=Effort.COUNTED)
 
 
 def _outage(call: Call, error: OpenHandsError | None, here: Situation) -> Retry:

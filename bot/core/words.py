@@ -424,9 +424,15 @@ def why(run: Run) -> str:
         case Reason.MODEL_UNSUPPORTED:
             return "This OpenHands server lets nobody choose a model, so nothing was started. Ask again without one."
         case Reason.GONE:
-            return "The conversation is gone from OpenHands: deleted, or its sandbox with it."
+            return (
+                "OpenHands has not shown this conversation for some minutes: it may be deleted, or its sandbox, or just out "
+                "of reach. I go on looking for a day, and tell you how it ends if it comes back."
+            )
         case Reason.SILENT:
-            return "The agent has not answered for two minutes, though its sandbox runs."
+            return (
+                "The agent has not answered for five minutes, though its sandbox runs. I go on looking for a day, and tell "
+                "you how it ends if it comes back."
+            )
         case Reason.AGENT_ERROR | Reason.ASLEEP | Reason.REJECTED | Reason.NO_WORDS | None:
             return "The agent stopped with an error."
         case _:
@@ -446,7 +452,7 @@ def next_step(run: Run) -> str:
         case Reason.STUCK:
             return f"{reply(run)} with a hint to get it on, or press Retry to start over."
         case Reason.GONE:
-            return "Press Retry: a new conversation gets the task and what was said here."
+            return "Or press Retry: a new conversation gets the task and what was said here."
         case _ if restartable(run):
             return "Press Retry to start over."
         case _:
@@ -638,6 +644,13 @@ def nothing_to_stop(run: Run) -> str:
 def cannot_stop(address: str | None) -> str:
     there = link(address, "in OpenHands") if address else "in OpenHands"
     return f"This OpenHands server can't be told to stop a run, so it continues. Stop it {there}."
+
+
+def old_not_stopped() -> str:
+    return (
+        "I could not stop what may still work in the earlier conversation of this run. The new one starts anyway: look in "
+        "OpenHands whether the earlier one still works, and stop it there."
+    )
 
 
 def withdrawn(count: int) -> str:

@@ -49,7 +49,10 @@ class Actions:
 
     async def _begin_anew(self, tx: AsyncConnection, run: Run, incoming: Incoming) -> None:
         """Retry in a new conversation, and send it the messages of uncertain delivery: surely it has none of them."""
-        after, effect = lifecycle.retry(run, incoming.user, effects.new_conversation(), self._ctx.clock.now())
+        now = self._ctx.clock.now()
+        if lifecycle.may_live(run):
+            await effects.enqueue_stop_of_old(tx, run, now)
+        after, effect = lifecycle.retry(run, incoming.user, effects.new_conversation(), now)
         for one in await runs.follow_ups_of(tx, run.id, [FollowUpState.SENDING, FollowUpState.UNSURE]):
             unsent = replace(
                 one, state=FollowUpState.WAITING, last_event=None, quiet_since=None, asked_at=None, sends=0

@@ -15,7 +15,7 @@ from bot.core import cards, lifecycle
 from bot.core.errors import Moved, OpenHandsError, StoreUnavailable, StoreUnreadable, TooFast, Unauthorised, Unreadable
 from bot.core.lifecycle import OCCUPIES, WORDS_DECIDE, Changed
 from bot.core.model import Failed, Observation, Phase, Reason, Run, RunId, RunState
-from bot.core.pacing import later, poll_at, retry_at
+from bot.core.pacing import later, poll_at, poll_ended_at, retry_at
 from bot.openhands import OpenHands
 from bot.store import checkpoints, inbox, outbox, runs
 from bot.store.checkpoints import Mark
@@ -151,7 +151,10 @@ class Poller:
         """
         if seen.phase in WORDS_DECIDE and seen.last is None:
             fresh = (seen.asked_at - run.watch.news_at).total_seconds() < self._ctx.patience.poll_eager_s
-            return not (seen.phase is run.watch.phase and run.state is RunState.WAITING and fresh)
+            same = seen.phase is run.watch.phase
+            if run.state in (RunState.LOST, RunState.FAILED):  # of a gone one, nothing new can be read either
+                return not (same and (run.watch.ambiguous_since is None or seen.phase not in lifecycle.TURN_OVER))
+            return not (same and run.state is RunState.WAITING and fresh)
         return seen.phase is Phase.WORKING and not seen.blind and self._progress_due(run, live)
 
     def _progress_due(self, run: Run, live: int) -> bool:
@@ -236,7 +239,7 @@ class Poller:
     def _timed(self, run: Run, now: datetime) -> Run:
         """Return the run with the time of its next poll; None for one that is not polled."""
         if run.state not in POLLED:
-            return replace(run, watch=replace(run.watch, next_poll_at=None))
+            return replace(run, watch=replace(run.watch, next_poll_at=self._after_end(run, now)))
         person = run.state in (RunState.WAITING, RunState.PAUSED)
         return replace(
             run,
@@ -245,6 +248,12 @@ class Poller:
                 next_poll_at=poll_at(now, news_at=run.watch.news_at, person=person, patience=self._ctx.patience),
             ),
         )
+
+    def _after_end(self, run: Run, now: datetime) -> datetime | None:
+        """Return when an ended run is polled next, in case it comes back."""
+        if run.ended_at is None or not lifecycle.watched_after_end(run):
+            return None
+        return poll_ended_at(now, ended_at=run.ended_at, patience=self._ctx.patience)
 
     async def _out_of_reach(self, due: Sequence[Run], err: OpenHandsError) -> datetime:
         """Back off, and return when to try again; after `unreachable_shown_s` the cards say so."""

@@ -1,9 +1,11 @@
 """Stops: interrupts agents when a person asks for it."""
 
+from dataclasses import replace
+
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.core import lifecycle, words
-from bot.core.model import Run, RunState, UserId
+from bot.core.model import ConversationId, Run, RunState, UserId
 from bot.core.owed import OutboxRow
 from bot.core.retrying import Call, Done, Hold, Step
 from bot.outbound.handler import Handler
@@ -14,7 +16,10 @@ class Stops(Handler):
     """Interrupts agents."""
 
     async def _step(self, row: OutboxRow, run: Run) -> Step | None:
-        """Interrupt the run, once there is something to interrupt."""
+        """Interrupt the run, once there is something to interrupt; or the conversation that a retry gave up."""
+        if old := row.payload.get("conversation"):
+            old_one = replace(run, conversation_id=ConversationId(old))
+            return await self._asked(Call.STOP_OLD, row, old_one, self._stop_old(row, old_one))
         if run.stop_by is None or run.resume_by is not None or not still_on(row, run):
             return Done("over")
         if self._held(run):
@@ -26,6 +31,10 @@ class Stops(Handler):
         await (await self._ctx.openhands()).stop(run)
         return self._after(Call.STOP, None, row, run)
 
+    async def _stop_old(self, row: OutboxRow, run: Run) -> Step:
+        await (await self._ctx.openhands()).stop(run)
+        return self._after(Call.STOP_OLD, None, row, run)
+
     def _held(self, run: Run) -> bool:
         return run.state is RunState.STARTING
 
@@ -34,7 +43,8 @@ class Stops(Handler):
         return run.stop_by or run.requester
 
     async def _close(self, tx: AsyncConnection, row: OutboxRow, fresh: Run) -> None:
-        await runs.save(tx, fresh, lifecycle.not_stopped(fresh))
+        if "conversation" not in row.payload:
+            await runs.save(tx, fresh, lifecycle.not_stopped(fresh))
         await outbox.failed(tx, row.seq, self._ctx.clock.now(), "not stopped")
 
     async def give_up(self, row: OutboxRow, run: Run) -> None:

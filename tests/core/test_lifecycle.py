@@ -97,15 +97,15 @@ WISH = ApprovalRequest("e1", "terminal", "rm -rf build", "HIGH")
         (RunState.WORKING, look(Phase.PAUSED), RunState.PAUSED, (Effect.TELL,)),
         (RunState.WORKING, look(Phase.IDLE), RunState.WORKING, ()),
         (RunState.WORKING, look(Phase.ASLEEP), RunState.PAUSED, (Effect.TELL,)),
-        (RunState.WORKING, look(Phase.GONE), RunState.LOST, (*TOLD, Effect.REACT)),
-        (RunState.WORKING, look(Phase.MISSING), RunState.LOST, (*TOLD, Effect.REACT)),
+        (RunState.WORKING, look(Phase.GONE), RunState.WORKING, ()),
+        (RunState.WORKING, look(Phase.MISSING), RunState.WORKING, ()),
         (RunState.WORKING, look(Phase.UNCLEAR), RunState.WORKING, ()),
         (RunState.WORKING, look(Phase.UNKNOWN), RunState.WORKING, ()),
         (RunState.WORKING, look(Phase.ASLEEP, Finish("Done.")), RunState.DONE, (*TOLD, Effect.REACT)),
         (RunState.WORKING, look(Phase.ASLEEP, Said("Which one?")), RunState.WAITING, TOLD),
         (RunState.WORKING, look(Phase.GONE, Finish("Done.")), RunState.DONE, (*TOLD, Effect.REACT)),
         (RunState.WORKING, look(Phase.MISSING, Finish("Done.")), RunState.DONE, (*TOLD, Effect.REACT)),
-        (RunState.WORKING, look(Phase.GONE, Said("Which one?")), RunState.LOST, (*TOLD, Effect.REACT)),
+        (RunState.WORKING, look(Phase.GONE, Said("Which one?")), RunState.WORKING, ()),
         (RunState.WAITING, look(Phase.WORKING), RunState.WORKING, ()),
         (RunState.WAITING, look(Phase.ASLEEP), RunState.WAITING, ()),
         (RunState.PAUSED, look(Phase.PAUSED), RunState.PAUSED, ()),
@@ -114,6 +114,15 @@ WISH = ApprovalRequest("e1", "terminal", "rm -rf build", "HIGH")
         (RunState.DONE, look(Phase.ASLEEP), RunState.DONE, ()),
         (RunState.STOPPED, look(Phase.ENDED, Said("Hello?")), RunState.STOPPED, ()),
         (RunState.LOST, look(Phase.GONE), RunState.LOST, ()),
+        (RunState.LOST, look(Phase.WORKING), RunState.WORKING, ()),
+        (RunState.LOST, look(Phase.ENDED, Finish("Done.")), RunState.DONE, (*TOLD, Effect.REACT)),
+        (RunState.LOST, look(Phase.ENDED), RunState.LOST, ()),
+        (RunState.LOST, look(Phase.ASLEEP), RunState.PAUSED, (Effect.TELL,)),
+        (RunState.FAILED, look(Phase.WORKING), RunState.WORKING, ()),
+        (RunState.FAILED, look(Phase.ENDED, Finish("Done.")), RunState.DONE, (*TOLD, Effect.REACT)),
+        (RunState.FAILED, look(Phase.ENDED), RunState.FAILED, ()),
+        (RunState.FAILED, look(Phase.GONE), RunState.FAILED, ()),
+        (RunState.FAILED, look(Phase.ERROR, Failed(Reason.MODEL_KEY)), RunState.FAILED, ()),
     ],
 )
 def test_a_look_changes_the_state(
@@ -193,8 +202,11 @@ def test_approval_names_what_it_approves() -> None:
         (Phase.WANTS_APPROVAL, 120, RunState.WAITING, None),
         (Phase.ERROR, 34, RunState.WORKING, None),
         (Phase.ERROR, 35, RunState.FAILED, Reason.AGENT_ERROR),
-        (Phase.UNCLEAR, 119, RunState.WORKING, None),
-        (Phase.UNCLEAR, 120, RunState.LOST, Reason.SILENT),
+        (Phase.UNCLEAR, 299, RunState.WORKING, None),
+        (Phase.UNCLEAR, 300, RunState.LOST, Reason.SILENT),
+        (Phase.GONE, 299, RunState.WORKING, None),
+        (Phase.GONE, 300, RunState.LOST, Reason.GONE),
+        (Phase.MISSING, 300, RunState.LOST, Reason.GONE),
         (Phase.IDLE, 4, RunState.WORKING, None),
         (Phase.IDLE, 5, RunState.PAUSED, None),
     ],
@@ -231,10 +243,10 @@ def test_right_after_a_message_an_old_status_means_nothing(phase: Phase) -> None
 
 
 def test_a_waking_sandbox_may_take_its_time() -> None:
-    """For two minutes after it was woken, asleep is no news."""
+    """For five minutes after it was woken, asleep is no news."""
     woken, _ = lifecycle.sandbox_woken(a_run(RunState.PAUSED, reason=Reason.ASLEEP), NOW)
-    still, _ = advance(woken, look(Phase.ASLEEP, at=NOW + timedelta(seconds=119)))
-    after, _ = advance(woken, look(Phase.ASLEEP, at=NOW + timedelta(seconds=120)))
+    still, _ = advance(woken, look(Phase.ASLEEP, at=NOW + timedelta(seconds=299)))
+    after, _ = advance(woken, look(Phase.ASLEEP, at=NOW + timedelta(seconds=300)))
     assert (woken.state, still.state, after.state) == (RunState.WORKING, RunState.WORKING, RunState.PAUSED)
 
 
@@ -730,6 +742,26 @@ def test_a_deleted_card_is_posted_once_more_and_then_given_up() -> None:
         (a_run(ambiguous_since=NOW, turn_at=NOW - timedelta(seconds=2)), False),
     ],
 )
-def test_words_are_expected_of_a_turn_that_is_over(run: Run, expected: bool) -> None:
+def test_words_are_expected_of_a_turn_that_is_over(run: Run, *, expected: bool) -> None:
     """Not right after our own message: the end is more likely the one before it."""
     assert lifecycle.words_expected(run, NOW) is expected
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "watched", "may_live"),
+    [
+        (RunState.LOST, Reason.SILENT, True, True),
+        (RunState.LOST, Reason.GONE, True, True),
+        (RunState.FAILED, Reason.AGENT_ERROR, True, False),
+        (RunState.FAILED, Reason.START_UNSURE, True, True),
+        (RunState.FAILED, Reason.REPOSITORY, False, False),
+        (RunState.DONE, None, False, False),
+    ],
+)
+def test_what_may_come_back_is_still_looked_at(
+    state: RunState, reason: Reason | None, *, watched: bool, may_live: bool
+) -> None:
+    """What OpenHands refused to start can't come back; what may live is stopped before a retry."""
+    run = a_run(state, reason=reason)
+    assert (lifecycle.watched_after_end(run), lifecycle.may_live(run)) == (watched, may_live)
+    assert (lifecycle.looked_at_later(run, NOW).watch.next_poll_at == NOW) is watched

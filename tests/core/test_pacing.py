@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.core.pacing import Patience, asked_to_wait, later, on_grid, poll_at, retry_at
+from bot.core.pacing import Patience, asked_to_wait, later, on_grid, poll_at, poll_ended_at, retry_at
 
 NOW = datetime(2026, 3, 2, 9, 0, 0, tzinfo=UTC)
 USUAL = Patience()
@@ -64,3 +64,13 @@ def test_a_slow_base_is_the_slowest_pace_too() -> None:
     """An operator may ask for one look a minute."""
     slow = Patience(poll_s=60)
     assert poll_at(NOW, news_at=NOW - timedelta(days=1), person=False, patience=slow) == later(NOW, 60)
+
+
+@pytest.mark.parametrize(
+    ("age_s", "pause_s"), [(0, 300), (2_399, 300), (2_400, 600), (4_800, 1_200), (86_399, 19_200), (86_400, None)]
+)
+def test_what_may_come_back_is_looked_at_more_and_more_rarely(age_s: int, pause_s: int | None) -> None:
+    """Every few minutes at first, and after a day no more."""
+    now = datetime(2026, 3, 2, 0, 0, 0, tzinfo=UTC)
+    at = poll_ended_at(now, ended_at=now - timedelta(seconds=age_s), patience=USUAL)
+    assert at == (None if pause_s is None else on_grid(now, pause_s))

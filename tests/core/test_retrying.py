@@ -61,6 +61,7 @@ KINDS = {
     Call.RESUME: OutboxKind.RESUME,
     Call.DECIDE: OutboxKind.DECIDE,
     Call.STOP: OutboxKind.STOP,
+    Call.STOP_OLD: OutboxKind.STOP,
 }
 WORKING, ENDED, STOPPED = a_run(), a_run(RunState.DONE), a_run(RunState.STOPPED)
 ERRORS: list[OpenHandsError | None] = [
@@ -210,6 +211,12 @@ TABLE: list[tuple[Call, OpenHandsError | None, Run, dict[str, Any], Step]] = [
     (Call.STOP, Unsupported(), WORKING, {}, GiveBack(words.cannot_stop(PAGE))),
     (Call.STOP, Rejected("why"), WORKING, {}, GiveBack(words.cannot_stop(PAGE))),
     (Call.STOP, Archived(), WORKING, {}, GiveBack(words.cannot_stop(PAGE))),
+    # the conversation that a retry gives up: for a minute, then the new one starts anyway
+    (Call.STOP_OLD, None, WORKING, {}, Done()),
+    (Call.STOP_OLD, NotFound(), WORKING, {}, Done()),
+    (Call.STOP_OLD, Unavailable(), WORKING, {}, Retry(at=at(1), effort=Effort.COUNTED)),
+    (Call.STOP_OLD, Unavailable(), WORKING, {"attempts": STOPS}, GiveBack(words.old_not_stopped())),
+    (Call.STOP_OLD, Unsupported(), WORKING, {}, GiveBack(words.old_not_stopped())),
     # an outage: slower and slower, on the card after a minute, a refused key at once
     (Call.STOP, Unavailable(), WORKING, {"created_at": at(-40)}, Retry(at=at(10))),
     (
@@ -243,6 +250,7 @@ COMES_TO: dict[Call, set[type[Step]]] = {
     Call.RESUME: {Retry, GiveBack, Lost},
     Call.DECIDE: {Retry, Wake, GiveBack},
     Call.STOP: {Retry, Done, GiveBack},
+    Call.STOP_OLD: {Retry, Done, GiveBack},
 }
 """What a call can come to: its handler writes each of these."""
 

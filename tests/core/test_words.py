@@ -102,6 +102,7 @@ SENTENCES = {
     "leave": words.leave(),
     "card given up": words.card_given_up(),
     "forgotten": words.explanation(a_run(RunState.FAILED, reason=Reason.FORGOTTEN)),
+    "old not stopped": words.old_not_stopped(),
     "cannot follow up": words.cannot_follow_up(a_run(RunState.LOST, reason=Reason.GONE)),
     "follow-up cancelled": words.follow_up_cancelled(),
     "follow-up rejected": words.follow_up_rejected(HOSTILE),

@@ -126,7 +126,7 @@ async def test_a_conversation_it_forgets_is_lost(world: Story, bare: BareOpenHan
     await world.alice.commands("fix README in org/repo", in_="#dev")
     await world.passes(6)
     bare.runs.clear()
-    await world.passes(6)
+    await world.passes(330)
 
     gone = why(Reason.GONE)
     assert world.card().lines[0] == gone

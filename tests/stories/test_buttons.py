@@ -278,7 +278,7 @@ async def test_retry_carries_over_what_was_said_to_a_lost_conversation(world: St
     await world.alice.says("and the docs", thread=card)
     await world.passes(6)
     getattr(world.openhands, loss)(world.conversation)
-    await world.passes(6)
+    await world.passes(330)
     assert card_of(world) == ("Lost", ["Retry"])
     await world.bob.says("in French", thread=card)
     await world.passes(4)

@@ -1,7 +1,14 @@
 """Ends: each end of each turn is told once, whatever crosses it."""
 
+from dataclasses import replace
+
+import pytest
+
+from bot.core import words
+from bot.core.model import Reason, RunState
 from bot.simulator.world import Said
-from tests.conftest import Story
+from tests.conftest import Make, Story
+from tests.stories.shared import why
 
 
 async def working(world: Story) -> Said:
@@ -9,6 +16,10 @@ async def working(world: Story) -> Said:
     asked = await world.alice.says("@OpenHands fix README in org/repo")
     await world.passes(1200)
     return asked
+
+
+def calls(world: Story, kind: str) -> int:
+    return [call.kind for call in world.openhands.calls].count(kind)
 
 
 async def test_a_reply_does_not_overtake_the_end(world: Story) -> None:
@@ -90,3 +101,127 @@ async def test_a_reply_is_sent_though_the_look_before_it_fails(world: Story) -> 
     assert world.news() == [f"<@{world.alice.id}> ✅ Done\nFixed it."]
     assert world.conversation.messages == ["fix README", "and the licence too"]
     assert world.card().state == "Working"
+
+
+async def test_one_null_is_not_the_end(world: Story) -> None:
+    """A replica that lags, or a fault between two servers: one look is not believed."""
+    await working(world)
+    world.openhands.break_next("status", status=200, body=[None])
+    await world.passes(60)
+    assert world.card().state == "Working"
+    assert world.news() == []
+
+    world.openhands.finish(world.conversation, "Fixed it.")
+    await world.passes(40)
+    assert world.news() == [f"<@{world.alice.id}> ✅ Done\nFixed it."]
+    world.leaves("#dev: card ✅ Done")
+
+
+async def test_a_silent_agent_server_that_comes_back_is_no_loss(world: Story) -> None:
+    """A network fault between OpenHands and its sandboxes silences every run; two minutes of that mean nothing."""
+    await working(world)
+    world.conversation.destroyed = True
+    await world.passes(200)
+    world.conversation.destroyed = False
+    assert world.card().state == "Working"
+
+    world.openhands.finish(world.conversation, "Fixed it.")
+    await world.passes(40)
+    assert world.news() == [f"<@{world.alice.id}> ✅ Done\nFixed it."]
+    world.leaves("#dev: card ✅ Done")
+
+
+@pytest.mark.parametrize("away", ["deleted", "destroyed"])
+async def test_a_lost_run_that_comes_back_is_told_how_it_ended(world: Story, away: str) -> None:
+    """It was out of sight for an hour; it is looked at now and then, and its end is told."""
+    await working(world)
+    setattr(world.conversation, away, True)
+    await world.passes(3600)
+    assert world.card().state == "Lost"
+    reason = Reason.GONE if away == "deleted" else Reason.SILENT
+    assert world.news() == [f"<@{world.alice.id}> ⚠️ Lost\n{why(reason, RunState.LOST)}"]
+    before = calls(world, "status")
+    await world.passes(3600)
+    assert calls(world, "status") - before < 10
+
+    setattr(world.conversation, away, False)
+    await world.passes(1500)
+    assert world.card().state == "Working"
+    world.openhands.finish(world.conversation, "Fixed it.")
+    await world.passes(60)
+
+    assert world.news()[1:] == [f"<@{world.alice.id}> ✅ Done\nFixed it."]
+    assert world.card().state == "Done"
+    assert len(world.news("#news")) == 2
+    world.leaves("#dev: eyes, x, white_check_mark on a message")
+
+
+async def test_a_lost_run_that_ended_meanwhile_is_told(world: Story) -> None:
+    """Nobody saw it work again: its words are there, and are told."""
+    await working(world)
+    world.conversation.destroyed = True
+    await world.passes(600)
+    assert world.card().state == "Lost"
+    world.conversation.destroyed = False
+    world.openhands.finish(world.conversation, "Fixed it.")
+    await world.passes(700)
+
+    assert len(world.news()) == 2
+    assert world.news()[1] == f"<@{world.alice.id}> ✅ Done\nFixed it."
+    assert world.card().state == "Done"
+    world.leaves("#dev: eyes, x, white_check_mark on a message")
+
+
+async def test_a_lost_run_is_not_looked_at_for_ever(make_world: Make) -> None:
+    """After a day (here 20 minutes) it is really gone, and costs nothing any more."""
+    world = await make_world(start=False)
+    world.patience = replace(world.patience, poll_ended_s=1200.0)
+    await world.starts()
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(4)
+    world.openhands.vanish(world.conversation)
+    await world.passes(1900)
+    before = calls(world, "status")
+    await world.passes(1200)
+
+    assert calls(world, "status") == before
+    assert world.card().state == "Lost"
+    assert len(world.news()) == 1
+
+
+async def test_a_retry_first_stops_what_may_live(world: Story) -> None:
+    """Two agents on one repository would undo each other's work."""
+    await working(world)
+    old = world.conversation
+    old.destroyed = True
+    await world.passes(600)
+    assert world.card().state == "Lost"
+    old.destroyed = False
+    await world.alice.clicks("retry", world.cards()[0])
+    await world.passes(10)
+
+    assert [call.kind for call in world.openhands.calls if call.kind in ("start", "interrupt")][-2:] == [
+        "interrupt",
+        "start",
+    ]
+    assert not old.working
+    assert world.card().state == "Working"
+    assert len(world.news()) == 1
+    world.leaves("#dev: eyes, x on a message")
+
+
+async def test_a_retry_says_what_it_could_not_stop(world: Story) -> None:
+    """The new conversation starts after a minute anyway; people are told where to look."""
+    await working(world)
+    old = world.conversation
+    old.destroyed = True
+    await world.passes(600)
+    world.openhands.break_next("interrupt", status=500, times=100)
+    world.openhands.break_next("sandbox_pause", status=500, times=100)
+    await world.alice.clicks("retry", world.cards()[0])
+    await world.passes(100)
+
+    assert len(world.openhands.conversations) == 2
+    assert world.news()[1:] == [f"<@{world.alice.id}> {words.old_not_stopped()}"]
+    assert world.card().state == "Working"
+    world.leaves("#dev: eyes, x on a message")

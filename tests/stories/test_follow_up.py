@@ -272,7 +272,7 @@ async def test_a_conversation_deleted_behind_our_back_is_lost(world: Story) -> N
     asked = await working(world)
     gone = world.conversation
     world.openhands.vanish(gone)
-    await world.passes(10)
+    await world.passes(330)
     because = why(Reason.GONE)
     assert world.card().state == "Lost"
     assert world.news() == [f"<@{world.alice.id}> ⚠️ Lost\n{because}"]

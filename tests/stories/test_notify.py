@@ -61,7 +61,7 @@ async def test_the_team_hears_that_a_run_is_lost(world: Story) -> None:
     await world.alice.says("@OpenHands fix README in org/repo")
     await world.passes(4)
     world.openhands.vanish(world.conversation)
-    await world.passes(6)
+    await world.passes(330)
 
     assert [line.split(",")[0] for line in world.news("#news")] == ["⚠️ Lost: fix README"]
     world.leaves("#dev: card ⚠️ Lost", "#dev: eyes, x on a message", "#dev: ⚠️ Lost")

@@ -183,7 +183,7 @@ async def test_a_conversation_that_sleeps_on_is_not_woken_for_ever(world: Story)
     world.openhands.fall_asleep(world.conversation)
     world.openhands.break_next("sandbox_resume", status=200, body={"success": True}, times=20)
     said = await world.bob.says("and the docs", thread=card)
-    await world.passes(240)
+    await world.passes(420)
 
     assert world.news()[1:] == [f"<@{world.bob.id}> {words.cannot_wake()}"]
     assert reactions(world, said.ts) == ["eyes", "x"]

@@ -243,8 +243,8 @@ async def test_a_resume_that_never_takes_effect_is_given_back(world: Story) -> N
     card = await failed(world)
     world.openhands.break_next("run", status=502, times=1_000)
     await world.alice.clicks("resume", card)
-    await world.passes(250)
-    assert calls(world, "run") == 9
+    await world.passes(430)
+    assert calls(world, "run") == 12
     assert labels(world.cards()[0]) == ["Open in OpenHands", "Resume", "Retry"]
     assert world.news()[1].startswith(f"<@{world.alice.id}> It could not be resumed: it is still ❌ Failed.")
 

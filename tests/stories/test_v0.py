@@ -132,7 +132,7 @@ async def test_a_deleted_conversation_is_lost(make_world: Make) -> None:
     await world.alice.commands("fix README in org/repo", in_="#dev")
     await world.passes(6)
     world.openhands.vanish(world.conversation)
-    await world.passes(6)
+    await world.passes(330)
 
     gone = why(Reason.GONE)
     assert world.news() == [f"<@{world.alice.id}> ⚠️ Lost\n{gone}"]
