@@ -38,6 +38,8 @@ HELP: dict[type[OpenHandsError], str] = {
     Unreadable: "if OPENHANDS_BASE_URL is an old server, OPENHANDS_API=v0 says so",
 }
 TIDY_EVERY = timedelta(hours=1)
+MISSED_KEPT = timedelta(days=2)
+"""How long a run that can't be observed is remembered; after that it is logged anew."""
 
 
 class Poller:
@@ -49,6 +51,9 @@ class Poller:
         self._failures = 0
         self._failed = False
         self._store_down = False
+        self._missed_since: dict[RunId, datetime] = {}  # runs that could not be observed when they were last due
+        self._missed_told: set[RunId] = set()
+        self._reached_at: datetime | None = None  # when any run was last seen
         self._progress_at: dict[str, datetime] = {}
         self._progress_used = datetime.min.replace(tzinfo=UTC)  # the readings so far use up the budget until then
         self._tidied_at: datetime | None = None
@@ -119,15 +124,42 @@ class Poller:
         if self._down_since is not None:
             log.info("openhands.reached", down_s=(self._ctx.clock.now() - self._down_since).total_seconds())
         self._down_since, self._failures = None, 0
+        if seen:
+            self._reached_at = self._ctx.clock.now()
         told: list[tuple[Run, Observation | None]] = []
         for run in due:
             it = seen.get(run.id)
+            if it is not None:
+                self._seen_again(run)
+            elif run.id not in self.reading:
+                self._missed(run, alone=True)
             if it is not None and self._words_wanted(run, it, len(due)):
                 self.reading[run.id] = asyncio.create_task(self._read(openhands, run, it))
                 it = None
             told.append((run, it))
         for start in range(0, len(told), SLICE):
             await self._apply(told[start : start + SLICE])
+
+    def _missed(self, run: Run, *, alone: bool) -> datetime:
+        """Remember that a run could not be observed; return since when. alone: others could be, so it is logged."""
+        now = self._ctx.clock.now()
+        since = self._missed_since.setdefault(run.id, now)
+        if alone and run.id not in self._missed_told and self._missed_for_long(run.id, now):
+            self._missed_told.add(run.id)
+            log.warning(
+                "run.unseen", run=run.id, since=since.isoformat(), help="nothing is lost, it is asked for again"
+            )
+        return since
+
+    def _missed_for_long(self, run: RunId, now: datetime) -> bool:
+        since = self._missed_since.get(run)
+        return since is not None and (now - since).total_seconds() >= self._ctx.patience.unreachable_shown_s
+
+    def _seen_again(self, run: Run) -> None:
+        since = self._missed_since.pop(run.id, None)
+        if since is not None and run.id in self._missed_told:
+            self._missed_told.remove(run.id)
+            log.info("run.seen", run=run.id, down_s=(self._ctx.clock.now() - since).total_seconds())
 
     async def _read(self, openhands: OpenHands, run: Run, seen: Observation) -> None:
         """Read one run's events beside the rounds, so that a slow conversation does not delay the news of others."""
@@ -220,6 +252,8 @@ class Poller:
     def _judged(self, fresh: Run, seen: Observation | None, now: datetime) -> Changed:
         """Decide what an observation changes, and when the next poll is due."""
         after, owed = (fresh, ()) if seen is None else lifecycle.advance(fresh, seen)
+        if seen is None and self._missed_for_long(fresh.id, now):
+            after = lifecycle.out_of_reach(after, self._missed_since[fresh.id], key_refused=False)
         return self._timed(lifecycle.silence_told(after, now) if self._is_silent(after, now) else after, now), owed
 
     async def _write(self, tx: AsyncConnection, fresh: Run, change: Changed, now: datetime) -> bool:
@@ -259,7 +293,9 @@ class Poller:
         """Back off, and return when to try again; after `unreachable_shown_s` the cards say so."""
         now = self._ctx.clock.now()
         self._failures += 1
-        if self._down_since is None:
+        reached_at = self._reached_at
+        alone = reached_at is not None and all(self._missed_since.get(run.id, now) < reached_at for run in due)
+        if self._down_since is None and not alone:  # else others were seen since, so it is these runs' own trouble
             self._down_since = now
             log.warning(
                 "openhands.unreachable",
@@ -274,16 +310,16 @@ class Poller:
             else retry_at(self._failures, now, self._ctx.patience)
         )
         key_refused = isinstance(err, Unauthorised)
-        shown = key_refused or (now - self._down_since).total_seconds() >= self._ctx.patience.unreachable_shown_s
+        since = {run.id: self._missed(run, alone=alone) for run in due}
         async with self._ctx.database.transaction() as tx:
             await runs.poll_again(tx, [run.id for run in due], at)
-        left = deque(due if shown else ())
+        left = deque(run for run in due if key_refused or self._missed_for_long(run.id, now))
         while left:
             async with self._ctx.database.transaction() as tx:
                 turn = Turn()
                 while left and not turn.over:
                     fresh = await runs.get(tx, left.popleft().id)
-                    await runs.save(tx, fresh, lifecycle.out_of_reach(fresh, self._down_since, key_refused=key_refused))
+                    await runs.save(tx, fresh, lifecycle.out_of_reach(fresh, since[fresh.id], key_refused=key_refused))
         self._ctx.wake_sender.set()
         return at
 
@@ -292,6 +328,8 @@ class Poller:
         if self._tidied_at is not None and now - self._tidied_at < TIDY_EVERY:
             return
         self._tidied_at = now
+        self._missed_since = {run: at for run, at in self._missed_since.items() if now - at < MISSED_KEPT}
+        self._missed_told &= self._missed_since.keys()
         self._progress_at = {run: at for run, at in self._progress_at.items() if now - at < TIDY_EVERY}
         async with self._ctx.database.transaction() as tx:
             await inbox.forget(tx, now, self._ctx.patience.keep_keys_s)

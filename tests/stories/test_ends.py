@@ -7,7 +7,7 @@ import pytest
 from bot.core import words
 from bot.core.model import Reason, RunState
 from bot.simulator.world import Said
-from tests.conftest import Make, Story
+from tests.conftest import Make, Story, read_card
 from tests.stories.shared import why
 
 
@@ -225,3 +225,25 @@ async def test_a_retry_says_what_it_could_not_stop(world: Story) -> None:
     assert world.news()[1:] == [f"<@{world.alice.id}> {words.old_not_stopped()}"]
     assert world.card().state == "Working"
     world.leaves("#dev: eyes, x on a message")
+
+
+async def test_a_run_that_alone_cannot_be_seen_says_so(world: Story) -> None:
+    """Its start task can't be asked for while others work: its own card says so after a minute, until it is seen."""
+    await world.bob.commands("update the docs in org/docs", in_="#dev")
+    await world.passes(4)
+    world.openhands.start_seconds = 20
+    world.openhands.break_next("tasks", status=500, times=1000)
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(90)
+
+    other, blind = (read_card(card) for card in world.cards())
+    assert "hasn't answered" in blind
+    assert "hasn't answered" not in other
+    assert len(world.logged("run.unseen")) == 1
+    assert len(world.logged("openhands.unreachable")) == 1  # nobody else was asked for in that moment
+
+    world.openhands.recover()
+    await world.passes(70)
+    blind = read_card(world.cards()[1])
+    assert blind.state == "Working"
+    assert "hasn't answered" not in blind
