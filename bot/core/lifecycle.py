@@ -237,8 +237,8 @@ def awake(run: Run) -> Run:
 def spoken(run: Run, last: Last) -> Run:
     """Return the run in the state that the agent's last words of this turn mean."""
     match last:
-        case Finish(words):
-            return enter_state(run, RunState.DONE, answer=words or run.answer)
+        case Finish(words, reason):
+            return enter_state(run, RunState.DONE, reason=reason, answer=words or run.answer)
         case Said(words):
             kind = Waiting.QUESTION if words.rstrip(" *_\n)").endswith("?") else Waiting.ANSWER
             return enter_state(run, RunState.WAITING, waiting=kind, answer=words)

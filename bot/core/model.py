@@ -463,6 +463,8 @@ class Phase(StrEnum):
 class Finish:
     words: str
     """What the agent says it did; empty where the server does not tell."""
+    reason: Reason | None = None
+    """Why it ended there, if not by its own decision."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -355,6 +355,8 @@ def done(run: Run) -> str:
         return only_there()
     if run.reason is Reason.NO_WORDS:
         return "It ended, but I could not read what the agent said. Please look in OpenHands."
+    if run.reason is Reason.MAX_STEPS:
+        return "The agent finished just as it reached its limit of steps."
     return ""
 
 

@@ -87,6 +87,10 @@ def words_of(events: Sequence[Event], phase: Phase, turn_after: str | None) -> W
     elif phase is Phase.ERROR:
         end = next((event for event in turn if event.kind is Kind.ERROR), None)
         last = failed(end.code, end.text) if end is not None else None
+        if isinstance(last, Failed) and last.reason is Reason.MAX_STEPS:  # it may have finished on its last step
+            ended = _ending([event for event in turn if event.kind is not Kind.ERROR])
+            if ended is not None and ended.kind is Kind.FINISH:
+                end, last = ended, Finish(outside(ended.text, ANSWER_LENGTH), last.reason)
     elif phase is Phase.STUCK:
         last = Failed(Reason.STUCK)
     elif phase is Phase.WANTS_APPROVAL:

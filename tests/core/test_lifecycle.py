@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bot.core import lifecycle
+from bot.core import lifecycle, words
 from bot.core.lifecycle import advance
 from bot.core.model import (
     Action,
@@ -114,6 +114,12 @@ WISH = ApprovalRequest("e1", "terminal", "rm -rf build", "HIGH")
         (RunState.DONE, look(Phase.ASLEEP), RunState.DONE, ()),
         (RunState.STOPPED, look(Phase.ENDED, Said("Hello?")), RunState.STOPPED, ()),
         (RunState.LOST, look(Phase.GONE), RunState.LOST, ()),
+        (
+            RunState.WORKING,
+            look(Phase.ERROR, Finish("Done.", Reason.MAX_STEPS)),
+            RunState.DONE,
+            (*TOLD, Effect.REACT),
+        ),
         (RunState.LOST, look(Phase.WORKING), RunState.WORKING, ()),
         (RunState.LOST, look(Phase.ENDED, Finish("Done.")), RunState.DONE, (*TOLD, Effect.REACT)),
         (RunState.LOST, look(Phase.ENDED), RunState.LOST, ()),
@@ -765,3 +771,10 @@ def test_what_may_come_back_is_still_looked_at(
     run = a_run(state, reason=reason)
     assert (lifecycle.watched_after_end(run), lifecycle.may_live(run)) == (watched, may_live)
     assert (lifecycle.looked_at_later(run, NOW).watch.next_poll_at == NOW) is watched
+
+
+def test_a_finish_at_the_limit_of_steps_says_so() -> None:
+    """It is done, and why it ended there is kept for the card."""
+    after, _ = advance(a_run(), look(Phase.ERROR, Finish("Done.", Reason.MAX_STEPS)))
+    assert (after.answer, after.reason) == ("Done.", Reason.MAX_STEPS)
+    assert "limit of steps" in words.explanation(after)

@@ -6,6 +6,7 @@ import pytest
 
 from bot.core import words
 from bot.core.model import Reason, RunState
+from bot.simulator.openhands import events_v1
 from bot.simulator.world import Said
 from tests.conftest import Make, Story, read_card
 from tests.stories.shared import why
@@ -247,3 +248,18 @@ async def test_a_run_that_alone_cannot_be_seen_says_so(world: Story) -> None:
     blind = read_card(world.cards()[1])
     assert blind.state == "Working"
     assert "hasn't answered" not in blind
+
+
+async def test_a_finish_on_the_last_step_is_told(world: Story) -> None:
+    """The server calls it an error, since the limit of steps is reached; the answer and its link are there."""
+    await working(world)
+    agent = world.conversation
+    world.openhands._add(agent, events_v1.finish("Fixed it: https://github.com/org/repo/pull/7"))
+    world.openhands.fail(agent, "MaxIterationsReached", "Agent reached maximum iterations limit (500).")
+    await world.passes(40)
+
+    [told] = world.news()
+    assert told.startswith(f"<@{world.alice.id}> ✅ Done\nThe agent finished just as it reached its limit of steps.")
+    assert "https://github.com/org/repo/pull/7" in told
+    assert world.card().state == "Done"
+    assert "limit of steps" in world.card()
