@@ -162,6 +162,12 @@ def watched_after_end(run: Run) -> bool:
     return run.state is RunState.LOST or (run.state is RunState.FAILED and run.reason not in NOTHING_STARTED)
 
 
+def rests(run: Run, now: datetime, after: timedelta) -> bool:
+    """Return whether a run has answered and asked nothing for so long that only people can have news of it."""
+    answered = run.state is RunState.WAITING and run.waiting is Waiting.ANSWER
+    return answered and run.doubtful_follow_up is None and now - run.watch.news_at >= after
+
+
 def may_live(run: Run) -> bool:
     """Return whether an agent may be at work in the run's conversation although the run has ended."""
     return run.state is RunState.LOST or (

@@ -15,6 +15,8 @@ class Patience:
     """Slowest interval for a run that waits for a person."""
     poll_ended_s: float = 86400.0
     """How long a lost or failed run is still looked at, in case it comes back."""
+    rest_s: float = 3600.0
+    """A run that answered and asked nothing is no longer polled after this; a reply or a click wakes it."""
     poll_eager_s: float = 60.0
     """How long a run is polled on every step after its start and after news."""
     look_around_s: float = 5.0

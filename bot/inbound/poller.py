@@ -14,7 +14,7 @@ from bot.context import Context
 from bot.core import cards, lifecycle
 from bot.core.errors import Moved, OpenHandsError, StoreUnavailable, StoreUnreadable, TooFast, Unauthorised, Unreadable
 from bot.core.lifecycle import OCCUPIES, WORDS_DECIDE, Changed
-from bot.core.model import Failed, Observation, Phase, Reason, Run, RunId, RunState
+from bot.core.model import Failed, Observation, Phase, Reason, Run, RunId, RunState, Waiting
 from bot.core.pacing import later, poll_at, poll_ended_at, retry_at
 from bot.openhands import OpenHands
 from bot.store import checkpoints, inbox, outbox, runs
@@ -133,6 +133,8 @@ class Poller:
                 self._seen_again(run)
             elif run.id not in self.reading:
                 self._missed(run, alone=True)
+            if it is not None and says_nothing_new(run, it):
+                it = None
             if it is not None and self._words_wanted(run, it, len(due)):
                 self.reading[run.id] = asyncio.create_task(self._read(openhands, run, it))
                 it = None
@@ -274,6 +276,8 @@ class Poller:
         """Return the run with the time of its next poll; None for one that is not polled."""
         if run.state not in POLLED:
             return replace(run, watch=replace(run.watch, next_poll_at=self._after_end(run, now)))
+        if lifecycle.rests(run, now, timedelta(seconds=self._ctx.patience.rest_s)):
+            return replace(run, watch=replace(run.watch, next_poll_at=None))
         person = run.state in (RunState.WAITING, RunState.PAUSED)
         return replace(
             run,
@@ -338,3 +342,21 @@ class Poller:
                 log.error("run.forgotten", run=run.id, help="a fault of the bot: please report it; people are told")
                 await self._ctx.save(tx, run, lifecycle.not_started(run, Failed(Reason.FORGOTTEN), now))
                 self._ctx.wake_sender.set()
+
+
+def says_nothing_new(run: Run, seen: Observation) -> bool:
+    """Return whether a run that answered or asks shows just what it showed last: its events need not be read again.
+
+    An agent that worked meanwhile has spent something; where the server shows no cost, nothing can be told.
+    """
+    told = run.state is RunState.WAITING and run.waiting is not Waiting.APPROVAL and run.stop_by is None
+    known = run.watch.ambiguous_since is None and run.watch.unreachable_since is None
+    return (
+        told
+        and known
+        and seen.phase is run.watch.phase
+        and seen.phase in WORDS_DECIDE
+        and seen.cost is not None
+        and seen.cost <= run.cost
+        and {*seen.pull_requests} <= {*run.pull_requests}
+    )

@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import lru_cache, partial
 from typing import Any
 
-from sqlalchemy import Boolean, UpdateBase, bindparam, case, exists, func, insert, select, update
+from sqlalchemy import Boolean, UpdateBase, and_, bindparam, case, exists, func, insert, not_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.core.errors import StoreOvertaken
@@ -23,6 +23,7 @@ from bot.core.model import (
     RunState,
     TeamId,
     UserId,
+    Waiting,
 )
 from bot.core.owed import OutboxKind
 from bot.store import unreadable, upserts
@@ -267,6 +268,12 @@ async def own_thread(connection: AsyncConnection, run: Run, thread: MessageTs, *
     await connection.execute(upserts.put(connection, threads, "team", "channel", "thread_ts"), row)
 
 
+RESTS = and_(
+    runs.c.state == RunState.WAITING.value, runs.c.waiting == Waiting.ANSWER.value, runs.c.next_poll_at.is_(None)
+)
+"""A run that answered long ago: it is not polled any more, and nobody means it by `stop`, `status` or a new message."""
+
+
 async def live_of(connection: AsyncConnection, channel: ChannelId, requester: UserId) -> Sequence[Run]:
     """Return a person's live runs in a place, newest first."""
     found = await connection.execute(
@@ -275,6 +282,7 @@ async def live_of(connection: AsyncConnection, channel: ChannelId, requester: Us
             runs.c.channel == channel,
             runs.c.requester == requester,
             runs.c.state.in_([state.value for state in LIVE]),
+            not_(RESTS),
         )
         .order_by(runs.c.created_at.desc())
     )

@@ -778,3 +778,18 @@ def test_a_finish_at_the_limit_of_steps_says_so() -> None:
     after, _ = advance(a_run(), look(Phase.ERROR, Finish("Done.", Reason.MAX_STEPS)))
     assert (after.answer, after.reason) == ("Done.", Reason.MAX_STEPS)
     assert "limit of steps" in words.explanation(after)
+
+
+@pytest.mark.parametrize(
+    ("run", "rests"),
+    [
+        (a_run(RunState.WAITING, waiting=Waiting.ANSWER), True),
+        (a_run(RunState.WAITING, waiting=Waiting.ANSWER, news_at=NOW), False),
+        (a_run(RunState.WAITING, waiting=Waiting.ANSWER, doubtful_follow_up="f"), False),
+        (a_run(RunState.WAITING, waiting=Waiting.QUESTION), False),
+        (a_run(RunState.WORKING), False),
+    ],
+)
+def test_what_was_answered_rests(run: Run, *, rests: bool) -> None:
+    """Only where nothing was asked, and no message is in doubt."""
+    assert lifecycle.rests(run, NOW, timedelta(minutes=5)) is rests

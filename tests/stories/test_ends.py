@@ -263,3 +263,31 @@ async def test_a_finish_on_the_last_step_is_told(world: Story) -> None:
     assert "https://github.com/org/repo/pull/7" in told
     assert world.card().state == "Done"
     assert "limit of steps" in world.card()
+
+
+async def test_a_run_that_answered_rests_after_an_hour(world: Story) -> None:
+    """It costs nothing any more, and is not what `stop` means; a reply wakes it."""
+    card = await world.alice.says("@OpenHands what does the build do in org/repo")
+    await world.passes(4)
+    old = world.conversation
+    world.openhands.ask(old, "It compiles the docs.")
+    await world.passes(600)
+    before = calls(world, "events") + calls(world, "agent_events")
+    await world.passes(3300)
+    assert calls(world, "events") + calls(world, "agent_events") == before
+    looks = calls(world, "status")
+    await world.passes(1200)
+    assert calls(world, "status") == looks
+
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(4)
+    await world.alice.commands("stop", in_="#dev")
+    await world.passes(10)
+    assert world.alice.sees()[-1] == words.stopping()
+    assert sorted(read_card(one).state for one in world.cards()) == ["Answered", "Stopped"]
+
+    await world.bob.says("and the tests?", thread=card)
+    await world.passes(6)
+    assert old.messages[-1] == "and the tests?"
+    assert "Working" in [read_card(one).state for one in world.cards()]
+    assert len(world.news()) == 2
