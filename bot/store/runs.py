@@ -269,7 +269,9 @@ async def own_thread(connection: AsyncConnection, run: Run, thread: MessageTs, *
 
 
 RESTS = and_(
-    runs.c.state == RunState.WAITING.value, runs.c.waiting == Waiting.ANSWER.value, runs.c.next_poll_at.is_(None)
+    runs.c.state == RunState.WAITING.value,
+    func.coalesce(runs.c.waiting, "") == Waiting.ANSWER.value,
+    runs.c.next_poll_at.is_(None),
 )
 """A run that answered long ago: it is not polled any more, and nobody means it by `stop`, `status` or a new message."""
 
