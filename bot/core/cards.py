@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from bot.core import markdown, words
-from bot.core.lifecycle import ENDED, offers, thing
+from bot.core.lifecycle import ENDED, offers, thing, took
 from bot.core.model import Action, Run, RunId, RunState, Waiting
 from bot.core.mrkdwn import escape, link, outside, shorten
 from bot.core.vocabulary import BUTTONS, OPEN
@@ -151,7 +151,7 @@ def describe(run: Run) -> list[str]:
     if run.model:
         facts.append(f"model `{words.code(run.model)}`")
     if run.state in ENDED and run.ended_at:
-        facts.append(f"took {words.duration(run.ended_at - run.created_at)}")
+        facts.append(f"took {words.duration(took(run, run.ended_at))}")
     else:
         facts.append(f"since {words.clock_time(run.created_at)}")
     if run.cost >= 0.005:

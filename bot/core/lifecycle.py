@@ -162,6 +162,11 @@ def watched_after_end(run: Run) -> bool:
     return run.state is RunState.LOST or (run.state is RunState.FAILED and run.reason not in NOTHING_STARTED)
 
 
+def took(run: Run, now: datetime) -> timedelta:
+    """Return how long the run's turn took, or takes so far; the first one begins with the request."""
+    return (run.ended_at or now) - (run.created_at if run.turn == 1 else run.turn_at)
+
+
 def rests(run: Run, now: datetime, after: timedelta) -> bool:
     """Return whether a run has answered and asked nothing for so long that only people can have news of it."""
     answered = run.state is RunState.WAITING and run.waiting is Waiting.ANSWER

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import assert_never
 
-from bot.core.lifecycle import restartable
+from bot.core.lifecycle import restartable, took
 from bot.core.model import (
     Action,
     ChannelId,
@@ -736,7 +736,7 @@ def notification(run: Run, address: str | None, now: datetime) -> str:
         parts[0] = f"{state(run)}: {in_brief(run.task)}, asked by {mention(run.requester)}"
         if run.repository:
             parts.append(f"`{escape(run.repository)}`")
-        parts.append(duration((run.ended_at or now) - run.created_at))
+        parts.append(duration(took(run, now)))
     if address:
         parts.append(link(address, "thread"))
     return " · ".join(parts)

@@ -793,3 +793,11 @@ def test_a_finish_at_the_limit_of_steps_says_so() -> None:
 def test_what_was_answered_rests(run: Run, *, rests: bool) -> None:
     """Only where nothing was asked, and no message is in doubt."""
     assert lifecycle.rests(run, NOW, timedelta(minutes=5)) is rests
+
+
+def test_a_turn_takes_the_time_since_its_message() -> None:
+    """Whoever replied after a day does not read that it took a day."""
+    first = a_run(RunState.DONE, ended_at=NOW)
+    later_turn = a_run(RunState.DONE, ended_at=NOW, turn=2, turn_at=NOW - timedelta(seconds=40))
+    assert lifecycle.took(first, NOW) == NOW - first.created_at
+    assert lifecycle.took(later_turn, NOW) == timedelta(seconds=40)
