@@ -46,3 +46,11 @@ def test_the_drawing_is_the_tree() -> None:
     }
     assert parents == real
     assert Path(errors.__file__).name == "errors.py"
+
+
+@pytest.mark.parametrize(
+    ("to", "said"), [("https://openhands.example", "redirected to https://openhands.example"), ("", "redirected")]
+)
+def test_a_redirect_says_where_it_leads(to: str, said: str) -> None:
+    """It stands in the log as the cause, so it is a sentence even where the server names no target."""
+    assert (str(errors.Moved(to)), errors.Moved(to).to) == (said, to)
