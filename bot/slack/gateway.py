@@ -208,7 +208,7 @@ class Gateway:
 
     async def socket_url(self, app_token: str) -> str:
         """Return a fresh address for one Socket Mode connection."""
-        answer = await self._call(CONNECT, self.client.apps_connections_open, app_token=app_token)
+        answer = await self._call("apps.connections.open", self.client.apps_connections_open, app_token=app_token)
         return str(answer["url"])
 
     # --- messages -----------------------------------------------------------------------------------------------

@@ -238,8 +238,8 @@ async def test_a_run_that_alone_cannot_be_seen_says_so(world: Story) -> None:
     await world.passes(90)
 
     other, blind = (read_card(card) for card in world.cards())
-    assert "hasn't answered" in blind
-    assert "hasn't answered" not in other
+    assert "I haven't got through to OpenHands" in blind
+    assert "I haven't got through to OpenHands" not in other
     assert len(world.logged("run.unseen")) == 1
     assert len(world.logged("openhands.unreachable")) == 1  # nobody else was asked for in that moment
 
@@ -247,7 +247,7 @@ async def test_a_run_that_alone_cannot_be_seen_says_so(world: Story) -> None:
     await world.passes(70)
     blind = read_card(world.cards()[1])
     assert blind.state == "Working"
-    assert "hasn't answered" not in blind
+    assert "I haven't got through to OpenHands" not in blind
 
 
 async def test_a_finish_on_the_last_step_is_told(world: Story) -> None:
