@@ -619,23 +619,6 @@ def restartable(run: Run) -> bool:
     return run.state is RunState.LOST or (run.state is RunState.FAILED and run.reason in NEVER_STARTED)
 
 
-NEVER_STARTED = frozenset(
-    {
-        Reason.START_FAILED,
-        Reason.START_STUCK,
-        Reason.REPOSITORY,
-        Reason.KEY_REFUSED,
-        Reason.AT_CAPACITY,
-        Reason.START_REJECTED,
-        Reason.START_UNREADABLE,
-        Reason.START_UNSURE,
-        Reason.FORGOTTEN,
-        Reason.MODEL_UNSUPPORTED,
-        Reason.SANDBOX_BROKEN,
-    }
-)
-
-
 NOTHING_STARTED = frozenset(
     {
         Reason.REPOSITORY,
@@ -647,6 +630,14 @@ NOTHING_STARTED = frozenset(
     }
 )
 """OpenHands refused these starts, so there is no conversation."""
+NEVER_STARTED = NOTHING_STARTED | {
+    Reason.START_FAILED,
+    Reason.START_STUCK,
+    Reason.START_UNSURE,
+    Reason.FORGOTTEN,
+    Reason.SANDBOX_BROKEN,
+}
+"""Whatever there is of these conversations, no agent can go on in it."""
 
 
 def started(run: Run, api: Api, it: Started, now: datetime) -> Changed:

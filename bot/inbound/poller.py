@@ -120,10 +120,12 @@ class Poller:
 
     async def _observe(self, due: Sequence[Run]) -> None:
         openhands = await self._ctx.openhands()
-        seen = await openhands.observe([run for run in due if run.id not in self.reading])
-        if self._down_since is not None:
-            log.info("openhands.reached", down_s=(self._ctx.clock.now() - self._down_since).total_seconds())
-        self._down_since, self._failures = None, 0
+        asked = [run for run in due if run.id not in self.reading]
+        seen = await openhands.observe(asked) if asked else {}
+        if asked:  # with nothing to ask about, no answer says that OpenHands is there
+            if self._down_since is not None:
+                log.info("openhands.reached", down_s=(self._ctx.clock.now() - self._down_since).total_seconds())
+            self._down_since, self._failures = None, 0
         if seen:
             self._reached_at = self._ctx.clock.now()
         told: list[tuple[Run, Observation | None]] = []

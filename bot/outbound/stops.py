@@ -19,21 +19,17 @@ class Stops(Handler):
         """Interrupt the run, once there is something to interrupt; or the conversation that a retry gave up."""
         if old := row.payload.get("conversation"):
             old_one = replace(run, conversation_id=ConversationId(old))
-            return await self._asked(Call.STOP_OLD, row, old_one, self._stop_old(row, old_one))
+            return await self._asked(Call.STOP_OLD, row, old_one, self._stop(Call.STOP_OLD, row, old_one))
         if run.stop_by is None or run.resume_by is not None or not still_on(row, run):
             return Done("over")
         if self._held(run):
             return Hold()
-        return await self._asked(Call.STOP, row, run, self._stop(row, run))
+        return await self._asked(Call.STOP, row, run, self._stop(Call.STOP, row, run))
 
-    async def _stop(self, row: OutboxRow, run: Run) -> Step:
+    async def _stop(self, call: Call, row: OutboxRow, run: Run) -> Step:
         """Interrupt the run, again and again until a poll shows that it took effect."""
         await (await self._ctx.openhands()).stop(run)
-        return self._after(Call.STOP, None, row, run)
-
-    async def _stop_old(self, row: OutboxRow, run: Run) -> Step:
-        await (await self._ctx.openhands()).stop(run)
-        return self._after(Call.STOP_OLD, None, row, run)
+        return self._after(call, None, row, run)
 
     def _held(self, run: Run) -> bool:
         return run.state is RunState.STARTING
@@ -48,8 +44,10 @@ class Stops(Handler):
         await outbox.failed(tx, row.seq, self._ctx.clock.now(), "not stopped")
 
     async def give_up(self, row: OutboxRow, run: Run) -> None:
-        """Tell the person that the run goes on."""
-        await self._give_back(row, run, words.cannot_stop(self._ctx.links.page(run)))
+        """Tell the person that the run, or the conversation it had before, may go on."""
+        old = "conversation" in row.payload
+        text = words.old_not_stopped() if old else words.cannot_stop(self._ctx.links.page(run))
+        await self._give_back(row, run, text)
 
 
 def still_on(row: OutboxRow, run: Run) -> bool:

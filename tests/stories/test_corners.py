@@ -184,3 +184,20 @@ async def given_up(world: Story, kind: str) -> None:
     sender.lanes.wake.set()
     world.openhands.down = False
     await world.passes(8)
+
+
+async def test_a_stop_of_an_earlier_conversation_that_keeps_failing_is_told_as_such(world: Story) -> None:
+    """It is the conversation before Retry that may go on, not the run."""
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(4)
+    world.conversation.destroyed = True
+    await world.passes(600)
+    world.openhands.break_next("interrupt", status=500, times=100)
+    world.openhands.break_next("sandbox_pause", status=500, times=100)
+    await world.alice.clicks("retry", world.cards()[0])
+    await given_up(world, "stop")
+
+    assert f"<@{world.alice.id}> {words.old_not_stopped()}" in world.news()
+    assert not any(words.cannot_stop(None) in one for one in world.news())
+    assert len(world.openhands.conversations) == 2
+    world.leaves("#dev: card 🛠️ Working")
