@@ -7,6 +7,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,10 @@ hypothesis.settings.register_profile("shared", deadline=None)  # machines are sh
 hypothesis.settings.load_profile("shared")
 
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
-HURRY = Patience(ping_s=1.0, socket_again_s=0.05, drain_s=5.0, look_around_s=30.0)
-"""Production's patience, in the story's time. Sockets live in real time, so they are quicker; the loops poll less often
-by themselves, since every poll costs real time."""
+PACE = Patience(ping_s=1.0, socket_again_s=0.05, drain_s=5.0)
+"""Production's patience, in the story's time; sockets live in real time, so they are quicker."""
+HURRY = replace(PACE, look_around_s=60.0, poll_eager_s=20.0)
+"""The same with fewer looks, since each of them costs real time."""
 REAL_S = 20.0
 """Real seconds a story may take to settle before it counts as hung."""
 
@@ -324,14 +326,16 @@ async def make_world(tmp_path: Path, tables: Path, request: pytest.FixtureReques
     """Return a function that makes a world with its own settings or servers, and starts the bot unless told not to."""
     made: list[Story] = []
 
-    async def make(*, start: bool = True, openhands: dict[str, Any] | None = None, **given: Any) -> Story:
+    async def make(
+        *, start: bool = True, patience: Patience = HURRY, openhands: dict[str, Any] | None = None, **given: Any
+    ) -> Story:
         clock = HandClock()
         slack = LocalSlack(now=clock.now)
         server = LocalOpenHands(now=clock.now, key="key", **(openhands or {}))
         await slack.start()
         await server.start()
         story = Story(clock, slack, server, folder=tmp_path, tables=tables, lines=lines)
-        story.given = given
+        story.given, story.patience = given, patience
         story.alice, story.bob = story.person("alice"), story.person("bob")
         story.channel("#dev", story.alice, story.bob)
         story.channel("#news")

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from bot.simulator.openhands import Conversation
 from bot.simulator.slack.records import Message
-from tests.conftest import Make, Story
+from tests.conftest import PACE, Make, Story
 from tests.stories.shared import working
 
 PLACES = ("#one", "#two", "#three", "#four", "#five", "#six")
@@ -110,7 +110,7 @@ class Crowd:
 
 async def test_with_thirty_runs_at_work_news_is_told_at_once(make_world: Make) -> None:
     """Each asks in one minute and ends in the next: message and card follow within two seconds, and no limit is met."""
-    world = await make_world(max_concurrent_runs=RUNS)
+    world = await make_world(patience=PACE, max_concurrent_runs=RUNS)
     crowd = Crowd(world)
     await crowd.gathers()
     await crowd.asks()

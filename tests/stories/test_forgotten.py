@@ -20,7 +20,7 @@ async def test_a_run_that_waits_for_nothing_fails_in_words(make_world: Make) -> 
         file.execute("UPDATE runs SET state = 'starting', next_poll_at = NULL WHERE state = 'working'")
 
     await world.starts()
-    await world.passes(10)
+    await world.passes(70)
     forgotten, waiting = map(read_card, world.cards())
     assert (forgotten.state, waiting.state) == ("Failed", "Working")
     assert why(Reason.FORGOTTEN) in forgotten

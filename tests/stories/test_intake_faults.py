@@ -91,7 +91,7 @@ async def test_a_card_posted_while_the_database_is_locked_is_found_again(world: 
     """The post got through, writing down that it did not: it is looked up, not repeated."""
     async with locked_from(world, "chat.postMessage"):
         await world.alice.commands("fix README in org/repo", in_="#dev")
-    await world.passes(60)
+    await world.passes(90)
 
     asked_by = f"Asked by <@{world.alice.id}> · `org/repo`"
     assert world.card() == Card("Working", "fix README", (f"{asked_by} · {SINCE}",))

@@ -309,10 +309,10 @@ async def test_a_conversation_deleted_behind_our_back_is_lost_and_can_start_anew
     await world.passes(330)
 
     gone = why(Reason.GONE)
-    assert world.card() == Card("Lost", "fix README", (gone, f"{asked_by(world)} · took 5 min 12 s"))
+    assert world.card() == Card("Lost", "fix README", (gone, f"{asked_by(world)} · took 5 min 20 s"))
     assert world.news() == [f"<@{world.alice.id}> ⚠️ Lost\n{gone}"]
     [line] = world.news("#news")
-    assert line.startswith(f"⚠️ Lost: fix README, asked by <@{world.alice.id}> · `org/repo` · 5 min 12 s · <https://")
+    assert line.startswith(f"⚠️ Lost: fix README, asked by <@{world.alice.id}> · `org/repo` · 5 min 20 s · <https://")
 
     await world.alice.says("again", thread=world.cards()[0])
     await world.passes(4)
