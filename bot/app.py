@@ -58,7 +58,11 @@ class Bot:
     def __init__(self, settings: Settings, clock: Clock | None = None, patience: Patience | None = None) -> None:
         self._settings = settings
         self._clock = clock or WallClock()
-        self._patience = patience or Patience(poll_s=settings.poll_interval_s, stale_s=settings.stale_after_h * 3600)
+        self._patience = patience or Patience(
+            poll_s=settings.poll_interval_s,
+            stale_s=settings.stale_after_h * 3600,
+            keep_runs_s=settings.retention_days * 86400,
+        )
         self._metrics = Metrics()
         self._stop = asyncio.Event()
         self._components = health.Components(stopping=self._stop)

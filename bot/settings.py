@@ -69,6 +69,12 @@ def repository(value: str) -> str:
     return value
 
 
+def retention(value: int) -> int:
+    if 0 < value < 8:
+        raise ValueError("the keys of requests are kept for 7 days, and runs for longer")
+    return value
+
+
 def lower(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
 
@@ -116,6 +122,9 @@ class Settings(BaseSettings):
     )
     stale_after_h: float = Field(12.0, gt=0, le=1000, description="hours, fractions allowed, above 0 and up to 1000")
     max_concurrent_runs: int = Field(10, ge=1, le=1000, description="a whole number from 1 to 1000")
+    retention_days: Annotated[int, AfterValidator(retention)] = Field(
+        90, ge=0, le=36500, description="whole days, from 8; or 0, which keeps all"
+    )
 
     @model_validator(mode="before")
     @classmethod

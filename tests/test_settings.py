@@ -28,6 +28,7 @@ HOW = {
     "HTTP_PORT": "a free port, from 1 to 65535; without it no server",
     "STALE_AFTER_H": "hours, fractions allowed, above 0 and up to 1000",
     "MAX_CONCURRENT_RUNS": "a whole number from 1 to 1000",
+    "RETENTION_DAYS": "whole days, from 8; or 0, which keeps all",
 }
 
 
@@ -70,6 +71,7 @@ def test_two_tokens_are_all_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
         "http_port": None,
         "stale_after_h": 12.0,
         "max_concurrent_runs": 10,
+        "retention_days": 90,
     }
 
 
@@ -130,6 +132,7 @@ def test_in_a_checkout_the_example_is_the_place_to_begin(nothing_set: Path) -> N
         ("HTTP_PORT", "http", "it must be a valid integer, unable to parse string as an integer"),
         ("STALE_AFTER_H", "0", "it must be greater than 0"),
         ("MAX_CONCURRENT_RUNS", "0", "it must be greater than or equal to 1"),
+        ("RETENTION_DAYS", "7", "the keys of requests are kept for 7 days, and runs for longer"),
     ],
 )
 def test_a_wrong_value_is_told_with_how_to_get_it_right(

@@ -69,6 +69,8 @@ class Patience:
     """A socket that was silent for this long is pinged, and given up after half of that time more."""
     keep_keys_s: float = 7 * 86400.0
     """How long the key of a finished request is kept, to recognise late repeats."""
+    keep_runs_s: float = 90 * 86400.0
+    """How long a run without news is kept once it is over; 0 keeps all."""
     socket_again_s: float = 1.0
     """First pause of the backoff, up to `retry_slowest_s`, after a socket that did not last or was refused."""
     socket_proven_s: float = 5.0

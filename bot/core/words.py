@@ -590,6 +590,10 @@ def unknown_button() -> str:
     return "I don't know the run of that button any more, so nothing was done. `/openhands list` shows the runs of this place."
 
 
+def not_kept() -> str:
+    return "I don't keep the run of this thread any more, so your reply went nowhere. Mention me with it to start a new run."
+
+
 def use_the_buttons() -> str:
     return "Please use the buttons of the card or of the question: they stand for what they show. Nothing was done."
 

@@ -35,7 +35,7 @@ from bot.core.pacing import asked_to_wait, later, retry_at
 from bot.inbound.replies import LISTED, Replies
 from bot.lanes import LaneScheduler
 from bot.slack.gateway import Spoken
-from bot.store import inbox, runs
+from bot.store import inbox, runs, threads
 from bot.store.inbox import InboxRow
 
 log = structlog.get_logger("dispatcher")
@@ -99,7 +99,7 @@ class Dispatcher:
         if talk is None:
             return later(self._ctx.clock.now(), self._ctx.patience.retry_first_s)
         if talk:
-            await self._finish(row)
+            await self._talk(row)
             return None
         aside = is_aside(incoming, text)
         try:
@@ -151,6 +151,15 @@ class Dispatcher:
                 run, every_reply = found
                 return not (every_reply or addressee.counts_unmentioned(run, incoming.user, text))
             return None if await inbox.card_owed(tx, incoming.channel) else True
+
+    async def _talk(self, row: InboxRow) -> None:
+        """Close a row that is not for the bot. In a thread whose run is not kept any more, it was meant to be: say so once."""
+        incoming, now = row.incoming, self._ctx.clock.now()
+        async with self._ctx.database.transaction() as tx:
+            if incoming.thread_ts and await threads.let_go(tx, incoming.team, incoming.channel, incoming.thread_ts):
+                await effects.enqueue_answer(tx, incoming, words.not_kept(), now)
+            await inbox.done(tx, row.seq, now)
+        self._ctx.wake_sender.set()
 
     async def _place(self, incoming: Incoming) -> Place:
         """Return where the request was made. What the bot can't see counts as private; it can't post there either."""

@@ -17,7 +17,7 @@ from bot.core.lifecycle import OCCUPIES, WORDS_DECIDE, Changed
 from bot.core.model import Failed, Observation, Phase, Reason, Run, RunId, RunState, Waiting
 from bot.core.pacing import later, poll_at, poll_ended_at, retry_at
 from bot.openhands import OpenHands
-from bot.store import checkpoints, inbox, outbox, runs
+from bot.store import checkpoints, inbox, outbox, runs, threads
 from bot.store.checkpoints import Mark
 from bot.store.database import Turn
 
@@ -38,6 +38,8 @@ HELP: dict[type[OpenHandsError], str] = {
     Unreadable: "if OPENHANDS_BASE_URL is an old server, OPENHANDS_API=v0 says so",
 }
 TIDY_EVERY = timedelta(hours=1)
+FORGET_AT_ONCE = 100
+"""Runs that are deleted in one transaction: others wait for it."""
 MISSED_KEPT = timedelta(days=2)
 """How long a run that can't be observed is remembered; after that it is logged anew."""
 
@@ -344,6 +346,16 @@ class Poller:
                 log.error("run.forgotten", run=run.id, help="a fault of the bot: please report it; people are told")
                 await self._ctx.save(tx, run, lifecycle.not_started(run, Failed(Reason.FORGOTTEN), now))
                 self._ctx.wake_sender.set()
+        await self._forget_runs(now)
+
+    async def _forget_runs(self, now: datetime) -> None:
+        """Delete the runs that are over for long, a few at a time; their threads are remembered four times as long."""
+        keep = timedelta(seconds=self._ctx.patience.keep_runs_s)
+        forgotten = FORGET_AT_ONCE if keep else 0
+        while forgotten == FORGET_AT_ONCE:
+            async with self._ctx.database.transaction() as tx:
+                forgotten = await runs.forget(tx, now - keep, FORGET_AT_ONCE)
+                await threads.forget(tx, now - 4 * keep)
 
 
 def says_nothing_new(run: Run, seen: Observation) -> bool:

@@ -6,11 +6,11 @@ from datetime import datetime
 from functools import lru_cache, partial
 from typing import Any
 
-from sqlalchemy import Boolean, UpdateBase, and_, bindparam, case, exists, func, insert, not_, select, update
+from sqlalchemy import Boolean, UpdateBase, and_, bindparam, case, delete, exists, func, insert, not_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.core.errors import StoreOvertaken
-from bot.core.lifecycle import OCCUPIES
+from bot.core.lifecycle import ENDED, OCCUPIES
 from bot.core.model import (
     LIVE,
     ChannelId,
@@ -323,6 +323,30 @@ async def forgotten(connection: AsyncConnection) -> Sequence[Run]:
     """Return the runs that have a slot and wait for nothing: no start is owed, no card before it, no poll after it."""
     found = await connection.execute(FORGOTTEN)
     return [run_of(row) for row in found.mappings()]
+
+
+OVER = (
+    select(runs.c.id)
+    .where(
+        runs.c.state.in_([state.value for state in ENDED]) | RESTS,
+        runs.c.next_poll_at.is_(None),
+        runs.c.news_at < bindparam("before"),
+        ~exists().where(outbox.c.run == runs.c.id, outbox.c.done_at.is_(None), outbox.c.failed_at.is_(None)),
+    )
+    .order_by(runs.c.news_at)
+    .limit(bindparam("most"))
+)
+
+
+async def forget(connection: AsyncConnection, before: datetime, limit: int) -> int:
+    """Delete the runs that are over and have had no news since then, with their follow-ups; return how many.
+
+    Their threads stay known, so that who replies there is told. The oldest go first, `limit` at most.
+    """
+    found = await connection.execute(OVER, {"before": before, "most": limit})
+    ids = as_list([run for (run,) in found])
+    await connection.execute(delete(follow_ups).where(follow_ups.c.run.in_(listed("ids"))), {"ids": ids})
+    return (await connection.execute(delete(runs).where(runs.c.id.in_(listed("ids"))), {"ids": ids})).rowcount
 
 
 QUEUED = select(runs).where(WAITS).order_by(runs.c.queued_at, runs.c.created_at).limit(bindparam("most"))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import case, func, select
+from sqlalchemy import and_, bindparam, case, delete, exists, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.core.lifecycle import OCCUPIES
@@ -45,3 +45,25 @@ async def places(connection: AsyncConnection, team: TeamId) -> Sequence[ChannelI
         .order_by(func.max(runs.c.created_at).desc())
     )
     return [ChannelId(channel) for (channel,) in found]
+
+
+OUTLIVED = and_(
+    threads.c.team == bindparam("team"),
+    threads.c.channel == bindparam("channel"),
+    threads.c.thread_ts == bindparam("thread"),
+    ~exists().where(runs.c.id == threads.c.run),
+)
+
+
+async def let_go(connection: AsyncConnection, team: TeamId, channel: ChannelId, thread: MessageTs) -> bool:
+    """Delete a thread whose run is not kept any more; return whether it was one."""
+    gone = await connection.execute(
+        delete(threads).where(OUTLIVED), {"team": team, "channel": channel, "thread": thread}
+    )
+    return gone.rowcount > 0
+
+
+async def forget(connection: AsyncConnection, before: datetime) -> None:
+    """Delete the threads from before then whose run is not kept any more."""
+    older = threads.c.thread_ts < f"{before.timestamp():.6f}"
+    await connection.execute(delete(threads).where(older, ~exists().where(runs.c.id == threads.c.run)))

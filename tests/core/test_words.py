@@ -76,6 +76,7 @@ SENTENCES = {
         a_run(RunState.CANCELLED, last_action=Action.STOP, last_action_by=BOB), Action.GO, ALICE
     ),
     "unknown button": words.unknown_button(),
+    "not kept": words.not_kept(),
     "click not saved": words.click_not_saved(),
     "use the buttons": words.use_the_buttons(),
     "other action": words.other_action(),
