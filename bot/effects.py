@@ -10,9 +10,20 @@ from urllib.parse import urlsplit
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bot.core import cards
+from bot.core import cards, lifecycle
 from bot.core.lifecycle import Changed, restartable
-from bot.core.model import ConversationId, Effect, FollowUp, Incoming, MessageTs, RowId, Run, RunState, UserId
+from bot.core.model import (
+    ConversationId,
+    Effect,
+    FollowUp,
+    Incoming,
+    MessageTs,
+    Observation,
+    RowId,
+    Run,
+    RunState,
+    UserId,
+)
 from bot.core.owed import OutboxKind
 from bot.slack.recognise import Identity
 from bot.store import outbox, runs
@@ -131,6 +142,17 @@ async def enqueue(tx: AsyncConnection, run: Run, effects: Iterable[Effect], link
                 await outbox.release(tx, send_lane(run), stop_lane(run), now=now)
             case _:
                 assert_never(effect)
+
+
+async def enqueue_overtaken(tx: AsyncConnection, run: Run, seen: Observation, links: Links, now: datetime) -> bool:
+    """Enqueue the news of ends that a message overtook, and return whether there were any.
+
+    run: as it was before this observation.
+    """
+    ended = lifecycle.overtaken(run, seen)
+    for one in ended:
+        await enqueue(tx, one, (Effect.TELL, Effect.NOTIFY), links, now)
+    return bool(ended)
 
 
 async def enqueue_card(tx: AsyncConnection, run: Run, asked: Incoming | None, now: datetime) -> None:

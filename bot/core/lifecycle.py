@@ -97,6 +97,7 @@ def advance(run: Run, seen: Observation) -> Changed:
         blind=seen.blind or run.blind,
         start_task_id=seen.start_task_id or run.start_task_id,
         started_at=run.started_at or (seen.asked_at if seen.phase in EXISTS else None),
+        ending=seen.overtaken[-1].id if seen.overtaken else run.ending,
         watch=replace(
             run.watch,
             observed_at=seen.asked_at,
@@ -116,7 +117,20 @@ def advance(run: Run, seen: Observation) -> Changed:
     after, effects = changed(run, judge(looked, seen, run.watch.phase), seen.asked_at)
     if told_before:
         return after, tuple(effect for effect in effects if effect is Effect.RELEASE)
-    return replace(after, ending=seen.ending or run.ending), effects
+    return replace(after, ending=seen.ending or looked.ending), effects
+
+
+def overtaken(run: Run, seen: Observation) -> tuple[Run, ...]:
+    """Return the run as each turn left it whose end a message overtook, so that it is still to be told, oldest first."""
+    if seen.asked_at <= run.watch.observed_at or run.state in NOT_BEGUN:
+        return ()
+    looked = replace(run, pull_requests=merged(run.pull_requests, seen.pull_requests))
+    return tuple(spoken(looked, one.last) for one in seen.overtaken if one.id != run.ending)
+
+
+def begins_anew(run: Run) -> bool:
+    """Return whether a message began the run's turn and nobody looked since."""
+    return run.turn > 1 and run.watch.phase is None
 
 
 def figures(run: Run) -> tuple[object, ...]:

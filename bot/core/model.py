@@ -492,6 +492,15 @@ class ApprovalRequest:
 Last = Finish | Said | Failed | ApprovalRequest
 
 
+@dataclass(frozen=True, slots=True)
+class Overtaken:
+    """The end of a turn after which the agent went on, with the next message, before anybody looked."""
+
+    id: str
+    """The event that holds the words."""
+    last: Last
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
     """One look at a conversation."""
@@ -503,6 +512,8 @@ class Observation:
     """Newest decisive words of this turn; None when there are none, or they were not read."""
     ending: str | None = None
     """The event that holds them; the same one never ends two turns."""
+    overtaken: tuple[Overtaken, ...] = ()
+    """Ends of turns before this one that may be untold, the oldest first."""
     cost: float | None = None
     pull_requests: tuple[str, ...] = ()
     progress: str = ""

@@ -170,12 +170,15 @@ class Poller:
     async def _read(self, openhands: OpenHands, run: Run, seen: Observation) -> None:
         """Read one run's events beside the rounds, so that a slow conversation does not delay the news of others."""
         structlog.contextvars.bind_contextvars(run=run.id)  # it runs in a task of its own
+        look: Observation | None = seen
         try:
             try:
-                seen = await openhands.read(run, seen)
+                look = await openhands.read(run, seen)
             except OpenHandsError as err:
                 log.info("events.unreadable", run=run.id, error=type(err).__name__)
-            if await self._apply([(run, seen)]):
+                if seen.phase is Phase.WORKING and lifecycle.begins_anew(run):
+                    look = None  # the next look reads them: an end that a message overtook may be among them
+            if await self._apply([(run, look)]):
                 self.wake.set()  # its next poll may be due earlier now
         except Exception:  # one run's failure is its own; it is polled again when it is next due
             log.exception("look.failed", run=run.id)
@@ -183,7 +186,9 @@ class Poller:
             del self.reading[run.id]
 
     def _words_wanted(self, run: Run, seen: Observation, live: int) -> bool:
-        """Return whether to read the run's events: they decide its state, or its last line of progress is due.
+        """Return whether to read the run's events.
+
+        They decide its state, may hold an end that a message overtook, or its last line of progress is due.
 
         live: how many runs share the readings of progress.
         """
@@ -193,7 +198,9 @@ class Poller:
             if run.state in (RunState.LOST, RunState.FAILED):  # of a gone one, nothing new can be read either
                 return not (same and (run.watch.ambiguous_since is None or seen.phase not in lifecycle.TURN_OVER))
             return not (same and run.state is RunState.WAITING and fresh)
-        return seen.phase is Phase.WORKING and not seen.blind and self._progress_due(run, live)
+        if seen.phase is not Phase.WORKING or seen.blind:
+            return False
+        return lifecycle.begins_anew(run) or self._progress_due(run, live)
 
     def _progress_due(self, run: Run, live: int) -> bool:
         now = self._ctx.clock.now()
@@ -226,33 +233,35 @@ class Poller:
         now = self._ctx.clock.now()
         written: set[RunId] = set()
         saved: list[bool] = []
-        changed: list[tuple[Run, Changed]] = []
+        changed: list[tuple[Run, Changed, Observation | None]] = []
         unchanged: dict[tuple[datetime, datetime | None], list[RunId]] = defaultdict(list)
         async with self._ctx.database.transaction() as tx:
             turn = Turn()
             now_there = await runs.get_all(tx, [run.id for run, _ in looks])
             for run, seen in looks:
                 fresh = now_there[run.id]
-                after, owed = self._judged(fresh, seen if fresh.attempt == run.attempt else None, now)
+                seen_now = seen if fresh.attempt == run.attempt else None
+                after, owed = self._judged(fresh, seen_now, now)
                 if owed or after != replace(
                     fresh,
                     watch=replace(
                         fresh.watch, observed_at=after.watch.observed_at, next_poll_at=after.watch.next_poll_at
                     ),
                 ):
-                    changed.append((fresh, (after, owed)))
+                    changed.append((fresh, (after, owed), seen_now))
                 else:
                     unchanged[after.watch.observed_at, after.watch.next_poll_at].append(run.id)
             for (seen_at, next_poll_at), ids in unchanged.items():
                 await runs.looked_at(tx, ids, seen_at, next_poll_at)
-            for fresh, change in changed:
-                saved.append(await self._write(tx, fresh, change, now))
+            for fresh, change, seen in changed:
+                told = seen is not None and await effects.enqueue_overtaken(tx, fresh, seen, self._ctx.links, now)
+                saved.append(await self._write(tx, fresh, change, now) or told)
                 written.add(fresh.id)
                 if turn.over:
                     break
         if any(saved):
             self._ctx.wake_sender.set()
-        left = {fresh.id for fresh, _ in changed} - written
+        left = {fresh.id for fresh, *_ in changed} - written
         return any(saved), [look for look in looks if look[0].id in left]
 
     def _judged(self, fresh: Run, seen: Observation | None, now: datetime) -> Changed:

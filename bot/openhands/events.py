@@ -1,12 +1,12 @@
 """A conversation's events in one shape for both APIs, and what they say about the turn. Pure."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import assert_never
 
-from bot.core.model import ApprovalRequest, Failed, Finish, Last, Phase, Reason, Said
+from bot.core.model import ApprovalRequest, Failed, Finish, Last, Overtaken, Phase, Reason, Said
 from bot.core.mrkdwn import clean, outside, redact, shorten
 
 ANSWER_LENGTH = 30_000  # characters of the agent's last words that are kept
@@ -61,21 +61,34 @@ class Words:
     last: Last | None
     ending: str | None
     """The id of the event that holds `last`; None if no event does."""
+    overtaken: tuple[Overtaken, ...]
+    """Ends after which the agent went on at once, so that they may be untold, the oldest first."""
     progress: str
     settled: bool
     """Older events would not change this."""
+
+    @property
+    def answers(self) -> str:
+        """All that the agent said at the ends of turns: pull requests are looked for there."""
+        lasts = [*(one.last for one in self.overtaken), self.last]
+        return "\n".join(last.words for last in lasts if isinstance(last, Finish | Said))
 
 
 # Phases in which the turn may have ended with words, which survive a sandbox that is asleep, lost or deleted.
 _ENDINGS = frozenset({Phase.ENDED, Phase.ASLEEP, Phase.MISSING, Phase.GONE})
 
 
-def words_of(events: Sequence[Event], phase: Phase, turn_after: str | None) -> Words:
+def words_of(
+    events: Sequence[Event], phase: Phase, turn_after: str | None, *, told: str | None = None, back: bool = False
+) -> Words:
     """Return what this turn's events say: those after the newest message and after `turn_after`.
 
     events: newest first. In phase WANTS_APPROVAL every unanswered action counts, whatever turn it is from.
+    told: the event of the last end that was told. back: read on to that one, or to `turn_after`, for ends after which
+    the agent went on at once.
     """
     turn, whole = _this_turn(events, turn_after)
+    overtaken, reached = _overtaken(events, {turn_after, told})
     progress = next((one_line(event.text) for event in turn if event.kind is Kind.ACTION), "")
     last: Last | None = None
     end: Event | None = None
@@ -95,13 +108,14 @@ def words_of(events: Sequence[Event], phase: Phase, turn_after: str | None) -> W
         last = Failed(Reason.STUCK)
     elif phase is Phase.WANTS_APPROVAL:
         last, whole = _wanted(events)
-    told = last is not None and phase is not Phase.WANTS_APPROVAL  # there, older actions may be waiting too
+    known = last is not None and phase is not Phase.WANTS_APPROVAL  # there, older actions may be waiting too
     wordless = phase not in _ENDINGS | {Phase.ERROR, Phase.WANTS_APPROVAL}
     return Words(
         last=last,
         ending=end.id if end is not None else None,
+        overtaken=tuple(one for one in overtaken if end is None or one.id != end.id),
         progress=progress,
-        settled=whole or told or (wordless and bool(progress)),
+        settled=(whole or known or (wordless and bool(progress))) and (reached or not back),
     )
 
 
@@ -118,6 +132,37 @@ def _this_turn(events: Iterable[Event], turn_after: str | None) -> tuple[list[Ev
             return turn, True
         turn.append(event)
     return turn, False
+
+
+def _overtaken(events: Iterable[Event], until: Collection[str | None]) -> tuple[tuple[Overtaken, ...], bool]:
+    """Return the ends after which the agent went on, back to an event of `until`, and whether that was among `events`.
+
+    It goes on with a message that came after the end, or while it still worked.
+    """
+    ends: list[Overtaken] = []
+    newest: Event | None = None
+    """What shows whether the event before it was an end: the next message, or the agent's next step."""
+    for event in events:
+        if event.id in until:
+            return tuple(reversed(ends)), True
+        if event.kind in (Kind.ANSWER, Kind.OTHER):
+            continue
+        end = None if newest is None else _end(event, newest)
+        if end is not None:
+            ends.append(end)
+        newest = event
+    return tuple(reversed(ends)), False
+
+
+def _end(event: Event, following: Event) -> Overtaken | None:
+    """Return the end of a turn that an event was, as what follows shows; None if the agent was at work."""
+    if event.kind is Kind.FINISH:
+        return Overtaken(event.id, Finish(outside(event.text, ANSWER_LENGTH)))
+    if following.kind is Kind.MESSAGE and event.kind is Kind.SAID:
+        return Overtaken(event.id, Said(outside(event.text, ANSWER_LENGTH)))
+    if following.kind is Kind.MESSAGE and event.kind is Kind.ERROR:
+        return Overtaken(event.id, failed(event.code, event.text))
+    return None
 
 
 def _ending(turn: Iterable[Event]) -> Event | None:

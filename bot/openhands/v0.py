@@ -32,7 +32,6 @@ from bot.core.model import (
     Run,
     RunId,
     RunState,
-    Said,
     Slots,
     Started,
 )
@@ -275,16 +274,16 @@ class V0:
         story = self._stories.get(run.conversation_id) if run.conversation_id else None
         if story is None or seen.blind or seen.phase in _WORDLESS:
             return seen
-        words = words_of(story.events, seen.phase, run.turn_after)
-        said = words.last.words if isinstance(words.last, Finish | Said) else ""
+        words = words_of(story.events, seen.phase, run.turn_after, told=run.ending)
         if isinstance(words.last, Finish) and run.conversation_id:
             self._stories.put(run.conversation_id, story.at_rest())
         return replace(
             seen,
             last=words.last,
             ending=words.ending,
+            overtaken=words.overtaken,
             progress=words.progress,
-            pull_requests=pull_requests(said, seen.pull_requests),
+            pull_requests=pull_requests(words.answers, seen.pull_requests),
         )
 
     async def last_event(self, run: Run) -> str | None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Generic, TypeVar, assert_never
 from uuid import UUID
 
@@ -22,20 +23,19 @@ from bot.core.errors import (
     Unsupported,
     Unsure,
 )
+from bot.core.lifecycle import begins_anew
 from bot.core.model import (
     Api,
     ApprovalRequest,
     ConversationId,
     DecisionOutcome,
     Failed,
-    Finish,
     Observation,
     Phase,
     Reason,
     Run,
     RunId,
     RunState,
-    Said,
     Slots,
     Started,
 )
@@ -251,21 +251,23 @@ class V1:
     async def read(self, run: Run, seen: Observation) -> Observation:
         if seen.phase in {Phase.STARTING, Phase.START_FAILED} or run.conversation_id is None:
             return seen
+        back = run.turn > 1 and (begins_anew(run) or seen.phase is not Phase.WORKING)
+        words_in = partial(words_of, phase=seen.phase, turn_after=run.turn_after, told=run.ending, back=back)
         reading = await self._reader.read(
             run.conversation_id,
             await self._latest(run, seen.phase),
             limit=WORDS_LIMIT,
             pages=WORDS_PAGES,
-            enough=lambda events: words_of(events, seen.phase, run.turn_after).settled,
+            enough=lambda events: words_in(events).settled,
         )
-        words = words_of(reading.events, seen.phase, run.turn_after)
-        said = words.last.words if isinstance(words.last, Finish | Said) else ""
+        words = words_in(reading.events)
         return replace(
             seen,
             last=words.last,
             ending=words.ending,
+            overtaken=words.overtaken,
             progress=words.progress,
-            pull_requests=pull_requests(said, seen.pull_requests),
+            pull_requests=pull_requests(words.answers, seen.pull_requests),
         )
 
     async def _latest(self, run: Run, phase: Phase | None) -> Conversation | None:

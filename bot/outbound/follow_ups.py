@@ -112,6 +112,7 @@ class FollowUps(Handler):
             fresh = await runs.get(tx, run.id)
             if fresh.attempt != run.attempt:
                 return now
+            await effects.enqueue_overtaken(tx, fresh, seen, self._ctx.links, now)
             after, effect = lifecycle.advance(fresh, seen)
             await self._ctx.save(tx, fresh, (after, effect))
         if lifecycle.shown(after) != lifecycle.shown(run):

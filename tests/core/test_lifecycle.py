@@ -24,6 +24,7 @@ from bot.core.model import (
     MessageTs,
     Observation,
     Origin,
+    Overtaken,
     Person,
     Phase,
     Place,
@@ -801,3 +802,41 @@ def test_a_turn_takes_the_time_since_its_message() -> None:
     later_turn = a_run(RunState.DONE, ended_at=NOW, turn=2, turn_at=NOW - timedelta(seconds=40))
     assert lifecycle.took(first, NOW) == NOW - first.created_at
     assert lifecycle.took(later_turn, NOW) == timedelta(seconds=40)
+
+
+# --- ends that a message overtook ---------------------------------------------------------------------------------
+
+
+EARLIER = (Overtaken("e1", Finish("First, see https://github.com/org/repo/pull/7")), Overtaken("e2", Said("And?")))
+
+
+def test_an_overtaken_end_is_told_as_it_would_have_been_and_is_known_from_then_on() -> None:
+    """The run itself stays at work: what it shows is the newest turn."""
+    run = a_run(RunState.WORKING)
+    seen = look(Phase.WORKING, at=NOW + timedelta(seconds=5), overtaken=EARLIER, pull_requests=("link",))
+    told = lifecycle.overtaken(run, seen)
+    assert [(one.state, one.answer) for one in told] == [
+        (RunState.DONE, "First, see https://github.com/org/repo/pull/7"),
+        (RunState.WAITING, "And?"),
+    ]
+    assert {one.pull_requests for one in told} == {("link",)}
+
+    after, effects = advance(run, seen)
+    assert (after.state, after.ending, effects) == (RunState.WORKING, "e2", ())
+    assert lifecycle.overtaken(after, replace(seen, asked_at=NOW + timedelta(seconds=6), overtaken=EARLIER[1:])) == ()
+
+
+def test_an_old_look_tells_nothing() -> None:
+    run = a_run(RunState.WORKING)
+    assert lifecycle.overtaken(run, look(Phase.WORKING, at=run.watch.observed_at, overtaken=EARLIER)) == ()
+    queued = a_run(RunState.QUEUED)
+    assert lifecycle.overtaken(queued, look(Phase.WORKING, at=NOW + timedelta(seconds=5), overtaken=EARLIER)) == ()
+
+
+def test_a_turn_begins_anew_until_somebody_looks() -> None:
+    """The first turn begins with the task, which overtakes nothing."""
+    run = a_run(RunState.WORKING)
+    unseen = replace(run, turn=2, watch=replace(run.watch, phase=None))
+    assert lifecycle.begins_anew(unseen)
+    assert not lifecycle.begins_anew(replace(unseen, turn=1))
+    assert not lifecycle.begins_anew(replace(unseen, watch=replace(run.watch, phase=Phase.WORKING)))

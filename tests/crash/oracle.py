@@ -14,10 +14,12 @@ from datetime import datetime
 import asyncpg  # type: ignore[import-untyped]  # it ships no types
 
 from bot.simulator.openhands import Conversation
-from tests.crash.errands import CARRIED, Errand, heard
-from tests.crash.town import PLACES, TEAM, Kind, Town, done
+from tests.crash.errands import CARRIED, STARTED_PERHAPS, Errand, heard
+from tests.crash.town import PLACES, TEAM, Kind, Town
 from tests.watch import OPEN
 
+FAILURE = "ConversationErrorEvent"
+"""The kind of event with which a turn ends that failed."""
 DECISIONS = {Kind.APPROVED: True, Kind.GATED: True, Kind.REJECTED: False}
 
 
@@ -70,7 +72,7 @@ def about(town: Town, errand: Errand) -> Iterator[str]:
         yield from of(conversation)
     yield from misheard(errand)
     yield from out_of_order(town, errand)
-    yield from told_twice(errand)
+    yield from not_told_once(errand)
     yield from misdecided(errand)
 
 
@@ -122,22 +124,35 @@ def acknowledged(town: Town) -> dict[str, datetime]:
     return taken
 
 
-def told_twice(errand: Errand) -> Iterator[str]:
-    """Yield the agent's words, or those of the end, that the thread was told more than once."""
-    ends = {done(text) for conversation in errand.conversations for text in conversation.messages}
-    for words in sorted(ends | {errand.last_words}):
-        if (times := sum(words in one.text for one in errand.news())) > 1:
-            yield f"{words!r} was told {times} times"
+def not_told_once(errand: Errand) -> Iterator[str]:
+    """Yield each end of a turn that the thread was not told of exactly once."""
+    news = [one.text for one in errand.news() if STARTED_PERHAPS not in one.text]
+    due = {words: 1 for conversation in errand.conversations for words in answers(conversation)}
+    failures = sum(event["kind"] == FAILURE for c in errand.conversations for event in c.events)
+    for words, times in sorted((due | {errand.last_words: 1, "❌ Failed": failures}).items()):
+        if (told := sum(words in one for one in news)) != times:
+            yield f"{words!r} was told {told} times, and not {times}: {news}"
+
+
+def answers(conversation: Conversation) -> list[str]:
+    """Return what the agent said at the end of each of its turns."""
+    finished = [one["action"] for one in conversation.events if one["kind"] == "ActionEvent"]
+    said = [one for one in conversation.events if one["kind"] == "MessageEvent" and one["source"] == "agent"]
+    return [one["message"] for one in finished if one["kind"] == "FinishAction"] + [
+        "".join(part["text"] for part in one["llm_message"]["content"]) for one in said
+    ]
 
 
 def misdecided(errand: Errand) -> Iterator[str]:
-    """Yield a complaint if the first conversation has another number of rejections than the person decided."""
+    """Yield a complaint unless what the agent wanted was carried out once, or rejected once, as the person decided."""
     if errand.kind not in DECISIONS or not errand.conversations:
         return
-    kinds = Counter(event["kind"] for event in errand.conversations[0].events)
-    rejections = kinds["UserRejectObservation"]
-    if rejections != (0 if DECISIONS[errand.kind] else 1):
-        yield f"{rejections} rejections of what it wanted to do"
+    events = errand.conversations[0].events
+    rejections = sum(event["kind"] == "UserRejectObservation" for event in events)
+    observed = [event["observation"] for event in events if event["kind"] == "ObservationEvent"]
+    done_ = sum(one.get("command") == f"deploy {errand.task}" for one in observed)
+    if (done_, rejections) != ((1, 0) if DECISIONS[errand.kind] else (0, 1)):
+        yield f"what it wanted to do was carried out {done_} times and rejected {rejections} times"
 
 
 def posted_twice(town: Town) -> list[str]:

@@ -48,6 +48,33 @@ async def test_a_reply_does_not_overtake_the_end(world: Story) -> None:
     assert world.card().state == "Done"
 
 
+async def test_an_end_in_the_moment_of_the_send_is_told(world: Story) -> None:
+    """The agent ends after the look that goes before a message, and before the message arrives."""
+    asked = await working(world)
+
+    async def ends(when: str, kind: str) -> None:
+        if (when, kind) == ("before", "send") and world.conversation.working:
+            world.openhands.finish(world.conversation, "First answer, see https://github.com/org/repo/pull/7.")
+
+    world.openhands.on_call = ends
+    await world.alice.says("and the licence too", thread=asked)
+    await world.passes(10)
+    world.openhands.on_call = None
+
+    assert world.conversation.messages == ["fix README", "and the licence too"]
+    assert world.card().state == "Working"
+    [first] = world.news()
+    assert first.startswith(f"<@{world.alice.id}> ✅ Done\nFirst answer, see")
+    assert "https://github.com/org/repo/pull/7" in first
+    assert len(world.news("#news")) == 1
+
+    world.openhands.finish(world.conversation, "Fixed the licence.")
+    await world.passes(40)
+    assert [one.split("\n")[1] for one in world.news()[1:]] == ["Fixed the licence."]
+    assert world.card().state == "Done"
+    assert len(world.news("#news")) == 2
+
+
 async def test_a_reply_does_not_overtake_a_question(world: Story) -> None:
     """Nor what the agent asks: it is told first, and the reply is the next turn."""
     asked = await working(world)
