@@ -115,8 +115,8 @@ def card(run: Run, address: str | None) -> Message:
         lines.append(words.undecided(run.doubtful_text))
     if run.watch.silence_told_at:
         lines.append(words.quiet_since(run.watch.heard_at or run.watch.news_at))
-    if run.watch.unreachable_since:
-        lines.append(words.unreachable(run.watch.unreachable_since, key_refused=run.watch.key_refused))
+    if held_up := words.held_up(run):
+        lines.append(held_up)
     blocks = [section(line) for line in lines]
     if wanted := wish(run):
         blocks[2:2] = wanted  # after the explanation

@@ -20,6 +20,7 @@ from bot.core.model import (
     Incoming,
     Last,
     Observation,
+    Obstacle,
     Origin,
     Person,
     Phase,
@@ -91,7 +92,7 @@ def advance(run: Run, seen: Observation) -> Changed:
         return run, ()
     looked = replace(
         run,
-        cost=max(run.cost, seen.cost or 0.0),
+        cost=max(run.cost, run.cost_before + (seen.cost or 0.0)),
         pull_requests=merged(run.pull_requests, seen.pull_requests),
         progress=seen.progress or run.progress,
         blind=seen.blind or run.blind,
@@ -559,6 +560,7 @@ def retry(run: Run, by: UserId, conversation: ConversationId, now: datetime) -> 
     after = replace(
         acted(run, Action.RETRY, by),
         attempt=run.attempt + 1,
+        cost_before=run.cost,
         turn=run.turn + 1,
         turn_at=now,
         turn_after=None,
@@ -569,7 +571,7 @@ def retry(run: Run, by: UserId, conversation: ConversationId, now: datetime) -> 
         stop_at=None,
         resume_by=None,
         queued_at=now,
-        watch=replace(run.watch, phase=None, ambiguous_since=None, observed_at=now, next_poll_at=None),
+        watch=replace(within_reach(run).watch, phase=None, ambiguous_since=None, observed_at=now, next_poll_at=None),
     )
     return changed(run, enter_state(after, RunState.QUEUED, answer=""), now)
 
@@ -662,7 +664,7 @@ def started(run: Run, api: Api, it: Started, now: datetime) -> Changed:
         conversation_id=it.conversation_id,
         start_task_id=it.start_task_id,
         queued_at=None,
-        watch=replace(run.watch, unreachable_since=None, key_refused=False, next_poll_at=now),
+        watch=replace(within_reach(run).watch, next_poll_at=now),
     )
     return changed(run, after, now)
 
@@ -680,7 +682,19 @@ def looked_at_later(run: Run, now: datetime) -> Run:
 
 def within_reach(run: Run) -> Run:
     """Clear the warning that OpenHands is out of reach: nothing is being tried."""
-    return replace(run, watch=replace(run.watch, unreachable_since=None, key_refused=False))
+    return call_through(replace(run, watch=replace(run.watch, unreachable_since=None, key_refused=False)))
+
+
+def call_waits(run: Run, since: datetime, why: Obstacle) -> Run:
+    """Show on the card that a call for the run does not get through, whatever looks at the run show."""
+    return replace(
+        run, watch=replace(run.watch, call_waits_since=run.watch.call_waits_since or since, call_waits_why=why)
+    )
+
+
+def call_through(run: Run) -> Run:
+    """Clear that warning: the call got through, or is not made any more."""
+    return replace(run, watch=replace(run.watch, call_waits_since=None, call_waits_why=None))
 
 
 def sent(run: Run, anchor: str | None, went_out: datetime, now: datetime) -> Changed:
@@ -709,6 +723,8 @@ def turn_resumed(run: Run, went_out: datetime, now: datetime) -> Changed:
             ambiguous_since=None,
             unreachable_since=None,
             key_refused=False,
+            call_waits_since=None,
+            call_waits_why=None,
             next_poll_at=now,
         ),
     )
@@ -724,7 +740,7 @@ def out_of_reach(run: Run, since: datetime, *, key_refused: bool) -> Run:
 
 def gone(run: Run, now: datetime) -> Changed:
     """Mark a run as lost because its conversation can't be woken any more."""
-    after, effects = changed(run, enter_state(run, RunState.LOST, reason=Reason.GONE), now)
+    after, effects = changed(run, enter_state(call_through(run), RunState.LOST, reason=Reason.GONE), now)
     return looked_at_later(after, now), effects
 
 

@@ -280,6 +280,16 @@ class Reason(StrEnum):
     """It ended, and what the agent said could not be read."""
 
 
+class Obstacle(StrEnum):
+    """What holds up a call to OpenHands, as far as people are told."""
+
+    AWAY = "away"
+    KEY = "key"
+    BUSY = "busy"
+    """OpenHands, or a gateway before it, takes no more calls for now."""
+    MOVED = "moved"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
     """The one message that shows a run, from its post until it is gone."""
@@ -314,6 +324,9 @@ class Watch:
     """Since when OpenHands could not be asked about this run; None while it answers."""
     key_refused: bool = False
     """It could not be asked because it refuses the bot's key."""
+    call_waits_since: datetime | None = None
+    """Since when a call of ours for this run does not get through; looks at the run may, all the while."""
+    call_waits_why: Obstacle | None = None
     silence_told_at: datetime | None = None
     """When people were told that nothing had been heard of it for long; None if they were not."""
 
@@ -356,7 +369,9 @@ class Run:
     """The agent's last words of this turn, Markdown, redacted."""
     pull_requests: tuple[str, ...] = ()
     cost: float = 0.0
-    """USD, the highest seen."""
+    """USD, the highest seen; of all attempts together."""
+    cost_before: float = 0.0
+    """That of the attempts before this one."""
     progress: str = ""
     blind: bool = False
     """This server shows only whether the run is active: no words, no questions."""
@@ -391,6 +406,8 @@ class Run:
     """Since when it waits for a slot; the oldest goes first."""
     queue_position: int | None = None
     """Its position in the queue as the card shows it; 1 is next."""
+    starts_after: datetime | None = None
+    """When OpenHands starts conversations again; until then the queue rests."""
     version: int = 1
     """Goes up when the card would look different; polling's own bookkeeping leaves it as it is."""
     created_at: datetime

@@ -15,6 +15,7 @@ from bot.core.errors import (
     Asleep,
     AtCapacity,
     CannotTell,
+    Moved,
     NoAccess,
     NotFound,
     OpenHandsError,
@@ -25,7 +26,7 @@ from bot.core.errors import (
     Unsupported,
     Unsure,
 )
-from bot.core.model import Failed, Reason, Run, RunState
+from bot.core.model import Failed, Obstacle, Reason, Run, RunState
 from bot.core.owed import OutboxKind, OutboxRow
 from bot.core.pacing import Patience, later, retry_at
 
@@ -76,7 +77,7 @@ class Effort(StrEnum):
 class Unreachable:
     """OpenHands has not answered for so long that the card says so."""
 
-    key_refused: bool
+    why: Obstacle
     cause: str = ""
     """For the log, which is told once: the first time that it is shown."""
 
@@ -375,14 +376,26 @@ def _outage(call: Call, error: OpenHandsError | None, here: Situation) -> Retry:
     A server that asks for a longer wait than the slowest of these is asked all the same, so that people hear of it.
     """
     asked_s = error.retry_after_s if isinstance(error, TooFast) else 0.0
-    key_refused = isinstance(error, Unauthorised)
+    why = _obstacle(error)
     shown_s = here.patience.unreachable_shown_s
-    shown = key_refused or here.age_s >= shown_s
+    shown = why is Obstacle.KEY or here.age_s >= shown_s
     first = shown_s <= here.age_s < shown_s * 1.25  # since each pause is a quarter of the age
     pause_s = min(here.patience.retry_slowest_s, max(here.patience.retry_first_s, here.age_s / 4, asked_s))
     return Retry(
         at=here.after(pause_s),
         effort=Effort.UNDONE if call is Call.START else Effort.KEPT,
         observe=here.row.kind is OutboxKind.DECIDE,
-        unreachable=Unreachable(key_refused=key_refused, cause=str(error or "") if first else "") if shown else None,
+        unreachable=Unreachable(why=why, cause=str(error or "") if first else "") if shown else None,
     )
+
+
+def _obstacle(error: OpenHandsError | None) -> Obstacle:
+    match error:
+        case Unauthorised():
+            return Obstacle.KEY
+        case TooFast():
+            return Obstacle.BUSY
+        case Moved():
+            return Obstacle.MOVED
+        case _:
+            return Obstacle.AWAY

@@ -16,6 +16,7 @@ from bot.core.model import (
     Do,
     Help,
     ListRuns,
+    Obstacle,
     Origin,
     Reason,
     Run,
@@ -478,13 +479,37 @@ def origin(run: Run) -> str:
             assert_never(run.origin)
 
 
-def unreachable(since: datetime, *, key_refused: bool) -> str:
-    if key_refused:
-        return (
-            f"⚠️ OpenHands has rejected this bot's key since {clock_time(since)}. Please tell its operator: it needs a new "
-            "OPENHANDS_API_KEY. Nothing is lost."
-        )
-    return f"⚠️ I haven't got through to OpenHands since {clock_time(since)}. I keep trying; nothing is lost."
+def held_up(run: Run) -> str:
+    """Return the warning that OpenHands can't be asked about a run, or takes no call for it; empty if there is none."""
+    watch = run.watch
+    if watch.unreachable_since is not None:
+        return unreachable(watch.unreachable_since, Obstacle.KEY if watch.key_refused else Obstacle.AWAY)
+    if watch.call_waits_since is not None:
+        return unreachable(watch.call_waits_since, watch.call_waits_why or Obstacle.AWAY)
+    return ""
+
+
+def unreachable(since: datetime, why: Obstacle) -> str:
+    match why:
+        case Obstacle.KEY:
+            return (
+                f"⚠️ OpenHands has rejected this bot's key since {clock_time(since)}. Please tell its operator: it needs a new "
+                "OPENHANDS_API_KEY. Nothing is lost."
+            )
+        case Obstacle.BUSY:
+            return (
+                f"⚠️ OpenHands has turned away what I ask of it for this run since {clock_time(since)}: too many calls at "
+                "once. I keep trying; nothing is lost."
+            )
+        case Obstacle.MOVED:
+            return (
+                f"⚠️ OpenHands has moved: I haven't got through to it since {clock_time(since)}. Please tell this bot's "
+                "operator: it needs a new OPENHANDS_BASE_URL. I keep trying; nothing is lost."
+            )
+        case Obstacle.AWAY:
+            return f"⚠️ I haven't got through to OpenHands since {clock_time(since)}. I keep trying; nothing is lost."
+        case _:
+            assert_never(why)
 
 
 def quiet_since(since: datetime) -> str:
@@ -526,8 +551,7 @@ def status(run: Run) -> str:
         parts.append(in_brief(run.detail))
     if run.progress:
         parts.append(f"Last: {escape(run.progress)}")
-    if run.watch.unreachable_since:
-        parts.append(unreachable(run.watch.unreachable_since, key_refused=run.watch.key_refused))
+    parts.append(held_up(run))
     return "\n".join(part for part in parts if part)
 
 

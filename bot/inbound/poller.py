@@ -322,7 +322,9 @@ class Poller:
                 help=HELP.get(type(err), "nothing is lost, it tries on"),
             )
         at = (
-            later(now, err.retry_after_s)
+            later(
+                now, min(err.retry_after_s, self._ctx.patience.retry_slowest_s)
+            )  # so that ends are told soon after it
             if isinstance(err, TooFast)
             else retry_at(self._failures, now, self._ctx.patience)
         )
@@ -380,6 +382,6 @@ def says_nothing_new(run: Run, seen: Observation) -> bool:
         and seen.phase is run.watch.phase
         and seen.phase in WORDS_DECIDE
         and seen.cost is not None
-        and seen.cost <= run.cost
+        and run.cost_before + seen.cost <= run.cost
         and {*seen.pull_requests} <= {*run.pull_requests}
     )

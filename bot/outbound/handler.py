@@ -126,8 +126,9 @@ class Handler(ABC):
         async with self._ctx.database.transaction() as tx:
             await outbox.done(tx, row.seq, self._ctx.clock.now(), result)
             fresh = await runs.get(tx, run.id)
-            if fresh.state in lifecycle.ENDED:  # it is not polled, so nothing else would clear the warning
-                await runs.save(tx, fresh, lifecycle.within_reach(fresh))
+            # an ended run is not polled, so nothing else would clear that warning
+            through = lifecycle.within_reach if fresh.state in lifecycle.ENDED else lifecycle.call_through
+            await runs.save(tx, fresh, through(fresh))
 
     async def _retry(self, row: OutboxRow, run: Run, step: Retry) -> None:
         async with self._ctx.database.transaction() as tx:
@@ -142,8 +143,9 @@ class Handler(ABC):
                         server=self._ctx.links.server,
                         help="nothing is lost, it tries on",
                     )
-                shown = lifecycle.out_of_reach(fresh, row.created_at, key_refused=step.unreachable.key_refused)
-                await runs.save(tx, fresh, shown)
+                await runs.save(tx, fresh, lifecycle.call_waits(fresh, row.created_at, step.unreachable.why))
+            else:
+                await runs.save(tx, fresh, lifecycle.call_through(fresh))
             if step.say:
                 await self._tell(tx, row, run, step.say, once=f"no room {row.id}")
             match step.effort:
@@ -167,13 +169,16 @@ class Handler(ABC):
         """Hold a row until the run's next state releases it; one that was released just now stays due."""
         at = later(self._ctx.clock.now(), self._ctx.patience.poll_slowest_s)
         async with self._ctx.database.transaction() as tx:
-            if self._held(await runs.get(tx, run.id)):
+            fresh = await runs.get(tx, run.id)
+            if self._held(fresh):
+                await runs.save(tx, fresh, lifecycle.call_through(fresh))
                 await outbox.reschedule(tx, row.seq, at)
 
     async def _give_back(self, row: OutboxRow, run: Run, text: str) -> None:
         async with self._ctx.database.transaction() as tx:
             await self._tell(tx, row, run, text)
-            await self._close(tx, row, await runs.get(tx, run.id))
+            fresh = await runs.get(tx, run.id)
+            await self._close(tx, row, await runs.save(tx, fresh, lifecycle.call_through(fresh)))
         self._ctx.wake_poller.set()
 
     async def _tell(self, tx: AsyncConnection, row: OutboxRow, run: Run, text: str, *, once: str | None = None) -> None:

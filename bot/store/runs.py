@@ -48,6 +48,7 @@ UNSEEN = frozenset(
         "stop_at",
         "moved",
         "queued_at",
+        "cost_before",
         "heard_at",
         "version",
         "card_version",

@@ -23,6 +23,7 @@ from bot.core.model import (
     Last,
     MessageTs,
     Observation,
+    Obstacle,
     Origin,
     Overtaken,
     Person,
@@ -492,6 +493,25 @@ def test_out_of_reach_counts_from_the_first_time() -> None:
     later = lifecycle.out_of_reach(first, NOW + timedelta(hours=1), key_refused=True)
     assert (later.watch.unreachable_since, later.watch.key_refused) == (NOW, True)
     assert advance(later, look(Phase.WORKING))[0].watch.key_refused is False
+
+
+def test_a_call_that_does_not_get_through_is_shown_until_it_does() -> None:
+    """Looks that succeed meanwhile say nothing of it; the latest reason counts."""
+    first = lifecycle.call_waits(a_run(), NOW, Obstacle.AWAY)
+    later = lifecycle.call_waits(first, NOW + timedelta(hours=1), Obstacle.BUSY)
+    seen, _ = advance(later, look(Phase.WORKING))
+    assert (seen.watch.call_waits_since, seen.watch.call_waits_why) == (NOW, Obstacle.BUSY)
+    through = lifecycle.call_through(seen)
+    assert (through.watch.call_waits_since, through.watch.call_waits_why) == (None, None)
+
+
+def test_a_retry_adds_its_cost_to_that_of_the_attempts_before() -> None:
+    """What was spent stays spent, however little the next attempt costs."""
+    again, _ = lifecycle.retry(a_run(RunState.FAILED, cost=3.0, cost_before=1.0), BOB, ConversationId("new"), NOW)
+    after, _ = advance(
+        replace(again, state=RunState.WORKING), look(Phase.WORKING, cost=2.0, at=NOW + timedelta(minutes=1))
+    )
+    assert (again.cost, again.cost_before, after.cost) == (3.0, 3.0, 5.0)
 
 
 # --- the queue --------------------------------------------------------------------------------------------------

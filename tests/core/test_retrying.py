@@ -12,6 +12,7 @@ from bot.core.errors import (
     Asleep,
     AtCapacity,
     CannotTell,
+    Moved,
     NoAccess,
     NotFound,
     OpenHandsError,
@@ -23,7 +24,7 @@ from bot.core.errors import (
     Unsupported,
     Unsure,
 )
-from bot.core.model import Failed, Reason, RowId, Run, RunState
+from bot.core.model import Failed, Obstacle, Reason, RowId, Run, RunState
 from bot.core.owed import OutboxKind, OutboxRow
 from bot.core.pacing import Patience
 from bot.core.retrying import (
@@ -224,14 +225,21 @@ TABLE: list[tuple[Call, OpenHandsError | None, Run, dict[str, Any], Step]] = [
         Unreadable(),
         WORKING,
         {"created_at": at(-61)},
-        Retry(at=at(15.25), unreachable=Unreachable(key_refused=False)),
+        Retry(at=at(15.25), unreachable=Unreachable(why=Obstacle.AWAY)),
     ),
-    (Call.SEND, Unauthorised(), WORKING, {}, Retry(at=at(1), unreachable=Unreachable(key_refused=True))),
+    (Call.SEND, Unauthorised(), WORKING, {}, Retry(at=at(1), unreachable=Unreachable(why=Obstacle.KEY))),
+    (
+        Call.FIND,
+        Moved("https://oh.example"),
+        WORKING,
+        OLD,
+        Retry(at=at(60), unreachable=Unreachable(why=Obstacle.MOVED)),
+    ),
     # too many requests: as long as asked, but slower and slower, and on the card as any other
     (Call.STOP, TooFast(0), WORKING, {}, Retry(at=at(1))),
     (Call.STOP, TooFast(40), WORKING, {}, Retry(at=at(40))),
     (Call.STOP, TooFast(3600), WORKING, {}, Retry(at=at(60))),
-    (Call.STOP, TooFast(1), WORKING, OLD, Retry(at=at(60), unreachable=Unreachable(key_refused=False))),
+    (Call.STOP, TooFast(1), WORKING, OLD, Retry(at=at(60), unreachable=Unreachable(why=Obstacle.BUSY))),
 ]
 
 

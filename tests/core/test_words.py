@@ -4,7 +4,20 @@ import pytest
 from syrupy.assertion import SnapshotAssertion
 
 from bot.core import words
-from bot.core.model import Action, Do, Help, ListRuns, Reason, RunState, Start, Status, Unclear, UnclearReason, Waiting
+from bot.core.model import (
+    Action,
+    Do,
+    Help,
+    ListRuns,
+    Obstacle,
+    Reason,
+    RunState,
+    Start,
+    Status,
+    Unclear,
+    UnclearReason,
+    Waiting,
+)
 from bot.core.policy import Verdict
 from tests.core.runs import ALICE, BOB, NOW, a_run
 
@@ -47,6 +60,10 @@ SENTENCES = {
     "status, working": words.status(a_run(progress="Reading <x>")),
     "status, out of reach": words.status(a_run(unreachable_since=NOW)),
     "status, key refused": words.status(a_run(unreachable_since=NOW, key_refused=True)),
+    **{
+        f"status, a call waits: {why}": words.status(a_run(call_waits_since=NOW, call_waits_why=why))
+        for why in Obstacle
+    },
     "status, wants approval": words.status(
         a_run(RunState.WAITING, waiting=Waiting.APPROVAL, action="e1", detail="terminal\nrm -rf build")
     ),

@@ -12,6 +12,10 @@ from tests.stories.shared import SINCE, asked_by, reactions, starts, why, workin
 OUT_OF_REACH = (
     "⚠️ I haven't got through to OpenHands since <!date^1772442000^{time}|09:00 UTC>. I keep trying; nothing is lost."
 )
+TURNED_AWAY = (
+    "⚠️ OpenHands has turned away what I ask of it for this run since <!date^1772442004^{time}|09:00 UTC>: too many calls "
+    "at once. I keep trying; nothing is lost."
+)
 SHORT = Patience(ping_s=0.2, drain_s=5.0, openhands_timeout_s=0.15, send_timeout_s=0.15)
 """Time-outs in real seconds for a server that hangs; everything else is in the story's own time."""
 
@@ -139,20 +143,37 @@ async def test_too_many_calls_are_waited_out(world: Story) -> None:
     world.logged("openhands.unreachable")
 
 
+async def test_an_hour_that_a_gateway_asks_for_holds_up_no_news_for_longer_than_a_minute(world: Story) -> None:
+    """It is asked again after a minute, and the end of the run is told then."""
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(6)
+    world.openhands.break_next("status", status=429, body={"message": "slow down"}, retry_after_s=3600)
+    await world.passes(2)
+    world.openhands.finish(world.conversation, "Fixed two links.")
+    await world.passes(65)
+
+    assert world.card().state == "Done"
+    assert world.news() == [f"<@{world.alice.id}> ✅ Done\nFixed two links."]
+    world.logged("openhands.unreachable")
+
+
 async def test_a_message_that_is_too_much_for_long_is_told_and_asked_less_and_less(world: Story) -> None:
     """A gateway answers 429, and a second later again: the card says so after a minute, and it is no hammering."""
     card = await working(world)
     world.openhands.break_next("send", status=429, body={"message": "Too many requests"}, times=10_000)
     await world.alice.says("and the docs", thread=card)
     await world.passes(75)
-    assert "I haven't got through to OpenHands" in world.cards()[0].text
+    assert TURNED_AWAY in world.card()
+    edits = world.cards()[0].edited
 
     await world.passes(1200)
+    assert TURNED_AWAY in world.card()
+    assert world.cards()[0].edited == edits
     assert sum(call.kind == "send" for call in world.openhands.calls) < 50
     world.openhands.recover()
     await world.passes(75)
     assert world.conversation.messages == ["fix README", "and the docs"]
-    assert "I haven't got through to OpenHands" not in world.cards()[0].text
+    assert "⚠️" not in world.cards()[0].text
     world.logged("openhands.unreachable")
 
 
@@ -161,7 +182,10 @@ async def test_an_openhands_that_moved_is_named_and_fails_no_start(world: Story)
     world.openhands.moved_to = "https://openhands.example"
     await world.alice.commands("fix README in org/repo", in_="#dev")
     await world.passes(90)
-    assert "I haven't got through to OpenHands" in world.cards()[0].text
+    assert (
+        "⚠️ OpenHands has moved: I haven't got through to it since <!date^1772442000^{time}|09:00 UTC>. Please tell this "
+        "bot's operator: it needs a new OPENHANDS_BASE_URL. I keep trying; nothing is lost."
+    ) in world.card()
     assert world.card().state == "Starting"
 
     world.openhands.moved_to = ""

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from bot.core import words
-from bot.core.model import Reason
+from bot.core.model import Obstacle, Reason
 from tests.conftest import START, Card, Make, Story
 from tests.stories.shared import SINCE, asked_by, reactions, starts, why, working
 
@@ -281,7 +281,7 @@ async def test_a_key_refused_while_a_run_works_is_on_its_card(world: Story) -> N
     await world.passes(6)
     world.openhands.key = "another"
     await world.passes(8)
-    assert words.unreachable(START + timedelta(seconds=8), key_refused=True) in world.card()
+    assert words.unreachable(START + timedelta(seconds=8), Obstacle.KEY) in world.card()
     world.openhands.key = "key"
     world.openhands.finish(world.conversation, "Fixed two links.")
     await world.passes(70)

@@ -21,6 +21,7 @@ class Fault:
     hang_s: float | None
     after: bool
     times: int
+    retry_after_s: int | None = None
 
 
 class Faults:

@@ -23,7 +23,6 @@ from bot.simulator.openhands.wire import (
     Broken,
     Kind,
     NoAnswer,
-    Plain,
     Refused,
     Route,
     as_response,
@@ -163,15 +162,17 @@ class LocalOpenHands(Starts):
         hang_s: float | None = None,
         after: bool = False,
         times: int = 1,
+        retry_after_s: int | None = None,
     ) -> None:
         """Make the next calls of this kind fail. after: the effect happens, but the answer is lost or replaced.
 
         status, body: answer this instead; html: a web page; invalid_json: half an object; drop: close the connection
-        without an answer; hang_s: wait this many wall-clock seconds first, or before the true answer if `after`.
+        without an answer; hang_s: wait this many wall-clock seconds first, or before the true answer if `after`;
+        retry_after_s: say so in the header of that name.
         """
         if kind not in get_args(Kind):
             raise ValueError(f"no such kind of call: {kind}")
-        self._faults.add(Fault(kind, status, body, html, invalid_json, drop, hang_s, after, times))
+        self._faults.add(Fault(kind, status, body, html, invalid_json, drop, hang_s, after, times, retry_after_s))
 
     def break_about(self, c: Conversation, kind: Kind, *, status: int) -> None:
         """Make calls of this kind fail that ask about this conversation, also among others, until `recover`."""
@@ -295,8 +296,10 @@ class LocalOpenHands(Starts):
         if fault.invalid_json:
             return web.Response(status=fault.status or 200, text='{"id": "', content_type="application/json")
         if fault.status is not None:
-            body = fault.body if fault.body is not None else Plain("Internal Server Error")
-            return as_response(fault.status, body)
+            response = as_response(fault.status, fault.body if fault.body is not None else CRASH)
+            if fault.retry_after_s is not None:
+                response.headers["Retry-After"] = str(fault.retry_after_s)
+            return response
         if true_answer is None:
             raise NoAnswer
         return true_answer
