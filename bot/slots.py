@@ -37,24 +37,29 @@ def concerns_queue(before: Run, after: Run) -> bool:
 async def admit_waiting(tx: AsyncConnection, links: Links, limits: Limits, now: datetime) -> bool:
     """Start waiting runs while slots are free, and number the others; return whether any was started.
 
-    While OpenHands itself says that it is full, only the first in the queue tries, every `limits.full_s`.
+    While OpenHands itself says that it is full, only the first in the queue tries, every `limits.full_s`; once a day's
+    quota is used up, not before the next day's.
     """
     free = max(0, limits.slots - await runs.occupying(tx))
-    full_until = await checkpoints.get(tx, Mark.FULL)
-    if full_until is not None:
-        free = min(free, 1 if full_until <= now else 0)
+    closed = {mark: until for mark in (Mark.FULL, Mark.QUOTA) if (until := await checkpoints.get(tx, mark)) is not None}
+    if closed:
+        free = min(free, 1 if max(closed.values()) <= now else 0)
     waiting = await runs.queued(tx, free + 1)
     if not waiting:
         await checkpoints.drop(tx, Mark.FULL)
         return False
     entering = waiting[:free]
-    if entering and full_until is not None:
-        await checkpoints.put(tx, Mark.FULL, later(now, limits.full_s))
+    if entering:
+        for mark in closed:
+            await checkpoints.put(tx, mark, later(now, limits.full_s))
     for run in entering:
         after = await effects.apply_transition(tx, run, lifecycle.admit(run, now), links, now)
         if after.card.posts > 0:  # else the start is enqueued once the card is posted
             await effects.enqueue_start(tx, after, now)
     if len(waiting) > free:
+        quota_until = closed.get(Mark.QUOTA)
+        if quota_until is not None and quota_until > now:
+            await runs.rest_queue(tx, quota_until)
         await _number(tx, now)
     return bool(entering)
 
@@ -71,6 +76,19 @@ async def _number(tx: AsyncConnection, now: datetime) -> None:
 async def mark_full(tx: AsyncConnection, limits: Limits, now: datetime) -> None:
     """Record that OpenHands has no free slot, whoever uses them: retry after `full_s`, or when a run of ours ends."""
     await checkpoints.put(tx, Mark.FULL, later(now, limits.full_s))
+
+
+async def mark_over_quota(tx: AsyncConnection, until: datetime) -> None:
+    """Record that OpenHands starts nothing before then."""
+    await checkpoints.put(tx, Mark.QUOTA, until)
+
+
+async def mark_started(tx: AsyncConnection, now: datetime) -> None:
+    """Record that OpenHands took a start: no quota is used up, and the first in the queue tries at once."""
+    if await checkpoints.get(tx, Mark.QUOTA) is not None:
+        await checkpoints.drop(tx, Mark.QUOTA)
+        await runs.rest_queue(tx, None)
+    await mark_available(tx, now)
 
 
 async def mark_available(tx: AsyncConnection, now: datetime) -> None:

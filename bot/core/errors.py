@@ -21,6 +21,8 @@ BotError
     ├── NoAccess             the repository cannot be opened with this key
     ├── NotFound             no such conversation, or not yet
     ├── AtCapacity           every slot of the account is busy
+    ├── OverQuota            no more conversations today: retry after `reset_at`
+    ├── OutOfBudget          the account's budget is used up: a person acts
     ├── TooFast              too many calls: retry after `retry_after_s`
     ├── Archived             the conversation's sandbox is gone for good
     ├── Asleep               the sandbox does not run: wake it first
@@ -34,6 +36,7 @@ BotError
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 
 
 class BotError(Exception):
@@ -154,6 +157,19 @@ class NotFound(OpenHandsError):
 
 class AtCapacity(OpenHandsError):
     """Every slot of the account is busy (429 with the limit named)."""
+
+
+class OverQuota(OpenHandsError):
+    """The account starts no more conversations today (429 with its numbers); `numbers` may be empty."""
+
+    def __init__(self, reset_at: datetime | None, numbers: str) -> None:
+        super().__init__("no more conversations today")
+        self.reset_at = reset_at
+        self.numbers = numbers
+
+
+class OutOfBudget(OpenHandsError):
+    """The account's budget, as of a month, is used up."""
 
 
 class TooFast(OpenHandsError):

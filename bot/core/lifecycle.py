@@ -503,7 +503,9 @@ def go(run: Run, by: UserId, now: datetime) -> Changed:
 
 def admit(run: Run, now: datetime) -> Changed:
     """Admit a queued run to a slot: it starts."""
-    return changed(run, enter_state(replace(run, queue_position=None, turn_at=now), RunState.STARTING), now)
+    return changed(
+        run, enter_state(replace(run, queue_position=None, starts_after=None, turn_at=now), RunState.STARTING), now
+    )
 
 
 def requeue_full(run: Run, conversation: ConversationId, now: datetime) -> Changed:
@@ -519,6 +521,13 @@ def requeue_full(run: Run, conversation: ConversationId, now: datetime) -> Chang
         queued_at=run.queued_at or run.created_at,
     )
     return changed(run, enter_state(after, RunState.QUEUED), now)
+
+
+def requeue_until(run: Run, conversation: ConversationId, until: datetime, numbers: str, now: datetime) -> Changed:
+    """Queue the run because OpenHands starts nothing more before then. numbers: those of its limit."""
+    after, _ = requeue_full(run, conversation, now)
+    resting = replace(after, starts_after=until)
+    return changed(run, enter_state(resting, RunState.QUEUED, reason=Reason.DAY_LIMIT, detail=numbers), now)
 
 
 def stop(run: Run, by: UserId, now: datetime) -> Changed:
@@ -640,6 +649,7 @@ NOTHING_STARTED = frozenset(
         Reason.REPOSITORY,
         Reason.KEY_REFUSED,
         Reason.AT_CAPACITY,
+        Reason.ACCOUNT_BUDGET,
         Reason.START_REJECTED,
         Reason.START_UNREADABLE,
         Reason.MODEL_UNSUPPORTED,

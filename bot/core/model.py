@@ -276,6 +276,10 @@ class Reason(StrEnum):
     """A person rejected what the agent wanted to do, and it waits for other words."""
     OUT_OF_BUDGET = "out_of_budget"
     """The language model's budget is used up."""
+    DAY_LIMIT = "day_limit"
+    """OpenHands starts no more conversations today; `detail` has its numbers."""
+    ACCOUNT_BUDGET = "account_budget"
+    """The budget of the OpenHands account is used up, so it starts nothing."""
     NO_WORDS = "no_words"
     """It ended, and what the agent said could not be read."""
 

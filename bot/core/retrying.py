@@ -19,6 +19,8 @@ from bot.core.errors import (
     NoAccess,
     NotFound,
     OpenHandsError,
+    OutOfBudget,
+    OverQuota,
     Rejected,
     TooFast,
     Unauthorised,
@@ -32,6 +34,9 @@ from bot.core.pacing import Patience, later, retry_at
 
 REFUSED_S = 10.0
 """A start that gets 429 for so long, or is to wait for so long, is refused by the account's limit: it is queued."""
+QUOTA_UNNAMED_S = 3600.0
+"""Pause after a day's quota is used up, where the server does not say when the next begins."""
+QUOTA_LONGEST_S = 25 * 3600.0
 WAKES = 11
 """Tries to wake a conversation before a person is told: about six minutes, with backoff; five are not rare."""
 DECISIONS = 6
@@ -130,6 +135,11 @@ class Refuse:
 class Requeue:
     """Queue the run until a slot is free."""
 
+    until: datetime | None = None
+    """Before then nothing is started, whatever slots are free."""
+    numbers: str = ""
+    """What OpenHands says of its limit for the day."""
+
 
 @dataclass(frozen=True, slots=True)
 class Lost:
@@ -217,6 +227,10 @@ def _start(error: OpenHandsError | None, here: Situation) -> Step | None:
             return Retry(at=here.after(here.patience.start_lookups_s[0]))
         case AtCapacity():
             return Requeue()
+        case OverQuota():
+            return Requeue(_new_day(error.reset_at, here), error.numbers)
+        case OutOfBudget():
+            return Refuse(Failed(Reason.ACCOUNT_BUDGET))
         case TooFast() if max(here.age_s, error.retry_after_s) >= REFUSED_S:
             return Requeue()
         case TooFast():
@@ -232,6 +246,12 @@ def _start(error: OpenHandsError | None, here: Situation) -> Step | None:
             return Refuse(Failed(Reason.START_UNREADABLE))
         case _:
             return None
+
+
+def _new_day(reset_at: datetime | None, here: Situation) -> datetime:
+    """Return when a day's quota begins anew, as the server says; clocks differ, and it may say nonsense or nothing."""
+    said = reset_at or here.after(QUOTA_UNNAMED_S)
+    return min(max(said, here.after(here.patience.full_s)), here.after(QUOTA_LONGEST_S))
 
 
 def _find(error: OpenHandsError | None, here: Situation) -> Step | None:
@@ -268,6 +288,8 @@ def _send(error: OpenHandsError | None, here: Situation) -> Step | None:
         case AtCapacity():
             at = here.after(here.patience.full_s)
             return Retry(at=at, effort=Effort.UNDONE, say=words.no_room_to_wake())
+        case OutOfBudget():
+            return GiveBack(words.out_of_budget())
         case Rejected():
             return GiveBack(words.follow_up_rejected(error.words))
         case Unsupported():
@@ -281,6 +303,8 @@ def _wake(error: OpenHandsError | None, here: Situation) -> Step | None:
     match here.row.kind, error:
         case OutboxKind.SEND, AtCapacity():
             return Retry(at=at, effort=Effort.UNDONE, say=words.no_room_to_wake())
+        case _, OutOfBudget():
+            return GiveBack(words.out_of_budget())
         case OutboxKind.SEND, Unsupported():
             return GiveBack(words.follow_up_unsupported(here.page))
         case OutboxKind.SEND, NotFound() | Archived() | Rejected():
@@ -302,6 +326,8 @@ def _resume(error: OpenHandsError | None, here: Situation) -> Step | None:
             return Retry(at=at, effort=Effort.UNDONE, say=words.no_room_to_resume())
         case NotFound() | Archived():
             return Lost()
+        case OutOfBudget():
+            return GiveBack(words.out_of_budget())
         case Unsupported():
             return GiveBack(words.no_resume_here())
         case Rejected():

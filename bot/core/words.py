@@ -343,6 +343,12 @@ def queued(run: Run) -> str:
     """Return where a run stands in the queue."""
     place = "it is next" if run.queue_position == 1 else f"it is number {run.queue_position} in the queue"
     where = place if run.queue_position is not None else "it waits"
+    if run.starts_after is not None:
+        numbers = f" ({escape(run.detail)})" if run.detail else ""
+        return (
+            f"OpenHands starts no more conversations today{numbers}: {where}, and starts by itself after "
+            f"{clock_time(run.starts_after)}."
+        )
     return f"Every slot is busy: {where}, and starts by itself when one is free."
 
 
@@ -416,6 +422,11 @@ def why(run: Run) -> str:
             return "OpenHands rejects this bot's key. Please tell its operator: it needs a new OPENHANDS_API_KEY."
         case Reason.AT_CAPACITY:
             return "Every slot of the OpenHands account is busy, so nothing was started."
+        case Reason.ACCOUNT_BUDGET:
+            return (
+                "The budget of the OpenHands account is used up, so nothing was started: somebody has to raise it in "
+                "OpenHands, or it begins anew, as with the next month."
+            )
         case Reason.START_REJECTED:
             return "OpenHands refused the task, so nothing was started."
         case Reason.START_UNREADABLE:
@@ -436,7 +447,7 @@ def why(run: Run) -> str:
                 "The agent has not answered for five minutes, though its sandbox runs. I go on looking for a day, and tell "
                 "you how it ends if it comes back."
             )
-        case Reason.AGENT_ERROR | Reason.ASLEEP | Reason.REJECTED | Reason.NO_WORDS | None:
+        case Reason.AGENT_ERROR | Reason.ASLEEP | Reason.REJECTED | Reason.DAY_LIMIT | Reason.NO_WORDS | None:
             return "The agent stopped with an error."
         case _:
             assert_never(run.reason)
@@ -450,6 +461,8 @@ def next_step(run: Run) -> str:
             return "If it did not start, press Retry."
         case Reason.AT_CAPACITY:
             return "Press Retry when one is free."
+        case Reason.ACCOUNT_BUDGET:
+            return "Press Retry then."
         case Reason.MODEL_UNSUPPORTED:
             return ""
         case Reason.STUCK:
@@ -721,6 +734,13 @@ def no_room_to_wake() -> str:
 def no_room_to_resume() -> str:
     return (
         "Every slot of the OpenHands account is busy, so it can't be woken just now. It goes on as soon as one is free."
+    )
+
+
+def out_of_budget() -> str:
+    return (
+        "The budget of the OpenHands account is used up, so nothing was done about this, and the agent rests. Somebody has "
+        "to raise it in OpenHands, or it begins anew, as with the next month; then send it again."
     )
 
 

@@ -116,9 +116,9 @@ class Poller:
         """Start waiting runs while slots are free; return when the next try is due while OpenHands is full."""
         async with self._ctx.database.transaction() as tx:
             await slots.admit_waiting(tx, self._ctx.links, self._ctx.limits, now)
-            full_until = await checkpoints.get(tx, Mark.FULL)
+            marks = [await checkpoints.get(tx, mark) for mark in (Mark.FULL, Mark.QUOTA)]
         self._ctx.wake_sender.set()
-        return full_until if full_until is not None and full_until > now else None
+        return max((at for at in marks if at is not None and at > now), default=None)
 
     async def _observe(self, due: Sequence[Run]) -> None:
         openhands = await self._ctx.openhands()

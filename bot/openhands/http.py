@@ -7,12 +7,13 @@ body gets into an exception's text, so wrapped exceptions are dropped with `from
 import asyncio
 import json
 import logging
+import re
 import ssl
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any, TypeVar
 
@@ -28,6 +29,8 @@ from bot.core.errors import (
     Moved,
     NotFound,
     OpenHandsError,
+    OutOfBudget,
+    OverQuota,
     Rejected,
     TooFast,
     Unauthorised,
@@ -45,6 +48,9 @@ MAX_BYTES = 20_000_000  # of one answer, decompressed; a page of events with lon
 WORDS_LENGTH = 300  # characters of the server's own words
 LONGEST_RETRY_S = 3600.0  # the cap on Retry-After; a longer one is nonsense
 RETRY_AFTER_S = 1.0  # if a 429 has no Retry-After; the value that servers were seen to send
+
+DAY_LIMIT = "daily_conversation_limit_reached"
+BUDGET = re.compile("budget|credit", re.IGNORECASE)
 
 SESSION_HEADER = "X-Session-API-Key"
 BEARER = "Authorization"
@@ -104,6 +110,10 @@ class Answer:
         match self.status:
             case 401:
                 return Unauthorised("401")
+            case 402:
+                return OutOfBudget("402")
+            case 403 if self.readable and self._names_budget:
+                return OutOfBudget("403")
             case 403 if self.readable:
                 return Unauthorised("403")
             case 429:
@@ -131,10 +141,23 @@ class Answer:
             case _:
                 return Unreadable(str(self.status))
 
+    @property
+    def _detail(self) -> Mapping[str, Any]:
+        found = self.body.get("detail") if isinstance(self.body, dict) else None
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def _names_budget(self) -> bool:
+        return bool(BUDGET.search(str(self._detail.get("code") or self._detail.get("error") or "")))
+
     def _too_many(self) -> OpenHandsError:
-        """Return whether a 429 is the account's limit, which the body names, or the limit on calls."""
-        detail = self.body.get("detail") if isinstance(self.body, dict) else None
-        if isinstance(detail, dict) and "error" in detail:
+        """Return whether a 429 is one of the account's limits, which the body names, or the limit on calls."""
+        detail = self._detail
+        if detail.get("code") == DAY_LIMIT:
+            return OverQuota(_time(detail.get("reset_at")), _of(detail.get("used"), detail.get("limit")))
+        if self._names_budget:
+            return OutOfBudget("429")
+        if "error" in detail:
             return AtCapacity("no free slot")
         return TooFast(RETRY_AFTER_S if self.retry_after_s is None else self.retry_after_s)
 
@@ -364,6 +387,20 @@ class Http:
         limiter = self._limiters.get(server) or Limiter(self.patience.openhands_calls_per_s, self.clock)
         self._limiters.put(server, limiter)
         return limiter
+
+
+def _time(said: Any) -> datetime | None:
+    """Return a time in an answer, in UTC where it names no zone; None if it is none."""
+    try:
+        found = datetime.fromisoformat(said)
+    except (TypeError, ValueError):
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _of(used: Any, limit: Any) -> str:
+    """Return how much of a limit is used, if an answer says it in numbers."""
+    return f"{used} of {limit} used" if type(used) is int and type(limit) is int else ""
 
 
 def _target(response: httpx.Response) -> str:

@@ -95,7 +95,7 @@ class Starts(Handler):
             fresh = await runs.get(tx, run.id)
             await self._ctx.save(tx, fresh, lifecycle.started(fresh, api, it, now))
             await outbox.done(tx, row.seq, now)
-            await slots.mark_available(tx, now)
+            await slots.mark_started(tx, now)
             await slots.admit_waiting(tx, self._ctx.links, self._ctx.limits, now)
         self._ctx.wake_poller.set()
 
@@ -104,20 +104,25 @@ class Starts(Handler):
             case Refuse(why):
                 await self._refuse(row, run, why)
             case Requeue():
-                await self._requeue(row, run)
+                await self._requeue(row, run, step)
             case _:
                 raise AssertionError(step)
 
-    async def _requeue(self, row: OutboxRow, run: Run) -> None:
+    async def _requeue(self, row: OutboxRow, run: Run, step: Requeue) -> None:
         """Queue the run for a slot again, under another id, since nobody knows what became of this one."""
         now = self._ctx.clock.now()
         async with self._ctx.database.transaction() as tx:
             fresh = await runs.get(tx, run.id)
-            await slots.mark_full(tx, self._ctx.limits, now)
-            if fresh.stop_by is None:
+            if step.until is None:
+                await slots.mark_full(tx, self._ctx.limits, now)
+            else:
+                await slots.mark_over_quota(tx, step.until)
+            if fresh.stop_by is not None:
+                waits = lifecycle.cancel(fresh, fresh.stop_by, now)
+            elif step.until is None:
                 waits = lifecycle.requeue_full(fresh, effects.new_conversation(), now)
             else:
-                waits = lifecycle.cancel(fresh, fresh.stop_by, now)
+                waits = lifecycle.requeue_until(fresh, effects.new_conversation(), step.until, step.numbers, now)
             await self._ctx.save(tx, fresh, waits)
             await outbox.done(tx, row.seq, now, "no free slot")
         self._ctx.wake_poller.set()

@@ -17,6 +17,8 @@ class Mark(StrEnum):
     """A watermark: until then everything people did in Slack reached the bot: the socket was open and answered."""
     FULL = "full"
     """OpenHands had no free slot; the first in the queue tries again then."""
+    QUOTA = "quota"
+    """OpenHands starts no conversations before then, whatever slots are free; then the first in the queue tries."""
     PLACES = "places"
     """From then on cards may show new queue positions."""
 

@@ -378,6 +378,18 @@ async def number_queue(connection: AsyncConnection, *, new_only: bool) -> None:
     await connection.execute(NUMBER, {"all": not new_only})
 
 
+REST_UNTIL = (
+    update(runs)
+    .where(WAITS, runs.c.starts_after.is_distinct_from(bindparam("until")))
+    .values(starts_after=bindparam("until"), version=runs.c.version + 1)
+)
+
+
+async def rest_queue(connection: AsyncConnection, until: datetime | None) -> None:
+    """Write on the runs that wait for a slot when the first of them starts at the earliest; None: as soon as it can."""
+    await connection.execute(REST_UNTIL, {"until": until})
+
+
 OCCUPYING = select(func.count()).where(runs.c.state.in_([column_value(state) for state in OCCUPIES]))
 
 

@@ -543,6 +543,23 @@ def test_where_the_account_is_full_the_run_waits_with_its_seniority() -> None:
     assert (after.watch.unreachable_since, effects) == (None, ())
 
 
+def test_who_is_told_to_come_back_tomorrow_waits_until_then() -> None:
+    """With the numbers of the limit; the one try that is made then has neither."""
+    starting = a_run(RunState.STARTING, start_task_id="task")
+    until = NOW + timedelta(hours=5)
+    after, effects = lifecycle.requeue_until(starting, ConversationId("new"), until, "10 of 10 used", NOW)
+    assert (after.state, after.reason, after.detail, after.starts_after, after.conversation_id, effects) == (
+        RunState.QUEUED,
+        Reason.DAY_LIMIT,
+        "10 of 10 used",
+        until,
+        "new",
+        (),
+    )
+    again, _ = lifecycle.admit(after, until)
+    assert (again.state, again.reason, again.detail, again.starts_after) == (RunState.STARTING, None, "", None)
+
+
 # --- buttons and words ------------------------------------------------------------------------------------------
 
 ASKING = {"waiting": Waiting.APPROVAL, "action": "e1"}

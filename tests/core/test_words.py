@@ -68,6 +68,11 @@ SENTENCES = {
         a_run(RunState.WAITING, waiting=Waiting.APPROVAL, action="e1", detail="terminal\nrm -rf build")
     ),
     "no room to wake": words.no_room_to_wake(),
+    "no budget": words.out_of_budget(),
+    "no more today": words.queued(
+        a_run(RunState.QUEUED, queue_position=1, starts_after=NOW, reason=Reason.DAY_LIMIT, detail="10 of 10 used")
+    ),
+    "no more today, behind another": words.queued(a_run(RunState.QUEUED, queue_position=2, starts_after=NOW)),
     "stopped by the requester": words.news(a_run(RunState.STOPPED, stop_by=a_run().requester)),
     "stopped by somebody else": words.news(a_run(RunState.STOPPED, stop_by=BOB)),
     "status, failed": words.status(a_run(RunState.FAILED, reason=Reason.AT_CAPACITY)),

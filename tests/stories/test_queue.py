@@ -210,3 +210,73 @@ async def test_a_resume_that_finds_no_room_is_kept_and_said_once(make_world: Mak
     world.openhands.finish(others, "Done.")
     await world.passes(50)
     assert states(world) == ["Working"]
+
+
+# --- the quota of the day, the budget of the month ---------------------------------------------------------------
+
+NO_MORE_TODAY = {
+    "detail": {
+        "code": "daily_conversation_limit_reached",
+        "message": "Daily limit reached.",
+        "limit": 10,
+        "used": 10,
+        "reset_at": "2026-03-02T10:00:00Z",
+    }
+}
+TODAY = "OpenHands starts no more conversations today{}: {}, and starts by itself after <!date^1772445600^{{time}}|10:00 UTC>."
+
+
+async def test_a_quota_of_the_day_is_told_with_its_numbers_and_waited_for(make_world: Make) -> None:
+    """Who asks meanwhile is told too; nothing is tried before its time, then one alone, then all."""
+    world = await make_world()
+    world.openhands.break_next("start", status=429, body=NO_MORE_TODAY, times=100)
+    for name in ("one", "two"):
+        await world.alice.commands(f"fix {name} in org/repo", in_="#dev")
+        await world.passes(4)
+    one, two = world.cards()
+    assert explained(one) == TODAY.format(" (10 of 10 used)", "it is next")
+    assert explained(two) == TODAY.format("", "it is number 2 in the queue")
+    await world.passes(3000)
+    assert len(starts(world)) == 1
+
+    world.openhands.recover()
+    await world.passes(700)
+    assert states(world) == ["Working", "Working"]
+    assert len(starts(world)) == 3
+
+
+async def test_a_quota_that_is_used_up_again_is_waited_for_again(make_world: Make) -> None:
+    """One try after its time; its answer counts for all."""
+    world = await make_world()
+    world.openhands.break_next("start", status=429, body=NO_MORE_TODAY)
+    tomorrow = {"detail": {**NO_MORE_TODAY["detail"], "reset_at": "2026-03-02T12:00:00"}}
+    world.openhands.break_next("start", status=429, body=tomorrow)
+    await three(world)
+    await world.passes(3650)
+    assert states(world) == ["Queued", "Queued", "Queued"]
+    assert len(starts(world)) == 2
+    assert all("12:00 UTC" in explained(card) for card in world.cards())
+    await world.alice.says("stop", thread=world.cards()[0])
+    await world.passes(4)
+    assert states(world) == ["Cancelled", "Queued", "Queued"]
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(402, {"detail": "Payment required"}), (429, {"detail": {"code": "monthly_budget_exceeded"}})],
+    ids=["402", "named"],
+)
+async def test_a_budget_that_is_used_up_has_its_own_sentence(make_world: Make, status: int, body: object) -> None:
+    """It is nothing to wait for by oneself: somebody raises it, and Retry starts anew."""
+    world = await make_world()
+    world.openhands.break_next("start", status=status, body=body)
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(4)
+    [card] = world.cards()
+    assert (read_card(card).state, explained(card), labels(card)) == (
+        "Failed",
+        why(Reason.ACCOUNT_BUDGET),
+        ["Retry"],
+    )
+    assert world.news() == [f"<@{world.alice.id}> ❌ Failed\n{why(Reason.ACCOUNT_BUDGET)}"]
+    world.logged("run.changed")
