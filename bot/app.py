@@ -41,6 +41,7 @@ from bot.slack.recognise import Identity
 from bot.slack.scopes import REINSTALL, REQUIRED, lacking
 from bot.slack.socket import Socket
 from bot.slots import Limits
+from bot.store import ahead
 from bot.store.address import read_address
 from bot.store.database import Database, open_database
 
@@ -211,6 +212,7 @@ class Bot:
             metrics=self._metrics,
             stopping=self._stop,
         )
+        await self._clock_checked(database)
         intake = Intake(ctx)
         catch_up = CatchUp(ctx, intake.remember)
         await catch_up.begin()
@@ -238,6 +240,14 @@ class Bot:
         finally:
             await socket.close()
             await intake.close()
+
+    async def _clock_checked(self, database: Database) -> None:
+        """Let nothing wait for a time that was written down before the clock was put back."""
+        now = self._clock.now()
+        async with database.transaction() as tx:
+            if await ahead.is_ahead(tx, now):
+                log.warning("clock.went_back", help="nothing is lost; look at this machine's clock")
+                await ahead.drawn_back(tx, now)
 
     async def _team_channel(self, sender: Sender) -> None:
         """Look the team's channel up beside the loops, which do not wait for it, then wait for `stop` as they do."""

@@ -2,8 +2,11 @@
 
 import asyncio
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
+
+SLIP = timedelta(minutes=2)
+"""A clock that is put back by no more than this is waited for: nothing is late by longer."""
 
 
 class Clock(Protocol):
@@ -21,8 +24,20 @@ class Clock(Protocol):
         ...
 
 
+class Backwards:
+    """Notices that the clock was put back, from the times it is shown: whatever waits for a later one would be late."""
+
+    def __init__(self) -> None:
+        self._latest: datetime | None = None
+
+    def by(self, now: datetime) -> timedelta | None:
+        """Return by how much the clock was put back since the last call; None if it was not."""
+        latest, self._latest = self._latest, now
+        return latest - now if latest is not None and latest - now > SLIP else None
+
+
 class WallClock:
-    """The machine's own time."""
+    """The machine's own time. A wait goes on for as long as it seemed when it began, whatever is done to the clock."""
 
     def now(self) -> datetime:
         return datetime.now(UTC)

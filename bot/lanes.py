@@ -7,7 +7,7 @@ from typing import Generic, Protocol, TypeVar
 
 import structlog
 
-from bot.clock import Clock
+from bot.clock import Backwards, Clock
 from bot.core.errors import StoreUnavailable
 from bot.core.pacing import Patience, later, retry_at
 
@@ -77,6 +77,7 @@ class LaneScheduler(Generic[AJob]):
         self._unsaved_lanes: dict[str, datetime] = {}
         """By lane: when its job last failed because of the database."""
         self._store_down = False
+        self._back = Backwards()
         self.wake = wake
         self.under_way: dict[str, asyncio.Task[None]] = {}
 
@@ -92,6 +93,9 @@ class LaneScheduler(Generic[AJob]):
     async def _start_due(self) -> datetime:
         """Start every job that can start; return when to look again."""
         now = self._clock.now()
+        if self._back.by(now) is not None:
+            self._later.clear()
+            self.throttled.clear()
         self._later = {lane: at for lane, at in self._later.items() if at > now}
         self.throttled = {lane: at for lane, at in self.throttled.items() if at > now}
         self._failures = {lane: last for lane, last in self._failures.items() if now - last[2] < REMEMBERED}

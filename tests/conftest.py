@@ -43,14 +43,19 @@ class HandClock:
 
     def __init__(self) -> None:
         self._now = START
+        self.skew = timedelta(0)  # what somebody did to the machine's clock; the servers have their own
         self._waiting: dict[int, tuple[asyncio.Event | None, datetime | None]] = {}
         self._moved = asyncio.Event()
 
     def now(self) -> datetime:
+        return self._now + self.skew
+
+    def true(self) -> datetime:
         return self._now
 
     async def wait(self, event: asyncio.Event | None, until: datetime | None) -> None:
         me = id(asyncio.current_task())
+        until = until and until - self.skew
         self._waiting[me] = (event, until)
         try:
             while not (event and event.is_set()) and not (until and self._now >= until):
@@ -184,11 +189,11 @@ class Story(World):
 
     async def passes(self, seconds: float) -> None:
         """Move time forward, stopping whenever something is due."""
-        end = self.clock.now() + timedelta(seconds=seconds)
+        end = self.clock.true() + timedelta(seconds=seconds)
         await self.settles()
-        while self.clock.now() < end:
+        while self.clock.true() < end:
             due = self.clock.next_due()
-            await self._moves(min(end, max(due, self.clock.now())) if due else end)
+            await self._moves(min(end, max(due, self.clock.true())) if due else end)
 
     async def _moves(self, to: datetime) -> None:
         self.clock.move(to)
@@ -330,8 +335,8 @@ async def make_world(tmp_path: Path, tables: Path, request: pytest.FixtureReques
         *, start: bool = True, patience: Patience = HURRY, openhands: dict[str, Any] | None = None, **given: Any
     ) -> Story:
         clock = HandClock()
-        slack = LocalSlack(now=clock.now)
-        server = LocalOpenHands(now=clock.now, key="key", **(openhands or {}))
+        slack = LocalSlack(now=clock.true)
+        server = LocalOpenHands(now=clock.true, key="key", **(openhands or {}))
         await slack.start()
         await server.start()
         story = Story(clock, slack, server, folder=tmp_path, tables=tables, lines=lines)

@@ -350,7 +350,7 @@ class CatchUp:
         """
         called = self._called.setdefault(method, deque(maxlen=self._ctx.patience.heard_pace))
         if len(called) == called.maxlen and not at_once:
-            until = later(called[0], MINUTE_S)
+            until = min(later(called[0], MINUTE_S), later(self._ctx.clock.now(), MINUTE_S))
             self._hurry.clear()
             await self._ctx.clock.wait(self._hurry, until)
             if self._ctx.clock.now() < until:

@@ -10,6 +10,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot import effects, slots
+from bot.clock import Backwards
 from bot.context import Context
 from bot.core import cards, lifecycle
 from bot.core.errors import Moved, OpenHandsError, StoreUnavailable, StoreUnreadable, TooFast, Unauthorised, Unreadable
@@ -17,7 +18,7 @@ from bot.core.lifecycle import OCCUPIES, WORDS_DECIDE, Changed
 from bot.core.model import Failed, Observation, Phase, Reason, Run, RunId, RunState, Waiting
 from bot.core.pacing import later, poll_at, poll_ended_at, retry_at
 from bot.openhands import OpenHands
-from bot.store import checkpoints, inbox, outbox, runs, threads
+from bot.store import ahead, checkpoints, inbox, outbox, runs, threads
 from bot.store.checkpoints import Mark
 from bot.store.database import Turn
 
@@ -59,6 +60,7 @@ class Poller:
         self._progress_at: dict[str, datetime] = {}
         self._progress_used = datetime.min.replace(tzinfo=UTC)  # the readings so far use up the budget until then
         self._tidied_at: datetime | None = None
+        self._back = Backwards()
         self.wake = ctx.wake_poller
         self.reading: dict[RunId, asyncio.Task[None]] = {}
 
@@ -92,11 +94,29 @@ class Poller:
 
     async def _round(self) -> datetime:
         now = self._ctx.clock.now()
+        by = self._back.by(now)
         try:
+            if by is not None:
+                await self._clock_went_back(now, by)
             return await self._poll(now)
         except StoreUnreadable as err:
             await self._ctx.close_unreadable(err)
             return now
+
+    async def _clock_went_back(self, now: datetime, by: timedelta) -> None:
+        """Let nothing wait for a time that was written down before."""
+        log.warning(
+            "clock.went_back", by_s=round(by.total_seconds()), help="nothing is lost; look at this machine's clock"
+        )
+        self._missed_since.clear()
+        self._progress_at.clear()
+        self._progress_used = datetime.min.replace(tzinfo=UTC)
+        self._reached_at = self._tidied_at = None
+        self._down_since = None if self._down_since is None else now
+        async with self._ctx.database.transaction() as tx:
+            await ahead.drawn_back(tx, now)
+        for wake in (self._ctx.wake_dispatcher, self._ctx.wake_sender):
+            wake.set()
 
     async def _poll(self, now: datetime) -> datetime:
         await self._tidy(now)

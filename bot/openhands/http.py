@@ -21,7 +21,7 @@ import httpx
 from pydantic import BaseModel, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 from bot.causes import cause
-from bot.clock import Clock
+from bot.clock import Backwards, Clock
 from bot.core.errors import (
     Archived,
     Asleep,
@@ -204,11 +204,14 @@ class Limiter:
         calls = max(1, int(calls_per_s))
         self._window = timedelta(seconds=calls / calls_per_s)
         self._slots: deque[datetime] = deque(maxlen=calls)
+        self._back = Backwards()
         self._clock = clock
 
     async def turn(self) -> None:
         """Wait until one more call is allowed. Calls are admitted in the order they asked."""
         now = slot = self._clock.now()
+        if self._back.by(now) is not None:
+            self._slots.clear()
         if len(self._slots) == self._slots.maxlen:
             slot = max(now, self._slots[0] + self._window)
         self._slots.append(slot)

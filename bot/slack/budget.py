@@ -3,6 +3,7 @@
 from collections import defaultdict, deque
 from datetime import datetime, timedelta
 
+from bot.clock import Backwards
 from bot.core.owed import POST
 
 MINUTE = timedelta(seconds=60)
@@ -29,6 +30,7 @@ class Budget:
         self._posted: dict[str, datetime] = {}
         self._closed: dict[str, datetime] = {}
         self._closed_places: dict[str, datetime] = {}
+        self._back = Backwards()
 
     def admit(self, method: str, channel: str, now: datetime) -> datetime | None:
         """Reserve a call now and return None, or return when to ask again. channel: matters only for posts."""
@@ -70,6 +72,9 @@ class Budget:
 
     def closed(self, method: str, channel: str, now: datetime) -> datetime | None:
         """Return until when Slack refuses such calls; None if they may be made."""
+        if self._back.by(now) is not None:
+            for times_of in (self._calls, self._live_edits, self._posted, self._closed, self._closed_places):
+                times_of.clear()
         times = [self._closed.get(method, now)]
         if method == POST:
             times.append(self._closed_places.get(channel, now))

@@ -135,3 +135,11 @@ def test_a_limit_of_the_whole_workspace() -> None:
     budget = Budget()
     budget.close(POST, "", at(120), at(0))
     assert [budget.closed(POST, channel, at(119)) for channel in (DEV, NEWS)] == [at(120), at(120)]
+
+
+def test_a_clock_that_was_put_back_closes_nothing() -> None:
+    """What was noted before lies an hour ahead now, and would be waited for."""
+    budget = Budget()
+    budget.close(EDIT, "", NOW + timedelta(seconds=30), NOW)
+    assert budget.admit(EDIT, "", NOW) is not None
+    assert budget.admit(EDIT, "", NOW - timedelta(hours=1)) is None
