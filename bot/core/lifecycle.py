@@ -570,6 +570,7 @@ def retry(run: Run, by: UserId, conversation: ConversationId, now: datetime) -> 
         acted(run, Action.RETRY, by),
         attempt=run.attempt + 1,
         cost_before=run.cost,
+        api=None,
         turn=run.turn + 1,
         turn_at=now,
         turn_after=None,

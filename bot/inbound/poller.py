@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot import effects, slots
 from bot.clock import Backwards
-from bot.context import Context
+from bot.context import Context, speaks_of
 from bot.core import cards, lifecycle
 from bot.core.errors import Moved, OpenHandsError, StoreUnavailable, StoreUnreadable, TooFast, Unauthorised, Unreadable
 from bot.core.lifecycle import OCCUPIES, WORDS_DECIDE, Changed
@@ -38,6 +38,10 @@ HELP: dict[type[OpenHandsError], str] = {
     Moved: "set OPENHANDS_BASE_URL to where OpenHands is, as people open it, and start the bot again",
     Unreadable: "if OPENHANDS_BASE_URL is an old server, OPENHANDS_API=v0 says so",
 }
+ASKED_AGAIN = "nothing is lost, it is asked for again"
+OTHER_API = (
+    "it was started with another API than the server speaks now: look in OpenHands; OPENHANDS_API says which to use"
+)
 TIDY_EVERY = timedelta(hours=1)
 FORGET_AT_ONCE = 100
 """Runs that are deleted in one transaction: others wait for it."""
@@ -142,7 +146,7 @@ class Poller:
 
     async def _observe(self, due: Sequence[Run]) -> None:
         openhands = await self._ctx.openhands()
-        asked = [run for run in due if run.id not in self.reading]
+        asked = [run for run in due if run.id not in self.reading and speaks_of(openhands, run)]
         seen = await openhands.observe(asked) if asked else {}
         if asked:  # with nothing to ask about, no answer says that OpenHands is there
             if self._down_since is not None:
@@ -155,6 +159,8 @@ class Poller:
             it = seen.get(run.id)
             if it is not None:
                 self._seen_again(run)
+            elif not speaks_of(openhands, run):
+                self._missed(run, alone=True, help=OTHER_API)
             elif run.id not in self.reading:
                 self._missed(run, alone=True)
             if it is not None and says_nothing_new(run, it):
@@ -166,15 +172,13 @@ class Poller:
         for start in range(0, len(told), SLICE):
             await self._apply(told[start : start + SLICE])
 
-    def _missed(self, run: Run, *, alone: bool) -> datetime:
+    def _missed(self, run: Run, *, alone: bool, help: str = ASKED_AGAIN) -> datetime:  # noqa: A002 - the log's word
         """Remember that a run could not be observed; return since when. alone: others could be, so it is logged."""
         now = self._ctx.clock.now()
         since = self._missed_since.setdefault(run.id, now)
         if alone and run.id not in self._missed_told and self._missed_for_long(run.id, now):
             self._missed_told.add(run.id)
-            log.warning(
-                "run.unseen", run=run.id, since=since.isoformat(), help="nothing is lost, it is asked for again"
-            )
+            log.warning("run.unseen", run=run.id, since=since.isoformat(), help=help)
         return since
 
     def _missed_for_long(self, run: RunId, now: datetime) -> bool:

@@ -29,7 +29,7 @@ class Decisions(Handler):
                     raise Withdrawn
                 await outbox.mark_attempt(tx, row.seq, self._ctx.clock.now())
 
-        openhands = await self._ctx.openhands()
+        openhands = await self._ctx.openhands_of(run)
         outcome = await openhands.decide(
             run,
             row.payload["action"],
@@ -51,7 +51,7 @@ class Decisions(Handler):
     async def _wake(self, row: OutboxRow, run: Run) -> Step:
         """Wake the sandbox in which the action waits, then retry."""
         del row
-        await (await self._ctx.openhands()).resume(run)
+        await (await self._ctx.openhands_of(run)).resume(run)
         return Retry(at=later(self._ctx.clock.now(), self._ctx.patience.decision_settled_s), observe=True)
 
     async def _observe_soon(self, run: Run) -> None:

@@ -44,7 +44,7 @@ class FollowUps(Handler):
         return lifecycle.holds(run)
 
     async def _send(self, row: OutboxRow, run: Run, follow_up: FollowUp) -> Step | None:
-        openhands = await self._ctx.openhands()
+        openhands = await self._ctx.openhands_of(run)
         if follow_up.state is FollowUpState.WAITING:
             return await self._deliver(row, run, follow_up, openhands)
         # it went out, and its answer was lost
@@ -245,7 +245,7 @@ class FollowUps(Handler):
         now = self._ctx.clock.now()
         if follow_up.state is not FollowUpState.WAITING:  # called off meanwhile
             return Retry(at=now)
-        await (await self._ctx.openhands()).resume(run)
+        await (await self._ctx.openhands_of(run)).resume(run)
         async with self._ctx.database.transaction() as tx:
             fresh = await runs.get(tx, run.id)
             if (await runs.get_follow_up(tx, row.id)).state is FollowUpState.WITHDRAWN:  # by a stop

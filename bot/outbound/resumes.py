@@ -21,7 +21,7 @@ class Resumes(Handler):
         return await self._asked(Call.RESUME, row, run, self._resume(row, run))
 
     async def _resume(self, row: OutboxRow, run: Run) -> None:
-        openhands = await self._ctx.openhands()
+        openhands = await self._ctx.openhands_of(run)
         went_out = self._ctx.clock.now()
 
         async def going_out() -> None:

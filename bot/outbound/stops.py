@@ -28,7 +28,7 @@ class Stops(Handler):
 
     async def _stop(self, call: Call, row: OutboxRow, run: Run) -> Step:
         """Interrupt the run, again and again until a poll shows that it took effect."""
-        await (await self._ctx.openhands()).stop(run)
+        await (await self._ctx.openhands_of(run)).stop(run)
         return self._after(call, None, row, run)
 
     def _held(self, run: Run) -> bool:
