@@ -103,6 +103,9 @@ class Settings(BaseSettings):
     openhands_base_url: Annotated[str, AfterValidator(address)] = Field(
         "https://app.all-hands.dev", description="the address at which people open your OpenHands in the browser"
     )
+    openhands_public_url: Annotated[str, AfterValidator(address)] | None = Field(
+        None, description="the address at which people open OpenHands, where the bot reaches it by another one"
+    )
     openhands_api: Annotated[Literal["auto", "v1", "v0"], BeforeValidator(lower)] = Field(
         "auto", description="auto, which finds out what your server speaks; or v1 or v0, which says it"
     )

@@ -1,5 +1,7 @@
 """The server speaks another API than a run was started with: it can say nothing of that run, so nothing is believed."""
 
+from typing import Literal
+
 import pytest
 
 from bot.core import words
@@ -8,7 +10,9 @@ from tests.stories.shared import reactions, working
 
 
 @pytest.mark.parametrize(("was", "now"), [("v0", "v1"), ("v1", "v0")])
-async def test_a_run_is_judged_only_by_the_api_it_was_started_with(make_world: Make, was: str, now: str) -> None:
+async def test_a_run_is_judged_only_by_the_api_it_was_started_with(
+    make_world: Make, was: Literal["v0", "v1"], now: Literal["v0", "v1"]
+) -> None:
     """It is not seen, which its card says; messages and stops come back, and nothing is lost once it is back."""
     world = await make_world(openhands={"api": was})
     card = await working(world)

@@ -3,7 +3,7 @@
 import pytest
 
 from bot.core import words
-from tests.conftest import Card, Story
+from tests.conftest import Card, Make, Story
 from tests.stories.shared import ON_IT
 
 
@@ -225,3 +225,16 @@ async def test_after_the_invitation_the_same_command_works(world: Story) -> None
     assert len(world.openhands.conversations) == 1
     world.leaves("alice alone: I can't post here")
     world.logged("slack.refused")
+
+
+async def test_links_lead_where_people_open_openhands(make_world: Make) -> None:
+    """The bot may reach it by an address that only machines know; cards and sentences name the other one."""
+    world = await make_world(openhands_public_url="https://openhands.example/")
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(4)
+    world.openhands.finish(world.conversation, "Fixed.")
+    await world.passes(8)
+    address = f"https://openhands.example/conversations/{world.conversation.id}"
+    [card, told] = world.posts("#dev")
+    assert address in str(card.blocks)
+    assert address in str(told.blocks)
