@@ -13,6 +13,7 @@ from slack_bolt.app.async_app import AsyncApp
 from slack_bolt.authorization import AuthorizeResult
 
 from bot import __version__
+from bot.causes import trust_help
 from bot.clock import Clock, WallClock
 from bot.context import Context
 from bot.core.errors import (
@@ -36,7 +37,7 @@ from bot.ops import health
 from bot.ops.metrics import Metrics
 from bot.outbound.sender import Sender
 from bot.settings import Settings, how_to
-from bot.slack.gateway import Gateway
+from bot.slack.gateway import Gateway, session_of
 from bot.slack.recognise import Identity
 from bot.slack.scopes import REINSTALL, REQUIRED, lacking
 from bot.slack.socket import Socket
@@ -104,9 +105,8 @@ class Bot:
         )
         openhands = LateOpenHands(http, self._settings.openhands_api)
         self._components.database, self._components.openhands = database, http
-        timeout = aiohttp.ClientTimeout(total=self._patience.slack_timeout_s)
         try:
-            async with aiohttp.ClientSession(timeout=timeout, trust_env=True) as session:
+            async with session_of(self._patience.slack_timeout_s) as session:
                 gateway = self._gateway(session)
                 if (us := await self._unless_stopped(self._known(gateway, openhands))) is not None:
                     await self._work(database, gateway, openhands, us)
@@ -158,7 +158,7 @@ class Bot:
                 error=type(err).__name__,
                 cause=str(err) or f"no answer within {self._patience.probe_s:g} s",
                 server=openhands.http.server,
-                help="the bot starts anyway and tries on",
+                help=trust_help(str(err)) or "the bot starts anyway and tries on",
             )
 
     async def _identity(self, gateway: Gateway) -> Identity:
@@ -173,7 +173,12 @@ class Bot:
                 ) from None
             except SlackError as err:
                 log.warning(
-                    "slack.unreachable", code=err.code, cause=err.cause, server=gateway.server, again_in_s=pause_s
+                    "slack.unreachable",
+                    code=err.code,
+                    cause=err.cause,
+                    server=gateway.server,
+                    again_in_s=pause_s,
+                    **({"help": help_} if (help_ := trust_help(err.cause)) else {}),
                 )
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, self._patience.retry_slowest_s)

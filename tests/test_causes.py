@@ -5,7 +5,7 @@ from socket import gaierror
 
 import pytest
 
-from bot.causes import cause
+from bot.causes import NOT_TRUSTED, cause
 
 
 def wrapped(inner: BaseException, *, explicitly: bool) -> BaseException:
@@ -18,13 +18,22 @@ def wrapped(inner: BaseException, *, explicitly: bool) -> BaseException:
     return outer
 
 
+def refused_with(code: int) -> ssl.SSLCertVerificationError:
+    refused = ssl.SSLCertVerificationError("it names a server")
+    refused.verify_code = code
+    return refused
+
+
 @pytest.mark.parametrize("explicitly", [True, False])
 @pytest.mark.parametrize(
     ("inner", "said"),
     [
         (gaierror(-2, "Name or service not known"), "DNS: no such name"),
         (ConnectionRefusedError(111, "refused"), "refused: nothing listens there"),
-        (ssl.SSLCertVerificationError("expired"), "TLS: its certificate or its version of TLS"),
+        (refused_with(10), "certificate: it has expired, or this machine's clock is wrong"),
+        (refused_with(62), "certificate: it is for a server of another name"),
+        (refused_with(19), NOT_TRUSTED),
+        (ssl.SSLError("wrong version number"), "TLS: its version, or no TLS at all"),
         (TimeoutError(), "time-out"),
         (ExceptionGroup("two addresses", [ValueError(), ConnectionRefusedError()]), "refused: nothing listens there"),
         (ValueError("key=secret"), "OSError"),

@@ -10,6 +10,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot import effects, slots
+from bot.causes import trust_help
 from bot.clock import Backwards
 from bot.context import Context, speaks_of
 from bot.core import cards, lifecycle
@@ -343,7 +344,7 @@ class Poller:
                 error=type(err).__name__,
                 cause=str(err),
                 server=self._ctx.links.server,
-                help=HELP.get(type(err), "nothing is lost, it tries on"),
+                help=trust_help(str(err)) or HELP.get(type(err), "nothing is lost, it tries on"),
             )
         at = (
             later(

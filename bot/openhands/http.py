@@ -8,13 +8,11 @@ import asyncio
 import json
 import logging
 import re
-import ssl
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from typing import Any, TypeVar
 
 import httpx
@@ -43,6 +41,7 @@ from bot.core.mrkdwn import clean, redact, shorten
 from bot.core.pacing import Patience
 from bot.openhands import Before, nothing
 from bot.openhands.recent import Recent
+from bot.trust import trusted
 
 MAX_BYTES = 20_000_000  # of one answer, decompressed; a page of events with long outputs has some hundred thousand
 WORDS_LENGTH = 300  # characters of the server's own words
@@ -219,12 +218,6 @@ class Limiter:
             await self._clock.wait(None, slot)
 
 
-@cache
-def _trusted() -> ssl.SSLContext:
-    """Return a TLS context with the trusted authorities. Cached: it takes longer than the rest of a client's setup."""
-    return httpx.create_ssl_context()
-
-
 class Http:
     """The client: base address, key, time-outs and rate limits. Close it when done."""
 
@@ -261,7 +254,7 @@ class Http:
             logging.getLogger(name).setLevel(logging.WARNING)
         self._client = httpx.AsyncClient(
             transport=transport,
-            verify=_trusted(),
+            verify=trusted(),
             mounts=None if transport else dict.fromkeys(_NO_PROXY_TO),
             limits=httpx.Limits(max_connections=None),  # a message may hold one for 30 s; the limiter bounds the rate
             headers={"User-Agent": "openhands-for-slack", "Accept": "application/json"},

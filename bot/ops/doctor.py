@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from time import perf_counter
 
-import aiohttp
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from bot.causes import trust_help
 from bot.clock import WallClock
 from bot.core.errors import (
     Moved,
@@ -36,7 +36,7 @@ from bot.openhands import OpenHands
 from bot.openhands.connect import LateOpenHands, wrong_address
 from bot.openhands.http import Http
 from bot.settings import Settings, Unknown, how_to
-from bot.slack.gateway import ANSWER_LOST, TIMED_OUT, Gateway
+from bot.slack.gateway import ANSWER_LOST, TIMED_OUT, Gateway, session_of
 from bot.slack.scopes import REINSTALL, REQUIRED, SCOPES, lacking
 from bot.store import inbox, maintenance
 from bot.store.address import FOUR_SLASHES, read_address
@@ -83,7 +83,7 @@ async def examine(settings: Settings, within_s: float = CHECK_S) -> Sequence[Fin
     key = settings.openhands_api_key.get_secret_value()
     http = Http(settings.openhands_base_url, key, clock=clock, patience=patience)
     openhands = LateOpenHands(http, settings.openhands_api)
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=within_s), trust_env=True) as session:
+    async with session_of(within_s) as session:
         token = settings.slack_bot_token.get_secret_value()
         gateway = Gateway(token, settings.slack_api_url, session, clock, patience)
         found = await asyncio.gather(
@@ -183,6 +183,8 @@ def slack_error(what: str, err: SlackError) -> Finding:
         return wrong(f"{what}: Slack takes no more calls for now ({err.code})", f"try again in {err.retry_after_s:g} s")
     if isinstance(err, SlackUnsure) and err.code not in LOST:
         return wrong(f"{what}: a fault inside Slack ({err.code})", "try again; look at https://slack-status.com")
+    if mend := trust_help(err.cause):
+        return wrong(f"{what}: Slack's {err.cause}", mend)
     mend = "look at the network, HTTPS_PROXY and SLACK_API_URL"
     return wrong(f"{what}: no answer of Slack ({err.code})", mend)
 
@@ -282,6 +284,8 @@ async def openhands_server(openhands: LateOpenHands, settings: Settings) -> Asyn
             yield wrong("OpenHands: no OpenHands at this address", wrong_address(settings.openhands_base_url))
         elif isinstance(err, Moved):
             yield wrong(f"OpenHands: {err}", "set OPENHANDS_BASE_URL to where OpenHands is, as people open it")
+        elif mend := trust_help(str(err)):
+            yield wrong(f"OpenHands: {err}", mend)
         elif isinstance(err, Unavailable):
             yield wrong("OpenHands: it can't be reached", "look at OPENHANDS_BASE_URL; look at the network")
         else:

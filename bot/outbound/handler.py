@@ -8,6 +8,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot import effects
+from bot.causes import trust_help
 from bot.context import Context
 from bot.core import cards, lifecycle, words
 from bot.core.errors import OpenHandsError
@@ -141,7 +142,7 @@ class Handler(ABC):
                         run=run.id,
                         cause=step.unreachable.cause,
                         server=self._ctx.links.server,
-                        help="nothing is lost, it tries on",
+                        help=trust_help(step.unreachable.cause) or "nothing is lost, it tries on",
                     )
                 await runs.save(tx, fresh, lifecycle.call_waits(fresh, row.created_at, step.unreachable.why))
             else:

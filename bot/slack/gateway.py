@@ -28,6 +28,7 @@ from bot.core.pacing import Patience, later
 from bot.slack.budget import Budget
 from bot.slack.history import ROOTS_BACK, Page, next_cursor, place_page, slack_time, thread_page
 from bot.slack.recognise import SAID_BY_PEOPLE, Identity
+from bot.trust import trusted
 
 log = structlog.get_logger("slack")
 
@@ -66,6 +67,15 @@ because we may look for a lost message days later, in a busy place."""
 CONTEXT_MESSAGES = 30
 FACTS = 5_000
 """People, and places, that are remembered at most: an evicted one costs one more call."""
+
+
+def session_of(timeout_s: float) -> aiohttp.ClientSession:
+    """Return a session for Slack. It honours proxies, and trusts whom the machine trusts. Close it when done."""
+    return aiohttp.ClientSession(
+        timeout=aiohttp.ClientTimeout(total=timeout_s),
+        connector=aiohttp.TCPConnector(ssl=trusted()),
+        trust_env=True,
+    )
 
 
 Key = TypeVar("Key", UserId, ChannelId)

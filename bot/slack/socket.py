@@ -13,6 +13,7 @@ from slack_bolt.adapter.socket_mode.async_internals import run_async_bolt_app, s
 from slack_bolt.app.async_app import AsyncApp
 from slack_sdk.socket_mode.request import SocketModeRequest
 
+from bot.causes import cause, trust_help
 from bot.clock import Clock
 from bot.core.errors import SlackBusy, SlackError, SlackLocked, SlackUnavailable
 from bot.core.pacing import Patience
@@ -105,7 +106,9 @@ class Socket:
     def _told(self, event: str, code: str, **more: str) -> None:
         """Log that there is no connection, and why; repeats of the same reason are not logged."""
         if code != self._trouble:
-            log.warning(event, code=code, **more, help=HELP.get(code, NOTHING_TO_DO))
+            log.warning(
+                event, code=code, **more, help=trust_help(more.get("cause", "")) or HELP.get(code, NOTHING_TO_DO)
+            )
         self._trouble = code
 
     # --- the next connection ------------------------------------------------------------------------------------
@@ -143,8 +146,8 @@ class Socket:
                 connection = await open_connection(
                     self._gateway.session, url, self._envelopes.take, self._clock.now, ping_s=self._patience.ping_s
                 )
-        except (aiohttp.ClientError, TimeoutError):
-            raise SlackUnavailable("no_socket") from None
+        except (aiohttp.ClientError, TimeoutError) as err:
+            raise SlackUnavailable("no_socket", cause(err)) from None
         self._connections.add(connection)
         self._uncounted.add(connection)
         with suppress(TimeoutError):
