@@ -11,7 +11,7 @@ from typing import Any
 
 from bot.core import markdown, words
 from bot.core.lifecycle import ENDED, offers, thing, took
-from bot.core.model import Action, Run, RunId, RunState, Waiting
+from bot.core.model import Action, Reason, Run, RunId, RunState, Waiting
 from bot.core.mrkdwn import escape, link, outside, shorten
 from bot.core.vocabulary import BUTTONS, OPEN
 
@@ -105,7 +105,7 @@ def card(run: Run, address: str | None) -> Message:
     lines = [f"*{words.state(run)}*\n{task}"]
     if explanation := words.explanation(run):
         lines.append(explanation)
-    if run.detail and run.state is RunState.FAILED:
+    if run.detail and run.state is RunState.FAILED and run.reason is not Reason.BRANCH:
         lines.append(f"> {escape(shorten(words.one_line(run.detail), words.DETAIL_SHOWN))}")
     if run.answer and run.state in (RunState.DONE, RunState.WAITING):
         lines.append(escape(markdown.plain(run.answer, limit=ANSWER_ON_CARD)))
@@ -178,7 +178,7 @@ def name_of(url: str) -> str:
 def news(run: Run, address: str | None) -> Message:
     """Render the thread's news: a mention of the requester, what became of the run, the agent's own words if any."""
     head = [words.news(run)]
-    if run.detail and run.state is RunState.FAILED:
+    if run.detail and run.state is RunState.FAILED and run.reason is not Reason.BRANCH:
         head.append(f"> {escape(shorten(words.one_line(run.detail), words.DETAIL_SHOWN))}")
     wanted = wish(run)
     blocks = [section("\n".join(head)), *wanted]

@@ -648,6 +648,7 @@ def restartable(run: Run) -> bool:
 NOTHING_STARTED = frozenset(
     {
         Reason.REPOSITORY,
+        Reason.BRANCH,
         Reason.KEY_REFUSED,
         Reason.AT_CAPACITY,
         Reason.ACCOUNT_BUDGET,

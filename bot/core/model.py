@@ -256,6 +256,8 @@ class Reason(StrEnum):
     START_STUCK = "start_stuck"
     REPOSITORY = "repository"
     """The repository could not be opened."""
+    BRANCH = "branch"
+    """The repository has no such branch; `detail` has names that are near."""
     KEY_REFUSED = "key_refused"
     AT_CAPACITY = "at_capacity"
     START_REJECTED = "start_rejected"

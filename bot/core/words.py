@@ -6,6 +6,7 @@ escaped here, where it enters a sentence; the sentences themselves are Slack's `
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from difflib import get_close_matches
 from typing import assert_never
 
 from bot.core.lifecycle import restartable, took
@@ -418,6 +419,9 @@ def why(run: Run) -> str:
             return "OpenHands took the task, and for ten minutes nothing came of it."
         case Reason.REPOSITORY:
             return f"OpenHands could not open {repository}: is the name right, and is a git provider with access to it connected in OpenHands?"
+        case Reason.BRANCH:
+            near = f" Did you mean {run.detail}?" if run.detail else ""
+            return f"There is no branch `{code(run.branch or '')}` in {repository}, so nothing was started.{near}"
         case Reason.KEY_REFUSED:
             return "OpenHands rejects this bot's key. Please tell its operator: it needs a new OPENHANDS_API_KEY."
         case Reason.AT_CAPACITY:
@@ -463,6 +467,8 @@ def next_step(run: Run) -> str:
             return "Press Retry when one is free."
         case Reason.ACCOUNT_BUDGET:
             return "Press Retry then."
+        case Reason.BRANCH:
+            return "Ask again with its name, or press Retry once it is there."
         case Reason.MODEL_UNSUPPORTED:
             return ""
         case Reason.STUCK:
@@ -540,6 +546,11 @@ def duration(time: timedelta) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+
+
+def near_branches(wanted: str, names: Sequence[str]) -> str:
+    """Return the branches that somebody may have meant; empty if none is near."""
+    return " or ".join(f"`{code(name)}`" for name in get_close_matches(wanted, names, n=3, cutoff=0.5))
 
 
 # --- in the thread ----------------------------------------------------------------------------------------------

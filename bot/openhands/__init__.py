@@ -122,6 +122,13 @@ class OpenHands(Protocol):
         """Return how many sandboxes run in this account now; None if the server can't tell."""
         ...
 
+    async def branches(self, repository: str, like: str) -> Sequence[str] | None:
+        """Return names of a repository's branches, `like` among them if there is one of this name.
+
+        None if the server can't tell. OpenHands itself starts without the repository if the branch is missing.
+        """
+        ...
+
     async def lists(self, repository: str) -> bool:
         """Return whether the account can see a repository of exactly this name; False if the server can't tell."""
         ...

@@ -457,5 +457,8 @@ class V0:
         except (CannotTell, Rejected, Unreadable):
             return None
 
+    async def branches(self, repository: str, like: str) -> Sequence[str] | None:  # noqa: ARG002 - no call tells
+        return None
+
     async def lists(self, repository: str) -> bool:  # noqa: ARG002 (this API has no documented search)
         return False

@@ -1,5 +1,6 @@
 """OpenHands' V1 API: the cloud, and servers since 1.0."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -46,6 +47,8 @@ from bot.openhands.http import Answer, Http, read_as, readable
 from bot.openhands.recent import Recent
 from bot.openhands.v1_agent import CONVERSATIONS, AgentCalls
 from bot.openhands.v1_answers import (
+    Branch,
+    BranchPage,
     Conversation,
     ConversationPage,
     Repository,
@@ -59,6 +62,8 @@ from bot.openhands.v1_events import EventReader
 
 TASKS = f"{CONVERSATIONS}/start-tasks"
 
+ABOUT_REPOSITORY = re.compile(r"\brepo|\bgit\b|git ?(hub|lab)|bitbucket|provider", re.IGNORECASE)
+
 CLOCKS_DIFFER = timedelta(minutes=5)  # the most by which the server's clock may differ from ours, to find a lost start
 TASK_PAGES = 100  # of 100 start tasks; a list with more is treated as unreadable
 
@@ -66,6 +71,7 @@ WORDS_LIMIT, WORDS_PAGES = 20, 10  # events per page, pages; a turn with more st
 HEARD_LIMIT, HEARD_PAGES = 100, 20
 SLOT_PAGES = 10  # of 100 conversations; an account with more is not counted
 
+PAGE = 100  # branches asked for at once
 PROVIDERS = ("github", "gitlab", "bitbucket")  # tried in turn when searching for a repository
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -90,6 +96,8 @@ class V1:
         """Entries that could not be read while others could."""
         self._calls = AgentCalls(http)
         self._known = Recent[ConversationId, Conversation](http.clock)
+        self._providers = Recent[str, str](http.clock)
+        """By repository, in lower case: where it was seen."""
         self._task_news = Recent[RunId, tuple[str | None, datetime]](http.clock)
 
     @property
@@ -107,14 +115,17 @@ class V1:
             "initial_message": {"content": [{"type": "text", "text": message}]},
             "selected_repository": run.repository,
             "selected_branch": run.branch,
+            "git_provider": self._providers.get((run.repository or "").lower()),
             "llm_model": run.model,
             "trigger": "slack",
             "system_message_suffix": about or None,
         }
         given = {key: value for key, value in body.items() if value is not None}
         answer = await self._http.post(CONVERSATIONS, given, before=before)
-        if answer.status == 403 and answer.readable and run.repository:
-            raise NoAccess("403")
+        if answer.status == 403 and answer.readable and self._http.key_works:  # a key that works is not what is wrong
+            raise (
+                NoAccess("403") if run.repository and ABOUT_REPOSITORY.search(answer.words) else Rejected(answer.words)
+            )
         try:
             task = read_as(StartTask, answer.value())
         except (NotFound, Unsupported, Asleep, Archived):
@@ -391,6 +402,26 @@ class V1:
 
     # --- repositories -------------------------------------------------------------------------------------------
 
+    async def branches(self, repository: str, like: str) -> Sequence[str] | None:
+        for provider in PROVIDERS:
+            similar = await self._branches(provider, repository, like)
+            if like in similar:
+                self._providers.put(repository.lower(), provider)
+                return similar
+            every = await self._branches(provider, repository, "")
+            if every and len(similar) < PAGE:  # else its name may be on a later page
+                return [*similar, *every]
+        return None
+
+    async def _branches(self, provider: str, repository: str, query: str) -> list[str]:
+        params = {"provider": provider, "repository": repository, "query": query, "limit": PAGE}
+        try:
+            answer = await self._http.get("/api/v1/git/branches/search", params)
+            items = read_as(BranchPage, answer.value()).items
+        except (NotFound, Rejected, Unauthorised, Unreadable, Unsupported):
+            return []  # the provider is not connected, or has no such repository
+        return [one.name for one in readable(Branch, items)]
+
     async def lists(self, repository: str) -> bool:
         for provider in PROVIDERS:
             params = {"provider": provider, "query": repository}
@@ -400,6 +431,7 @@ class V1:
             except (NotFound, Rejected, Unauthorised, Unreadable, Unsupported):
                 continue  # the provider is not connected, or this server lacks the search
             if repository.lower() in names:
+                self._providers.put(repository.lower(), provider)
                 return True
         return False
 

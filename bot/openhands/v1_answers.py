@@ -132,6 +132,14 @@ class RepositoryPage(BaseModel):
     items: list[Any]
 
 
+class Branch(BaseModel):
+    name: str
+
+
+class BranchPage(BaseModel):
+    items: list[Any]
+
+
 def seen_of(run: Run, conversation: Conversation, asked_at: datetime) -> Observation:
     return Observation(
         asked_at=asked_at,

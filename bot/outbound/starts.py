@@ -38,6 +38,10 @@ class Starts(Handler):
         openhands = await self._ctx.openhands()
         if openhands.api is Api.V0 and run.model:
             return Refuse(Failed(Reason.MODEL_UNSUPPORTED))
+        if run.repository is not None and run.branch is not None:
+            names = await openhands.branches(run.repository, run.branch)
+            if names is not None and run.branch not in names:
+                return Refuse(Failed(Reason.BRANCH, words.near_branches(run.branch, names)))
         message = await self._message(run, openhands)
         about = words.about_for_agent(await self._name(run), None if run.private else self._ctx.links.thread(run))
         it = await openhands.start(run, message, about, before=lambda: self._going_out(row, run))

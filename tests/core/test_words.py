@@ -69,6 +69,10 @@ SENTENCES = {
     ),
     "no room to wake": words.no_room_to_wake(),
     "no budget": words.out_of_budget(),
+    "branches that are near": words.near_branches("develp", ["main", "develop", "`x"]),
+    "no branch, and others near": words.why(
+        a_run(RunState.FAILED, reason=Reason.BRANCH, branch="develp", repository="org/repo", detail="`develop`")
+    ),
     "no more today": words.queued(
         a_run(RunState.QUEUED, queue_position=1, starts_after=NOW, reason=Reason.DAY_LIMIT, detail="10 of 10 used")
     ),

@@ -344,6 +344,9 @@ class Account:
     async def slots(self) -> Slots | None:
         return None
 
+    async def branches(self, repository: str, like: str) -> None:  # noqa: ARG002 - the protocol's
+        return None
+
     async def lists(self, repository: str) -> bool:  # noqa: ARG002 - the protocol's
         return True
 

@@ -78,7 +78,8 @@ async def test_a_start_sends_repository_branch_and_model() -> None:
     ("status", "body", "error"),
     [
         (401, {"detail": "Unauthorized"}, errors.Unauthorised),
-        (403, {"detail": "No."}, errors.NoAccess),
+        (403, {"detail": "No access to this repository."}, errors.NoAccess),
+        (403, {"detail": "Your plan has ended."}, errors.Rejected),
         (404, {"detail": "Not Found"}, errors.Unreadable),
         (422, exchange("app.27")["response"], errors.Rejected),
         (429, {"detail": {"error": "CONCURRENCY_LIMIT_REACHED", "limit": 3, "current": 3}}, errors.AtCapacity),
@@ -93,7 +94,15 @@ async def test_a_start_sends_repository_branch_and_model() -> None:
 async def test_a_refused_start_says_why(status: int, body: object, error: type[Exception]) -> None:
     """What was taken and can't be understood is looked for, not repeated."""
     async with v1(lambda _: httpx.Response(status, json=body)) as openhands:
+        openhands._http.key_works = True
         with pytest.raises(error):
+            await openhands.start(a_run(FINISHED, repository="org/repo"), "fix it", "")
+
+
+async def test_a_start_that_is_refused_before_the_key_ever_worked_is_about_the_key() -> None:
+    """Whatever else it asks for."""
+    async with v1(lambda _: httpx.Response(403, json={"detail": "No."})) as openhands:
+        with pytest.raises(errors.Unauthorised):
             await openhands.start(a_run(FINISHED, repository="org/repo"), "fix it", "")
 
 
@@ -819,6 +828,26 @@ async def test_a_repository_is_listed_under_exactly_its_name() -> None:
 
     async with v1(answer) as openhands:
         assert [await openhands.lists(name) for name in ("org/repo", "org/rep")] == [True, False]
+
+
+async def test_a_provider_goes_along_with_a_start_once_it_is_known() -> None:
+    """From the list in which the repository, or its branch, was seen."""
+    bodies: list[Any] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.method == "POST":
+            bodies.append(json.loads(request.content))
+            return response_of(exchange("finished.01"))
+        if request.url.params["provider"] != "gitlab":
+            return response_of(exchange("app.59"))
+        return httpx.Response(200, json={"items": [{"name": "dev"}, {"full_name": "Org/Repo"}]})
+
+    async with v1(answer) as openhands:
+        assert await openhands.lists("org/repo")
+        assert await openhands.branches("org/other", "dev") == ["dev"]
+        for name in ("org/repo", "org/other", "org/third"):
+            await openhands.start(a_run(FINISHED, repository=name), "fix it", "")
+    assert [body.get("git_provider") for body in bodies] == ["gitlab", "gitlab", None]
 
 
 async def test_people_see_a_conversation_under_its_link() -> None:

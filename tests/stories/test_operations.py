@@ -232,6 +232,7 @@ async def test_a_whole_journey_leaves_no_word_in_the_log(make_world: Make, tmp_p
     world = await make_world(start=False)
     world.clock.move(datetime.now(UTC))  # the bot is a process of its own, and lives in real time
     given = {"POLL_INTERVAL_S": "0.05", "LOG_LEVEL": "DEBUG", "NOTIFY_CHANNEL": "news", "LOG_FORMAT": "json"}
+    world.openhands.branches += ("MARKbranch",)
     world.slack.fail("reactions.add", error="internal_error")
     world.slack.fail("conversations.info", after=True)
     world.openhands.break_next("start", status=503)

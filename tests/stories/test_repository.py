@@ -279,3 +279,31 @@ async def test_again_tries_a_failed_start_anew(make_world: Make) -> None:
     assert len(world.cards()) == 1
     world.leaves("#dev: eyes, x on a message", "#dev: ❌ Failed")
     world.logged("run.changed")
+
+
+async def test_a_branch_that_is_not_there_is_refused_with_those_that_are_near(world: Story) -> None:
+    """OpenHands itself would start without the repository, and say so only in its log."""
+    await world.alice.commands("fix README in org/repo on branch develp", in_="#dev")
+    await world.passes(4)
+    assert world.card().state == "Failed"
+    assert world.card().lines[0] == (
+        "There is no branch `develp` in `org/repo`, so nothing was started. Did you mean `develop` or `dev`? "
+        "Ask again with its name, or press Retry once it is there."
+    )
+    assert world.openhands.conversations == {}
+
+    world.openhands.branches += ("develp",)
+    await world.bob.clicks("retry", world.cards()[0])
+    await world.passes(4)
+    assert (world.conversation.branch, world.conversation.git_provider) == ("develp", "github")
+    assert len(world.news()) == 1
+    world.leaves("#dev: card 🛠️ Working")
+    world.logged("run.changed")
+
+
+async def test_where_no_branch_can_be_looked_up_the_start_goes_on(make_world: Make) -> None:
+    """As on a server without that list."""
+    world = await make_world(openhands={"lacks": ["branches"]})
+    await world.alice.commands("fix README in org/repo on branch none", in_="#dev")
+    await world.passes(4)
+    assert (world.card().state, world.conversation.branch) == ("Working", "none")

@@ -13,7 +13,6 @@ MODELS = (
     ("azure", "eu/gpt-4o-2024-11-20", False),
     ("azure", "eu/gpt-4o-mini-2024-07-18", False),
 )
-BRANCHES = ("main", "develop")
 
 
 def _provider(world: Starts, asked: Asked) -> str:
@@ -41,7 +40,7 @@ async def repositories(world: Starts, asked: Asked) -> object:
             "link_header": None,
             "pushed_at": None,
             "owner_type": "organization",
-            "main_branch": BRANCHES[0],
+            "main_branch": world.branches[0],
         }
         for number, name in enumerate(names, start=1)
     ]
@@ -55,7 +54,7 @@ async def branches(world: Starts, asked: Asked) -> object:
     if repository is None:
         raise missing(["query", "repository"], None)
     query = (asked.one("query") or "").lower()
-    names = [name for name in BRANCHES if query in name and world.can_open(repository)]
+    names = [name for name in world.branches if query in name and world.can_open(repository)]
     shown: list[Event] = [
         {"name": name, "commit_sha": "0" * 40, "protected": False, "last_push_date": None} for name in names
     ]
@@ -84,7 +83,7 @@ async def alive(world: Starts, asked: Asked) -> object:  # noqa: ARG001
 
 ROUTES = (
     Route("GET", "/api/v1/git/repositories/search", "repositories", "v1", repositories),
-    Route("GET", "/api/v1/git/branches/search", "other", "v1", branches),
+    Route("GET", "/api/v1/git/branches/search", "branches", "v1", branches),
     Route("GET", "/api/v1/config/models/search", "other", "v1", models),
     Route("GET", "/api/v1/users/me", "other", "v1", me),
     Route("GET", "/alive", "other", "v1", alive, needs_key=False),

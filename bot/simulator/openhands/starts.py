@@ -51,6 +51,7 @@ class Starts(Controls):
         self.providers = providers  # whether a git provider is connected
         self.repositories = repositories  # None: it has every repository
         self.closed = closed  # except these, which the git provider gives no access to
+        self.branches: tuple[str, ...] = ("main", "develop", "dev")  # of every repository that can be opened
         self.tasks: dict[str, StartTask] = {}
         self._by_conversation: dict[UUID, list[StartTask]] = {}
         self._failing: list[str] = []

@@ -30,6 +30,7 @@ Kind = Literal[
     "list",
     "probe",
     "repositories",
+    "branches",
     "other",
 ]
 
