@@ -46,7 +46,16 @@ def api_address(value: str) -> str:
     return f"{address(value)}/"
 
 
+ROTATING = "xoxe"
+"""How tokens begin that end after twelve hours."""
+
+
 def bot_token(value: SecretStr) -> SecretStr:
+    if value.get_secret_value().startswith(ROTATING):
+        raise ValueError(
+            "a token that begins with xoxe ends after twelve hours, since token rotation is on under OAuth & Permissions > "
+            "Advanced token security; it can't be switched off again, so make the app anew from manifest.yml"
+        )
     if not value.get_secret_value().startswith("xoxb-"):
         raise ValueError("a bot token begins with xoxb-")
     return value

@@ -13,6 +13,10 @@ from bot.settings import LogFormat, Settings
 TOKENS = {"SLACK_BOT_TOKEN": "xoxb-1-secret", "SLACK_APP_TOKEN": "xapp-1-secret"}
 EITHER = "write sqlite:///openhands.db or postgresql://user:password@host/database"
 ODD = "it can't be read: special characters in user and password are written with %, such as %23 for #"
+ROTATES = (
+    "a token that begins with xoxe ends after twelve hours, since token rotation is on under OAuth & Permissions > "
+    "Advanced token security; it can't be switched off again, so make the app anew from manifest.yml"
+)
 NO_FILE = "it names no file, and what the bot knows must survive it: write sqlite:///openhands.db"
 HOW = {
     "SLACK_BOT_TOKEN": "Slack app settings > OAuth & Permissions > Bot User OAuth Token (xoxb-…)",
@@ -113,6 +117,11 @@ def test_in_a_checkout_the_example_is_the_place_to_begin(nothing_set: Path) -> N
         ("SLACK_BOT_TOKEN", "xapp-1", "a bot token begins with xoxb-"),
         ("SLACK_APP_TOKEN", "xoxb-1", "an app-level token begins with xapp-"),
         ("SLACK_API_URL", "localhost", "it must begin with https:// (or http:// for a server of your own)"),
+        (
+            "SLACK_BOT_TOKEN",
+            "xoxe.xoxb-1-secret",
+            ROTATES,
+        ),
         ("OPENHANDS_BASE_URL", "all-hands.dev", "it must begin with https:// (or http:// for a server of your own)"),
         ("OPENHANDS_BASE_URL", "https://", "it names no server"),
         (

@@ -13,7 +13,7 @@ from bot.core import cards, commands, words
 from bot.core.errors import SlackError, StoreUnavailable
 from bot.core.model import Incoming, IncomingKind, PlaceGone
 from bot.core.mrkdwn import unescape_request
-from bot.slack.recognise import place_gone, recognise
+from bot.slack.recognise import is_rate_limited, place_gone, recognise
 from bot.store import inbox, runs
 
 log = structlog.get_logger("intake")
@@ -67,6 +67,9 @@ class Intake:
     async def _answer(self, body: Mapping[str, Any], missed: Callable[[], None]) -> BoltResponse:
         incoming = recognise(body, self._us)
         if incoming is None:
+            if is_rate_limited(body):
+                log.warning("slack.events_dropped", help="nothing is lost: what Slack did not deliver is read back")
+                missed()
             await self._hear(body)
             return BoltResponse(status=200, body="")
         try:

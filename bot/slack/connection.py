@@ -36,6 +36,8 @@ class Connection(AsyncBaseSocketModeClient):
         """take: starts answering an envelope. Use `open_connection` to create one."""
         self.logger = logging.getLogger("slack.sdk")
         self.greeted = False
+        self.connections = 1
+        """How many the app had, by Slack's count, when this one was opened."""
         self.begun = asyncio.Event()
         """Slack has sent its first message: a hello, or a refusal because there are too many connections."""
         self.leaving = asyncio.Event()
@@ -72,6 +74,8 @@ class Connection(AsyncBaseSocketModeClient):
             kind = message.get("type")
             if kind == "hello":
                 self.greeted = True
+                count = message.get("num_connections")
+                self.connections = count if isinstance(count, int) else 1
                 self.begun.set()
             elif kind == "disconnect":
                 self._told_to_go(str(message.get("reason")))

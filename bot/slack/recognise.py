@@ -19,6 +19,7 @@ SLACKBOT = "USLACKBOT"
 SAID_BY_PEOPLE = (None, "file_share", "thread_broadcast")
 """Subtypes of messages that a person wrote."""
 ARCHIVED = ("channel_archive", "group_archive")
+RATE_LIMITED = "app_rate_limited"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +138,11 @@ def message(body: Mapping[str, Any], us: Identity) -> Incoming | None:
         actor_team=TeamId(team) if isinstance(team, str) else None,
         external=bool(body.get("is_ext_shared_channel")),
     )
+
+
+def is_rate_limited(body: Mapping[str, Any]) -> bool:
+    """Return whether Slack says that it dropped events of this minute, since there were too many."""
+    return RATE_LIMITED in (body.get("type"), fields(body.get("event")).get("type"))
 
 
 def place_gone(body: Mapping[str, Any], us: Identity) -> PlaceGone | None:

@@ -31,6 +31,7 @@ NO_GREETING = "no_greeting"
 """Our reason for a connection that Slack opened but sent no hello on."""
 HELP = {
     "link_disabled": "Socket Mode is switched off: switch it on in the app's settings",
+    "not_alone": "if this stays so, other copies of the bot get part of what people write: stop them",
     "too_many_websockets": "other copies of the bot hold all ten connections of the app: stop them",
 }
 NOTHING_TO_DO = "nothing: it tries on by itself"
@@ -56,6 +57,7 @@ class Socket:
         self._retiring: set[asyncio.Task[None]] = set()
         self._tries = 0  # since the last connection that lasted `socket_proven_s`
         self._trouble = ""
+        self._others = 0
         self.ended: Counter[str] = Counter()
         """How often a connection ended, by Slack's reason, or by ours if it gave none."""
 
@@ -154,10 +156,17 @@ class Socket:
             async with asyncio.timeout(self._patience.slack_timeout_s):
                 await connection.begun.wait()
         if connection.greeted:
+            self._tell_of_others(connection.connections - len(self._connections))
             return connection
         why = connection.why or NO_GREETING
         await self._close(connection)
         raise SlackUnavailable(why)
+
+    def _tell_of_others(self, others: int) -> None:
+        """Log that Slack delivers to others too, once until it does not. A connection that was cut lingers for a while."""
+        if others > 0 and not self._others:
+            log.warning("slack.not_alone", others=others, help=HELP["not_alone"])
+        self._others = max(0, others)
 
     async def _answer(self, connection: Connection, request: SocketModeRequest) -> None:
         """Have Bolt answer on the connection that brought the envelope; Slack may not accept it on another."""

@@ -355,13 +355,14 @@ async def test_without_a_free_place_it_asks_more_and_more_slowly(ear: Ear, logs:
         await ear.until(lambda: ear.tickets() == before + 5)
         assert asyncio.get_running_loop().time() - began > 0.02 + 0.04 + 0.08 + 0.08
         await held[0].close()
-        await ear.until(lambda: len(logs) == 2)
+        await ear.until(lambda: len(logs) == 3)
         assert (ear.socket.live, ear.missed) == (True, 1)
         for one in held:
             await one.close()
     assert ear.socket.ended["too_many_websockets"] >= 4
     assert [(line["event"], line.get("help")) for line in logs] == [
         ("slack.unreachable", "other copies of the bot hold all ten connections of the app: stop them"),
+        ("slack.not_alone", "if this stays so, other copies of the bot get part of what people write: stop them"),
         ("slack.connected", None),
     ]
 

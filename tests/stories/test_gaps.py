@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import timedelta
 
+import aiohttp
 import pytest
 
 from bot.core import words
@@ -343,3 +344,36 @@ async def test_what_was_written_before_a_stop_and_read_after_it_is_asked_about(m
     await world.passes(6)
     assert world.conversation.messages == ["fix part 0", "and the docs"]
     world.leaves("#dev: card 🛠️ Working")
+
+
+async def test_what_slack_says_it_dropped_is_read_back(world: Story) -> None:
+    """A workspace with more events than Slack delivers in an hour: what was for us arrives all the same, once."""
+    card = await working(world)
+    world.slack.dropping = True
+    await say(world, "and the docs", thread=card.ts)
+    await world.passes(5)
+    world.slack.dropping = False
+    world.slack.say_dropped()
+    await world.passes(30)
+    assert world.conversation.messages == ["fix README", "and the docs"]
+    world.logged("slack.events_dropped")
+
+
+async def test_another_copy_of_the_bot_is_named_once(make_world: Make) -> None:
+    """Slack counts the connections of the app: the other one gets part of what people write."""
+    world = await make_world(start=False)
+    async with aiohttp.ClientSession() as http:
+
+        async def other() -> aiohttp.ClientWebSocketResponse:
+            headers = {"Authorization": f"Bearer {world.slack.app_token}"}
+            async with http.post(f"{world.slack.api_url}apps.connections.open", headers=headers) as answer:
+                return await http.ws_connect((await answer.json())["url"])
+
+        connected = await other()
+        await world.starts()
+        [said] = world.logged("slack.not_alone")
+        assert said["others"] == 1
+        world.slack.disconnect("refresh_requested")
+        await until(lambda: world.slack.sockets == 1)
+        await world.passes(40)
+        await connected.close()

@@ -31,6 +31,7 @@ class LocalSlack:
         self._events = 0
         self._clicks = 0  # no two at the same instant
         self._workspace = Workspace(self._now, self._emit)
+        self.dropping = False  # events are not delivered, and nobody sends them again
         self._deliveries = Deliveries(self._now, self._workspace.team.app_id, self._workspace.violations)
         self._server = Server(self._workspace, self._deliveries, Limits(self._now, limits_times))
         self._ticking: asyncio.Task[None] | None = None
@@ -339,6 +340,17 @@ class LocalSlack:
     def forgetful(self, forgetful: bool) -> None:
         self._deliveries.forgetful = forgetful
 
+    def say_dropped(self) -> None:
+        """Tell the app that events of this minute were not delivered, as those while `dropping`."""
+        payload = {
+            "type": "app_rate_limited",
+            "team_id": self.team_id,
+            "api_app_id": self.app_id,
+            "minute_rate_limited": int(self._now().timestamp()) // 60 * 60,
+        }
+        self._events += 1
+        self._deliveries.send("events_api", payload, event_id=f"Ev0{self._events:08d}")
+
     def cut_socket(self, *, before_ack: bool = False, after_ack: bool = False) -> None:
         """Break every socket now, or the next one that acks, just before or after its ack counts."""
         self._deliveries.cut(before_ack=before_ack, after_ack=after_ack)
@@ -354,6 +366,8 @@ class LocalSlack:
     # -- inside
 
     def _emit(self, event: JSON, place: Channel) -> None:
+        if self.dropping:
+            return
         self._events += 1
         event_id = f"Ev0{self._events:08d}"
         payload = shapes.callback(
