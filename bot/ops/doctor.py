@@ -41,6 +41,7 @@ from bot.slack.scopes import REINSTALL, REQUIRED, SCOPES, lacking
 from bot.store import inbox, maintenance
 from bot.store.address import FOUR_SLASHES, read_address
 from bot.store.database import reason, replaced
+from bot.store.sqlite import network_share
 
 CHECK_S = 10.0
 """Time limit for each check; all run concurrently."""
@@ -259,6 +260,8 @@ def room(file: Path | None) -> Finding:
     folder = file.parent
     if not os.access(folder, os.W_OK):
         return wrong(f"Disk: {folder} can't be written to", "let the bot's user write there, or correct DATABASE_URL")
+    if kind := network_share(file):
+        return wrong(f"Disk: {folder} is on a network share ({kind})", "move it to a local disk, or use PostgreSQL")
     return of_room(shutil.disk_usage(folder).free, folder)
 
 

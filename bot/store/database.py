@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from bot.core.errors import StoreInUse, StoreNewer, StoreReplaced, StoreUnavailable
 from bot.store.address import PostgresServer, SqliteFile, read_address
-from bot.store.sqlite import Sqlite, locked_soon, made_private, not_replaced, there
+from bot.store.sqlite import Sqlite, locked_soon, made_private, network_share, not_replaced, there
 
 log = structlog.get_logger("store")
 
@@ -275,6 +275,8 @@ async def opened_file(file: Path, *, tool: bool) -> Database:
         there(file)
         not_replaced(file)
         return Database(Sqlite(file, None))
+    if kind := network_share(file):
+        log.warning("store.on_network_share", kind=kind, help="move it to a local disk, or use PostgreSQL")
     database = Database(Sqlite(file, await locked_soon(file)))
     try:
         made_private(file)

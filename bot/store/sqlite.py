@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import os
+import re
 import sqlite3
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,11 @@ LOCK_TRIES = 5
 LOCK_AGAIN_S = 0.1
 REPLACED_S = 5.0
 """Seconds. SQLite moves its log into the file within one commit, so both files' times are closer than this."""
+MOUNTS = Path("/proc/self/mounts")
+SHARES = frozenset(
+    {"afs", "ceph", "cifs", "fuse.glusterfs", "fuse.s3fs", "fuse.sshfs", "lustre", "nfs", "nfs4", "smb3", "smbfs"}
+)
+"""File systems on which SQLite's locks, and its log in shared memory, can't be relied on."""
 READ, WRITE = "BEGIN", "BEGIN IMMEDIATE"
 ROWS_AT_ONCE = 64  # fetched by a cursor that is iterated; none is
 
@@ -174,6 +180,21 @@ async def locked_soon(file: Path) -> int:
             return locked(file)
         await asyncio.sleep(LOCK_AGAIN_S)
     return locked(file)
+
+
+def network_share(file: Path, mounts: Path = MOUNTS) -> str | None:
+    """Return the kind of network share a file is on; None if it is on a local disk, or nobody tells."""
+    try:
+        lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    folder, found = file.absolute().parent, (0, "")
+    for line in lines:
+        _, place, kind, *_ = [*line.split(" "), "", "", ""]
+        at = Path(re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), place))  # a blank is written \040
+        if folder.is_relative_to(at) and len(at.parts) >= found[0]:  # of two at one place, the later one counts
+            found = (len(at.parts), kind)
+    return found[1] if found[1] in SHARES else None
 
 
 def made_private(file: Path) -> None:

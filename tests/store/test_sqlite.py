@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 from bot.core.errors import StoreUnavailable
 from bot.store import inbox, outbox, runs, stats
 from bot.store.database import Database, open_database, reason
-from bot.store.sqlite import Sqlite
+from bot.store.sqlite import Sqlite, network_share
 from tests.store.bench import NOW, a_message, a_run, file_in, locked, opened
 
 ONE, TWO = (a_message(f"{number}.000001", mentions_us=True) for number in (1, 2))
@@ -182,3 +182,29 @@ async def test_a_look_at_the_lock_keeps_no_bot_from_starting(tmp_path: Path) -> 
         asyncio.get_running_loop().call_later(0.15, fcntl.flock, look, fcntl.LOCK_UN)
         async with opened(tmp_path) as database, database.reading() as tx:
             assert await runs.queued(tx, 1) == []
+
+
+MOUNTED = """\
+/dev/vda / ext4 rw 0 0
+files:/export /srv nfs4 rw 0 0
+/dev/vdb /srv/local ext4 rw 0 0
+//files/team /data/our\\040team cifs rw 0 0
+odd
+"""
+
+
+@pytest.mark.parametrize(
+    ("file", "kind"),
+    [
+        ("/var/lib/bot/openhands.db", None),
+        ("/srv/bot/openhands.db", "nfs4"),
+        ("/srv/local/openhands.db", None),
+        ("/data/our team/openhands.db", "cifs"),
+    ],
+)
+def test_a_file_on_a_network_share_is_known_by_its_mount(tmp_path: Path, file: str, kind: str | None) -> None:
+    """The nearest mount above it counts; where no list of mounts can be read, nothing is said."""
+    mounts = tmp_path / "mounts"
+    mounts.write_text(MOUNTED, encoding="utf-8")
+    assert network_share(Path(file), mounts) == kind
+    assert network_share(Path(file), tmp_path / "none") is None
