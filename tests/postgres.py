@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import tempfile
 import warnings
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any, Self
@@ -157,3 +158,63 @@ class Proxy:
         await asyncio.sleep(self.delay_s)
         await self._through.wait()
         return data
+
+
+class Pooler:
+    """A pooler in transaction mode: who begins a transaction gets any session that is free, the latest used first."""
+
+    def __init__(self, server: Server, folder: Path) -> None:
+        self._server = server
+        self._file = folder / ".s.PGSQL.5432"
+        self._folder = folder
+        self._free = asyncio.LifoQueue[tuple[asyncio.StreamReader, asyncio.StreamWriter]]()
+        self._wires: list[asyncio.StreamWriter] = []
+        self._greeting = b""
+
+    def url(self, database: str) -> str:
+        return f"postgresql://postgres@/{database}?host={quote(str(self._folder), safe='')}"
+
+    async def __aenter__(self) -> Self:
+        self._listening = await asyncio.start_unix_server(self._connected, self._file)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._listening.close()
+        for wire in self._wires:
+            wire.transport.abort()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Greet a client as the server would, and give it a session for each of its transactions."""
+        self._wires.append(writer)
+        hello = await reader.read(65536)
+        if not self._greeting:
+            await self._begun(hello)
+        writer.write(self._greeting)
+        answering: asyncio.Task[None] | None = None
+        while data := await reader.read(65536):
+            if answering is None or answering.done():
+                if self._free.empty():
+                    await self._begun(hello)
+                session = await self._free.get()
+                answering = asyncio.create_task(self._answered(session, writer.write))
+            session[1].write(data)
+
+    async def _begun(self, hello: bytes) -> None:
+        """Begin one more session of the server."""
+        session = await asyncio.open_unix_connection(f"{self._server.sockets}/.s.PGSQL.5432")
+        self._wires.append(session[1])
+        session[1].write(hello)
+        said = bytearray()
+        await self._answered(session, said.extend)
+        self._greeting = bytes(said)
+
+    async def _answered(
+        self, session: tuple[asyncio.StreamReader, asyncio.StreamWriter], say: Callable[[bytes], object]
+    ) -> None:
+        """Pass a session's answers on until it is in no transaction; then it is free."""
+        kind, body = b"", b""
+        while (kind, body) != (b"Z", b"I"):
+            head = await session[0].readexactly(5)
+            kind, body = head[:1], await session[0].readexactly(int.from_bytes(head[1:], "big") - 4)
+            say(head + body)
+        self._free.put_nowait(session)

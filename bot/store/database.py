@@ -294,8 +294,14 @@ async def opened_server(server: PostgresServer, *, tool: bool, wait_s: float) ->
 
     backend = Postgres(server, tool=tool)
     database = Database(backend)
+
+    async def connect() -> None:
+        if not tool:
+            await backend.directly_reached()
+        await database.connect()
+
     try:
-        await reached(database.connect, wait_s)
+        await reached(connect, wait_s)
         if not tool:
             await backend.migrate(migrate)
     except backend.faults as err:

@@ -38,6 +38,11 @@ BOT_LOCK, TURN_LOCK = 0x6F70656E_68616E64, 0x6F70656E_68616E65
 transaction, so that the tools of the command line take turns with it)."""
 ALIVE = {"tcp_keepalives_idle": "15", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"}
 """So the server notices within half a minute that a process is gone, and releases its lock; by default after hours."""
+PID = "SELECT pg_backend_pid()"
+POOLED = (
+    "DATABASE_URL leads to a pooler in transaction mode, where no lock of the bot holds. Use the direct address of the "
+    "database, or a pooler in session mode."
+)
 WHO = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
 END = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = $1 AND backend_start = $2"
 ON_DISK = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
@@ -97,6 +102,27 @@ class Postgres:
 
     async def connect(self) -> AsyncConnection:
         return await self.writer.connect()
+
+    async def directly_reached(self) -> None:
+        """Raise `SettingsWrong` if a pooler changes the server's session between two transactions: no lock would hold.
+
+        One session asks who it is, another then keeps whatever the pooler gives it, and the first asks again.
+        """
+        first = await self._connected()
+        try:
+            before = await first.fetchval(PID)
+            other = await self._connected()
+            try:
+                async with other.transaction():
+                    moved = await first.fetchval(PID) != before
+            finally:
+                other.terminate()
+        except asyncpg.InvalidSQLStatementNameError:  # prepared in the session before
+            moved = True
+        finally:
+            first.terminate()
+        if moved:
+            raise SettingsWrong([POOLED])
 
     def is_lost(self, connection: AsyncConnection) -> bool:
         at_server = driver(connection)

@@ -15,7 +15,7 @@ from bot.store import inbox, runs
 from bot.store.address import PostgresServer, read_address
 from bot.store.database import Database, open_database, reason
 from bot.store.postgres import STATEMENT_MS, Postgres
-from tests.postgres import Proxy, Server, database_of, server
+from tests.postgres import Pooler, Proxy, Server, database_of, server
 from tests.store.bench import NOW, a_message, a_run, at, opened
 
 ONE, TWO = (a_message(f"{number}.000001", mentions_us=True) for number in (1, 2))
@@ -337,6 +337,17 @@ async def test_an_address_that_the_server_refuses_is_told_at_once(
     [problem] = wrong.value.problems
     assert problem.startswith(f"DATABASE_URL is refused by PostgreSQL: {said}")
     assert "hunter2" not in problem
+
+
+async def test_a_pooler_in_transaction_mode_is_refused(postgres: Server, url: str, tmp_path: Path) -> None:
+    """The bot's lock lives in one session of the server; a proxy that leaves it there is fine."""
+    async with Pooler(postgres, tmp_path) as pooler:
+        with pytest.raises(SettingsWrong, match="a pooler in transaction mode"):
+            await open_database(pooler.url(database_of(url)))
+    direct = tmp_path / "direct"
+    direct.mkdir()
+    async with Proxy(postgres, direct) as proxy, opened(proxy.url(database_of(url))) as database:
+        await write(database, "one")
 
 
 async def test_a_migration_that_fails_leaves_the_database_free(postgres: Server) -> None:
