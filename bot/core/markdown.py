@@ -6,17 +6,27 @@ empty list of elements or an empty text (`invalid_blocks`), so neither is ever m
 Steps: source → markdown-it's tokens → `_Paragraph`s, the only shapes Slack has → cut to size → Slack's JSON.
 """
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cache
+from html.parser import HTMLParser
 from itertools import takewhile, zip_longest
 from typing import Any
 
+import emoji
 from markdown_it import MarkdownIt
+from markdown_it.common.utils import isPunctChar
+from markdown_it.parser_inline import ParserInline
+from markdown_it.rules_inline import StateInline
+from markdown_it.rules_inline.state_inline import Scanned
 from markdown_it.token import Token
+from markdown_it.utils import EnvType
+from mdit_py_plugins.footnote import footnote_plugin
+from mdit_py_plugins.tasklists import tasklists_plugin
 
 from bot.core import mrkdwn
 
@@ -25,6 +35,8 @@ MAX_PIECES = 1_000  # texts and links in one block, each some 50 bytes of JSON b
 MAX_DEPTH = 100  # nested lists and quotes; deeper ones are left out
 MAX_INDENT = 8  # levels Slack's own editor offers
 MAX_PADDING = 40  # columns; a wider table cell is not aligned
+MAX_DRAWN = 20  # lines of a diff or of a diagram's source that are shown
+DRAWN = frozenset({"diff", "patch", "mermaid"})
 RULE = "———"
 GAP = "\n\n"
 
@@ -125,8 +137,11 @@ def _read(source: str) -> list[_Paragraph]:
 
 @cache
 def _parser() -> MarkdownIt:
-    parser = MarkdownIt("commonmark", {"linkify": True, "maxNesting": MAX_DEPTH})
+    parser = MarkdownIt("zero")
+    parser.inline = _Inline()
+    parser.configure("commonmark", {"linkify": True, "maxNesting": MAX_DEPTH})
     parser.enable(["linkify", "strikethrough", "table"])
+    parser.use(tasklists_plugin).use(footnote_plugin, inline=False)
     assert parser.linkify is not None  # noqa: S101 - the extra is installed; only its type says it may not be
     parser.linkify.set({"fuzzy_link": False, "fuzzy_email": False})  # README.md is a file, not a site in Moldova
     return parser
@@ -134,6 +149,38 @@ def _parser() -> MarkdownIt:
 
 def _presentable(text: str) -> str:
     return mrkdwn.redact(mrkdwn.clean(text))
+
+
+class _Line(StateInline):
+    """A line in which emphasis may also begin and end at punctuation beside a wide character: `**「設定」**を`.
+
+    CommonMark expects a space there, which Chinese, Japanese and Korean do not write.
+    """
+
+    def scanDelims(self, start: int, canSplitWord: bool) -> Scanned:  # noqa: N802, N803, FBT001 - markdown-it's names
+        found = super().scanDelims(start, canSplitWord)
+        before = self.src[start - 1 : start]
+        after = self.src[start + found.length : self.posMax][:1]
+        opens = _is_mark(after) and (_is_wide(after) or _is_wide(before))
+        closes = _is_mark(before) and (_is_wide(before) or _is_wide(after))
+        return Scanned(found.can_open or opens, found.can_close or closes, found.length)
+
+
+class _Inline(ParserInline):
+    def parse(self, src: str, md: MarkdownIt, env: EnvType, tokens: list[Token]) -> list[Token]:
+        line = _Line(src, md, env, tokens)
+        self.tokenize(line)
+        for rule in self.ruler2.getRules(""):
+            rule(line)
+        return line.tokens
+
+
+def _is_mark(character: str) -> bool:
+    return bool(character) and isPunctChar(character)
+
+
+def _is_wide(character: str) -> bool:
+    return bool(character) and unicodedata.east_asian_width(character) in "WF"
 
 
 class _Reader:
@@ -147,6 +194,8 @@ class _Reader:
         """An item whose text is still to come."""
         self._quotes = 0
         self._heading = False
+        self._note = ""
+        """The mark of a footnote whose text is still to come."""
 
     def read(self, tokens: Iterable[Token]) -> None:
         rest = iter(tokens)
@@ -154,11 +203,16 @@ class _Reader:
             match token.type:
                 case "inline":
                     style = {_Style.BOLD} if self._heading else set[_Style]()
-                    self._add(_Shape.SECTION, _inline(token.children or [], frozenset(style)))
+                    note, self._note = self._note, ""
+                    pieces = _trimmed(_inline(token.children or [], frozenset(style)))
+                    self._add(_Shape.SECTION, [_Piece(note), *pieces])
                 case "fence" | "code_block":
-                    self._add_code(token.content)
-                case "html_block":
-                    self._add(_Shape.SECTION, [_Piece(_presentable(token.content.rstrip("\n")))])
+                    self._add_code([_Piece(_presentable(_drawn(token)).strip("\n"))])
+                case "html_block":  # the Markdown in it is read too, whatever GitHub does with it
+                    lines = _parser().parseInline(token.content.strip())[0].children or []
+                    self._add(_Shape.SECTION, _trimmed(_inline(lines, frozenset())))
+                case "footnote_open":
+                    self._note = _mark(token)
                 case "hr":
                     self._add(_Shape.SECTION, [_Piece(RULE)])
                 case "table_open":
@@ -187,16 +241,15 @@ class _Reader:
                 case _:
                     pass  # the ends of paragraphs and fences have no meaning of their own here
 
-    def _add_code(self, content: str) -> None:
-        text = _presentable(content).strip("\n")
+    def _add_code(self, pieces: Iterable[_Piece]) -> None:
         if self._quotes:  # Slack allows no preformatted text in a quote
-            self._add(_Shape.QUOTE, [_Piece(text, frozenset({_Style.CODE}))])
+            self._add(_Shape.QUOTE, [replace(piece, styles=frozenset({_Style.CODE})) for piece in pieces])
         else:
-            self._add(_Shape.CODE, [_Piece(text)])
+            self._add(_Shape.CODE, pieces)
 
     def _add(self, shape: _Shape, pieces: Iterable[_Piece]) -> None:
         """Add text to the open item, quote or section, or as a paragraph of its own."""
-        pieces = _joined(pieces)
+        pieces = _without_secrets(_joined(pieces))
         if not any(piece.text.strip() for piece in pieces):
             return
         item, self._item = self._item, None
@@ -229,6 +282,42 @@ def _joined(pieces: Iterable[_Piece]) -> tuple[_Piece, ...]:
     return tuple(joined)
 
 
+def _trimmed(pieces: Iterable[_Piece]) -> list[_Piece]:
+    """Leave out the blank ends that hidden HTML leaves behind."""
+    kept = list(pieces)
+    while kept and not kept[0].text.strip():
+        del kept[0]
+    while kept and not kept[-1].text.strip():
+        del kept[-1]
+    if kept:
+        kept[0] = replace(kept[0], text=kept[0].text.lstrip())
+        kept[-1] = replace(kept[-1], text=kept[-1].text.rstrip())
+    return kept
+
+
+def _without_secrets(pieces: tuple[_Piece, ...]) -> tuple[_Piece, ...]:
+    """Redact what only styles, hidden HTML or a link's end kept apart; styles and links of that paragraph are lost."""
+    whole = "".join(piece.text for piece in pieces)
+    shown = mrkdwn.redact(whole)
+    return pieces if shown == whole else (_Piece(shown),)
+
+
+def _drawn(token: Token) -> str:
+    """Return a block of code; of a long diff or diagram only its first lines."""
+    lines = token.content.splitlines()
+    kind = token.info.split(maxsplit=1)[:1]
+    if len(lines) <= MAX_DRAWN or not (DRAWN & set(kind) or token.content.startswith("diff --git ")):
+        return token.content
+    return "\n".join(
+        [*lines[:MAX_DRAWN], f"{mrkdwn.ELLIPSIS} {len(lines) - MAX_DRAWN} more lines: the whole is in OpenHands"]
+    )
+
+
+def _mark(token: Token) -> str:
+    """Return the mark of a footnote, at its reference and before its text."""
+    return f"[{_presentable(token.meta.get('label') or '')}] "
+
+
 # --- lines ------------------------------------------------------------------------------------------------------
 
 
@@ -239,19 +328,31 @@ def _inline(tokens: Iterable[Token], outer: frozenset[_Style]) -> Iterator[_Piec
     target: str | None = None
     for token in tokens:
         kind = token.type.removesuffix("_open").removesuffix("_close")
-        if kind in _STYLES:
-            depths[_STYLES[kind]] += token.nesting
-        elif token.type == "link_open":
-            target, label = str(token.attrGet("href")), []
-        elif token.type == "link_close":
-            yield from _link(target or "", label)
+        tag = _tag(token)
+        style = _STYLES.get(kind) or (_HTML_STYLES.get(tag.name) if tag else None)
+        if style:
+            depths[style] = max(0, depths[style] + (tag.nesting if tag else token.nesting))
+            continue
+        opens = token.attrGet("href") if token.type == "link_open" else None
+        if tag and tag.name == "a":
+            opens = tag.values.get("href")
+        if opens is not None:
+            if target is not None:
+                yield from _link(target, label)
+            target, label = str(opens), []
+        elif token.type == "link_close" or (tag and tag.name == "a"):
+            if target is not None:
+                yield from _link(target, label)
             target = None
         else:
-            pieces = _leaf(token, frozenset(+depths), in_link=target is not None)
+            styles = frozenset(+depths)
+            pieces = _html(tag, styles) if tag else _leaf(token, styles, in_link=target is not None)
             if target is None:
                 yield from pieces
             else:
                 label.extend(pieces)
+    if target is not None:
+        yield from _link(target, label)
 
 
 def _leaf(token: Token, styles: frozenset[_Style], *, in_link: bool) -> Iterable[_Piece]:
@@ -261,11 +362,103 @@ def _leaf(token: Token, styles: frozenset[_Style], *, in_link: bool) -> Iterable
             return [_Piece("\n", styles)]
         case "code_inline":
             return [_Piece(text, styles | {_Style.CODE})]
+        case "text":
+            return [_Piece(_EMOJI.sub(_pictured, text), styles)]
+        case "footnote_ref":
+            return [_Piece(_mark(token).rstrip(), styles)]
         case "image":
             alt = [_Piece(text or "image", styles)]
             return alt if in_link else _link(str(token.attrGet("src")), alt)
         case _:
-            return [_Piece(text, styles)]  # HTML is shown as text too, not interpreted
+            return [_Piece(text, styles)]  # what only looks like HTML: `<@U1>`, `List<String>`
+
+
+_EMOJI = re.compile(r"(?<![\w:/.]):[a-z0-9_+-]{1,60}:(?![\w:])")  # not the 100 of `file.py:100:5`
+
+
+def _pictured(code: re.Match[str]) -> str:
+    return emoji.emojize(code[0], language="alias")
+
+
+@dataclass(frozen=True, slots=True)
+class _Tag:
+    """A piece of HTML that GitHub would not show as text; a comment has no name."""
+
+    name: str = ""
+    nesting: int = 0
+    values: dict[str, str | None] = field(default_factory=dict)
+
+
+_HTML_STYLES = {
+    **dict.fromkeys(("b", "strong", "summary", "h1", "h2", "h3", "h4", "h5", "h6"), _Style.BOLD),
+    **dict.fromkeys(("i", "em"), _Style.ITALIC),
+    **dict.fromkeys(("s", "del", "strike"), _Style.STRIKE),
+    **dict.fromkeys(("code", "kbd", "tt", "samp"), _Style.CODE),
+}
+_HTML_LINES = frozenset({"br", "p", "div", "li", "tr", "hr"})
+_HTML_HIDDEN = frozenset(
+    {
+        "a",
+        "blockquote",
+        "dd",
+        "details",
+        "dl",
+        "dt",
+        "img",
+        "input",
+        "ins",
+        "ol",
+        "picture",
+        "pre",
+        "q",
+        "small",
+        "span",
+    }
+    | {"sub", "sup", "table", "tbody", "td", "tfoot", "th", "thead", "u", "ul", "wbr"}
+)  # of those that GitHub allows; names that people also use as placeholders, such as <source>, stay text
+
+
+class _TagReader(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tag: _Tag | None = None
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tag = _Tag(tag, 1, dict(attrs))
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tag = _Tag(tag, 0, dict(attrs))
+
+    def handle_endtag(self, tag: str) -> None:
+        self.tag = _Tag(tag, -1)
+
+
+def _tag(token: Token) -> _Tag | None:
+    """Return the HTML that a token holds, which is one tag or comment; None if it is to be read as text."""
+    if token.type != "html_inline":
+        return None
+    if token.content.startswith("<!--"):
+        return _Tag()
+    reader = _TagReader()
+    reader.feed(token.content)
+    tag = reader.tag
+    known = tag and (tag.name in _HTML_STYLES or tag.name in _HTML_LINES or tag.name in _HTML_HIDDEN)
+    return tag if known else None
+
+
+def _html(tag: _Tag, styles: frozenset[_Style]) -> list[_Piece]:
+    """Return what a tag shows by itself."""
+    match tag.name:
+        case "input":
+            return [_Piece("☑" if "checked" in tag.values else "☐", styles)]
+        case "img":
+            alt = [_Piece(_presentable(tag.values.get("alt") or "image"), styles)]
+            address = tag.values.get("src")
+            return _link(address, alt) if address else alt
+        case "td" | "th":
+            return [_Piece(" ", styles)]
+        case name:
+            return [_Piece("\n", styles)] if name in _HTML_LINES and (tag.nesting < 1 or name == "br") else []
 
 
 def _link(url: str, label: Sequence[_Piece]) -> list[_Piece]:
@@ -278,9 +471,9 @@ def _link(url: str, label: Sequence[_Piece]) -> list[_Piece]:
     return [*label, _Piece("" if text == shown.removeprefix("mailto:") else f" ({shown})")]
 
 
-def _table(tokens: Iterator[Token]) -> str:
-    """Read tokens up to the end of the table, and return it in columns."""
-    rows: list[list[str]] = []
+def _table(tokens: Iterator[Token]) -> Iterator[_Piece]:
+    """Read tokens up to the end of the table, and yield it in columns; links stay links."""
+    rows: list[list[_Cell]] = []
     right: set[int] = set()
     for token in takewhile(lambda token: token.type != "table_close", tokens):
         if token.type == "tr_open":
@@ -289,17 +482,26 @@ def _table(tokens: Iterator[Token]) -> str:
             right.add(len(rows[-1]))
         elif token.type == "inline":
             pieces = _inline(token.children or [], frozenset())
-            rows[-1].append("".join(piece.text for piece in pieces).replace("\n", " "))
-    widths = [min(MAX_PADDING, max(map(_width, column))) for column in zip_longest(*rows, fillvalue="")]
-    rows.insert(1, ["-" * width for width in widths])
-    return "\n".join(
-        "  ".join(_padded(cell, widths[at], right=at in right) for at, cell in enumerate(row)).rstrip() for row in rows
-    )
+            words = [replace(one, text=one.text.replace("\n", " "), styles=frozenset()) for one in pieces]
+            rows[-1].append(_Cell(words, sum(_width(piece.text) for piece in words)))
+    widths = [min(MAX_PADDING, max(cell.width for cell in column)) for column in zip_longest(*rows, fillvalue=_Cell())]
+    rows.insert(1, [_Cell([_Piece("-" * width)], width) for width in widths])
+    before = ""
+    for row in rows:
+        while len(row) > 1 and not row[-1].width:
+            del row[-1]
+        for at, cell in enumerate(row):
+            space = " " * (widths[at] - cell.width)
+            yield _Piece(before + space if at in right else before)
+            yield from cell.pieces
+            before = "  " if at in right else space + "  "
+        before = "\n"
 
 
-def _padded(cell: str, width: int, *, right: bool) -> str:
-    space = " " * (width - _width(cell))
-    return space + cell if right else cell + space
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    pieces: Sequence[_Piece] = ()
+    width: int = 0
 
 
 def _width(text: str) -> int:

@@ -59,14 +59,16 @@ _LINE_ENDS = re.compile("\r\n?|[\x85\u2028\u2029]")
 _INVISIBLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters, except tab and newline
     "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # bidi controls: they show text in another order than it has
-    "\u200b\u2060\ufeff]"  # zero-width spaces: they would hide a token from `redact`
+    "\xad\u034f\u200b\u2060-\u2064\u206a-\u206f\ufeff]"  # seen as nothing: they would hide a token from `redact`
 )
+_JOINERS = "[\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200c\u200d\u3164\uffa0\ufe00-\ufe0f\U000e0000-\U000e0fff]"
+_SPLITTERS = re.compile(f"(?<=[!-~]){_JOINERS}+(?=[!-~])")  # writing needs them, but never between ASCII letters
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def clean(text: str) -> str:
-    """Remove what is not text: terminal colours, control characters and bidi controls; newline and tab stay."""
-    text = _INVISIBLE.sub("", _LINE_ENDS.sub("\n", _ANSI.sub("", text)))
+    """Remove what is not text: terminal colours, control, bidi and invisible characters; newline and tab stay."""
+    text = _SPLITTERS.sub("", _INVISIBLE.sub("", _LINE_ENDS.sub("\n", _ANSI.sub("", text))))
     # JSON can carry half of a surrogate pair, UTF-8 cannot.
     return _LONE_SURROGATE.sub("\ufffd", text)
 

@@ -69,6 +69,20 @@ MARKDOWN = st.lists(
                 "\u200b",
                 "[r]: https://a.example\n",
             ),
+            *(
+                "<br>",
+                "<details>\n",
+                "</details>",
+                "<a href='https://a.example'>",
+                "</a>",
+                "<!-- ",
+                " -->",
+                "- [x] ",
+                "[^1]",
+                "[^1]: ",
+                ":tada:",
+                "「」",
+            ),
         ]
     ),
     max_size=40,
@@ -179,7 +193,7 @@ def size(blocks: list[Json]) -> int:
             [code("name   n\n----  --\na b   10\n日本\nx|y")],
         ),
         ("a\n\n---\n\nb", [section(text("a\n\n———\n\nb"))]),
-        ("<div>\n<!channel>\n</div>\n\na <b>c</b>", [section(text("<div>\n<!channel>\n</div>\n\na <b>c</b>"))]),
+        ("<div>\n<!channel>\n</div>\n\na <b>c</b>", [section(text("<!channel>\n\na "), text("c", "bold"))]),
         ("<@U1> @here #general <!everyone>", [section(text("<@U1> @here #general <!everyone>"))]),
         ("- ", [section(text("-"))]),
         ("```\n```", [section(text("```\n```"))]),
@@ -188,6 +202,76 @@ def size(blocks: list[Json]) -> int:
 def test_markdown_takes_slacks_shapes(source: str, elements: list[Json]) -> None:
     """Each kind of Markdown has one shape; text is literal, so that nobody is mentioned."""
     assert rich_text(source, limit=1000) == block(*elements)
+
+
+DIFF = "\n".join(["diff --git a/x b/x", *(f"+{number}" for number in range(50))])
+
+
+@pytest.mark.parametrize(
+    ("source", "elements", "words"),
+    [
+        (
+            ":tada: Done :white_check_mark: a.py:100:5 :no_such: `:tada:`",
+            [section(text("🎉 Done ✅ a.py:100:5 :no_such: "), text(":tada:", "code"))],
+            "🎉 Done ✅ a.py:100:5 :no_such: :tada:",
+        ),
+        (
+            "<details>\n<summary>Log</summary>\n\n- one\n\n</details>\n\nend",
+            [section(text("Log", "bold")), bullets(section(text("one"))), section(text("end"))],
+            "Log\n• one\nend",
+        ),
+        ("<details><summary>Log</summary>all `green`</details>", [section(text("Log", "bold"), text("all "), text("green", "code"))], "Logall green"),
+        ("<p>a</p><hr/>\n\n<!-- hidden\n\ntoo -->\n\nb", [section(text("a\n\nb"))], "a\n\nb"),
+        ("a<br>b<br/>c <!-- no -->&nbsp;&copy; x &lt;T&gt;", [section(text("a\nb\nc \xa0© x <T>"))], "a\nb\nc \xa0© x <T>"),
+        ("<kbd>Ctrl</kbd></b> <i>a</i> <T> <source>", [section(text("Ctrl", "code"), text(" "), text("a", "italic"), text(" <T> <source>"))], "Ctrl a <T> <source>"),
+        ("<tr><td>a<td>b", [section(text("a b"))], "a b"),
+        ("<!-- all of it -->", [section(text("<!-- all of it -->"))], "<!-- all of it -->"),
+        (
+            '<a href="https://a.example">a</a> <a name="b">b</a> <a href="https://c.example">[c](https://d.example)',
+            [section(link("a", "https://a.example"), text(" b "), link("https://c.example", "https://c.example"), link("c", "https://d.example"))],
+            "a (https://a.example) b https://c.examplec (https://d.example)",
+        ),
+        ('<img src="https://a.example/x.png" alt="chart"> <img>', [section(link("chart", "https://a.example/x.png"), text(" image"))], "chart (https://a.example/x.png) image"),
+        ("- [ ] open\n- [x] done", [bullets(section(text("☐ open")), section(text("☑ done")))], "• ☐ open\n• ☑ done"),
+        (
+            "| a | PR |\n|---|---|\n| x | [#7](https://github.com/o/r/pull/7) |\n| y | **z** |",
+            [
+                {
+                    "type": "rich_text_preformatted",
+                    "elements": [text("a  PR\n-  --\nx  "), link("#7", "https://github.com/o/r/pull/7"), text("\ny  z")],
+                }
+            ],
+            "a  PR\n-  --\nx  #7 (https://github.com/o/r/pull/7)\ny  z",
+        ),
+        (
+            "> | a |\n> |---|\n> | [b](https://a.example) |",
+            [quote(text("a\n-\n", "code"), link("b", "https://a.example", "code"))],
+            "a\n-\nb (https://a.example)",
+        ),
+        ("- one\n\n  | a |\n  |---|\n  | b |", [bullets(section(text("one"))), code("a\n-\nb")], "• one\na\n-\nb"),
+        (
+            "Fast[^1], see[^n].\n\n[^1]: By *half*.\n[^n]: [here](https://a.example)",
+            [section(text("Fast[1], see[n].\n\n[1] By "), text("half", "italic"), text(".\n\n[n] "), link("here", "https://a.example"))],
+            "Fast[1], see[n].\n\n[1] By half.\n\n[n] here (https://a.example)",
+        ),
+        (
+            f"```diff\n{DIFF}\n```",
+            [code("\n".join([*DIFF.splitlines()[:20], "… 31 more lines: the whole is in OpenHands"]))],
+            "\n".join([*DIFF.splitlines()[:20], "… 31 more lines: the whole is in OpenHands"]),
+        ),
+        (f"```\n{DIFF}\n```", [code("\n".join([*DIFF.splitlines()[:20], "… 31 more lines: the whole is in OpenHands"]))], None),
+        ("```mermaid\ngraph TD\nA-->B\n```", [code("graph TD\nA-->B")], "graph TD\nA-->B"),
+        ("**「設定」**を", [section(text("「設定」", "bold"), text("を"))], "「設定」を"),
+        ("これは**「設定」**です", [section(text("これは"), text("「設定」", "bold"), text("です"))], "これは「設定」です"),
+        ("*设置（默认）*的", [section(text("设置（默认）", "italic"), text("的"))], "设置（默认）的"),
+        ("**설정(기본)**을 ~~「削除」~~する", [section(text("설정(기본)", "bold"), text("을 "), text("「削除」", "strike"), text("する"))], "설정(기본)을 「削除」する"),
+        ("a**(b)**c 変数_名前_を **終わり。**次", [section(text("a**(b)**c 変数_名前_を "), text("終わり。", "bold"), text("次"))], None),
+    ],
+)  # fmt: skip
+def test_githubs_dialect_is_legible(source: str, elements: list[Json], words: str | None) -> None:
+    """As a block and as text, which is what the card shows: no markup is left, and no word or address is lost."""
+    assert rich_text(source, limit=2000) == block(*elements)
+    assert plain(source, limit=2000) == words or words is None
 
 
 @pytest.mark.parametrize("source", ["", " \n\t", "\x00\x1b[0m", "\u200b"])
@@ -256,6 +340,9 @@ def test_links_lead_where_they_say(source: str, parts: list[Json]) -> None:
         ("use ghp_" + "a1B2" * 9, "use [redacted]"),
         ("use ghp\\_" + "a1B2" * 9, "use [redacted]"),
         ("use ghp&#95;" + "a1B2" * 9, "use [redacted]"),
+        ("use ghp_<!-- -->" + "a1B2" * 9, "use [redacted]"),
+        ("use ghp_**" + "a1B2" * 9 + "**", "use [redacted]"),
+        ("use ghp\u200c_\xad" + "a1\u200dB\u034f2" * 9, "use [redacted]"),
         ("-----BEGIN PRIVATE KEY-----\n\nMII\n\n-----END PRIVATE KEY-----", "[redacted]"),
         ("[x](https://a.example/?t=ghp\\_" + "a1B2" * 9 + ")", "x (https://a.example/?t=[redacted])"),
         ("a\x00b\x1b[1mc&#8238;d", "abcd"),
