@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LIBRARIES = {"markdown": {"markdown_it"}}
-"""The only library of the core: the parser of the agent's Markdown."""
+LIBRARIES = {"markdown": {"emoji", "markdown_it", "mdit_py_plugins"}}
+"""The only libraries of the core: those that read what the agent writes."""
 FORBIDDEN_IMPORTS = frozenset(
     {"asyncio", "logging", "os", "pathlib", "random", "secrets", "socket", "subprocess", "threading", "time", "uuid"}
 )

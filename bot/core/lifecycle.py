@@ -268,10 +268,12 @@ def spoken(run: Run, last: Last) -> Run:
         case Said(words):
             kind = Waiting.QUESTION if words.rstrip(" *_\n)").endswith("?") else Waiting.ANSWER
             return enter_state(run, RunState.WAITING, waiting=kind, answer=words)
-        case ApprovalRequest(action_id=action_id, tool=tool, command=command, risk=risk):
-            head = " · ".join(part for part in (tool, f"risk {risk.lower()}" if risk else "") if part)
+        case ApprovalRequest(action_id=action_id, tool=tool, command=command, risk=risk, whole=whole):
+            head = " · ".join(part for part in (tool, f"the agent rates it {risk.lower()}" if risk else "") if part)
             wish = "\n".join(part for part in (head, command) if part)
-            return enter_state(run, RunState.WAITING, waiting=Waiting.APPROVAL, detail=wish, action=action_id)
+            return enter_state(
+                run, RunState.WAITING, waiting=Waiting.APPROVAL, detail=wish, action=action_id if whole else None
+            )
         case Failed():
             return failed(run, last)
         case _:

@@ -509,7 +509,10 @@ class ApprovalRequest:
     """Differs as soon as anything else waits."""
     tool: str
     command: str
+    """All that would run, letter by letter."""
     risk: str
+    whole: bool = True
+    """Whether nothing of it had to be cut or hidden."""
 
 
 Last = Finish | Said | Failed | ApprovalRequest

@@ -155,6 +155,30 @@ def redact(text: str) -> str:
     return text
 
 
+# --- letter by letter -------------------------------------------------------------------------------------------
+
+_PLAIN_ASCII = re.compile(r"[^\n -~]")
+
+
+def literal(text: str) -> str:
+    r"""Write everything that is not surely what it looks like as `\u…`: controls, invisible and look-alike characters.
+
+    ASCII and line feeds stay, and letters that pass for no other: those of Western Europe, China, Japan and Korea.
+    """
+    return _PLAIN_ASCII.sub(lambda found: _named(found[0]), text)
+
+
+def _named(character: str) -> str:
+    number = ord(character)
+    letter = unicodedata.category(character) in {"Lu", "Ll", "Lo"} and unicodedata.is_normalized("NFKC", character)
+    syllable = (
+        unicodedata.east_asian_width(character) == "W" and not 0x1100 <= number <= 0x11FF
+    )  # of those, one is blank
+    if letter and (number <= 0xFF or syllable):
+        return character
+    return f"\\u{number:04x}" if number <= 0xFFFF else f"\\U{number:08x}"
+
+
 # --- length -----------------------------------------------------------------------------------------------------
 
 _LONGEST_CLUSTER = 32  # characters; a longer pile of accents is not writing and may be cut anywhere

@@ -330,9 +330,9 @@ def approval(run: Run) -> str:
     what = " for what is shown here" if run.detail else ""
     later = "messages to the agent" if run.mentions_only else "replies here"
     if run.action is None:
-        return f"The agent wants approval{what}. Approve or reject it in OpenHands; {later} wait until then."
-    cut = " It is shortened here: look at the whole in OpenHands first." if "…" in wish(run.detail) else ""
-    return f"The agent wants approval{what}. Press Approve or Reject; {later} wait until then.{cut}"
+        some = " This is not all of it: the rest is too long or must not be shown in Slack." if run.detail else ""
+        return f"The agent wants approval. Look at it and decide in OpenHands; {later} wait until then.{some}"
+    return f"The agent wants approval{what}. Press Approve or Reject; {later} wait until then."
 
 
 def wish(detail: str) -> str:

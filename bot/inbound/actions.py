@@ -10,7 +10,7 @@ from bot.context import Context
 from bot.core import cards, lifecycle, words
 from bot.core.model import Action, FollowUpState, Incoming, Run, RunState
 from bot.core.owed import OutboxKind
-from bot.store import outbox, runs
+from bot.store import decisions, outbox, runs
 
 
 class Actions:
@@ -39,6 +39,7 @@ class Actions:
             case Action.APPROVE | Action.REJECT:
                 after = lifecycle.decide(run, by, approve=action is Action.APPROVE)
                 await self._ctx.save(tx, run, (after, ()))
+                await decisions.add(tx, after, now)
                 await effects.enqueue_decision(tx, after, now)
             case Action.GO:
                 await self._ctx.save(tx, run, lifecycle.go(run, by, now))

@@ -1,13 +1,14 @@
 """A conversation's events in one shape for both APIs, and what they say about the turn. Pure."""
 
+import json
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import assert_never
+from typing import Any, assert_never
 
 from bot.core.model import ApprovalRequest, Failed, Finish, Last, Overtaken, Phase, Reason, Said
-from bot.core.mrkdwn import clean, outside, redact, shorten
+from bot.core.mrkdwn import ELLIPSIS, clean, literal, outside, redact, shorten
 
 ANSWER_LENGTH = 30_000  # characters of the agent's last words that are kept
 DETAIL_LENGTH = 300  # characters
@@ -51,7 +52,10 @@ class Event:
     """The model response an action came with: the actions of one response wait for approval together."""
     tool: str = ""
     command: str = ""
+    """All that an action would be carried out with, letter by letter; see `command_of`."""
     risk: str = ""
+    unread: bool = False
+    """It is an action of an unknown shape: it may wait for approval, and can't be shown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,21 +185,25 @@ def _ending(turn: Iterable[Event]) -> Event | None:
 
 
 def _wanted(events: Iterable[Event]) -> tuple[ApprovalRequest | None, bool]:
-    """Return the newest unanswered action with all unanswered ones of its batch, and whether the batch is complete.
+    """Return all unanswered actions of this turn, and whether the newest one's batch is complete.
 
-    One approval runs the whole batch, so its actions are shown and named as one. None: nothing is unanswered.
+    One approval runs them all, so they are shown and named as one. None: nothing is unanswered. V0, whose actions name
+    no tool call, wants one thing at a time.
     """
     answered = set[str]()
     waiting: list[Event] = []
+    complete = False
     for event in events:
         if event.kind is Kind.ANSWER:
             answered.add(event.answers)
-        elif waiting and event.batch != waiting[0].batch:
-            if event.kind in _BEFORE_A_BATCH:
-                return _all_wanted(waiting[::-1]), True
-        elif event.kind is Kind.ACTION and not answered & {event.id, event.call or event.id}:
+            continue
+        if waiting and event.batch != waiting[0].batch and event.kind in _BEFORE_A_BATCH:
+            complete = True
+            if event.kind is Kind.MESSAGE or not waiting[0].call:
+                break
+        if (event.kind is Kind.ACTION or event.unread) and not answered & {event.id, event.call or event.id}:
             waiting.append(event)
-    return (_all_wanted(waiting[::-1]) if waiting else None), False
+    return (_all_wanted(waiting[::-1]) if waiting else None), complete
 
 
 _BEFORE_A_BATCH = frozenset({Kind.ACTION, Kind.MESSAGE, Kind.SAID, Kind.FINISH})
@@ -204,22 +212,51 @@ _BEFORE_A_BATCH = frozenset({Kind.ACTION, Kind.MESSAGE, Kind.SAID, Kind.FINISH})
 def _all_wanted(waiting: Sequence[Event]) -> ApprovalRequest:
     """Return the request for actions that wait together, given in the order in which they would run."""
     newest, more = waiting[-1], len(waiting) - 1
-    shown = waiting[:WANTED_SHOWN]
-    lines = [outside(one.command, WANTED_LENGTH // len(shown)) or one_line(one.text) for one in shown]
+    commands = [one.command for one in waiting[:WANTED_SHOWN]]
+    readable = [redact(command) for command in commands]
+    longest = WANTED_LENGTH // len(commands) if sum(map(len, readable)) > WANTED_LENGTH else WANTED_LENGTH
+    lines = [shorten(one, longest) or one_line(action.text) for one, action in zip(readable, waiting, strict=False)]
+    whole = lines == commands and len(waiting) <= WANTED_SHOWN and not any(map(_OUT_OF_SIGHT.search, lines))
     if len(waiting) > WANTED_SHOWN:
         lines.append(f"… (+{len(waiting) - WANTED_SHOWN})")
-    tools = dict.fromkeys(outside(one.tool, LINE_LENGTH) for one in waiting)
+    tools = dict.fromkeys(shorten(literal(one.tool), LINE_LENGTH) for one in waiting)
     return ApprovalRequest(
         newest.id[:NAME_LENGTH] + (f"+{more}" if more else ""),
         ", ".join(filter(None, tools)),
         "\n".join(lines),
         one_line(max((one.risk for one in waiting), key=_danger)),
+        whole=whole and all(commands),
     )
+
+
+_OUT_OF_SIGHT = re.compile(r" {40}|(?:\n *){5}")  # a gap that pushes what comes after it away
+
+
+def command_of(arguments: Mapping[str, Any]) -> str:
+    """Return a tool's arguments letter by letter: a command by itself, else each by its name.
+
+    An argument's further lines are set in, so that none looks like another argument. What is far too long is cut, but
+    not below `WANTED_LENGTH`.
+    """
+    if list(arguments) == ["command"] and isinstance(arguments["command"], str):
+        return literal(arguments["command"][: 2 * WANTED_LENGTH])
+    lines = []
+    for name, value in arguments.items():
+        text = value if isinstance(value, str) else _json(value)
+        lines.append(f"{literal(name)}: {literal(text[: 2 * WANTED_LENGTH])}".replace("\n", "\n  | "))
+    return "\n".join(lines)[: 2 * WANTED_LENGTH]
 
 
 def _danger(risk: str) -> int:
     """Return a rank for a risk. An unknown risk ranks above a low one."""
     return {"HIGH": 4, "MEDIUM": 3, "LOW": 1}.get(risk.upper(), 2)
+
+
+def _json(value: Any) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except RecursionError:  # far too deep to be shown
+        return ELLIPSIS * 2 * WANTED_LENGTH
 
 
 # --- errors -----------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from bot.core.errors import (
     Unsupported,
 )
 from bot.core.model import Phase
-from bot.openhands.events import ANSWER_LENGTH, UNKNOWN_RISK, WANTED_LENGTH, Event, Kind, words_of
+from bot.openhands.events import ANSWER_LENGTH, UNKNOWN_RISK, WANTED_LENGTH, Event, Kind, command_of, words_of
 from bot.openhands.http import OR_NONE, Answer
 
 END_LENGTH = 10  # events kept of a conversation that is done: its last words, and the changes of state after them
@@ -71,10 +71,9 @@ class EventPage0(BaseModel):
 # --- events -----------------------------------------------------------------------------------------------------
 
 
-class _Args(BaseModel):
-    content: str | None = None
+class _Args(BaseModel, extra="allow"):
+    content: Any = None
     final_thought: str | None = None
-    command: str | None = None
     security_risk: int | str | None = None
 
 
@@ -133,7 +132,9 @@ def _event(raw: _RawEvent, state: str | None) -> Event:
     match raw.action:
         case "message":
             return Event(
-                id=name, kind=Kind.SAID if raw.source == "agent" else Kind.MESSAGE, text=raw.args.content or ""
+                id=name,
+                kind=Kind.SAID if raw.source == "agent" else Kind.MESSAGE,
+                text=raw.args.content if isinstance(raw.args.content, str) else "",
             )
         case "finish":
             return Event(id=name, kind=Kind.FINISH, text=raw.args.final_thought or "")  # its message is a stock phrase
@@ -146,7 +147,7 @@ def _event(raw: _RawEvent, state: str | None) -> Event:
                 text=raw.message or "",
                 batch=name,
                 tool=action,
-                command=raw.args.command or "",
+                command=command_of(_arguments(raw.args)),
                 risk=named or UNKNOWN_RISK,
             )
         case _ if state and state.lower() in _FAILED_STATES:
@@ -157,6 +158,16 @@ def _event(raw: _RawEvent, state: str | None) -> Event:
             return Event(id=name, kind=Kind.ANSWER, answers=str(raw.cause))
         case _:
             return Event(id=name, kind=Kind.OTHER)
+
+
+def _arguments(args: _Args) -> dict[str, Any]:
+    """Return all that an action would be carried out with; left out are words about it, and what is not set."""
+    named = {**(args.model_extra or {}), "content": args.content}
+    return {name: value for name, value in named.items() if name not in _ABOUT_AN_ACTION and value not in _NOT_SET}
+
+
+_ABOUT_AN_ACTION = frozenset({"thought", "confirmation_state"})
+_NOT_SET: tuple[Any, ...] = (None, False, "")
 
 
 def _kept(event: Event) -> Event:

@@ -3,6 +3,7 @@
 Models are lenient: unknown fields are ignored, missing ones are None, and no status word is refused.
 """
 
+import json
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -10,7 +11,7 @@ from uuid import UUID
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from bot.core.model import Failed, Observation, Phase, Reason, Run
-from bot.openhands.events import UNKNOWN_RISK, Event, Kind, numbered_pull_requests
+from bot.openhands.events import UNKNOWN_RISK, Event, Kind, command_of, numbered_pull_requests
 from bot.openhands.http import OR_NONE
 
 
@@ -163,10 +164,13 @@ class _Message(BaseModel):
     content: list[_Text] = []
 
 
-class _Action(BaseModel):
+class _Action(BaseModel, extra="allow"):
     kind: str | None = None
-    message: str | None = None
-    command: str | None = None
+    message: Any = None
+
+
+class _Call(BaseModel):
+    arguments: str = ""
 
 
 class _RawEvent(BaseModel):
@@ -177,12 +181,34 @@ class _RawEvent(BaseModel):
     action: _Action | None = None
     action_id: str | None = None
     tool_call_id: str | None = None
+    tool_call: Annotated[_Call | None, OR_NONE] = None
     llm_response_id: str | None = None
     summary: str | None = None
     tool_name: str | None = None
     security_risk: str | None = None
     code: str | None = None
     detail: str | None = None
+
+
+def _arguments(raw: _RawEvent) -> dict[str, Any]:
+    """Return all that an action would be carried out with: what the model named, as the server understood it.
+
+    Left out are the model's rating and its summary, which carry nothing out, and what is not set.
+    """
+    try:
+        named = json.loads(raw.tool_call.arguments) if raw.tool_call else {}
+    except (ValueError, RecursionError):
+        named = None
+    arguments = named if isinstance(named, dict) else {}
+    if raw.action:
+        understood = {**(raw.action.model_extra or {}), "message": raw.action.message}
+        arguments |= {
+            name: value for name, value in understood.items() if value not in (None, False) or name in arguments
+        }
+    return {name: value for name, value in arguments.items() if name not in _ABOUT_AN_ACTION}
+
+
+_ABOUT_AN_ACTION = frozenset({"security_risk", "summary"})
 
 
 def event_of(value: Any) -> Event | None:
@@ -194,13 +220,17 @@ def event_of(value: Any) -> Event | None:
         raw = _RawEvent.model_validate(value)
     except ValidationError:
         name = value.get("id") if isinstance(value, dict) else None
-        return Event(id=name, kind=Kind.OTHER) if isinstance(name, str) else None
+        if not isinstance(name, str):
+            return None
+        return Event(id=name, kind=Kind.OTHER, call=name, batch=name, unread=value.get("kind") == "ActionEvent")
     match raw.kind:
         case "MessageEvent":
             text = "\n".join(part.text for part in raw.llm_message.content if part.text)
             return Event(id=raw.id, kind=Kind.MESSAGE if raw.source == "user" else Kind.SAID, text=text)
         case "ActionEvent" if raw.action and raw.action.kind == "FinishAction":
-            return Event(id=raw.id, kind=Kind.FINISH, text=raw.action.message or "")
+            return Event(
+                id=raw.id, kind=Kind.FINISH, text=raw.action.message if isinstance(raw.action.message, str) else ""
+            )
         case "ActionEvent":
             return Event(
                 id=raw.id,
@@ -209,7 +239,7 @@ def event_of(value: Any) -> Event | None:
                 call=raw.tool_call_id or "",
                 batch=raw.llm_response_id or raw.id,
                 tool=raw.tool_name or "",
-                command=(raw.action and raw.action.command) or "",
+                command=command_of(_arguments(raw)),
                 risk=raw.security_risk or UNKNOWN_RISK,
             )
         case "ObservationEvent" | "UserRejectObservation" | "AgentErrorEvent":

@@ -245,6 +245,18 @@ partial("outbox_open", outbox.c.lane, outbox.c.seq, where="done_at IS NULL AND f
 partial("outbox_dead", outbox.c.failed_at, where="failed_at IS NOT NULL")
 partial("outbox_old", outbox.c.done_at, where="done_at IS NOT NULL")
 
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("run", ShortText(36), nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("person", ShortText(32), nullable=False),
+    Column("accept", Boolean, nullable=False),
+    Column("action", ShortText(255), nullable=False),
+    Column("shown", ShortText(64), nullable=False),  # SHA-256 of what was shown, in hexadecimal
+)
+
 marks = Table(
     "marks",
     metadata,

@@ -173,12 +173,15 @@ def test_a_long_answer_says_where_the_rest_is(size: int) -> None:
     assert ("The whole answer is in OpenHands" in said(message.blocks[-1:])) == (size > cards.ANSWER_MAX)
 
 
-@pytest.mark.parametrize(("size", "whole"), [(2_800, True), (2_801, False), (6_000, False)])
-def test_what_wants_approval_says_when_it_is_cut(size: int, whole: bool) -> None:  # noqa: FBT001 - a table's column
-    """Nobody approves what they can't see."""
-    run = a_run(RunState.WAITING, waiting=Waiting.APPROVAL, action="e1", detail="&" * size)
-    message = cards.card(run, PAGE)
-    assert ("look at the whole in OpenHands" not in said(message.blocks)) is whole
+def test_what_wants_approval_says_when_it_is_not_whole() -> None:
+    """Nobody approves what they can't see: the way to OpenHands is there, Approve is not."""
+    run = a_run(RunState.WAITING, waiting=Waiting.APPROVAL, action=None, detail="&" * 6_000)
+    for message in (cards.card(run, PAGE), cards.news(run, PAGE)):
+        shown = said(message.blocks)
+        assert "decide in OpenHands" in shown
+        assert "This is not all of it" in shown
+        assert "Approve" not in shown
+        assert PAGE in str(message.blocks)
 
 
 @pytest.mark.parametrize(

@@ -198,7 +198,7 @@ def test_a_plain_message_is_a_question_if_it_ends_in_one(words: str, kind: Waiti
 def test_approval_names_what_it_approves() -> None:
     """Tool, command and risk."""
     after, _ = advance(a_run(), look(Phase.WANTS_APPROVAL, WISH))
-    assert (after.waiting, after.detail) == (Waiting.APPROVAL, "terminal · risk high\nrm -rf build")
+    assert (after.waiting, after.detail) == (Waiting.APPROVAL, "terminal · the agent rates it high\nrm -rf build")
 
 
 @pytest.mark.parametrize(
@@ -641,7 +641,7 @@ def test_what_a_click_does_now(run: Run, action: Action, turn: int, thing: str, 
 def test_a_decision_holds_for_the_action_it_was_made_on() -> None:
     """Another one has to be decided anew."""
     decided = lifecycle.decide(
-        a_run(RunState.WAITING, **ASKING, detail="terminal · risk high\nrm -rf build"), BOB, approve=True
+        a_run(RunState.WAITING, **ASKING, detail="terminal · the agent rates it high\nrm -rf build"), BOB, approve=True
     )
     same, _ = advance(decided, look(Phase.WANTS_APPROVAL, WISH))
     other, effects = advance(decided, look(Phase.WANTS_APPROVAL, replace(WISH, action_id="e2")))

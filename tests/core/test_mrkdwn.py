@@ -7,7 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.core.mrkdwn import MAX_URL, clean, escape, honest_label, link, redact, shorten, unescape_request, web_host
+from bot.core.mrkdwn import (
+    MAX_URL,
+    clean,
+    escape,
+    honest_label,
+    link,
+    literal,
+    redact,
+    shorten,
+    unescape_request,
+    web_host,
+)
 
 ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()))
 SECRET_PARTS = st.lists(
@@ -366,3 +377,17 @@ def test_a_link_is_one_link_or_plain_text(url: str, label: str) -> None:
         assert "<" not in inner
         assert ">" not in inner
         assert not written.startswith("<") or inner.count("|") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("ls -l\n~ \\u2028", "ls -l\n~ \\u2028"),
+        ("\x1b\t\r\u2028\u202e\xad\u3164\u115f\u0301", r"\u001b\u0009\u000d\u2028\u202e\u00ad\u3164\u115f\u0301"),
+        ("é 設定 설정 か", "é 設定 설정 か"),
+        ("gіthub；ª×\U0001f600\ud800א", r"g\u0456thub\uff1b\u00aa\u00d7\U0001f600\ud800\u05d0"),
+    ],
+)
+def test_what_is_approved_is_written_letter_by_letter(text: str, shown: str) -> None:
+    """Nothing is left out, and nothing looks like something else."""
+    assert literal(text) == shown

@@ -106,10 +106,10 @@ async def test_an_error_has_a_reason_and_the_providers_words(name: str, last: ob
         ([REJECTED, {**ASKS, "id": "second"}, ASKS], ApprovalRequest("second", "terminal", "echo step 1", "HIGH")),
         (
             [{**ASKS, "action": {"kind": "FileEditorAction"}}],
-            ApprovalRequest(ASKS["id"], "terminal", "Run echo step 1", "HIGH"),
+            ApprovalRequest(ASKS["id"], "terminal", "echo step 1", "HIGH"),
         ),
     ],
-    ids=["asks", "a message does not answer", "answered", "the newest unanswered", "no command"],
+    ids=["asks", "a message does not answer", "answered", "the newest unanswered", "what the model named counts"],
 )
 async def test_approval_is_wanted_for_what_nobody_has_answered(events: list[Any], last: object) -> None:
     """Whatever was said since."""

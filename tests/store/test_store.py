@@ -116,6 +116,7 @@ ROWS: dict[str, dict[str, Any]] = {
         "run": RUN.id,
         "every_reply": True,
     },
+    "decisions": {"run": RUN.id, "at": NOW, "person": "U1", "accept": True, "action": "e1", "shown": "0" * 64},
     "marks": {"name": "heard", "at": NOW},
 }
 """A row of every table, with all that any version kept in it."""

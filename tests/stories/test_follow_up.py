@@ -216,7 +216,9 @@ async def test_replies_wait_while_an_approval_is_wanted(world: Story) -> None:
     wish = APPROVE_OR_REJECT
     assert world.card().state == "Needs approval"
     assert world.card().lines[0] == wish
-    assert world.news() == [f"<@{world.alice.id}> ✋ Needs approval\n{wish}\nterminal · risk high\nrm -rf build"]
+    assert world.news() == [
+        f"<@{world.alice.id}> ✋ Needs approval\n{wish}\nterminal · the agent rates it high\nrm -rf build"
+    ]
 
     reply = await world.alice.says("is that needed?", thread=asked)
     await world.passes(60)
