@@ -12,7 +12,7 @@ from typing import Any
 from bot.core import markdown, words
 from bot.core.lifecycle import ENDED, offers, thing, took
 from bot.core.model import Action, Reason, Run, RunId, RunState, Waiting
-from bot.core.mrkdwn import escape, link, outside, shorten
+from bot.core.mrkdwn import escape, link, outside, outside_label, shorten
 from bot.core.vocabulary import BUTTONS, OPEN
 
 Block = dict[str, Any]
@@ -162,11 +162,17 @@ def describe(run: Run) -> list[str]:
 
 
 def pull_requests(run: Run) -> str:
-    return "Pull requests: " + ", ".join(link(url, name_of(url)) for url in run.pull_requests[:LINKS_SHOWN])
+    """Return the line of pull requests: links, and as text those whose address is not known."""
+    links = {name_of(url): url for url in run.pull_requests if "://" in url}
+    shown = dict.fromkeys(links.get(one, one) for one in run.pull_requests)
+    return "Pull requests: " + ", ".join(
+        link(one, outside_label(name_of(one), one)) if "://" in one else escape(one) for one in [*shown][:LINKS_SHOWN]
+    )
 
 
 def name_of(url: str) -> str:
     """Return the short name of a pull request from its address: `org/repo #12`."""
+    url = re.split(r"[?#]", url, maxsplit=1)[0]
     path = url.split("://", 1)[-1].split("/", 1)[-1]
     for middle in ("/pull/", "/-/merge_requests/", "/merge_requests/", "/pull-requests/", "/pulls/"):
         repository, found, number = path.partition(middle)

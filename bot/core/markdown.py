@@ -467,7 +467,7 @@ def _link(url: str, label: Sequence[_Piece]) -> list[_Piece]:
     styles = frozenset.intersection(*(piece.styles for piece in label)) if label else frozenset()
     shown = _presentable(url)
     if shown == url and mrkdwn.web_host(url):
-        return [_Piece(mrkdwn.honest_label(text, url) or url, styles, url)]
+        return [_Piece(mrkdwn.outside_label(text, url) or url, styles, url)]
     return [*label, _Piece("" if text == shown.removeprefix("mailto:") else f" ({shown})")]
 
 

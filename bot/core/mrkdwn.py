@@ -228,7 +228,8 @@ _WEB = re.compile(
     r"https?://([a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?|\[[0-9a-f:.]{2,45}\])(?::[0-9]{1,5})?(?:[/?#][^\s\\<>\"]*)?",
     re.IGNORECASE | re.ASCII,
 )
-_DOT = "[.\u3002\uff0e\uff61]"  # browsers treat each of these as a dot
+_DOT = "[.\u2024\u3002\ua4f8\ufe52\uff0e\uff61]"  # browsers treat some of these as a dot, people all of them
+_UNSEEN = frozenset({"Cf", "Mn", "Me"})
 _SHOWN_HOST = re.compile(
     rf"(?<=://)(?:[\w\[\]-]|{_DOT})+"
     rf"|(?<![\w.-])\w[\w-]{{0,62}}(?:{_DOT}[\w-]{{1,63}}){{0,126}}{_DOT}[^\W\d_][\w-]{{1,62}}(?![\w-])"
@@ -245,13 +246,39 @@ def web_host(url: str) -> str | None:
     return found[1].lower() if found else None
 
 
-def honest_label(label: str, url: str) -> str:
-    """Add the real host to a label that shows a host other than that of `url`, which `web_host` must accept."""
+GIT_HOSTS = frozenset({"github.com", "gitlab.com", "bitbucket.org", "codeberg.org", "gitea.com", "dev.azure.com"})
+_GIT_DOMAINS = (".ghe.com", ".visualstudio.com")
+
+
+def is_git_host(host: str | None) -> bool:
+    """Return whether a host is a git provider's, open to all the world."""
+    name = (host or "").removeprefix("www.")
+    return name in GIT_HOSTS or name.endswith(_GIT_DOMAINS)
+
+
+def outside_label(label: str, url: str) -> str:
+    """Return the label of a link from outside: beside any other name than the address itself stands its host.
+
+    A git provider's host is left out, as long as the label shows no other.
+    """
     host = web_host(url)
+    bare = [text.removeprefix("https://").removeprefix("http://").rstrip("/") for text in (label, url)]
+    if not label or bare[0] == bare[1] or bare[0].lower() == host:
+        return label
+    return honest_label(label, url) if is_git_host(host) else f"{label} ({host})"
+
+
+def honest_label(label: str, url: str) -> str:
+    """Add the real host to a label that shows a host other than that of `url`, which `web_host` must accept.
+
+    Compared is what a reader sees: without invisible characters, look-alikes as the ASCII they look like.
+    """
+    host = web_host(url)
+    seen = unicodedata.normalize("NFKC", "".join(one for one in label if unicodedata.category(one) not in _UNSEEN))
     files = re.split(r"[/?#]", url.lower())
-    for shown in _SHOWN_HOST.findall(label):
+    for shown in _SHOWN_HOST.findall(seen):
         name = re.sub(_DOT, ".", shown).strip(".").lower()
-        is_file = name.rpartition(".")[2] in _FILE_ENDINGS and name in files[3:]
+        is_file = "://" not in seen and name.rpartition(".")[2] in _FILE_ENDINGS and name in files[3:]
         if not is_file and name.removeprefix("www.") != (host or "").removeprefix("www."):
             return f"{label} ({host})"
     return label

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any, assert_never
 
 from bot.core.model import ApprovalRequest, Failed, Finish, Last, Overtaken, Phase, Reason, Said
-from bot.core.mrkdwn import ELLIPSIS, clean, literal, outside, redact, shorten
+from bot.core.mrkdwn import ELLIPSIS, clean, is_git_host, literal, outside, redact, shorten, web_host
 
 ANSWER_LENGTH = 30_000  # characters of the agent's last words that are kept
 DETAIL_LENGTH = 300  # characters
@@ -304,13 +304,26 @@ def one_line(text: str, limit: int = LINE_LENGTH) -> str:
     return shorten(" ".join(redact(clean(text)).split()), limit)
 
 
-def pull_requests(text: str, known: Iterable[str] = ()) -> tuple[str, ...]:
-    """Return links to pull and merge requests, the known ones first, without duplicates."""
-    return tuple(dict.fromkeys([*known, *_PULL_REQUEST.findall(text)]))
+_ADDRESS = re.compile(r"https?://([\w.-]{1,200}(?::\d{1,5})?)", re.ASCII)
+
+
+def pull_requests(text: str, known: Iterable[str] = (), *, task: str = "") -> tuple[str, ...]:
+    """Return links to pull and merge requests, the known ones first, without duplicates.
+
+    The agent may name any address; only a git provider's counts, or that of a link in the task.
+    """
+    own = {host.lower() for host in _ADDRESS.findall(task)}
+    found = [url for url in _PULL_REQUEST.findall(text) if is_git_host(web_host(url)) or _host(url) in own]
+    return tuple(dict.fromkeys([*known, *found]))
+
+
+def _host(url: str) -> str:
+    return url.split("/", 3)[2].lower()
 
 
 def numbered_pull_requests(numbers: Iterable[int], repository: str | None, provider: str | None) -> tuple[str, ...]:
-    """Return links for bare numbers. Only possible on GitHub: the host of other providers is not known."""
-    if repository is None or provider not in {None, "github"}:
+    """Return links for bare numbers; names where no provider is named, or its host is not known."""
+    if repository is None:
         return ()
-    return tuple(f"https://github.com/{repository}/pull/{number}" for number in numbers)
+    form = "https://github.com/{}/pull/{}" if provider == "github" else "{} #{}"
+    return tuple(form.format(repository, number) for number in numbers)

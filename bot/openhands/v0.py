@@ -283,7 +283,7 @@ class V0:
             ending=words.ending,
             overtaken=words.overtaken,
             progress=words.progress,
-            pull_requests=pull_requests(words.answers, seen.pull_requests),
+            pull_requests=pull_requests(words.answers, seen.pull_requests, task=run.task),
         )
 
     async def last_event(self, run: Run) -> str | None:

@@ -278,7 +278,7 @@ class V1:
             ending=words.ending,
             overtaken=words.overtaken,
             progress=words.progress,
-            pull_requests=pull_requests(words.answers, seen.pull_requests),
+            pull_requests=pull_requests(words.answers, seen.pull_requests, task=run.task),
         )
 
     async def _latest(self, run: Run, phase: Phase | None) -> Conversation | None:

@@ -173,6 +173,17 @@ def test_a_long_answer_says_where_the_rest_is(size: int) -> None:
     assert ("The whole answer is in OpenHands" in said(message.blocks[-1:])) == (size > cards.ANSWER_MAX)
 
 
+def test_pull_requests_show_where_they_lead() -> None:
+    """At a git provider by their name, elsewhere with the host; a bare number is text until its address is known."""
+    known = "https://github.com/org/repo/pull/7"
+    listed = ("org/repo #7", "org/<b> #8", known, "https://git.corp.example/org/repo/pull/9")
+    line = cards.pull_requests(a_run(RunState.DONE, pull_requests=listed))
+    assert line == (
+        f"Pull requests: <{known}|org/repo #7>, org/&lt;b&gt; #8, "
+        "<https://git.corp.example/org/repo/pull/9|org/repo #9 (git.corp.example)>"
+    )
+
+
 def test_what_wants_approval_says_when_it_is_not_whole() -> None:
     """Nobody approves what they can't see: the way to OpenHands is there, Approve is not."""
     run = a_run(RunState.WAITING, waiting=Waiting.APPROVAL, action=None, detail="&" * 6_000)

@@ -60,14 +60,16 @@ def test_a_line_is_one_line() -> None:
         ("(https://github.com/o/r/pull/12)", ("https://github.com/o/r/pull/12",)),
         ("https://github.com/o/r/pull/12/files#diff", ("https://github.com/o/r/pull/12",)),
         ("https://git.corp.example:8443/o/r/pull/1.", ("https://git.corp.example:8443/o/r/pull/1",)),
+        ("https://acme.ghe.com/o/r/pull/1", ("https://acme.ghe.com/o/r/pull/1",)),
+        ("https://github.com.evil.example/o/r/pull/1 https://git.corp.example/o/r/pull/1", ()),
         ("https://github.com/o/r/pull/1 https://github.com/o/r/pull/1", ("https://github.com/o/r/pull/1",)),
         ("https://github.com/o/r/pulls https://github.com/o/r/pull/x http://a.b/o/pull/1 o/r#1", ()),
         ("https://" * 4_000, ()),
     ],
 )
 def test_links_to_pull_requests_are_found(text: str, links: tuple[str, ...]) -> None:
-    """On any host over https, in whatever stands around them."""
-    assert pull_requests(text) == links
+    """Over https at a git provider, or where the task itself leads, in whatever stands around them."""
+    assert pull_requests(text, task="fix https://git.corp.example:8443/o/r/issues/3") == links
 
 
 def test_the_longest_untouched_is_forgotten_first() -> None:

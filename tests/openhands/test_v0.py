@@ -512,7 +512,7 @@ async def test_pull_requests_come_from_both_the_status_and_the_words() -> None:
     state = {"id": 1, "observation": "agent_state_changed", "extras": {"agent_state": "finished"}}
     async with v0(server("RUNNING", [finish, state], pr_number=[1])) as openhands:
         seen = await see(openhands, replace(RUN, repository="o/r"))
-    assert seen.pull_requests == ("https://github.com/o/r/pull/1", "https://gitlab.com/o/r/-/merge_requests/2")
+    assert seen.pull_requests == ("o/r #1", "https://gitlab.com/o/r/-/merge_requests/2")
 
 
 @pytest.mark.parametrize("answer", [NO_SUCH_CALL, httpx.Response(405, json={})])

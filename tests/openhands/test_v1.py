@@ -368,14 +368,14 @@ def entry_of(repository: str | None, provider: str | None, numbers: object = (7,
             entry_of("org/repo", "github", (7, 9)),
             ("https://github.com/org/repo/pull/7", "https://github.com/org/repo/pull/9"),
         ),
-        (entry_of("org/repo", None), ("https://github.com/org/repo/pull/7",)),
-        (entry_of(None, None), ("https://github.com/own/one/pull/7",)),
-        (entry_of("org/repo", "gitlab"), ()),
+        (entry_of("org/repo", None), ("org/repo #7",)),
+        (entry_of(None, None), ("own/one #7",)),
+        (entry_of("org/repo", "gitlab"), ("org/repo #7",)),
         (entry_of("org/repo", "github", None), ()),
     ],
 )
 async def test_pull_requests_are_links_where_the_host_is_known(entry: dict[str, Any], links: tuple[str, ...]) -> None:
-    """A bare number leads nowhere; the cost comes along."""
+    """A bare number leads nowhere, and is shown as it is; the cost comes along."""
     run = a_run(FINISHED, repository="own/one")
     async with v1(lambda _: httpx.Response(200, json=[entry])) as openhands:
         seen = (await openhands.observe([run]))[run.id]
