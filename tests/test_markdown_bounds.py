@@ -6,6 +6,7 @@ import time
 import pytest
 
 from bot.core.markdown import MAX_DEPTH, rich_text
+from bot.core.mrkdwn import unescape_request
 from tests.core.test_markdown import size
 
 
@@ -27,3 +28,17 @@ def test_hostile_sources_are_shown_in_time(source: str) -> None:
     assert 0 < size(shown) <= 9000
     assert len(json.dumps(shown)) < 100_000
     assert spent < 10  # seconds; it takes at most one, and would take minutes without bounds
+
+
+@pytest.mark.parametrize(
+    "wire", [" " * 40_000 + "x", ("<@U0BOT> " + " " * 20) * 1_400, "x" + "\t" * 40_000 + "<@U0BOT>"]
+)
+def test_our_mention_is_found_in_time(wire: str) -> None:
+    """A pattern that looks for blanks before it took seconds, in which nobody was answered."""
+    began = time.process_time()
+    said = unescape_request(f"fix{wire}", "U0BOT")
+    spent = time.process_time() - began
+
+    assert said.startswith("fix")
+    assert "<@U0BOT>" not in said
+    assert spent < 0.5

@@ -43,6 +43,14 @@ def context(text: str) -> Block:
     return {"type": "context", "elements": [{"type": "mrkdwn", "text": cut(text, SECTION_MAX), "verbatim": True}]}
 
 
+def literal_block(text: str, **style: bool) -> list[Block]:
+    """Return outside text as a block in which nothing is markup: it can't draw a line of ours. None if it is empty."""
+    if not text.strip():
+        return []
+    piece = {"type": "text", "text": text} | ({"style": style} if style else {})
+    return [{"type": "rich_text", "elements": [{"type": "rich_text_section", "elements": [piece]}]}]
+
+
 def open_button(address: str) -> Block:
     """Build a link button. Slack sends a click for it too, which is only acknowledged."""
     return {
@@ -101,32 +109,40 @@ def cut(text: str, limit: int) -> str:
 
 def card(run: Run, address: str | None) -> Message:
     """Render the card of a run. address: its page in OpenHands, None before it has one."""
-    task = escape(outside(run.task, words.TASK_SHOWN))
-    lines = [f"*{words.state(run)}*\n{task}"]
+    task = outside(run.task, words.TASK_SHOWN)
+    head = f"*{words.state(run)}*"
+    blocks = [section(head), *literal_block(task)]
+    lines: list[str] = []
     if explanation := words.explanation(run):
         lines.append(explanation)
     if run.detail and run.state is RunState.FAILED and run.reason is not Reason.BRANCH:
         lines.append(f"> {escape(shorten(words.one_line(run.detail), words.DETAIL_SHOWN))}")
-    if run.answer and run.state in (RunState.DONE, RunState.WAITING):
-        lines.append(escape(markdown.plain(run.answer, limit=ANSWER_ON_CARD)))
-    if run.progress:
-        lines.append(f"_{escape(run.progress).replace('_', ' ')}_")
-    if run.doubtful_follow_up:
-        lines.append(words.undecided(run.doubtful_text))
-    if run.watch.silence_told_at:
-        lines.append(words.quiet_since(run.watch.heard_at or run.watch.news_at))
-    if held_up := words.held_up(run):
-        lines.append(held_up)
-    blocks = [section(line) for line in lines]
+    blocks += [section(line) for line in lines]
     if wanted := wish(run):
-        blocks[2:2] = wanted  # after the explanation
-        lines.insert(2, escape(words.wish(run.detail)))
+        blocks += wanted
+        lines.append(escape(words.wish(run.detail)))
+    if run.answer and run.state in (RunState.DONE, RunState.WAITING):
+        answer = markdown.plain(run.answer, limit=ANSWER_ON_CARD)
+        blocks += literal_block(answer)
+        lines.append(escape(answer))
+    if run.progress:
+        blocks += literal_block(run.progress, italic=True)
+        lines.append(f"_{escape(run.progress)}_")
+    ours: list[str] = []
+    if run.doubtful_follow_up:
+        ours.append(words.undecided(run.doubtful_text))
+    if run.watch.silence_told_at:
+        ours.append(words.quiet_since(run.watch.heard_at or run.watch.news_at))
+    if held_up := words.held_up(run):
+        ours.append(held_up)
+    blocks += [section(line) for line in ours]
     if run.pull_requests:
         blocks.append(section(pull_requests(run)))
     facts = " · ".join(describe(run))
     blocks.append(context(facts))
     blocks.extend(buttons(run, address))
-    text = "\n".join([*lines, *([pull_requests(run)] if run.pull_requests else []), facts])
+    head = f"{head}\n{escape(words.one_line(task))}"
+    text = "\n".join([head, *lines, *ours, *([pull_requests(run)] if run.pull_requests else []), facts])
     return Message(cut(text, TEXT_MAX), blocks)
 
 

@@ -29,8 +29,11 @@ def unescape_request(text: str, bot_user: str) -> str:
     """
     own = rf"<@{re.escape(bot_user)}(?:\|[^<>]*)?>"
     text = re.sub(rf"\A(?:\s*{own})+[,:]?\s*", "", text)
-    text = re.sub(rf"^{own}[ \t]*|[ \t]*{own}", "", text, flags=re.MULTILINE)
-    text = _ENTITY.sub(_readable, text)
+    before, *others = re.split(own, text)
+    for after in others:  # by hand: a pattern that looks for blanks before each mention takes quadratic time
+        line_begins = not before or before.endswith("\n")
+        before = before + after.lstrip(" \t") if line_begins else before.rstrip(" \t") + after
+    text = _ENTITY.sub(_readable, before)
     return text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&").strip()
 
 

@@ -4,6 +4,7 @@ Each says what happened, whether anything is lost, what happens by itself, and t
 escaped here, where it enters a sentence; the sentences themselves are Slack's `mrkdwn`.
 """
 
+import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from difflib import get_close_matches
@@ -33,6 +34,7 @@ from bot.core.mrkdwn import escape, link, outside, shorten
 from bot.core.policy import Verdict
 from bot.core.vocabulary import BUTTONS, TYPED, WORDS
 
+NAME_SHOWN = 40  # characters of a name that reaches the agent
 TASK_SHOWN = 600  # characters of a task on its card
 LINE_SHOWN = 120  # characters of a task in a list
 DETAIL_SHOWN = 300
@@ -825,9 +827,14 @@ def about_for_agent(requester: str, address: str | None) -> str:
     """Return what the agent is told of where the work came from."""
     thread = f" in this Slack thread: {address}" if address else " in Slack"
     return (
-        f"This task was given by {requester}{thread}. When you open a pull request, say so in its description. "
+        f"This task was given by {name_for_agent(requester)}{thread}. When you open a pull request, say so in its description. "
         "Your last message is shown to people in Slack: keep it short."
     )
+
+
+def name_for_agent(name: str) -> str:
+    """Return a name that anybody can choose (of a person, a file) in a form that does not read as instructions."""
+    return json.dumps(outside(one_line(name), NAME_SHOWN), ensure_ascii=False)
 
 
 def rejected_for_agent() -> str:

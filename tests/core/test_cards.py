@@ -184,6 +184,20 @@ def test_pull_requests_show_where_they_lead() -> None:
     )
 
 
+def test_nothing_from_outside_draws_a_line_of_the_card() -> None:
+    """Task, answer and progress are literal blocks: no bold state, and no file name without its underscores."""
+    drawn = "fix\n*✅ Done*\n_Approved by security_"
+    done = cards.card(a_run(RunState.DONE, task=drawn, answer="\\*✅ Approved\\*"), PAGE)
+    working = cards.card(a_run(RunState.WORKING, task=" ", progress="Reading test_a_b.py"), PAGE)
+    ours = [block["text"]["text"] for block in (*done.blocks, *working.blocks) if block["type"] == "section"]
+    literal = [
+        block["elements"][0]["elements"][0] for block in (*done.blocks, *working.blocks) if block["type"] == "rich_text"
+    ]
+    assert ours == ["*✅ Done*", "*🛠️ Working*"]
+    assert [one["text"] for one in literal] == [drawn, "*✅ Approved*", "Reading test_a_b.py"]
+    assert done.text.splitlines()[:2] == ["*✅ Done*", "fix *✅ Done* _Approved by security_"]
+
+
 def test_what_wants_approval_says_when_it_is_not_whole() -> None:
     """Nobody approves what they can't see: the way to OpenHands is there, Approve is not."""
     run = a_run(RunState.WAITING, waiting=Waiting.APPROVAL, action=None, detail="&" * 6_000)

@@ -104,6 +104,7 @@ def test_escaped_text_has_no_markup_and_reads_back_the_same(text: str) -> None:
         ("please <@U0BOT> fix it", "please fix it"),
         ("fix it <@U0BOT>", "fix it"),
         ("fix it\n<@U0BOT> now", "fix it\nnow"),
+        ("fix it\n<@U0BOT> <@U0BOT> now <@U0BOT> and \t<@U0BOT>\nthen", "fix it\nnow and\nthen"),
         ("<@U0BOT>", ""),
         ("", ""),
         ("ask <@U1> and <@W2|bob>", "ask <@U1> and <@W2>"),

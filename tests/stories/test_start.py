@@ -101,17 +101,14 @@ async def test_the_card_shows_what_the_agent_is_doing(world: Story) -> None:
     assert world.news() == []
 
 
-async def test_pull_requests_are_linked_each_once(world: Story) -> None:
-    """Those the agent names and those OpenHands knows of, by number."""
+async def test_pull_requests_are_shown_each_once(world: Story) -> None:
+    """Those the agent names as links; those OpenHands knows by number only, of no provider it names, as text."""
     await world.alice.commands("fix README in org/repo", in_="#dev")
     await world.passes(4)
     world.openhands.finish(world.conversation, "See https://github.com/org/other/pull/9 and #7", pr=[7])
     await world.passes(4)
 
-    links = (
-        "Pull requests: <https://github.com/org/repo/pull/7|org/repo #7>, "
-        "<https://github.com/org/other/pull/9|org/other #9>"
-    )
+    links = "Pull requests: org/repo #7, <https://github.com/org/other/pull/9|org/other #9>"
     assert world.card().lines[1] == links
     assert world.news() == [f"<@{world.alice.id}> ✅ Done\nSee https://github.com/org/other/pull/9 and #7\n{links}"]
 
