@@ -126,8 +126,9 @@ def card(run: Run, address: str | None) -> Message:
         blocks += literal_block(answer)
         lines.append(escape(answer))
     if run.progress:
-        blocks += literal_block(run.progress, italic=True)
-        lines.append(f"_{escape(run.progress)}_")
+        progress = shorten(run.progress, words.DETAIL_SHOWN)
+        blocks += literal_block(progress, italic=True)
+        lines.append(f"_{escape(progress)}_")
     ours: list[str] = []
     if run.doubtful_follow_up:
         ours.append(words.undecided(run.doubtful_text))
