@@ -44,7 +44,7 @@ DECISIONS = 6
 STOPS = 6
 """How often a stop may have no effect before the person is told: a minute, with its pauses."""
 MISSES = 12
-"""How often a call may find no conversation that polls still show before the person is told: about six minutes."""
+"""How often a call may find no conversation before it counts as gone, or the person is told: about seven minutes."""
 STOP_SHOWS_S = lifecycle.FRESH.total_seconds() + 3
 """A stop shows by then; sooner after a message, an observation can't yet show that nobody works."""
 
@@ -279,10 +279,10 @@ def _send(error: OpenHandsError | None, here: Situation) -> Step | None:
             return Retry(at=here.after(here.patience.poll_s))
         case Asleep():
             return Wake() if here.row.attempts < WAKES else GiveBack(words.cannot_wake())
-        case NotFound() if here.run.state not in lifecycle.ENDED and here.row.attempts >= MISSES:
-            return GiveBack(words.follow_up_unsupported(here.page))
-        case NotFound() if here.run.state not in lifecycle.ENDED:  # the next look shows whether it is gone
-            return Retry(at=here.backoff(), effort=Effort.COUNTED, observe=True)
+        case NotFound() | Archived() if here.row.attempts < MISSES:
+            return _perhaps_gone(here)
+        case NotFound() if here.run.state not in lifecycle.ENDED:  # polls still show it
+            return GiveBack(words.follow_up_given_up(here.page))
         case NotFound() | Archived():
             return Lost()
         case AtCapacity():
@@ -307,12 +307,19 @@ def _wake(error: OpenHandsError | None, here: Situation) -> Step | None:
             return GiveBack(words.out_of_budget())
         case OutboxKind.SEND, Unsupported():
             return GiveBack(words.follow_up_unsupported(here.page))
+        case OutboxKind.SEND, NotFound() | Archived() | Rejected() if here.row.attempts < WAKES - 1:
+            return _perhaps_gone(here)
         case OutboxKind.SEND, NotFound() | Archived() | Rejected():
             return Lost()
         case _, AtCapacity():
             return Retry(at=at, observe=True, say=words.no_room_to_resume())
         case _:
             return None
+
+
+def _perhaps_gone(here: Situation) -> Retry:
+    """Try again: one answer may be wrong, so a conversation is gone only if it stays away for minutes."""
+    return Retry(at=here.backoff(), effort=Effort.COUNTED, observe=here.run.state not in lifecycle.ENDED)
 
 
 def _resume(error: OpenHandsError | None, here: Situation) -> Step | None:
@@ -324,6 +331,8 @@ def _resume(error: OpenHandsError | None, here: Situation) -> Step | None:
         case AtCapacity():
             at = here.after(here.patience.full_s)
             return Retry(at=at, effort=Effort.UNDONE, say=words.no_room_to_resume())
+        case NotFound() | Archived() if here.row.attempts < MISSES:
+            return _perhaps_gone(here)
         case NotFound() | Archived():
             return Lost()
         case OutOfBudget():

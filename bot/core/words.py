@@ -737,6 +737,14 @@ def follow_up_unsupported(address: str | None) -> str:
     return f"This OpenHands server takes no messages from here, so the agent did not get yours. Write it {there}."
 
 
+def follow_up_given_up(address: str | None) -> str:
+    there = link(address, "in OpenHands") if address else "in OpenHands"
+    return (
+        "I tried for minutes, but OpenHands does not take your message, so the agent did not get it. Send it again "
+        f"later, or write it {there}."
+    )
+
+
 def no_room_to_wake() -> str:
     return (
         "Every slot of the OpenHands account is busy, so the agent can't be woken just now. It gets your message, and goes "

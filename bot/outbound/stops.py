@@ -20,10 +20,12 @@ class Stops(Handler):
         if old := row.payload.get("conversation"):
             old_one = replace(run, conversation_id=ConversationId(old))
             return await self._asked(Call.STOP_OLD, row, old_one, self._stop(Call.STOP_OLD, row, old_one))
-        if run.stop_by is None or run.resume_by is not None or not still_on(row, run):
+        if run.stop_by is None or run.resume_by is not None:
             return Done("over")
         if self._held(run):
             return Hold()
+        if not still_on(row, run):
+            return Done("over")
         return await self._asked(Call.STOP, row, run, self._stop(Call.STOP, row, run))
 
     async def _stop(self, call: Call, row: OutboxRow, run: Run) -> Step:
@@ -32,7 +34,13 @@ class Stops(Handler):
         return self._after(call, None, row, run)
 
     def _held(self, run: Run) -> bool:
-        return run.state is RunState.STARTING
+        may_come_back = run.state is RunState.LOST and run.watch.next_poll_at is not None
+        return run.state is RunState.STARTING or may_come_back
+
+    async def _hold(self, row: OutboxRow, run: Run) -> None:
+        async with self._ctx.database.transaction() as tx:
+            await outbox.undo_attempt(tx, row.seq, 0)  # tries while it was out of sight say nothing about later ones
+        await super()._hold(row, run)
 
     async def _person(self, tx: AsyncConnection, row: OutboxRow, run: Run) -> UserId:
         del tx, row

@@ -134,6 +134,8 @@ SENTENCES = {
     "follow-up cancelled": words.follow_up_cancelled(),
     "follow-up rejected": words.follow_up_rejected(HOSTILE),
     "follow-up rejected without words": words.follow_up_rejected(""),
+    "follow-up given up": words.follow_up_given_up("https://openhands.example/c"),
+    "follow-up given up, no page": words.follow_up_given_up(None),
     "follow-up unsupported": words.follow_up_unsupported("https://openhands.example/c"),
     "follow-up unsupported, no page": words.follow_up_unsupported(None),
     "cannot wake": words.cannot_wake(),

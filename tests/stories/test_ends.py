@@ -184,6 +184,35 @@ async def test_a_lost_run_that_comes_back_is_told_how_it_ended(world: Story, awa
     world.leaves("#dev: eyes, x, white_check_mark on a message")
 
 
+async def test_a_stop_of_a_run_that_gets_lost_is_not_forgotten(world: Story) -> None:
+    """Its conversation is out of sight when somebody stops it: once it is back, it is stopped."""
+    card = await working(world)
+    world.conversation.deleted = True
+    await world.alice.says("stop", thread=card)
+    await world.passes(400)
+    assert world.card().state == "Lost"
+    world.conversation.deleted = False
+    await world.passes(700)
+
+    assert world.card().state == "Stopped"
+    assert calls(world, "interrupt") == 1
+    world.leaves("#dev: ⚠️ Lost", "#dev: ⏹️ Stopped", "#dev: eyes, x on a message")
+
+
+async def test_one_answer_that_a_sandbox_is_not_there_loses_no_reply(world: Story) -> None:
+    """As from a server's copy that lags behind: the message is sent again, and arrives."""
+    card = await working(world)
+    world.openhands.interrupt(world.conversation)
+    await world.passes(10)
+    world.openhands.break_next("send", status=404, body={"detail": "Sandbox not found"}, times=3)
+    await world.alice.says("and the docs", thread=card)
+    await world.passes(60)
+
+    assert world.card().state == "Working"
+    assert world.conversation.messages == ["fix README", "and the docs"]
+    world.leaves("#dev: ⏸️ Paused")
+
+
 async def test_a_lost_run_that_ended_meanwhile_is_told(world: Story) -> None:
     """Nobody saw it work again: its words are there, and are told."""
     await working(world)

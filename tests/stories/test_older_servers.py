@@ -61,7 +61,7 @@ async def test_a_message_for_a_conversation_that_is_there_and_unknown_comes_back
     await world.bob.says("and the docs", thread=card)
     await world.passes(900)
 
-    assert world.news() == [f"<@{world.bob.id}> {words.follow_up_unsupported(page(world))}"]
+    assert world.news() == [f"<@{world.bob.id}> {words.follow_up_given_up(page(world))}"]
     assert len(calls(world, "send")) == 13
     assert world.card().state == "Working"
     world.leaves("#dev: eyes, x on a message")
