@@ -144,11 +144,11 @@ async def test_a_reply_openhands_refuses_is_given_back_with_its_words(world: Sto
 
 
 async def test_a_reply_to_a_sandbox_gone_for_good_is_given_back(world: Story) -> None:
-    """410: nothing can wake it; the run is told lost once, and the reply is not sent."""
+    """Nothing can wake it, which minutes confirm; the run is told lost once, and the reply is not sent."""
     card = await working(world)
     world.openhands.lose_sandbox(world.conversation)
     said = await world.bob.says("and the docs", thread=card)
-    await world.passes(6)
+    await world.passes(480)
 
     assert sorted(world.news()) == sorted(
         [
@@ -168,7 +168,7 @@ async def test_a_reply_to_a_sleeping_conversation_deleted_meanwhile_is_given_bac
     assert world.card().state == "Paused"
     world.openhands.vanish(world.conversation)
     said = await world.bob.says("go on", thread=card)
-    await world.passes(6)
+    await world.passes(480)
 
     assert world.card().state == "Lost"
     assert world.news()[-1] == f"<@{world.bob.id}> Your message was not sent to the agent. {GONE}"

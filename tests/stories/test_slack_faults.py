@@ -352,7 +352,7 @@ async def test_a_requester_slack_cannot_name_just_now_is_given_by_id(make_world:
     await world.passes(10)
 
     suffix = world.conversation.suffix or ""
-    assert suffix.startswith(f"This task was given by {world.alice.id} in this Slack thread: https://")
+    assert suffix.startswith(f'This task was given by "{world.alice.id}" in this Slack thread: https://')
     world.leaves("#dev: card 🛠️ Working", "bob alone: • ❔ Which repository?")
 
 
