@@ -33,6 +33,7 @@ from bot.inbound.intake import Intake
 from bot.inbound.poller import Poller
 from bot.openhands.connect import LateOpenHands, wrong_address
 from bot.openhands.http import Http
+from bot.openhands.repositories import Repositories
 from bot.ops import health
 from bot.ops.metrics import Metrics
 from bot.outbound.sender import Sender
@@ -210,6 +211,7 @@ class Bot:
             database=database,
             gateway=gateway,
             openhands=openhands,
+            repositories=Repositories(openhands, self._clock),
             links=Links(
                 us,
                 settings.openhands_base_url,
@@ -245,6 +247,7 @@ class Bot:
                 sender.lanes.run(),
                 poller.run(),
                 self._team_channel(sender),
+                ctx.repositories.run(),
                 database.kept(),
             )
         finally:

@@ -16,6 +16,7 @@ from bot.core.model import Effect, Run, RunId, RunState
 from bot.core.pacing import Patience
 from bot.effects import Links
 from bot.openhands import OpenHands
+from bot.openhands.repositories import Repositories
 from bot.ops.metrics import Metrics
 from bot.slack.gateway import Gateway
 from bot.slots import Limits
@@ -38,6 +39,7 @@ class Context:
     gateway: Gateway
     openhands: Callable[[], Awaitable[OpenHands]]
     """Returns the client once the server has been reached; until then raises what the probe raises."""
+    repositories: Repositories
     links: Links
     limits: Limits
     clock: Clock

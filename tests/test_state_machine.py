@@ -23,6 +23,7 @@ from bot.core.owed import TO_OPENHANDS, OutboxKind, OutboxRow
 from bot.inbound.dispatcher import Dispatcher
 from bot.inbound.poller import Poller
 from bot.inbound.replies import Replies
+from bot.openhands.repositories import Repositories
 from bot.outbound.to_openhands import ToOpenHands
 from bot.outbound.to_slack import ToSlack
 from bot.store import outbox, runs
@@ -126,6 +127,7 @@ class Life(RuleBasedStateMachine):
             database=self.database,
             gateway=self.slack,
             openhands=reached,
+            repositories=Repositories(reached, self.clock),
             links=LINKS,
             limits=LIMITS,
             clock=self.clock,

@@ -158,7 +158,7 @@ def wish(run: Run) -> list[Block]:
 def describe(run: Run) -> list[str]:
     """Return the facts of a run: requester, repository and its origin, branch, model, time and cost."""
     facts = [f"Asked by {words.mention(run.requester)}"]
-    if run.repository:
+    if run.repository and run.state is not RunState.NEEDS_REPOSITORY:
         why = words.origin(run)
         facts.append(f"`{escape(run.repository)}`" + (f" ({why})" if why else ""))
     elif run.origin:

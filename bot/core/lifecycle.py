@@ -12,6 +12,7 @@ from bot.core.model import (
     Action,
     Api,
     ApprovalRequest,
+    Choice,
     ConversationId,
     Effect,
     Failed,
@@ -445,14 +446,14 @@ def requested(
     id: RunId,  # noqa: A002 - the field it becomes
     conversation: ConversationId,
     context: str,
-    choice: tuple[str, Origin] | None,
+    choice: Choice,
     now: datetime,
 ) -> Run:
     """Return a request's new run, which is queued or asks which repository is meant.
 
-    context: what people had said before. choice: the repository and where it came from; None if nothing names one.
+    context: what people had said before.
     """
-    repository, origin = choice or (None, None)
+    asks = choice.origin is None
     return Run(
         id=id,
         team=incoming.team,
@@ -463,12 +464,13 @@ def requested(
         requester=person.id,
         task=command.task,
         context=context,
-        repository=repository,
-        origin=origin,
-        candidates=command.candidates if repository is None else (),
-        branch=command.branch,
+        repository=choice.unlisted if asks else choice.repository,
+        origin=choice.origin,
+        candidates=choice.candidates,
+        branch=command.branch or choice.branch,
         model=command.model,
-        state=RunState.NEEDS_REPOSITORY if repository is None else RunState.QUEUED,
+        state=RunState.NEEDS_REPOSITORY if asks else RunState.QUEUED,
+        reason=Reason.UNLISTED if choice.unlisted else None,
         conversation_id=conversation,
         queued_at=now,
         turn_at=now,
@@ -482,6 +484,11 @@ def asked_long_ago(run: Run, asked_at: datetime) -> Run:
     return replace(run, state=RunState.NEEDS_GO, asked_at=asked_at) if run.state is RunState.QUEUED else run
 
 
+def suggested(run: Run) -> tuple[str, ...]:
+    """Return what a "yes" to "which repository?" may mean: what is suggested, else what was named."""
+    return run.candidates or ((run.repository,) if run.repository is not None else ())
+
+
 def choose(
     run: Run, repository: str | None, branch: str | None, conversation: ConversationId, now: datetime
 ) -> Changed:
@@ -492,6 +499,7 @@ def choose(
         branch=branch or run.branch,
         origin=Origin.NONE if repository is None else Origin.CHOSEN,
         candidates=(),
+        attempt=run.attempt + (run.reason is Reason.REPOSITORY),
         conversation_id=conversation,
         turn_at=now,
         queued_at=now,

@@ -140,9 +140,11 @@ class Start:
     branch: str | None = None
     model: str | None = None
     candidates: tuple[str, ...] = ()
-    """Possible repositories, in the order of the text."""
+    """What looks like a repository, in the order of the text: asked about, unless the account has exactly one of them."""
     linked: bool = False
     """The repository was found in passing, in a link."""
+    faint: tuple[str, ...] = ()
+    """Folders, packages, pairs of words and the like: repositories only if the account has one of that name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,10 +226,35 @@ class Origin(StrEnum):
     TYPED = "typed"
     LINKED = "linked"
     THREAD = "thread"
+    WORDS = "words"
+    """Found in the task's own words: the account has exactly one of the repositories they may name."""
     DEFAULT = "default"
     CHOSEN = "chosen"
     NONE = "none"
     """The person said that none is needed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The repository of a request and where it came from, or what has to be asked about it."""
+
+    repository: str | None = None
+    origin: Origin | None = None
+    """None: it has to be asked for."""
+    branch: str | None = None
+    """The branch that was named beside it in passing."""
+    candidates: tuple[str, ...] = ()
+    unlisted: str | None = None
+    """What was named, and is not among the account's repositories."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """The repositories that an account has, as far as its server lists them."""
+
+    names: tuple[str, ...] = ()
+    whole: bool = False
+    """There are no others."""
 
 
 class Waiting(StrEnum):
@@ -258,6 +285,8 @@ class Reason(StrEnum):
     """The repository could not be opened."""
     BRANCH = "branch"
     """The repository has no such branch; `detail` has names that are near."""
+    UNLISTED = "unlisted"
+    """The account has no repository of the name that was given."""
     KEY_REFUSED = "key_refused"
     AT_CAPACITY = "at_capacity"
     START_REJECTED = "start_rejected"

@@ -15,6 +15,11 @@ MAX_URL = 3_000  # characters; Slack's limit for the address of a button
 
 _ENTITY = re.compile(r"<([^<>]*)>")
 _LINK_SCHEME = re.compile(r"(?:https?://|mailto:|tel:)")
+_LINK_IN_WORD = re.compile(r"(<https?://[^<>|]*>)(?=\w)")  # Slack knows where it ends; without a blank nobody else does
+_IN_WORD_BEFORE = re.compile(r"[\w/@-]", re.ASCII)
+_IN_WORD_AFTER = re.compile(r"[/'’-]\w", re.ASCII)
+NAME = "OpenHands"
+"""Our display name, as people read it where they mention us."""
 
 
 def escape(text: str) -> str:
@@ -25,16 +30,31 @@ def escape(text: str) -> str:
 def unescape_request(text: str, bot_user: str) -> str:
     """Return the text a person typed, from the wire form of a request, without the mention of `bot_user`.
 
-    Mentions of others stay as `<@U…>`, since names are not known here. Links become their bare address.
+    Our mention stays, as our name, where it is part of a word: `@OpenHands/OpenHands`. Mentions of others stay as
+    `<@U…>`, since names are not known here. Links become their bare address, after a label that says more than it.
     """
-    own = rf"<@{re.escape(bot_user)}(?:\|[^<>]*)?>"
-    text = re.sub(rf"\A(?:\s*{own})+[,:]?\s*", "", text)
-    before, *others = re.split(own, text)
-    for after in others:  # by hand: a pattern that looks for blanks before each mention takes quadratic time
-        line_begins = not before or before.endswith("\n")
-        before = before + after.lstrip(" \t") if line_begins else before.rstrip(" \t") + after
-    text = _ENTITY.sub(_readable, before)
+    text = _LINK_IN_WORD.sub(r"\1 ", _without_mention(text, bot_user))
+    text = _ENTITY.sub(_readable, text)
     return text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&").strip()
+
+
+def _without_mention(text: str, bot_user: str) -> str:
+    """Cut out the mention of `bot_user` with the blanks around it, and after the first one also a comma or colon."""
+    first, *others = re.split(rf"<@{re.escape(bot_user)}(?:\|[^<>]*)?>", text)
+    said, begun = [first], bool(first.strip())
+    for after in others:
+        before = said[-1][-1:]
+        if _IN_WORD_BEFORE.match(before) or _IN_WORD_AFTER.match(after):
+            said += (f"@{NAME}", after)
+        elif not begun:
+            said = [after.removeprefix(",").removeprefix(":").lstrip()]
+        elif before == "\n":
+            said += filter(None, [after.lstrip(" \t")])
+        else:
+            said[-1] = said[-1].rstrip(" \t")
+            said.append(after)
+        begun = begun or bool(said[-1].strip())
+    return "".join(said)
 
 
 def _readable(found: re.Match[str]) -> str:
@@ -52,7 +72,9 @@ def _readable(found: re.Match[str]) -> str:
         case _:
             # Slack turns what only looks like a link into one: README.md arrives as <http://README.md|README.md>.
             typed = _LINK_SCHEME.sub("", target, count=1)
-            return label if label == typed else target
+            if label == typed:
+                return label
+            return f"{label} ({target})" if label and label not in target else target
 
 
 # --- what must not be shown -------------------------------------------------------------------------------------

@@ -275,15 +275,33 @@ def explanation(run: Run) -> str:
 
 
 def which_repository(run: Run) -> str:
-    if len(run.candidates) > 1:
-        names = ", ".join(f"`{escape(name)}`" for name in run.candidates)
-        which, with_what = f"Which repository should I use: {names}?", "one of them, or `none`"
-    elif run.candidates:
-        which = f"Do you mean the repository `{escape(run.candidates[0])}`?"
-        with_what = "it, with another `org/repo`, or `none`"
+    names = [f"`{escape(name)}`" for name in run.candidates]
+    if run.repository is not None:
+        return unknown_repository(run, names)
+    if len(names) > 1:
+        which, with_what = f"Which repository should I use: {', '.join(names)}?", "one of them, or `none`"
+    elif names:
+        which, with_what = f"Do you mean the repository {names[0]}?", "`yes`, with another `org/repo`, or `none`"
     else:
         which, with_what = "Which repository should I use?", "`org/repo`, or `none`"
     return f"{which} {answer(run)} with {with_what}. Nothing starts before that."
+
+
+def unknown_repository(run: Run, near: Sequence[str]) -> str:
+    """Ask about a repository that was named and is not among the account's, or could not be opened."""
+    name = f"`{escape(run.repository or '')}`"
+    unopened = run.reason is Reason.REPOSITORY
+    what = (
+        f"OpenHands can't open {name}." if unopened else f"{name} is none of the repositories that OpenHands shows me."
+    )
+    others = " or ".join([", ".join(near[:-1]), near[-1]] if len(near) > 1 else near)
+    if near:
+        which = f"Did you mean {others}?"
+    else:
+        which = "Is the name right, and may OpenHands see it?" if unopened else "Use it all the same?"
+    yes = "`yes` or another" if len(near) == 1 or not (near or unopened) else "the right"
+    again = " Or press Retry once OpenHands has access to it." if unopened else ""
+    return f"{what} {which} {answer(run)} with {yes} `org/repo`, or `none`. Nothing starts before that.{again}"
 
 
 def not_a_repository(run: Run) -> str:
@@ -453,7 +471,15 @@ def why(run: Run) -> str:
                 "The agent has not answered for five minutes, though its sandbox runs. I go on looking for a day, and tell "
                 "you how it ends if it comes back."
             )
-        case Reason.AGENT_ERROR | Reason.ASLEEP | Reason.REJECTED | Reason.DAY_LIMIT | Reason.NO_WORDS | None:
+        case (
+            Reason.AGENT_ERROR
+            | Reason.ASLEEP
+            | Reason.REJECTED
+            | Reason.DAY_LIMIT
+            | Reason.NO_WORDS
+            | Reason.UNLISTED
+            | None
+        ):
             return "The agent stopped with an error."
         case _:
             assert_never(run.reason)
@@ -490,6 +516,8 @@ def origin(run: Run) -> str:
             return "from the link"
         case Origin.THREAD:
             return "from this thread"
+        case Origin.WORDS:
+            return "from your words"
         case Origin.DEFAULT:
             return "default"
         case Origin.CHOSEN:

@@ -10,8 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot import effects, slots
 from bot.context import Context
-from bot.core import addressee, cards, commands, lifecycle, policy, words
-from bot.core.errors import OpenHandsError, SlackBusy, SlackError, SlackNoScope, SlackRefused, StoreUnreadable
+from bot.core import addressee, cards, commands, lifecycle, policy, repositories, words
+from bot.core.errors import SlackBusy, SlackError, SlackNoScope, SlackRefused, StoreUnreadable
 from bot.core.model import (
     Action,
     Command,
@@ -20,7 +20,6 @@ from bot.core.model import (
     Incoming,
     IncomingKind,
     ListRuns,
-    Origin,
     Person,
     Place,
     Run,
@@ -45,6 +44,7 @@ MOVABLE = timedelta(days=1)
 """Outside its thread, `retry` and `resume` do not mean a run that ended longer ago than this."""
 READ_BACK_S = 120.0
 """Slack's clock and ours differ by less than this."""
+LOOKED_UP = 3  # names of a request that are looked up by themselves
 CONTEXT_MAX = 8_000  # characters of a thread that go along with a task
 
 
@@ -202,7 +202,7 @@ class Dispatcher:
     # --- what was asked -----------------------------------------------------------------------------------------
 
     async def _command(self, row: InboxRow, text: str, person: Person, place: Place) -> datetime | None:
-        command = await self._certain(commands.parse(text), row.incoming)
+        command = commands.parse(text)
         if isinstance(command, Start):
             await self._start(row, command, person, place, context=[])
             return None
@@ -220,8 +220,8 @@ class Dispatcher:
         anew = commands.anew(text)
         if anew is not None:
             only, text = None, anew
-        command = await self._certain(commands.parse(text), incoming)
-        if only is not None and is_meant_for(only, command, text) and not await self._movable(incoming, command):
+        command = commands.parse(text)
+        if only is not None and await self._is_meant_for(only, command, text, incoming):
             return await self._reply(row, only, text, person, place)
         if not isinstance(command, Start):
             await self._here(row, command)
@@ -309,6 +309,22 @@ class Dispatcher:
         recent = await runs.recent_of(tx, incoming.channel, incoming.user, self._ctx.clock.now() - MOVABLE)
         return [(run, move) for run in recent if (move := lifecycle.action_for_word(run, action)) is not None]
 
+    async def _is_meant_for(self, run: Run, command: Command, text: str, incoming: Incoming) -> bool:
+        """Return whether a direct message outside of any thread is for the person's only live run there.
+
+        It is if it names no repository, or only a repository when the run asks for one. Words such as `again` are for it
+        too: if the run can't take them as commands, they go to the agent. What another run can take is for that one.
+        """
+        if run.state is RunState.NEEDS_REPOSITORY and self._replies.answer(run, text) is not None:
+            return True
+        if addressee.may_answer_agent(run, command):
+            return True
+        if isinstance(command, Do):
+            return command.action not in (Action.STOP, Action.CANCEL) and not await self._movable(incoming, command)
+        if not isinstance(command, Start):
+            return False
+        return not repositories.names_one(command, await self._known(command, incoming))
+
     async def _movable(self, incoming: Incoming, command: Command) -> bool:
         """Return whether a word applies to any of the person's runs here."""
         if not isinstance(command, Do):
@@ -346,6 +362,7 @@ class Dispatcher:
         """Create the run. notes: what its person alone is told about it."""
         incoming, now = row.incoming, self._ctx.clock.now()
         said = [unescape_request(one.text, self._ctx.links.us.user) for one in context]
+        known = await self._known(command, incoming)
         async with self._ctx.database.transaction() as tx:
             before = incoming.thread and await runs.of_thread(tx, incoming.team, incoming.channel, incoming.thread)
             run = lifecycle.requested(
@@ -356,7 +373,12 @@ class Dispatcher:
                 id=RunId(effects.new_id()),
                 conversation=effects.new_conversation(),
                 context=transcript(context, said),
-                choice=self._repository(command, before[0].repository if before else None, said),
+                choice=repositories.choose(
+                    command,
+                    known,
+                    thread=repository_of_thread(before[0] if before else None, said),
+                    default=self._default_repository,
+                ),
                 now=now,
             )
             every_reply = incoming.thread_ts is None or incoming.direct or bool(before and before[1])
@@ -378,35 +400,20 @@ class Dispatcher:
             await inbox.done(tx, row.seq, now)
         self._ctx.wake_sender.set()
 
-    async def _certain(self, command: Command, incoming: Incoming) -> Command:
-        """Drop a sole candidate such as `and/or` that is no known repository."""
-        if not isinstance(command, Start) or command.repository is not None or len(command.candidates) != 1:
-            return command
-        [candidate] = command.candidates
+    async def _known(self, command: Start, incoming: Incoming) -> repositories.Known:
+        """Return the repositories that are known: the account's, and those that were used in this place before.
+
+        A name that is not among them may be too new for the list, so it is looked up by itself.
+        """
+        listed = self._ctx.repositories.listed
+        if not repositories.named(command):
+            return repositories.Known.of(listed.names, whole=listed.whole)
         async with self._ctx.database.reading() as tx:
-            used = await runs.used_in(tx, incoming.channel, candidate)
-        return command if used or await self._may_be_listed(candidate) else replace(command, candidates=())
-
-    async def _may_be_listed(self, repository: str) -> bool:
-        """Return whether OpenHands lists a repository; True if it can't say, so that the person is asked."""
-        try:
-            openhands = await self._ctx.openhands()
-            return await openhands.lists(repository)
-        except OpenHandsError:
-            return True
-
-    def _repository(self, command: Start, thread: str | None, said: Sequence[str]) -> tuple[str, Origin] | None:
-        """Return the repository: typed, linked, the thread's, or the default; None: the run has to ask."""
-        if command.repository is not None:
-            return command.repository, Origin.LINKED if command.linked else Origin.TYPED
-        if len(command.candidates) == 1:
-            return None
-        named = {name for text in said for name in commands.named_repositories(text)}
-        if thread is None and len(named) == 1:
-            thread = named.pop()
-        if thread is not None:
-            return thread, Origin.THREAD
-        return (self._default_repository, Origin.DEFAULT) if self._default_repository is not None else None
+            used = await runs.used_in(tx, incoming.channel)
+        known = repositories.Known.of([*listed.names, *used], whole=listed.whole)
+        asked = [name for name in repositories.asked_about(command) if known.spelled(name) is None][:LOOKED_UP]
+        new = [name for name in asked if await self._ctx.repositories.lists(name)]
+        return repositories.Known.of([*new, *known.names.values()], whole=listed.whole) if new else known
 
     # --- replies in the thread of a run -------------------------------------------------------------------------
 
@@ -414,7 +421,7 @@ class Dispatcher:
         incoming, now = row.incoming, self._ctx.clock.now()
         anew = commands.anew(text)
         if anew is not None or (run.state is RunState.CANCELLED and incoming.mentions_us):
-            command = await self._certain(commands.parse(text if anew is None else anew), incoming)
+            command = commands.parse(text if anew is None else anew)
             if isinstance(command, Start):
                 said = "" if anew is None else words.another_run()
                 await self._begin(row, command, person, place, said=said)
@@ -427,19 +434,12 @@ class Dispatcher:
         return None
 
 
-def is_meant_for(run: Run, command: Command, text: str) -> bool:
-    """Return whether a direct message outside of any thread is for the person's only live run there.
-
-    It is if it names no repository, or only a repository when the run asks for one. Words such as `again` are for it
-    too: if the run can't take them as commands, they go to the agent.
-    """
-    if run.state is RunState.NEEDS_REPOSITORY and commands.repository_answer(text) is not None:
-        return True
-    if addressee.may_answer_agent(run, command):
-        return True
-    if isinstance(command, Do) and command.action not in (Action.STOP, Action.CANCEL):
-        return True
-    return isinstance(command, Start) and command.repository is None and not command.candidates
+def repository_of_thread(before: Run | None, said: Sequence[str]) -> str | None:
+    """Return the repository of a thread: its run's, or the only one that people named there."""
+    if before is not None and before.repository is not None and before.state is not RunState.NEEDS_REPOSITORY:
+        return before.repository
+    named = {name for text in said for name in commands.named_repositories(text)}
+    return named.pop() if len(named) == 1 else None
 
 
 def is_aside(incoming: Incoming, text: str) -> bool:

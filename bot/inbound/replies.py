@@ -113,9 +113,13 @@ class Replies:
         once = None if to_us else effects.row_of(run, f"goes nowhere: {run.state} {run.attempt}")
         await effects.enqueue_reply(tx, incoming, text, self._ctx.clock.now(), once=once)
 
+    def answer(self, run: Run, text: str) -> commands.Answer | None:
+        """Return the answer to "which repository?" that a reply gives."""
+        return commands.repository_answer(text, lifecycle.suggested(run))
+
     async def _choose(self, tx: AsyncConnection, run: Run, incoming: Incoming, text: str) -> None:
         now = self._ctx.clock.now()
-        answer = commands.repository_answer(text)
+        answer = self.answer(run, text)
         if answer is None:
             await self._say_once(tx, run, incoming, words.not_a_repository(run))
             return

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from bot.core.model import Api, ConversationId, DecisionOutcome, Observation, Run, RunId, Slots, Started
+from bot.core.model import Api, ConversationId, DecisionOutcome, Listed, Observation, Run, RunId, Slots, Started
 
 Before = Callable[[], Awaitable[None]]
 """Awaited just before a call goes out, after its wait for the rate limiter. If it raises, nothing is sent."""
@@ -127,6 +127,10 @@ class OpenHands(Protocol):
 
         None if the server can't tell. OpenHands itself starts without the repository if the branch is missing.
         """
+        ...
+
+    async def repositories(self) -> Listed:
+        """Return the repositories that the account can see, up to a few thousand; none if the server lists none."""
         ...
 
     async def lists(self, repository: str) -> bool:

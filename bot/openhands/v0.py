@@ -26,6 +26,7 @@ from bot.core.model import (
     DecisionOutcome,
     Failed,
     Finish,
+    Listed,
     Observation,
     Phase,
     Reason,
@@ -459,6 +460,10 @@ class V0:
 
     async def branches(self, repository: str, like: str) -> Sequence[str] | None:  # noqa: ARG002 - no call tells
         return None
+
+    async def repositories(self) -> Listed:
+        """See `OpenHands.repositories`. This API has no documented list."""
+        return Listed()
 
     async def lists(self, repository: str) -> bool:  # noqa: ARG002 (this API has no documented search)
         return False

@@ -1,7 +1,7 @@
 """OpenHands' V1 API: the cloud, and servers since 1.0."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -10,6 +10,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
+from bot.core.commands import is_repository
 from bot.core.errors import (
     Archived,
     Asleep,
@@ -31,6 +32,7 @@ from bot.core.model import (
     ConversationId,
     DecisionOutcome,
     Failed,
+    Listed,
     Observation,
     Phase,
     Reason,
@@ -43,7 +45,7 @@ from bot.core.model import (
 from bot.openhands import Before, nothing
 from bot.openhands.batches import Batches
 from bot.openhands.events import Kind, pull_requests, words_of
-from bot.openhands.http import Answer, Http, read_as, readable
+from bot.openhands.http import Http, read_as, readable
 from bot.openhands.recent import Recent
 from bot.openhands.v1_agent import CONVERSATIONS, AgentCalls
 from bot.openhands.v1_answers import (
@@ -53,6 +55,7 @@ from bot.openhands.v1_answers import (
     ConversationPage,
     Repository,
     RepositoryPage,
+    ServerSettings,
     StartTask,
     TaskOf,
     TaskPage,
@@ -72,7 +75,9 @@ HEARD_LIMIT, HEARD_PAGES = 100, 20
 SLOT_PAGES = 10  # of 100 conversations; an account with more is not counted
 
 PAGE = 100  # branches asked for at once
-PROVIDERS = ("github", "gitlab", "bitbucket")  # tried in turn when searching for a repository
+PROVIDERS = ("github", "gitlab", "bitbucket", "bitbucket_data_center", "forgejo", "azure_devops", "enterprise_sso")
+"""The git providers there are, asked in turn where the server does not name those of the account."""
+REPOSITORY_PAGES = 20  # of 100 repositories of one provider; an account with more is not listed to its end
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -403,7 +408,7 @@ class V1:
     # --- repositories -------------------------------------------------------------------------------------------
 
     async def branches(self, repository: str, like: str) -> Sequence[str] | None:
-        for provider in PROVIDERS:
+        for provider in await self._named_providers() or PROVIDERS:
             similar = await self._branches(provider, repository, like)
             if like in similar:
                 self._providers.put(repository.lower(), provider)
@@ -422,23 +427,54 @@ class V1:
             return []  # the provider is not connected, or has no such repository
         return [one.name for one in readable(Branch, items)]
 
+    async def repositories(self) -> Listed:
+        """See `OpenHands.repositories`. A provider that the account names but that lists nothing leaves it incomplete."""
+        names: list[str] = []
+        named = await self._named_providers()
+        whole = True
+        for provider in named or PROVIDERS:
+            there = await self._repositories_of(provider)
+            names += there.names
+            whole = whole and (there.whole or not (named or there.names))
+        return Listed(tuple(names), whole=whole and bool(names))
+
+    async def _repositories_of(self, provider: str) -> Listed:
+        names: list[str] = []
+        page_id: str | None = None
+        for _ in range(REPOSITORY_PAGES):
+            page = await self._repository_page(provider, {} if page_id is None else {"page_id": page_id})
+            if page is None:
+                return Listed(tuple(names))
+            names += (one.full_name for one in readable(Repository, page.items) if is_repository(one.full_name))
+            page_id = page.next_page_id
+            if page_id is None:
+                return Listed(tuple(names), whole=bool(names))
+        return Listed(tuple(names))
+
     async def lists(self, repository: str) -> bool:
-        for provider in PROVIDERS:
-            params = {"provider": provider, "query": repository}
-            try:
-                answer = await self._http.get("/api/v1/git/repositories/search", params)
-                names = _names(answer)
-            except (NotFound, Rejected, Unauthorised, Unreadable, Unsupported):
-                continue  # the provider is not connected, or this server lacks the search
-            if repository.lower() in names:
+        for provider in await self._named_providers() or PROVIDERS:
+            page = await self._repository_page(provider, {"query": repository})
+            items = [] if page is None else readable(Repository, page.items)
+            if repository.lower() in (one.full_name.lower() for one in items):
                 self._providers.put(repository.lower(), provider)
                 return True
         return False
 
+    async def _repository_page(self, provider: str, asked: Mapping[str, str]) -> RepositoryPage | None:
+        """Return one page of a provider's repositories; None if it is not connected, or this server lacks the list."""
+        try:
+            answer = await self._http.get("/api/v1/git/repositories/search", {"provider": provider, **asked})
+            return read_as(RepositoryPage, answer.value())
+        except (NotFound, Rejected, Unauthorised, Unreadable, Unsupported):
+            return None
 
-def _names(answer: Answer) -> Iterable[str]:
-    items = read_as(RepositoryPage, answer.value()).items
-    return {one.full_name.lower() for one in readable(Repository, items)}
+    async def _named_providers(self) -> Sequence[str]:
+        """Return the git providers that the account is connected to; none if the server does not say."""
+        try:
+            settings = read_as(ServerSettings, (await self._http.get("/api/v1/settings")).value())
+        except (NotFound, Rejected, Unauthorised, Unreadable, Unsupported):
+            return ()
+        return tuple(settings.provider_tokens_set or ())
 
 
 def _id_of(run: Run) -> ConversationId:

@@ -131,6 +131,12 @@ class Repository(BaseModel):
 
 class RepositoryPage(BaseModel):
     items: list[Any]
+    next_page_id: str | None = None
+
+
+class ServerSettings(BaseModel):
+    provider_tokens_set: dict[str, Any] | None = None
+    """The git providers that the account has a token of; the values are hosts."""
 
 
 class Branch(BaseModel):

@@ -398,14 +398,20 @@ async def occupying(connection: AsyncConnection) -> int:
     return int((await connection.execute(OCCUPYING)).scalar_one())
 
 
-async def used_in(connection: AsyncConnection, channel: ChannelId, repository: str) -> bool:
-    """Return whether a run in this place ever used this repository."""
+USED = 200
+"""Repositories of a place that count as known, those used last."""
+
+
+async def used_in(connection: AsyncConnection, channel: ChannelId) -> Sequence[str]:
+    """Return the repositories that runs in this place really worked in, the latest first."""
     found = await connection.execute(
-        select(runs.c.id)
-        .where(runs.c.channel == channel, func.lower(runs.c.repository) == func.lower(repository))
-        .limit(1)
+        select(runs.c.repository)
+        .where(runs.c.channel == channel, runs.c.repository.is_not(None), runs.c.started_at.is_not(None))
+        .group_by(runs.c.repository)
+        .order_by(func.max(runs.c.created_at).desc())
+        .limit(USED)
     )
-    return found.first() is not None
+    return found.scalars().all()
 
 
 # --- follow-ups -------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import doctest
 import re
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -20,6 +21,12 @@ from bot.core.commands import (
     repository_answer,
 )
 from bot.core.model import Action, Command, Do, Help, ListRuns, Start, Status, Unclear, UnclearReason
+
+
+def without_faint(command: Command) -> Command:
+    """Drop what would only count if the account had it."""
+    return replace(command, faint=()) if isinstance(command, Start) else command
+
 
 EMPTY = Unclear(UnclearReason.EMPTY)
 ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()))
@@ -217,6 +224,36 @@ def test_a_request_without_a_task_is_unclear(text: str) -> None:
         # the same thing twice
         ("[repo=org/repo] fix README in Org/Repo", Start("fix README", "org/repo")),
         ("in org/repo@dev, fix README in org/repo#dev", Start("fix README", "org/repo", "dev")),
+        # Slack's formatting, a keyboard's quotes, manners
+        ("fix README in `org/repo`", Start("fix README", "org/repo")),
+        ("fix README in `org/repo`.", Start("fix README", "org/repo")),
+        ("`org/repo`: fix README", Start("fix README", "org/repo")),
+        ("in `org/repo`, fix README", Start("fix README", "org/repo")),
+        ("fix README in _org/repo_", Start("fix README", "org/repo")),
+        ("fix README in *org/repo*", Start("fix README", "org/repo")),
+        ("fix README in *_org/repo_*!", Start("fix README", "org/repo")),
+        ("fix README in ~org/repo~", Start("fix README", "org/repo")),
+        ("*org/repo*: fix README", Start("fix README", "org/repo")),
+        ("fix README in “org/repo”", Start("fix README", "org/repo")),
+        ("fix README in „org/repo“.", Start("fix README", "org/repo")),
+        ("fix README in «org/repo»", Start("fix README", "org/repo")),
+        ("fix README in ‘org/repo’?", Start("fix README?", "org/repo")),
+        ("fix README in (org/repo)", Start("fix README", "org/repo")),
+        ("fix README in 「org/repo」。", Start("fix README", "org/repo")),
+        ("fix README in org/\u200brepo", Start("fix README", "org/repo")),
+        ("--repo “org/repo” fix README", Start("fix README", "org/repo")),
+        ("--repo=‘org/repo’ fix README", Start("fix README", "org/repo")),
+        ('--repo "org/repo" fix README', Start("fix README", "org/repo")),
+        ("[repo=“org/repo” branch=‘dev’] fix README", Start("fix README", "org/repo", "dev")),
+        ("fix README in org/repo please", Start("fix README please", "org/repo")),
+        ("fix README in org/repo, please!", Start("fix README, please", "org/repo")),
+        ("can you fix README in org/repo, thanks 🙏?", Start("can you fix README, thanks 🙏?", "org/repo")),
+        ("fix README in @OpenHands/OpenHands", Start("fix README", "OpenHands/OpenHands")),
+        ("--repo docs/website fix README", Start("fix README", "docs/website")),
+        # addresses by their own path
+        ("fix README in https://git.acme.com/org/repo.git", Start("fix README", "org/repo")),
+        ("fix README in git@code.acme.com:g/s/repo.git", Start("fix README", "g/s/repo")),
+        ("fix README in https://dev.azure.com/acme/proj/_git/repo", Start("fix README", "acme/proj/repo")),
         ("fix README" + " --repo org/repo" * 7, Start("fix README --repo org/repo", "org/repo")),
     ],
 )  # fmt: skip
@@ -246,6 +283,18 @@ def test_a_stated_repository_is_cut_out_of_the_task(text: str, start: Start) -> 
         ("fix org/repo#12", "org/repo", None),
         ("fix it in org/repo#12.", "org/repo", None),
         ("org/repo#12: fix", "org/repo", None),
+        ("fix https://git.acme.com/org/repo/issues/12", "org/repo", None),
+        ("fix https://acme.ghe.com/org/repo/pull/12", "org/repo", None),
+        ("fix https://code.acme.com/org/repo/pull/12/files please", "org/repo", None),
+        ("fix https://source.acme.com/g/s/repo/-/issues/3 please", "g/s/repo", None),
+        ("fix http://gitea:3000/org/repo/issues/4 please", "org/repo", None),
+        ("fix http://localhost:3000/org/repo/pulls/4 please", "org/repo", None),
+        ("fix https://dev.azure.com/acme/proj/_git/repo/pullrequest/7 please", "acme/proj/repo", None),
+        ("fix https://stash.acme.com/projects/PROJ/repos/repo/pull-requests/3 please", "PROJ/repo", None),
+        ("fix https://stash.acme.com/scm/proj/repo.git please", "proj/repo", None),
+        ("https://github.com/org/repoのREADMEを直して", "org/repo", None),
+        ("see https://git.acme.com/g/s/repo please", "g/s/repo", None),
+        ("fix the login bug (https://github.com/org/repo/issues/12)", "org/repo", None),
         ("compare https://github.com/org/repo/tree/a with https://github.com/org/repo/tree/b", "org/repo", None),
         ("is https://github.com/org/repo/pull/3 like docs/api.md and/or x?", "org/repo", None),
     ],
@@ -269,9 +318,7 @@ def test_a_branch_that_is_stated_wins_over_a_linked_one() -> None:
         ("is org/repo's README fine?", ("org/repo",)),
         ("use (org/a,org/b)", ("org/a", "org/b")),
         ("copy org/a to Org/A", ("org/a",)),
-        ("fix README in org/a, please", ("org/a",)),
         ("in org/a on branch a..b, fix", ("org/a",)),
-        ("split client/server and/or merge", ("client/server", "and/or")),
         ("[repo=org/a] fix README in org/b", ("org/a", "org/b")),
         ("in org/a, do as in org/b", ("org/a", "org/b")),
         ("move https://github.com/org/a to https://github.com/org/b", ("org/a", "org/b")),
@@ -281,6 +328,48 @@ def test_a_branch_that_is_stated_wins_over_a_linked_one() -> None:
 def test_what_may_be_a_repository_is_a_candidate(text: str, candidates: tuple[str, ...]) -> None:
     """The text stays whole; others know which of them exist. Two that are stated are two candidates."""
     assert parse(text) == Start(text, candidates=candidates)
+
+
+@pytest.mark.parametrize(
+    ("text", "candidates", "faint"),
+    [
+        ("fix the build in vercel/next.js", ("vercel/next.js",), ()),
+        ("fix the build in apps/web", ("apps/web",), ()),
+        ("fix README in docs/website", ("docs/website",), ()),
+        ("fix the build in apps/web and add tests", ("apps/web",), ()),
+        ("clean up apps/web", (), ("apps/web",)),
+        ("bump vercel/next.js", (), ("vercel/next.js",)),
+        ("fix the build in org/repo and add tests", ("org/repo",), ()),
+        ("org/repo fix README", ("org/repo",), ()),
+        ("fix README for org/repo", ("org/repo",), ()),
+        ("org/repoのREADMEを直して", ("org/repo",), ()),
+        ("「org/repo」を直して", ("org/repo",), ()),
+        ("add and/or tests for client/server", (), ("and/or", "client/server")),
+        ("use `path/to/file`", (), ("path/to/file",)),
+        ("use `org/repo`", (), ("org/repo",)),
+        ("fix it in `core/db/session`", ("core/db/session",), ()),
+        ("it makes 5 MB/s and 3 req/s over TCP/IP", (), ("MB/s", "req/s", "TCP/IP")),
+        ("add sign-in/sign-up", (), ("sign-in/sign-up",)),
+        ("why does @OpenHands/typescript-client fail to install?", (), ("OpenHands/typescript-client",)),
+        ("fix the types in @types/node", ("types/node",), ()),
+        ("read https://example.com/blog/2024/post", (), ("blog/2024/post",)),
+        ("as in https://example.com/blog/2024/post", (), ("blog/2024/post",)),
+        ("fix README in https://code.acme.com/org/repo", ("org/repo",), ()),
+        ("use `https://github.com/org/repo`", (), ("org/repo",)),
+        ("read https://example.com/" + "x" * 3_000 + "/y", (), ()),
+    ],
+)
+def test_what_only_a_list_can_tell_is_left_to_it(
+    text: str, candidates: tuple[str, ...], faint: tuple[str, ...]
+) -> None:
+    """A candidate is asked about where the account has no such repository; a faint one is then none."""
+    assert parse(text) == Start(text, candidates=candidates, faint=faint)
+
+
+def test_a_branch_in_passing_is_known() -> None:
+    """It goes with the repository if that is the one."""
+    assert commands.branch_of("fix org/repo@dev, not org/other@x or org/repo", "Org/Repo") == "dev"
+    assert commands.branch_of("fix org/repo", "org/repo") is None
 
 
 @pytest.mark.parametrize(
@@ -310,7 +399,7 @@ def test_what_may_be_a_repository_is_a_candidate(text: str, candidates: tuple[st
 )
 def test_paths_code_and_quotes_name_no_repository(text: str) -> None:
     """Files, folders, dates, web sites, branches; and nothing that is code or somebody else's words."""
-    assert parse(text) == Start(text)
+    assert without_faint(parse(text)) == Start(text)
 
 
 @pytest.mark.parametrize(
@@ -355,15 +444,60 @@ def test_an_option_that_cannot_be_followed_is_unclear(text: str, word: str) -> N
         ("no  repo", Answer(None)),
         ("", None),
         ("repo", None),
-        ("the one in org/repo", None),
+        ("the one in org/repo", Answer("org/repo")),
         ("org/repo on branch a..b", None),
-        ("https://example.com/org/repo", None),
+        ("https://code.acme.com/org/repo", Answer("org/repo")),
         ("stop", None),
+        ("use org/repo", Answer("org/repo")),
+        ("org/repo please", Answer("org/repo")),
+        ("sorry, I meant org/other", Answer("org/other")),
+        ("Oh no, it’s “org/other”, sorry!", Answer("org/other")),
+        ("retry in org/other", Answer("org/other")),
+        ("use `org/repo` on branch dev, please", Answer("org/repo", "dev")),
+        ("the repo is org/repo@dev", Answer("org/repo", "dev")),
+        ("[repo=org/repo branch=dev]", Answer("org/repo", "dev")),
+        ("docs/website", Answer("docs/website")),
+        ("it's apps/web", Answer("apps/web")),
+        ("the apps folder in apps/web", Answer("apps/web", more=True)),
+        ("use `org/repo`", Answer("org/repo")),
+        ("and/or the usual one", None),
+        ("org/repo, and add tests", Answer("org/repo", more=True)),
+        ("no repository needed, thanks", Answer(None)),
+        ("not org/repo", None),
+        ("don’t use org/repo", None),
+        ("org/a or org/b", None),
+        ("use org/repo on branch a..b", None),
+        ("[repo=foo]", None),
+        ("yes", None),
+        ("please", None),
     ],
 )
 def test_a_reply_can_name_the_repository(text: str, answer: Answer | None) -> None:
     """A repository with or without branch, "none", or no answer to the question."""
     assert repository_answer(text) == answer
+
+
+@pytest.mark.parametrize(
+    ("text", "candidates", "answer"),
+    [
+        ("yes", ["org/repo"], Answer("org/repo")),
+        ("Yes!", ["org/repo"], Answer("org/repo")),
+        ("yes please", ["org/repo"], Answer("org/repo")),
+        ("Yep, that one. Thanks", ["org/repo"], Answer("org/repo")),
+        ("👍", ["org/repo"], Answer("org/repo")),
+        (":+1:", ["org/repo"], Answer("org/repo")),
+        ("yes", ["org/repo", "org/other"], None),
+        ("no", ["org/repo"], None),
+        ("please", ["org/repo"], None),
+        ("other", ["org/repo", "org/other"], Answer("org/other")),
+        ("the Other one, please", ["org/repo", "org/other"], Answer("org/other")),
+        ("repo", ["org/repo", "acme/repo"], None),
+        ("yes, and tests", ["org/repo"], None),
+    ],
+)
+def test_a_reply_can_take_what_the_question_names(text: str, candidates: list[str], answer: Answer | None) -> None:
+    """A yes where one is named, or the end of a name where one ends so."""
+    assert repository_answer(text, candidates) == answer
 
 
 @pytest.mark.parametrize("text", ["leave it as it is", "try again with tests", "start with the tests", "approved"])
@@ -499,7 +633,8 @@ def test_any_text_gives_a_sound_command(text: str) -> None:
     answered = answer or Answer(None)
 
     assert start.task.strip()
-    assert all(map(is_repository, (*filter(None, (start.repository, answered.repository)), *start.candidates, *names)))
+    named = (*start.candidates, *start.faint, *names)
+    assert all(map(is_repository, (*filter(None, (start.repository, answered.repository)), *named)))
     assert all(map(is_branch, filter(None, (start.branch, answered.branch))))
     assert not (start.repository and start.candidates)
 

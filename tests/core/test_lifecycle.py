@@ -13,6 +13,7 @@ from bot.core.model import (
     Api,
     ApprovalRequest,
     Card,
+    Choice,
     ConversationId,
     Effect,
     Failed,
@@ -49,9 +50,9 @@ def look(phase: Phase, last: Last | None = None, at: datetime = NOW, **given: An
     return replace(Observation(asked_at=at, phase=phase, last=last), **given)
 
 
-def a_request(choice: tuple[str, Origin] | None) -> Run:
+def a_request(choice: Choice) -> Run:
     """Make a run of what alice asks for in a private channel."""
-    asked = Start("fix README", branch="dev", candidates=("org/a", "org/b"))
+    asked = Start("fix README", branch="dev")
     team, channel = a_run().team, a_run().channel
     incoming = Incoming(
         key="msg:1", kind=IncomingKind.MESSAGE, team=team, channel=channel, user=ALICE, text="", ts=MessageTs("1.1")
@@ -312,6 +313,18 @@ def test_a_chosen_repository_lets_the_run_wait_for_its_turn() -> None:
     assert (after.candidates, after.conversation_id, effects) == ((), "new", ())
 
 
+@pytest.mark.parametrize(
+    ("candidates", "repository", "suggested"),
+    [(("a/b",), "c/d", ("a/b",)), ((), "c/d", ("c/d",)), ((), None, ())],
+)
+def test_a_yes_means_what_is_suggested(
+    candidates: tuple[str, ...], repository: str | None, suggested: tuple[str, ...]
+) -> None:
+    """Else what was named; a question that names nothing has no yes."""
+    asking = a_run(RunState.NEEDS_REPOSITORY, candidates=candidates, repository=repository)
+    assert lifecycle.suggested(asking) == suggested
+
+
 def test_none_is_a_choice_and_keeps_the_branch() -> None:
     """Not every task needs a repository."""
     after, _ = lifecycle.choose(a_run(RunState.NEEDS_REPOSITORY, branch="dev"), None, None, ConversationId("new"), NOW)
@@ -370,16 +383,19 @@ def test_cancel_before_the_start_went_out() -> None:
 @pytest.mark.parametrize(
     ("choice", "state", "candidates"),
     [
-        (("org/repo", Origin.DEFAULT), RunState.QUEUED, ()),
-        (None, RunState.NEEDS_REPOSITORY, ("org/a", "org/b")),
+        (Choice("org/repo", Origin.DEFAULT), RunState.QUEUED, ()),
+        (Choice(candidates=("org/a", "org/b")), RunState.NEEDS_REPOSITORY, ("org/a", "org/b")),
+        (Choice(candidates=("org/a",), unlisted="org/c"), RunState.NEEDS_REPOSITORY, ("org/a",)),
     ],
 )
 def test_a_request_waits_for_its_turn_or_for_a_repository(
-    choice: tuple[str, Origin] | None, state: RunState, candidates: tuple[str, ...]
+    choice: Choice, state: RunState, candidates: tuple[str, ...]
 ) -> None:
     """It asks where nothing says which one; what else was asked for is kept."""
     run = a_request(choice)
-    assert (run.state, run.candidates, run.repository) == (state, candidates, choice and choice[0])
+    named = choice.repository or choice.unlisted
+    assert (run.state, run.candidates, run.repository, run.origin) == (state, candidates, named, choice.origin)
+    assert run.reason is (Reason.UNLISTED if choice.unlisted else None)
     assert (run.task, run.branch, run.requester, run.private) == ("fix README", "dev", ALICE, True)
     assert (run.queued_at, run.created_at, run.watch) == (NOW, NOW, Watch(observed_at=NOW, news_at=NOW))
 
@@ -387,8 +403,8 @@ def test_a_request_waits_for_its_turn_or_for_a_repository(
 def test_an_old_request_is_asked_about_before_it_starts() -> None:
     """Only where nothing else is asked anyway."""
     long_ago = NOW - timedelta(hours=2)
-    run = a_request(None)
-    asked = lifecycle.asked_long_ago(a_request(("org/repo", Origin.TYPED)), long_ago)
+    run = a_request(Choice())
+    asked = lifecycle.asked_long_ago(a_request(Choice("org/repo", Origin.TYPED)), long_ago)
     assert (asked.state, asked.asked_at) == (RunState.NEEDS_GO, long_ago)
     assert lifecycle.asked_long_ago(run, long_ago) == run
 

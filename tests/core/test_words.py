@@ -10,6 +10,7 @@ from bot.core.model import (
     Help,
     ListRuns,
     Obstacle,
+    Origin,
     Reason,
     RunState,
     Start,
@@ -38,6 +39,14 @@ SENTENCES = {
     "help in a thread of people": words.help_text(mentions_only=True),
     "not a repository, in a thread of people": words.not_a_repository(a_run(mentions_only=True)),
     "a thread can't be read for long": words.thread_unread_for_long(),
+    **{
+        f"which repository: {reason}, {len(near)} alike": words.which_repository(
+            a_run(RunState.NEEDS_REPOSITORY, repository="org/rebo", reason=reason, candidates=near)
+        )
+        for reason in (Reason.UNLISTED, Reason.REPOSITORY)
+        for near in ((), ("org/repo",), ("org/repo", "org/robe", "acme/rebo"))
+    },
+    "from your words": words.origin(a_run(origin=Origin.WORDS)),
     "which repository, in a thread of people": words.which_repository(a_run(mentions_only=True)),
     "a question, in a thread of people": words.news(
         a_run(RunState.WAITING, waiting=Waiting.QUESTION, mentions_only=True)

@@ -21,6 +21,7 @@ from bot.core.pacing import Patience
 from bot.effects import Links
 from bot.inbound.catch_up import CatchUp
 from bot.openhands import OpenHands
+from bot.openhands.repositories import Repositories
 from bot.slots import Limits
 from bot.store import checkpoints, inbox, runs
 from bot.store.checkpoints import Mark
@@ -148,6 +149,7 @@ async def reader(folder: Path, patience: Patience) -> AsyncIterator[Reader]:
             database=database,
             gateway=at.gateway,
             openhands=no_openhands,
+            repositories=Repositories(no_openhands, at.clock),
             links=Links(us, "https://openhands.example", notifies=False),
             limits=Limits(slots=10, full_s=60.0),
             clock=at.clock,

@@ -11,6 +11,7 @@ from bot.core.errors import StoreUnavailable
 from bot.core.pacing import Patience
 from bot.effects import Links
 from bot.inbound.intake import Intake, Middleware
+from bot.openhands.repositories import Repositories
 from bot.slots import Limits
 from bot.store import outbox, runs
 from bot.store.database import Database, open_database
@@ -39,6 +40,7 @@ async def intake(folder: Path, missed: Missed) -> AsyncIterator[tuple[Middleware
             database=database,
             gateway=at.gateway,
             openhands=no_openhands,
+            repositories=Repositories(no_openhands, at.clock),
             links=Links(us, "https://openhands.example", notifies=False),
             limits=Limits(slots=10, full_s=60.0),
             clock=at.clock,

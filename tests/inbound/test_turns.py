@@ -13,6 +13,7 @@ from bot.core.model import Finish, Observation, Phase, Run, RunId, RunState
 from bot.core.pacing import Patience
 from bot.effects import Links
 from bot.inbound.poller import Poller
+from bot.openhands.repositories import Repositories
 from bot.slots import Limits, admit_waiting
 from bot.store import inbox, runs
 from tests.inbound.test_catch_up import no_openhands
@@ -28,6 +29,7 @@ async def ctx(tmp_path: Path) -> AsyncIterator[Context]:
             database=database,
             gateway=there.gateway,
             openhands=no_openhands,
+            repositories=Repositories(no_openhands, there.clock),
             links=Links(us, "https://openhands.example", notifies=True),
             limits=Limits(slots=2000, full_s=60.0),
             clock=there.clock,

@@ -18,6 +18,7 @@ from bot.core.model import (
     Failed,
     Finish,
     Last,
+    Listed,
     MessageTs,
     Observation,
     Person,
@@ -346,6 +347,9 @@ class Account:
 
     async def branches(self, repository: str, like: str) -> None:  # noqa: ARG002 - the protocol's
         return None
+
+    async def repositories(self) -> Listed:
+        return Listed()
 
     async def lists(self, repository: str) -> bool:  # noqa: ARG002 - the protocol's
         return True

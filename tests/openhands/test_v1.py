@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from bot.core import errors
-from bot.core.model import ConversationId, Failed, Observation, Phase, Reason, Run, RunId, RunState, Started
+from bot.core.model import ConversationId, Failed, Listed, Observation, Phase, Reason, Run, RunId, RunState, Started
 from bot.core.pacing import Patience
 from bot.openhands.v1 import V1
 from tests.openhands.recorded import BASE, NOON, JumpingClock, Wire, a_run, client, exchange, response_of
@@ -817,17 +817,68 @@ async def test_resume_of_what_runs_does_nothing() -> None:
 # --- the rest ---------------------------------------------------------------------------------------------------
 
 
+class Git:
+    """A server with git providers; `names` are the pages of each, and `named` those its settings name."""
+
+    def __init__(self, names: dict[str, list[list[str]]], named: list[str] | None = None) -> None:
+        self.names = names
+        self.named = named
+        self.asked: list[str] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/settings"):
+            return httpx.Response(200, json={"provider_tokens_set": self.named and dict.fromkeys(self.named)})
+        asked = request.url.params
+        self.asked.append(asked["provider"])
+        if asked["provider"] not in self.names:
+            return response_of(exchange("app.59"))
+        at, pages = int(asked.get("page_id", 0)), self.names[asked["provider"]]
+        following = str(at + 1) if at + 1 < len(pages) else None
+        items = [{"full_name": name} for name in pages[at]]
+        return httpx.Response(200, json={"items": items, "next_page_id": following})
+
+
 async def test_a_repository_is_listed_under_exactly_its_name() -> None:
     """With any of the providers; one that is not connected answers 403, as recorded."""
+    async with v1(Git({"azure_devops": [["org/repo-two", "Org/Repo"]]})) as openhands:
+        assert [await openhands.lists(name) for name in ("org/repo", "org/rep")] == [True, False]
+
+
+async def test_the_account_lists_its_repositories_provider_by_provider() -> None:
+    """Only those that its settings name are asked, and page after page."""
+    git = Git({"github": [["org/a", "org/b"], ["org/c", "no name"]], "forgejo": [["own/d"]]}, ["github", "forgejo"])
+    async with v1(git) as openhands:
+        assert await openhands.repositories() == Listed(("org/a", "org/b", "org/c", "own/d"), whole=True)
+    assert git.asked == ["github", "github", "forgejo"]
+
+
+@pytest.mark.parametrize(
+    ("git", "listed"),
+    [
+        (Git({}), Listed()),
+        (Git({"gitlab": [["g/s/a"]]}), Listed(("g/s/a",), whole=True)),
+        (Git({"github": [["org/a"]]}, ["github", "gitlab"]), Listed(("org/a",))),
+        (Git({"github": [["org/a"]], "bitbucket": [[]]}, ["github", "bitbucket"]), Listed(("org/a",))),
+        (Git({"github": [["org/a"]] * 30}, ["github"]), Listed(("org/a",) * 20)),
+    ],
+    ids=["none connected", "none named", "one refuses", "one is empty", "endless"],
+)
+async def test_a_list_may_be_incomplete(git: Git, listed: Listed) -> None:
+    """Where a provider does not tell, or has no end; without settings all are asked, and those that refuse have none."""
+    async with v1(git) as openhands:
+        assert await openhands.repositories() == listed
+
+
+async def test_without_settings_every_provider_is_asked() -> None:
+    """An older server has no such call."""
 
     def answer(request: httpx.Request) -> httpx.Response:
-        if request.url.params["provider"] != "gitlab":
-            return response_of(exchange("app.59"))
-        names = ["org/repo-two", "Org/Repo"]
-        return httpx.Response(200, json={"items": [{"full_name": name} for name in names]})
+        return httpx.Response(404, json={}) if request.url.path.endswith("/settings") else git(request)
 
+    git = Git({"github": [["org/a"]]})
     async with v1(answer) as openhands:
-        assert [await openhands.lists(name) for name in ("org/repo", "org/rep")] == [True, False]
+        assert await openhands.repositories() == Listed(("org/a",), whole=True)
+    assert len(git.asked) == 7
 
 
 async def test_a_provider_goes_along_with_a_start_once_it_is_known() -> None:

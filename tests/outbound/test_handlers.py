@@ -6,6 +6,7 @@ from bot.context import Context
 from bot.core.owed import OutboxKind
 from bot.core.pacing import Patience
 from bot.effects import Links
+from bot.openhands.repositories import Repositories
 from bot.outbound.to_openhands import ToOpenHands
 from bot.outbound.to_slack import ToSlack
 from bot.slots import Limits
@@ -24,6 +25,7 @@ async def test_each_kind_is_done_by_one_handler(tmp_path: Path) -> None:
             database=database,
             gateway=at.gateway,
             openhands=no_openhands,
+            repositories=Repositories(no_openhands, at.clock),
             links=Links(us, "https://openhands.example", notifies=False),
             limits=Limits(slots=10, full_s=60.0),
             clock=at.clock,

@@ -11,6 +11,7 @@ from bot.core.model import RowId, RunState
 from bot.core.owed import OutboxKind
 from bot.core.pacing import Patience
 from bot.effects import Links
+from bot.openhands.repositories import Repositories
 from bot.outbound.to_slack import ToSlack
 from bot.slots import Limits, admit_waiting
 from bot.store import outbox, runs
@@ -29,6 +30,7 @@ async def context(folder: Path) -> AsyncIterator[Context]:
             database=database,
             gateway=at.gateway,
             openhands=no_openhands,
+            repositories=Repositories(no_openhands, at.clock),
             links=Links(us, "https://openhands.example", notifies=False),
             limits=Limits(slots=1, full_s=60.0),
             clock=at.clock,

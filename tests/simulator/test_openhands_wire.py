@@ -443,10 +443,13 @@ async def test_repositories_are_listed_by_what_their_name_contains() -> None:
         found = (await rig.client.get(path, params={"provider": "github", "query": "WEB"})).json()
         unnamed = await rig.client.get(path)
         wrong = await rig.client.get(path, params={"provider": "sourceforge"})
+        other = await rig.client.get(path, params={"provider": "gitlab"})
+        named = (await rig.client.get("/api/v1/settings")).json()["provider_tokens_set"]
         rig.server.providers = False
         none = await rig.client.get(path, params={"provider": "github"})
         assert [one["full_name"] for one in found["items"]] == ["org/web", "other/web"]
-        assert (unnamed.status_code, wrong.status_code, none.status_code) == (422, 422, 403)
+        assert (unnamed.status_code, wrong.status_code, other.status_code, none.status_code) == (422, 422, 403, 403)
+        assert named == {"github": None}
         assert none.json() == {"detail": "Git provider token required (such as GitHub)."}
 
 

@@ -426,21 +426,16 @@ async def test_the_latest_runs_of_a_place(database: Database) -> None:
     assert found == ["bob's", "ended"]
 
 
-@pytest.mark.parametrize(
-    ("channel", "repository", "used"),
-    [
-        ("C1", "org/repo", True),
-        ("C1", "ORG/Repo", True),
-        ("C1", "org/rep", False),
-        ("C1", "org/r_po", False),
-        ("C2", "org/repo", False),
-    ],
-)
-async def test_a_repository_used_here_before(database: Database, channel: str, repository: str, *, used: bool) -> None:
-    """In this place, by any run, ended or not; upper and lower case are the same."""
-    await add(database, a_run(repository="Org/repo", state=RunState.DONE))
+async def test_the_repositories_used_here_before(database: Database) -> None:
+    """In this place, by runs that really worked there, ended or not; the latest first."""
+    given = (("Org/repo", NOW), ("org/other", NOW), ("org/typo", None), (None, NOW))
+    for number, (repository, started_at) in enumerate(given):
+        created_at = NOW + timedelta(minutes=number)
+        one = a_run(id=RunId(f"r{number}"), repository=repository, started_at=started_at, created_at=created_at)
+        await add(database, one)
     async with database.reading() as tx:
-        assert await runs.used_in(tx, ChannelId(channel), repository) is used
+        assert await runs.used_in(tx, ChannelId("C1")) == ["org/other", "Org/repo"]
+        assert await runs.used_in(tx, ChannelId("C2")) == []
 
 
 async def test_a_conversation_of_another_run(database: Database) -> None:

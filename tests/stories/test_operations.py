@@ -260,7 +260,7 @@ async def test_a_whole_journey_leaves_no_word_in_the_log(make_world: Make, tmp_p
 
 async def test_a_failure_leads_from_the_log_to_the_thread_and_back(make_world: Make) -> None:
     """Why, and which conversation and thread; what never started is a warning."""
-    world = await make_world(start=False, openhands={"repositories": ["org/other"]})
+    world = await make_world(start=False, openhands={"closed": ["org/repo"]})
     with capture_logs() as logs:
         await world.starts()
         asked = await world.alice.says("@OpenHands fix README in org/repo", in_="#dev")

@@ -3,6 +3,7 @@
 import pytest
 
 from bot.core import words
+from bot.core.model import Reason, RunState
 from bot.simulator.slack.records import Message
 from tests.conftest import Make, Story
 from tests.core.runs import a_run
@@ -175,13 +176,79 @@ async def test_two_repositories_are_asked_about_by_name(world: Story) -> None:
     world.leaves("#dev: card 🛠️ Working")
 
 
-async def test_what_may_be_a_repository_is_asked_about_if_openhands_lists_it(make_world: Make) -> None:
-    """`org/repo` in passing: the bot looks it up, and asks rather than guesses."""
-    world = await make_world(openhands={"repositories": ["org/repo"]})
-    await world.alice.commands("compare org/repo with its fork", in_="#dev")
-    await world.passes(2)
+ACCOUNT = {"repositories": ["org/repo", "org/other"]}
 
-    assert world.card().lines[0] == words.which_repository(a_run(candidates=("org/repo",)))
+
+@pytest.mark.parametrize(
+    ("wire", "task", "repository", "why"),
+    [
+        ("fix the build in org/repo and add tests", None, "org/repo", "from your words"),
+        ("org/repo fix README", None, "org/repo", "from your words"),
+        ("<https://github.com/org/repo>のREADMEを直して", "https://github.com/org/repo のREADMEを直して", "org/repo", "from the link"),
+        ("fix README in `org/repo`", "fix README", "org/repo", ""),
+        ("--repo “org/repo” fix README", "fix README", "org/repo", ""),
+        ("fix <https://git.acme.com/org/repo/issues/12|the login bug>", "fix the login bug (https://git.acme.com/org/repo/issues/12)", "org/repo", "from the link"),
+        ("add and/or tests for client/server", None, "org/other", "default"),
+    ],
+)  # fmt: skip
+async def test_what_people_send_starts_where_they_mean(
+    make_world: Make, wire: str, task: str | None, repository: str, why: str
+) -> None:
+    """As Slack sends it, with a default that must not win over what was said."""
+    world = await make_world(openhands=ACCOUNT, default_repository="org/other")
+    await world.slack.say(world.alice.id, world.place("#dev"), f"<@{world.slack.bot_user_id}> {wire}")
+    await world.passes(4)
+
+    assert world.conversation.messages == [task or wire]
+    assert world.conversation.repository == repository
+    [card] = world.cards()
+    assert facts(card) == f"Asked by <@{world.alice.id}> · `{repository}`" + (f" ({why})" if why else "")
+
+
+@pytest.mark.parametrize(
+    ("text", "named", "suggested"),
+    [
+        ("fix the build in vercel/next.js", "vercel/next.js", "org/other"),
+        ("fix README in docs/website", "docs/website", "org/other"),
+        ("fix README in org/rebo", "org/rebo", "org/repo"),
+    ],
+)
+async def test_what_the_account_does_not_have_is_asked_about(
+    make_world: Make, text: str, named: str, suggested: str
+) -> None:
+    """Nothing starts in the default in silence; a yes takes what is suggested."""
+    world = await make_world(openhands=ACCOUNT, default_repository="org/other")
+    asked = await world.alice.says(f"@OpenHands {text}")
+    asking = a_run(RunState.NEEDS_REPOSITORY, repository=named, candidates=(suggested,), reason=Reason.UNLISTED)
+    assert world.card().lines[0] == words.which_repository(asking)
+
+    await world.alice.says("yes please", thread=asked)
+    await world.passes(4)
+
+    assert world.conversation.repository == suggested
+    world.leaves("#dev: card 🛠️ Working")
+
+
+async def test_a_new_repository_is_found_before_the_list_is_read_again(make_world: Make) -> None:
+    """What is not in the list is looked up by its name; a while later it is in the list."""
+    world = await make_world(openhands=ACCOUNT)
+    world.openhands.repositories = frozenset({"org/repo", "org/new"})
+    await world.alice.commands("fix README in org/new", in_="#dev")
+    await world.passes(4)
+
+    assert world.conversation.repository == "org/new"
+    world.leaves("#dev: card 🛠️ Working")
+
+
+async def test_a_repository_that_was_used_here_counts_as_known(world: Story) -> None:
+    """A server that lists nothing does not make the bot ask for what ran here minutes ago."""
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(4)
+    await world.alice.commands("fix the build in org/repo and add tests", in_="#dev")
+    await world.passes(4)
+
+    _, second = world.cards()
+    assert facts(second) == f"Asked by <@{world.alice.id}> · `org/repo` (from your words)"
 
 
 async def test_what_only_looks_like_a_repository_is_not_asked_about(make_world: Make) -> None:
@@ -246,7 +313,7 @@ async def test_a_run_that_asks_can_be_stopped(world: Story) -> None:
 
 async def test_a_repository_that_does_not_exist_is_said_to_be_so(make_world: Make) -> None:
     """OpenHands finds out only while it starts: the run has failed, with what to check and how to go on."""
-    world = await make_world(openhands={"repositories": ["org/repo"], "start_seconds": 10}, notify_channel="#news")
+    world = await make_world(openhands={"closed": ["org/nothing"], "start_seconds": 10}, notify_channel="#news")
     asked = await world.alice.says("@OpenHands fix README in org/nothing")
     await world.passes(12)
 

@@ -21,9 +21,14 @@ def _provider(world: Starts, asked: Asked) -> str:
         raise missing(["query", "provider"], None)
     if provider not in PROVIDERS:
         raise not_one_of(PROVIDERS, ["query", "provider"], provider)
-    if not world.providers:
+    if provider not in connected(world):
         raise Refused(403, {"detail": "Git provider token required (such as GitHub)."})
     return provider
+
+
+def connected(world: Starts) -> tuple[str, ...]:
+    """Return the git providers that are connected."""
+    return world.git_providers if world.providers else ()
 
 
 async def repositories(world: Starts, asked: Asked) -> object:
@@ -77,6 +82,11 @@ async def me(world: Starts, asked: Asked) -> object:  # noqa: ARG001
     return {"id": None, "email": None, "git_user_name": None, "agent_settings": {"llm": {"model": DEFAULT_MODEL}}}
 
 
+async def settings(world: Starts, asked: Asked) -> object:  # noqa: ARG001
+    """Return the account's settings; of its git providers only the names, each with its host if that is another."""
+    return {"language": None, "v1_enabled": True, "provider_tokens_set": dict.fromkeys(connected(world))}
+
+
 async def alive(world: Starts, asked: Asked) -> object:  # noqa: ARG001
     return {"status": "ok"}
 
@@ -85,6 +95,7 @@ ROUTES = (
     Route("GET", "/api/v1/git/repositories/search", "repositories", "v1", repositories),
     Route("GET", "/api/v1/git/branches/search", "branches", "v1", branches),
     Route("GET", "/api/v1/config/models/search", "other", "v1", models),
+    Route("GET", "/api/v1/settings", "other", "v1", settings),
     Route("GET", "/api/v1/users/me", "other", "v1", me),
     Route("GET", "/alive", "other", "v1", alive, needs_key=False),
 )

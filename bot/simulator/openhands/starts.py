@@ -49,6 +49,7 @@ class Starts(Controls):
         self.limit_answers = limit_answers
         self.shared_sandbox = shared_sandbox
         self.providers = providers  # whether a git provider is connected
+        self.git_providers = ("github",)  # which
         self.repositories = repositories  # None: it has every repository
         self.closed = closed  # except these, which the git provider gives no access to
         self.branches: tuple[str, ...] = ("main", "develop", "dev")  # of every repository that can be opened
