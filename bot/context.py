@@ -14,6 +14,7 @@ from bot.core.errors import StoreUnreadable, Unsupported
 from bot.core.lifecycle import OCCUPIES, Changed
 from bot.core.model import Effect, Run, RunId, RunState
 from bot.core.pacing import Patience
+from bot.core.repositories import Known, suggest
 from bot.effects import Links
 from bot.openhands import OpenHands
 from bot.openhands.repositories import Repositories
@@ -81,6 +82,8 @@ class Context:
         before: as read in this transaction. Raises `StoreOvertaken` if another writer was first.
         """
         now = self.clock.now()
+        after, effect = changed
+        changed = suggest(after, Known.of(self.repositories.listed.names)), effect
         saved = await effects.apply_transition(tx, before, changed, self.links, now)
         if not slots.concerns_queue(before, saved):
             return saved

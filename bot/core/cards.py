@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from bot.core import markdown, words
-from bot.core.lifecycle import ENDED, offers, thing, took
+from bot.core.lifecycle import ENDED, offers, thing, took, usable
 from bot.core.model import Action, Reason, Run, RunId, RunState, Waiting
 from bot.core.mrkdwn import escape, link, outside, outside_label, shorten
 from bot.core.vocabulary import BUTTONS, OPEN
@@ -22,6 +22,7 @@ TEXT_MAX = 4000  # characters of `text`; chat.update accepts no more
 ANSWER_MAX = 9000  # characters of the agent's words in one message; all blocks together may have about 13,000
 ANSWER_ON_CARD = 600
 ANSWER_IN_TEXT = 3000
+LABEL_MAX = 75  # characters on a button
 LINKS_SHOWN = 10
 LONG_WORD = 500  # characters; a longer word, more than one link's address, is split
 HALF = re.compile(r"(?:<[^<>]*|&\w{0,3})\Z")  # an unfinished link or escape at the end of a cut
@@ -73,6 +74,19 @@ def button(run: Run, action: Action) -> Block:
     return made | ({"style": declared.style} if declared.style else {})
 
 
+def use_buttons(run: Run) -> list[Block]:
+    """Build a button for each repository that may be meant."""
+    return [
+        {
+            "type": "button",
+            "action_id": f"{Action.USE.value}:{number}",
+            "text": {"type": "plain_text", "text": shorten(name, LABEL_MAX)},
+            "value": f"{run.id}:{run.turn}:{name}",
+        }
+        for number, name in enumerate(usable(run), start=1)
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class Drawn:
     """What a button was drawn for."""
@@ -93,7 +107,8 @@ def drawn(value: str) -> Drawn | None:
 def buttons(run: Run, address: str | None) -> list[Block]:
     """Return the row of buttons that fit the state, or no block if there are none."""
     row = [open_button(address)] if address else []
-    row += [button(run, action) for action in offers(run)]
+    for action in offers(run):
+        row += use_buttons(run) if action is Action.USE else [button(run, action)]
     return [{"type": "actions", "elements": row}] if row else []
 
 
@@ -219,6 +234,8 @@ def news(run: Run, address: str | None) -> Message:
         tail.append(link(address, "Open in OpenHands"))
     if tail:
         blocks.append(context(" · ".join(tail)))
+    if run.state is RunState.NEEDS_REPOSITORY:
+        blocks.extend(buttons(run, None))
     said = [escape(markdown.plain(run.answer, limit=ANSWER_IN_TEXT))] if spoke else []
     return Message(cut("\n".join([*head, *said, *tail[: 1 if run.pull_requests else 0]]), TEXT_MAX), blocks)
 

@@ -53,7 +53,17 @@ CONFIRMED = timedelta(minutes=5)
 """A conversation is lost if it was not there, or silent, in every look for this long: one look may be wrong."""
 
 ENDED = frozenset({RunState.DONE, RunState.FAILED, RunState.STOPPED, RunState.LOST, RunState.CANCELLED})
-TOLD = frozenset({RunState.WAITING, RunState.PAUSED, RunState.DONE, RunState.FAILED, RunState.STOPPED, RunState.LOST})
+TOLD = frozenset(
+    {
+        RunState.NEEDS_REPOSITORY,
+        RunState.WAITING,
+        RunState.PAUSED,
+        RunState.DONE,
+        RunState.FAILED,
+        RunState.STOPPED,
+        RunState.LOST,
+    }
+)
 """States in which a person must look: one new message in the thread."""
 NOTIFIED = frozenset({RunState.WAITING, RunState.DONE, RunState.FAILED, RunState.LOST})
 """States the team hears of."""
@@ -79,6 +89,9 @@ WORDS_DECIDE = frozenset(
 """Phases whose meaning is in the events: a run that sleeps or is gone may have ended before, between two looks."""
 MAY_HAVE_ENDED = frozenset({RunState.WORKING, RunState.WAITING, RunState.PAUSED})
 """States in which a turn may have ended since the last look: a message must not go out before that end is told."""
+
+MOST_SUGGESTED = 5
+"""So many repositories get a button; a person may name any other."""
 
 Changed = tuple[Run, tuple[Effect, ...]]
 
@@ -283,6 +296,9 @@ def spoken(run: Run, last: Last) -> Run:
 
 
 def failed(run: Run, why: Failed) -> Run:
+    """Fail the run; one whose repository can't be opened asks for another one."""
+    if why.reason is Reason.REPOSITORY and run.repository is not None:
+        return replace(enter_state(run, RunState.NEEDS_REPOSITORY, reason=why.reason), candidates=())
     return enter_state(run, RunState.FAILED, reason=why.reason, detail=why.detail)
 
 
@@ -364,7 +380,10 @@ def offers(run: Run) -> tuple[Action, ...]:
     match run.state:
         case RunState.NEEDS_GO:
             fit: tuple[Action, ...] = (Action.GO, Action.CANCEL)
-        case RunState.NEEDS_REPOSITORY | RunState.QUEUED:
+        case RunState.NEEDS_REPOSITORY:
+            fit = (*((Action.USE,) if usable(run) else ()), Action.NO_REPOSITORY)
+            fit = (*fit, *((Action.RETRY,) if run.reason is Reason.REPOSITORY else ()), Action.CANCEL)
+        case RunState.QUEUED:
             fit = (Action.CANCEL,)
         case RunState.STARTING | RunState.WORKING:
             fit = ()
@@ -412,14 +431,24 @@ def action_for_click(run: Run, action: Action, turn: int, drawn_for: str) -> Act
     offered = offers(run)
     if action in (Action.STOP, Action.CANCEL):
         return Action.STOP if {Action.STOP, Action.CANCEL} & {*offered} else None
-    same = turn == run.turn if BUTTONS[action].about is About.TURN else drawn_for == thing(run, action)
+    match BUTTONS[action].about:
+        case About.TURN:
+            same = turn == run.turn
+        case About.REPOSITORY:
+            same = drawn_for in usable(run)
+        case About.RUN:
+            same = True
+        case About.APPROVAL | About.MESSAGE:
+            same = drawn_for == thing(run, action)
+        case _:
+            assert_never(BUTTONS[action].about)
     return action if same and action in offered else None
 
 
 def thing(run: Run, action: Action) -> str | None:
     """Return the action or the message that a button is about now; None if it is about the run or its turn."""
     match BUTTONS[action].about:
-        case About.RUN | About.TURN:
+        case About.RUN | About.TURN | About.REPOSITORY:
             return None
         case About.APPROVAL:
             return run.action
@@ -489,6 +518,17 @@ def suggested(run: Run) -> tuple[str, ...]:
     return run.candidates or ((run.repository,) if run.repository is not None else ())
 
 
+def usable(run: Run) -> tuple[str, ...]:
+    """Return the repositories that have a button: those suggested, and one that is only not listed."""
+    named = (run.repository,) if run.repository is not None and run.reason is Reason.UNLISTED else ()
+    return (*run.candidates[:MOST_SUGGESTED], *named)
+
+
+def asked_again(run: Run, repository: str, candidates: tuple[str, ...]) -> Run:
+    """Ask about the repository that a person answered with, since the account has none of that name."""
+    return replace(run, repository=repository, candidates=candidates, reason=Reason.UNLISTED)
+
+
 def choose(
     run: Run, repository: str | None, branch: str | None, conversation: ConversationId, now: datetime
 ) -> Changed:
@@ -501,8 +541,10 @@ def choose(
         candidates=(),
         attempt=run.attempt + (run.reason is Reason.REPOSITORY),
         conversation_id=conversation,
+        start_task_id=None,
         turn_at=now,
         queued_at=now,
+        watch=replace(run.watch, phase=None, ambiguous_since=None, next_poll_at=None),
     )
     return changed(run, enter_state(after, RunState.QUEUED), now)
 

@@ -43,6 +43,10 @@ class Action(StrEnum):
     """Leave that message as it is."""
     GO = "go"
     """Start what was asked for long ago, or before the bot could read it."""
+    USE = "use"
+    """Work in the repository that the button names."""
+    NO_REPOSITORY = "no_repository"
+    """The task needs none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

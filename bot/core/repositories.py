@@ -1,11 +1,11 @@
 """Which repository a request means: what its text names, judged by the repositories there are."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 from bot.core.commands import branch_of
-from bot.core.model import Choice, Origin, Start
+from bot.core.model import Choice, Origin, Reason, Run, RunState, Start
 
 NEAR = 4
 """At most so many names are offered in place of one that is not there."""
@@ -83,6 +83,13 @@ def choose(command: Start, known: Known, *, thread: str | None, default: str | N
     if thread is not None:
         return Choice(thread, Origin.THREAD)
     return Choice() if default is None else Choice(default, Origin.DEFAULT)
+
+
+def suggest(run: Run, known: Known) -> Run:
+    """Return a run whose repository could not be opened with the names that may be meant instead."""
+    if run.state is not RunState.NEEDS_REPOSITORY or run.reason is not Reason.REPOSITORY or run.candidates:
+        return run
+    return replace(run, candidates=known.near(run.repository or ""))
 
 
 def _unlisted(name: str, known: Known, default: str | None) -> Choice:

@@ -152,6 +152,8 @@ class About(StrEnum):
     """The action that waits for approval."""
     MESSAGE = "message"
     """The message that may not have arrived."""
+    REPOSITORY = "repository"
+    """The question which repository is meant, among others this one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,6 +222,18 @@ BUTTONS: Mapping[Action, Button] = {
         done="it was started",
         style="primary",
     ),
+    Action.USE: Button(
+        label="org/repo",
+        help="answers which repository is meant: the one it names",
+        about=About.REPOSITORY,
+        done="the repository was chosen",
+    ),
+    Action.NO_REPOSITORY: Button(
+        label="No repository",
+        help="answers it too: the task needs none",
+        about=About.RUN,
+        done="it was started without a repository",
+    ),
     Action.AGAIN: Button(
         label="Send again",
         help="sends a message again that may not have arrived",
@@ -235,4 +249,4 @@ BUTTONS: Mapping[Action, Button] = {
 }
 """Every action has its button, in the order people read them."""
 ACTION_IDS: Mapping[str, Action] = {action.value: action for action in BUTTONS}
-"""Our buttons by the ids that Slack sends in a click."""
+"""Our buttons by the ids that Slack sends in a click, without what tells several of one action apart: `use:2`."""

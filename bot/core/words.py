@@ -648,6 +648,9 @@ ALIKE = (
     {Action.APPROVE, Action.REJECT},
     {Action.AGAIN, Action.LEAVE},
     {Action.GO, Action.CANCEL},
+    {Action.USE, Action.NO_REPOSITORY},
+    {Action.USE, Action.CANCEL},
+    {Action.NO_REPOSITORY, Action.CANCEL},
 )
 """Actions that exclude each other: whoever takes one of them second came too late."""
 
@@ -661,7 +664,8 @@ def not_now(run: Run, action: Action, by: UserId) -> str:
     ):
         first = "You did that already" if run.last_action_by == by else f"{mention(run.last_action_by)} was first"
         return f"{first}: {BUTTONS[run.last_action].done}. Nothing more was done; the run's state is {state(run)}."
-    return f"`{TYPED[action]}` does not fit any more, so nothing was done; the run's state is {state(run)}."
+    name = TYPED.get(action, BUTTONS[action].label)
+    return f"`{name}` does not fit any more, so nothing was done; the run's state is {state(run)}."
 
 
 def unknown_button() -> str:

@@ -43,6 +43,11 @@ class Actions:
                 await effects.enqueue_decision(tx, after, now)
             case Action.GO:
                 await self._ctx.save(tx, run, lifecycle.go(run, by, now))
+            case Action.USE | Action.NO_REPOSITORY:
+                drawn = cards.drawn(incoming.value)
+                name = drawn.thing if drawn is not None and action is Action.USE else None
+                chosen = lifecycle.acted(run, action, by)
+                await self._ctx.save(tx, run, lifecycle.choose(chosen, name, None, effects.new_conversation(), now))
             case Action.AGAIN | Action.LEAVE:
                 await self._settle(tx, run, action, incoming)
             case _:

@@ -25,6 +25,7 @@ from bot.core.model import (
     UnclearReason,
     Waiting,
 )
+from bot.core.repositories import Known
 from bot.inbound.actions import Actions
 from bot.store import runs
 
@@ -75,12 +76,17 @@ class Replies:
 
     async def _words(self, tx: AsyncConnection, run: Run, incoming: Incoming, text: str, sent_at: datetime) -> None:
         """Handle a reply that is no command: an answer to the bot's question, or words for the agent."""
-        now = self._ctx.clock.now()
         if run.state is RunState.NEEDS_REPOSITORY:
-            await self._choose(tx, run, incoming, text)
+            await self._choose(tx, run, incoming, text, sent_at)
         elif run.state is RunState.CANCELLED:
             await self._say_once(tx, run, incoming, words.follow_up_cancelled())
-        elif incoming.ts is not None:
+        else:
+            await self._to_agent(tx, run, incoming, text, sent_at)
+
+    async def _to_agent(self, tx: AsyncConnection, run: Run, incoming: Incoming, text: str, sent_at: datetime) -> None:
+        """Enqueue a message for the agent, or ask whether it is still to be sent."""
+        now = self._ctx.clock.now()
+        if incoming.ts is not None:
             state = FollowUpState.WAITING
             overtaken = run.state is RunState.STOPPED and run.stop_at is not None and sent_at < run.stop_at
             if lifecycle.restartable(run):  # kept for the next conversation, which a person may ask for
@@ -117,11 +123,27 @@ class Replies:
         """Return the answer to "which repository?" that a reply gives."""
         return commands.repository_answer(text, lifecycle.suggested(run))
 
-    async def _choose(self, tx: AsyncConnection, run: Run, incoming: Incoming, text: str) -> None:
+    async def _choose(self, tx: AsyncConnection, run: Run, incoming: Incoming, text: str, sent_at: datetime) -> None:
+        """Take the repository that a reply names, or ask about it if the account has none of that name."""
         now = self._ctx.clock.now()
         answer = self.answer(run, text)
         if answer is None:
             await self._say_once(tx, run, incoming, words.not_a_repository(run))
             return
-        after, effect = lifecycle.choose(run, answer.repository, answer.branch, effects.new_conversation(), now)
-        await self._ctx.save(tx, run, (after, effect))
+        listed, used = self._ctx.repositories.listed, await runs.used_in(tx, run.channel)
+        known = Known.of([*listed.names, *used], whole=listed.whole)
+        name = answer.repository
+        if name is not None:
+            named_before = {one.lower() for one in (*run.candidates, run.repository) if one is not None}
+            spelled = known.spelled(name)
+            if spelled is None and known.whole and name.lower() not in named_before:
+                asking = lifecycle.asked_again(run, name, known.near(name))
+                await self._ctx.save(tx, run, (asking, ()))
+                await effects.enqueue_reply(tx, incoming, words.which_repository(asking), now)
+                return
+            name = spelled or name
+        after = await self._ctx.save(
+            tx, run, lifecycle.choose(run, name, answer.branch, effects.new_conversation(), now)
+        )
+        if answer.more:
+            await self._to_agent(tx, after, incoming, text, sent_at)

@@ -432,10 +432,10 @@ class V1:
         names: list[str] = []
         named = await self._named_providers()
         whole = True
-        for provider in named or PROVIDERS:
+        for provider in PROVIDERS if named is None else named:
             there = await self._repositories_of(provider)
             names += there.names
-            whole = whole and (there.whole or not (named or there.names))
+            whole = whole and (there.whole or (named is None and not there.names))
         return Listed(tuple(names), whole=whole and bool(names))
 
     async def _repositories_of(self, provider: str) -> Listed:
@@ -452,7 +452,8 @@ class V1:
         return Listed(tuple(names))
 
     async def lists(self, repository: str) -> bool:
-        for provider in await self._named_providers() or PROVIDERS:
+        named = await self._named_providers()
+        for provider in PROVIDERS if named is None else named:
             page = await self._repository_page(provider, {"query": repository})
             items = [] if page is None else readable(Repository, page.items)
             if repository.lower() in (one.full_name.lower() for one in items):
@@ -468,13 +469,13 @@ class V1:
         except (NotFound, Rejected, Unauthorised, Unreadable, Unsupported):
             return None
 
-    async def _named_providers(self) -> Sequence[str]:
-        """Return the git providers that the account is connected to; none if the server does not say."""
+    async def _named_providers(self) -> Sequence[str] | None:
+        """Return the git providers that the account is connected to; None if the server does not say."""
         try:
             settings = read_as(ServerSettings, (await self._http.get("/api/v1/settings")).value())
-        except (NotFound, Rejected, Unauthorised, Unreadable, Unsupported):
-            return ()
-        return tuple(settings.provider_tokens_set or ())
+        except (NotFound, Rejected, Unreadable, Unsupported):
+            return None
+        return None if settings.provider_tokens_set is None else tuple(settings.provider_tokens_set)
 
 
 def _id_of(run: Run) -> ConversationId:

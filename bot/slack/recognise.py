@@ -89,7 +89,8 @@ def click(body: Mapping[str, Any], us: Identity) -> Incoming | None:
     at, trigger = action.get("action_ts"), body.get("trigger_id")
     clicked_at = MessageTs(at) if known(at, TS) else None
     which = clicked_at or trigger
-    if not (isinstance(name, str) and name in ACTION_IDS and isinstance(which, str)):
+    done = ACTION_IDS.get(name.partition(":")[0]) if isinstance(name, str) else None
+    if done is None or not isinstance(which, str):
         return None
     thread = container.get("thread_ts") or shown.get("thread_ts")
     team, response_url = user.get("team_id"), body.get("response_url")
@@ -103,7 +104,7 @@ def click(body: Mapping[str, Any], us: Identity) -> Incoming | None:
         ts=MessageTs(ts),
         thread_ts=MessageTs(thread) if known(thread, TS) and thread != ts else None,
         direct=channel.startswith("D"),
-        action=ACTION_IDS[name],
+        action=done,
         value=str(action.get("value") or ""),
         clicked_at=clicked_at,
         actor_team=TeamId(team) if isinstance(team, str) else None,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from bot.core import cards
+from bot.core import cards, lifecycle
 from bot.core.model import Action, Origin, Reason, Run, RunId, RunState, Waiting
 from tests.core.runs import ALICE, BOB, NOW, a_run
 from tests.reading import read, said
@@ -22,6 +22,12 @@ RUNS = {
     "asks for a repository": a_run(RunState.NEEDS_REPOSITORY),
     "asks which of two": a_run(RunState.NEEDS_REPOSITORY, candidates=("org/a", "org/b")),
     "asks whether it is one": a_run(RunState.NEEDS_REPOSITORY, candidates=("org/a",)),
+    "asks about an unlisted one": a_run(
+        RunState.NEEDS_REPOSITORY, repository="org/b", candidates=("org/a",), reason=Reason.UNLISTED
+    ),
+    "can't open it": a_run(
+        RunState.NEEDS_REPOSITORY, repository="org/b", candidates=("org/a" + "a" * 80,), reason=Reason.REPOSITORY
+    ),
     "still wanted?": a_run(RunState.NEEDS_GO, **IN_REPOSITORY, asked_at=NOW - timedelta(hours=2)),
     "queued": a_run(RunState.QUEUED, **IN_REPOSITORY),
     "queued, next": a_run(RunState.QUEUED, **IN_REPOSITORY, queue_position=1),
@@ -91,17 +97,13 @@ RUNS = {
     **{
         f"failed: {reason}": a_run(RunState.FAILED, **ENDED, reason=reason, detail="litellm: no")
         for reason in Reason
-        if reason not in (Reason.ASLEEP, Reason.GONE, Reason.SILENT, Reason.NO_WORDS, Reason.REJECTED)
+        if reason not in (Reason.ASLEEP, Reason.GONE, Reason.SILENT, Reason.NO_WORDS, Reason.REJECTED, Reason.UNLISTED)
     },
     "failed without a repository": a_run(RunState.FAILED, ended_at=NOW, reason=Reason.REPOSITORY),
 }
 
 
-TOLD = {
-    name: run
-    for name, run in RUNS.items()
-    if run.state in (RunState.WAITING, RunState.PAUSED, RunState.DONE, RunState.FAILED, RunState.STOPPED, RunState.LOST)
-}
+TOLD = {name: run for name, run in RUNS.items() if run.state in lifecycle.TOLD}
 """The runs of which the thread hears."""
 
 

@@ -313,6 +313,31 @@ def test_a_chosen_repository_lets_the_run_wait_for_its_turn() -> None:
     assert (after.candidates, after.conversation_id, effects) == ((), "new", ())
 
 
+UNOPENED: dict[str, Any] = {"repository": "a/b", "reason": Reason.REPOSITORY}
+
+
+def test_a_repository_that_cannot_be_opened_is_asked_about() -> None:
+    """The thread hears of it; an answer starts over in a conversation of its own, and so does Retry."""
+    run = a_run(RunState.STARTING, repository="a/b", origin=Origin.TYPED, start_task_id="t1")
+    asking, effects = lifecycle.not_started(run, Failed(Reason.REPOSITORY), NOW)
+    assert (asking.state, asking.reason, asking.repository) == (RunState.NEEDS_REPOSITORY, Reason.REPOSITORY, "a/b")
+    assert effects == (Effect.TELL,)
+
+    after, _ = lifecycle.choose(asking, "a/c", None, ConversationId("new"), NOW)
+    assert (after.state, after.reason, after.repository) == (RunState.QUEUED, None, "a/c")
+    assert (after.attempt, after.conversation_id, after.start_task_id) == (2, "new", None)
+
+    again, _ = lifecycle.retry(asking, BOB, ConversationId("new"), NOW)
+    assert (again.state, again.repository, again.attempt) == (RunState.QUEUED, "a/b", 2)
+
+
+def test_an_answer_may_be_asked_about_as_well() -> None:
+    """What the account does not have is not started without a further word."""
+    asking = lifecycle.asked_again(a_run(RunState.NEEDS_REPOSITORY, candidates=("a/b",)), "a/x", ("a/y",))
+    assert (asking.repository, asking.candidates, asking.reason) == ("a/x", ("a/y",), Reason.UNLISTED)
+    assert lifecycle.usable(asking) == ("a/y", "a/x")
+
+
 @pytest.mark.parametrize(
     ("candidates", "repository", "suggested"),
     [(("a/b",), "c/d", ("a/b",)), ((), "c/d", ("c/d",)), ((), None, ())],
@@ -584,7 +609,9 @@ ASKING = {"waiting": Waiting.APPROVAL, "action": "e1"}
 @pytest.mark.parametrize(
     ("run", "offered"),
     [
-        (a_run(RunState.NEEDS_REPOSITORY), "cancel"),
+        (a_run(RunState.NEEDS_REPOSITORY), "no_repository cancel"),
+        (a_run(RunState.NEEDS_REPOSITORY, candidates=("a/b",)), "use no_repository cancel"),
+        (a_run(RunState.NEEDS_REPOSITORY, **UNOPENED), "no_repository retry cancel"),
         (a_run(RunState.NEEDS_GO), "go cancel"),
         (a_run(RunState.QUEUED), "cancel"),
         (a_run(RunState.STARTING), "stop"),
@@ -647,6 +674,10 @@ def test_what_a_word_means(run: Run, action: Action, move: Action | None) -> Non
         (a_run(RunState.WAITING, **ASKING), Action.REJECT, 1, "e0", None),
         (a_run(RunState.WORKING, doubtful_follow_up="m", turn=9), Action.LEAVE, 1, "m", Action.LEAVE),
         (a_run(RunState.WORKING, doubtful_follow_up="m"), Action.AGAIN, 1, "n", None),
+        (a_run(RunState.NEEDS_REPOSITORY, candidates=("a/b",)), Action.USE, 1, "a/b", Action.USE),
+        (a_run(RunState.NEEDS_REPOSITORY, candidates=("a/b",)), Action.USE, 1, "a/c", None),
+        (a_run(RunState.NEEDS_REPOSITORY), Action.NO_REPOSITORY, 1, "", Action.NO_REPOSITORY),
+        (a_run(RunState.QUEUED), Action.NO_REPOSITORY, 1, "", None),
     ],
 )
 def test_what_a_click_does_now(run: Run, action: Action, turn: int, thing: str, move: Action | None) -> None:

@@ -3,8 +3,10 @@
 import pytest
 
 from bot.core.commands import parse
-from bot.core.model import Choice, Origin, Start
-from bot.core.repositories import COMPARED, NEAR, Known, asked_about, choose, named, names_one
+from bot.core.model import Choice, Origin, Reason, RunState, Start
+from bot.core.repositories import COMPARED, NEAR, Known, asked_about, choose, named, names_one, suggest
+from tests.changes import changed
+from tests.core.runs import a_run
 
 DEFAULT = "org/other"
 ACCOUNT = Known.of(["org/repo", "Org/Other", "org/site", "OpenHands/OpenHands"], whole=True)
@@ -97,6 +99,18 @@ def test_names_that_may_be_meant_are_offered() -> None:
     assert ACCOUNT.near("acme/other") == ("Org/Other",)
     assert ACCOUNT.near("acme/nothing") == ()
     assert len(many.near("acme/tool")) == NEAR
+
+
+def test_what_could_not_be_opened_comes_with_names_alike() -> None:
+    """Once, and only where a repository is asked about for that reason."""
+    asking = a_run(RunState.NEEDS_REPOSITORY, repository="org/rebo", reason=Reason.REPOSITORY)
+    assert suggest(asking, ACCOUNT).candidates == ("org/repo",)
+    others = (
+        a_run(repository="org/rebo"),
+        changed(asking, reason=Reason.UNLISTED),
+        changed(asking, candidates=("a/b",)),
+    )
+    assert [suggest(run, ACCOUNT) for run in others] == [*others]
 
 
 def test_a_request_names_what_may_be_a_repository() -> None:

@@ -827,7 +827,9 @@ class Git:
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         if request.url.path.endswith("/settings"):
-            return httpx.Response(200, json={"provider_tokens_set": self.named and dict.fromkeys(self.named)})
+            return httpx.Response(
+                200, json={"provider_tokens_set": None if self.named is None else dict.fromkeys(self.named)}
+            )
         asked = request.url.params
         self.asked.append(asked["provider"])
         if asked["provider"] not in self.names:
@@ -856,12 +858,13 @@ async def test_the_account_lists_its_repositories_provider_by_provider() -> None
     ("git", "listed"),
     [
         (Git({}), Listed()),
+        (Git({"github": [["org/a"]]}, []), Listed()),
         (Git({"gitlab": [["g/s/a"]]}), Listed(("g/s/a",), whole=True)),
         (Git({"github": [["org/a"]]}, ["github", "gitlab"]), Listed(("org/a",))),
         (Git({"github": [["org/a"]], "bitbucket": [[]]}, ["github", "bitbucket"]), Listed(("org/a",))),
         (Git({"github": [["org/a"]] * 30}, ["github"]), Listed(("org/a",) * 20)),
     ],
-    ids=["none connected", "none named", "one refuses", "one is empty", "endless"],
+    ids=["none connected", "none by the settings", "none named", "one refuses", "one is empty", "endless"],
 )
 async def test_a_list_may_be_incomplete(git: Git, listed: Listed) -> None:
     """Where a provider does not tell, or has no end; without settings all are asked, and those that refuse have none."""

@@ -208,7 +208,7 @@ def test_what_is_typed_goes_where_it_is_meant_to() -> None:
     assert "/openhands fix README in org/missing" in told
     assert "#dev run 1 ↳ alice: thank you\n" in replied
     assert in_order(unsent, "/quit ends the demo only where it stands alone", "Did you mean /openhands?"), unsent
-    assert in_order(refused, "╭─ run 2 · #dev · ❌ Failed\n", "org/missing"), refused
+    assert in_order(refused, "❔ Which repository?\n", "OpenHands can't open `org/missing`"), refused
     assert in_order(asked, "#dev alice: @OpenHands fix it in org/other\n", "╭─ run 3 · #dev ↳ · "), asked
     assert "dm alice: fix it in org/third\n" in alone
     assert in_order(other, "#team alice: lunch?\n", "#dev run 1 ↳ alice: and thank you again\n"), other

@@ -311,6 +311,7 @@ def a_click(**about: Any) -> Incoming:
         (click(actions=[{**STOP, "value": None}]), a_click(value="")),
         (click(actions=[{**STOP, "action_id": "open"}]), None),
         (click(actions=[{**STOP, "action_id": ["stop"]}]), None),
+        (click(actions=[{**STOP, "action_id": "stopped:1"}]), None),
         (click(actions=["stop"]), None),
         (click(actions=[]), None),
         (click(actions=None), None),

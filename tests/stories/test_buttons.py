@@ -99,7 +99,7 @@ async def test_each_state_has_the_buttons_that_fit_it(world: Story) -> None:
 async def test_a_run_that_asks_for_its_repository_can_be_cancelled(world: Story) -> None:
     """Nothing has started, so nothing needs stopping."""
     await world.alice.says("@OpenHands why is the build slow?")
-    assert card_of(world) == ("Which repository?", ["Cancel"])
+    assert card_of(world) == ("Which repository?", ["No repository", "Cancel"])
 
     await world.bob.clicks("cancel", world.cards()[0])
     await world.passes(4)

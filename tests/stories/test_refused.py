@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from bot.core import words
-from bot.core.model import Obstacle, Reason
+from bot.core.model import Obstacle, Reason, RunState
 from tests.conftest import START, Card, Make, Story
 from tests.stories.shared import SINCE, asked_by, reactions, starts, why, working
 
@@ -39,17 +39,16 @@ async def test_a_key_refused_later_is_told_and_mended_without_a_new_request(worl
 @pytest.mark.parametrize("api", ["v1", "v0"])
 async def test_a_repository_that_cannot_be_opened_is_named(make_world: Make, api: str) -> None:
     """Nothing runs, and the person learns what to check."""
-    world = await make_world(openhands={"api": api, "repositories": ["org/other"]}, notify_channel="#news")
+    world = await make_world(openhands={"api": api, "closed": ["org/repo"]}, notify_channel="#news")
     await world.alice.commands("fix README in org/repo", in_="#dev")
     await world.passes(6)
 
-    could_not = why(Reason.REPOSITORY, repository="org/repo")
+    could_not = why(Reason.REPOSITORY, RunState.NEEDS_REPOSITORY, repository="org/repo")
     card = world.card()
-    assert (card.state, card.task, card.lines[0], len(card.lines)) == ("Failed", "fix README", could_not, 2)
-    assert world.news() == [f"<@{world.alice.id}> ❌ Failed\n{could_not}"]
-    assert len(world.news("#news")) == 1
+    assert (card.state, card.task, card.lines[0], len(card.lines)) == ("Which repository?", "fix README", could_not, 2)
+    assert world.news() == [f"<@{world.alice.id}> ❔ Which repository?\n{could_not}"]
+    assert world.news("#news") == []
     assert len(world.openhands.conversations) == 0
-    world.logged("run.changed")
 
 
 @pytest.mark.parametrize("api", ["v1", "v0"])
@@ -258,7 +257,7 @@ async def test_what_may_be_a_repository_is_asked_about_while_openhands_cannot_sa
     await world.passes(60)
 
     assert world.card().lines[0] == (
-        "Do you mean the repository `acme/web`? Reply here with it, with another `org/repo`, or `none`. "
+        "Do you mean the repository `acme/web`? Reply here with `yes`, with another `org/repo`, or `none`. "
         "Nothing starts before that."
     )
     assert starts(world) == []

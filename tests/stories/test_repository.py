@@ -311,23 +311,32 @@ async def test_a_run_that_asks_can_be_stopped(world: Story) -> None:
     assert len(world.openhands.conversations) == 0
 
 
-async def test_a_repository_that_does_not_exist_is_said_to_be_so(make_world: Make) -> None:
-    """OpenHands finds out only while it starts: the run has failed, with what to check and how to go on."""
-    world = await make_world(openhands={"closed": ["org/nothing"], "start_seconds": 10}, notify_channel="#news")
-    asked = await world.alice.says("@OpenHands fix README in org/nothing")
+def unopened(repository: str, *near: str) -> str:
+    """Return the question about a repository that could not be opened."""
+    asking = a_run(RunState.NEEDS_REPOSITORY, repository=repository, candidates=near, reason=Reason.REPOSITORY)
+    return words.which_repository(asking)
+
+
+async def test_a_repository_that_cannot_be_opened_is_asked_about(make_world: Make) -> None:
+    """OpenHands finds out only while it starts: the question comes back with names alike, and an answer starts it."""
+    account = {"repositories": ["org/repo", "org/rebo"], "closed": ["org/rebo"], "start_seconds": 10}
+    world = await make_world(openhands=account, notify_channel="#news")
+    asked = await world.alice.says("@OpenHands fix README in org/rebo")
     await world.passes(12)
 
-    why = (
-        "OpenHands could not open `org/nothing`: is the name right, and is a git provider with access to it connected "
-        "in OpenHands? Press Retry to start over."
-    )
-    assert world.card().state == "Failed"
-    assert world.card().lines[0] == why
-    assert world.news() == [f"<@{world.alice.id}> ❌ Failed\n{why}"]
-    assert world.reactions(asked) == ["eyes", "x"]
-    [line] = world.news("#news")
-    assert line.startswith(f"❌ Failed: fix README, asked by <@{world.alice.id}> · `org/nothing` · ")
-    world.logged("run.changed")
+    question = unopened("org/rebo", "org/repo")
+    assert world.card().state == "Which repository?"
+    assert world.card().lines[0] == question
+    assert world.news() == [f"<@{world.alice.id}> ❔ Which repository?\n{question}"]
+    assert world.reactions(asked) == ["eyes"]
+    assert world.news("#news") == []
+
+    await world.alice.says("sorry, I meant org/repo", thread=asked)
+    await world.passes(14)
+
+    assert world.card().state == "Working"
+    assert (world.conversation.messages, world.conversation.repository) == (["fix README"], "org/repo")
+    assert len(world.cards()) == 1
 
 
 async def test_again_tries_a_failed_start_anew(make_world: Make) -> None:
@@ -335,7 +344,8 @@ async def test_again_tries_a_failed_start_anew(make_world: Make) -> None:
     world = await make_world(openhands={"repositories": []})
     asked = await world.alice.says("@OpenHands fix README in org/repo")
     await world.passes(6)
-    assert world.card().state == "Failed"
+    assert world.card().state == "Which repository?"
+    assert world.news() == [f"<@{world.alice.id}> ❔ Which repository?\n{unopened('org/repo')}"]
 
     world.openhands.repositories = frozenset({"org/repo"})
     await world.alice.says("again", thread=asked)
@@ -344,8 +354,6 @@ async def test_again_tries_a_failed_start_anew(make_world: Make) -> None:
     assert world.card().state == "Working"
     assert world.conversation.messages == ["fix README"]
     assert len(world.cards()) == 1
-    world.leaves("#dev: eyes, x on a message", "#dev: ❌ Failed")
-    world.logged("run.changed")
 
 
 async def test_a_branch_that_is_not_there_is_refused_with_those_that_are_near(world: Story) -> None:
@@ -374,3 +382,54 @@ async def test_where_no_branch_can_be_looked_up_the_start_goes_on(make_world: Ma
     await world.alice.commands("fix README in org/repo on branch none", in_="#dev")
     await world.passes(4)
     assert (world.card().state, world.conversation.branch) == ("Working", "none")
+
+
+async def test_what_is_said_while_it_is_asked_reaches_the_agent(make_world: Make) -> None:
+    """An answer that says more than the repository is also for the agent, once it has started."""
+    world = await make_world(openhands=ACCOUNT)
+    asked = await world.alice.says("@OpenHands why is the build slow?")
+    await world.alice.says("org/repo, and please look at the cache first", thread=asked)
+    await world.passes(8)
+
+    assert world.conversation.repository == "org/repo"
+    assert world.conversation.messages == ["why is the build slow?", "org/repo, and please look at the cache first"]
+    world.leaves("#dev: card 🛠️ Working")
+
+
+async def test_an_answer_that_is_not_listed_is_asked_about_once(make_world: Make) -> None:
+    """With what is alike; who names it again means it."""
+    world = await make_world(openhands=ACCOUNT | {"closed": []})
+    asked = await world.alice.says("@OpenHands why is the build slow?")
+    await world.alice.says("acme/rep", thread=asked)
+    await world.passes(4)
+    question = words.which_repository(a_run(RunState.NEEDS_REPOSITORY, repository="acme/rep", reason=Reason.UNLISTED))
+    assert world.card().lines[0] == question
+    assert world.news() == [question]
+
+    world.openhands.repositories = frozenset({"acme/rep"})
+    await world.alice.says("use acme/rep", thread=asked)
+    await world.passes(4)
+
+    assert world.conversation.repository == "acme/rep"
+    world.leaves("#dev: card 🛠️ Working")
+
+
+@pytest.mark.parametrize(
+    ("button", "repository"), [("use:1", "org/repo"), ("use:2", "org/rebo"), ("no_repository", None)]
+)
+async def test_a_button_answers_the_question(make_world: Make, button: str, repository: str | None) -> None:
+    """One for each repository that may be meant, and one for none; who clicks second is told who was first."""
+    world = await make_world(openhands=ACCOUNT)
+    await world.alice.commands("fix README in org/rebo", in_="#dev")
+    [asking] = world.cards()
+    world.openhands.repositories = frozenset({"org/repo", "org/rebo"})
+    await world.bob.clicks(button, asking)
+    await world.alice.clicks("no_repository", asking)
+    await world.passes(4)
+
+    assert world.conversation.repository == repository
+    [told] = [text for text in world.alice.sees() if "was first" in text]
+    assert told.startswith(f"<@{world.bob.id}> was first")
+    [card] = world.cards()
+    origin = f"`{repository}` (chosen here)" if repository else "no repository"
+    assert facts(card) == f"Asked by <@{world.alice.id}> · {origin}"

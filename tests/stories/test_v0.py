@@ -1,7 +1,7 @@
 """The older API: what it can tell is told, what it can't is said."""
 
 from bot.core import words
-from bot.core.model import Reason
+from bot.core.model import Reason, RunState
 from tests.conftest import Card, Make, Story
 from tests.stories.shared import ON_IT, ONLY_THERE, SINCE, asked_by, why
 
@@ -160,9 +160,9 @@ async def test_the_guides_authentication_error_is_about_the_repository_once_the_
     await world.alice.commands("fix README in org/repo", in_="#dev")
     await world.passes(4)
 
-    assert world.news() == [f"<@{world.alice.id}> ❌ Failed\n{why(Reason.REPOSITORY, repository='org/repo')}"]
-    world.leaves("#dev: card ❌ Failed")
-    world.logged("run.changed")
+    question = why(Reason.REPOSITORY, RunState.NEEDS_REPOSITORY, repository="org/repo")
+    assert world.news() == [f"<@{world.alice.id}> ❔ Which repository?\n{question}"]
+    assert world.card().lines[0] == question
 
 
 async def test_without_events_the_card_says_that_only_the_running_is_told(make_world: Make) -> None:
