@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from bot.core.addressee import RULES
 from bot.core.vocabulary import BUTTONS, EVERYWHERE, OPEN, WORDS, Word
 
 PAGE = Path(__file__).parents[1] / "docs" / "using.md"
@@ -20,6 +21,7 @@ def row(word: Word) -> list[str]:
 
 
 TABLES = {
+    "replies": table(["a reply that …", "is for"], [[rule.what, rule.to.value] for rule in RULES]),
     "words": table(["word", "where", "what it does"], [row(word) for word in WORDS]),
     "buttons": table(
         ["button", "what it does"],

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from urllib.parse import unquote
 
-from bot.core.model import Command, Help, Start, Unclear, UnclearReason
+from bot.core.model import Command, Do, Help, Start, Unclear, UnclearReason
 from bot.core.mrkdwn import NAME
 from bot.core.vocabulary import ALONE, ASIDE, NEW, NO_REPOSITORY, SUGGESTED, Word
 
@@ -153,6 +153,13 @@ _FILLERS = _YES | frozenset(
     | {"there", "this", "to", "try", "typo", "use", "want", "was", "we", "with", "would", "you"}
 )
 """Words around an answer that say nothing more."""
+_SHORT = 80  # characters of a text that may be a command with manners
+_EMOJI = re.compile(r":[\w+'-]{1,60}:|[\u2600-\u27bf\U0001f000-\U0001faff\ufe0f\u200d]")
+_ADDRESSING = frozenset(
+    {"please", "pls", "plz", "thanks", "thx", "now", "just", "can", "could", "would", "you", "@openhands"}
+)
+_GREETINGS = frozenset({"hi", "hello", "hey", "ok", "okay", "openhands"})
+_OBJECTS = frozenset({"it", "this", "that", "the", "run", "agent", "everything", "right", "immediately"})
 _MANNERS = frozenset({"is", "it", "needed", "needs", "please", "pls", "thank", "thanks", "you"})
 _NEGATIONS = frozenset({"don't", "dont", "except", "isn't", "isnt", "neither", "never", "not"})
 
@@ -170,16 +177,37 @@ def _begins_with(word: Word, text: str) -> re.Match[str] | None:
     return re.match(rf"\s*{re.escape(spelling.removesuffix(': …'))}\s?:", text, re.IGNORECASE)
 
 
+def is_only_emoji(text: str) -> bool:
+    """Return whether a text is emoji and nothing else, as characters or as Slack writes them: `:tada:`."""
+    rest = _EMOJI.sub("", text)
+    return not re.search(r"\w", rest) and (rest != text or not text.isascii())
+
+
+def prose(text: str) -> str:
+    """Return a text without code and quoted lines."""
+    return _masked(text).replace("\0", " ")
+
+
 def _lone_word(text: str) -> Command | None:
-    word = _bare(text)
     if text == "?":
         return Help()
-    if command := ALONE.get(word):
+    word = _bare(text)
+    if command := ALONE.get(word) or (_with_manners(text) if len(text) <= _SHORT else None):
         return command
     for meant in SUGGESTED:
         if _is_slip(word, meant):
             return Unclear(UnclearReason.MISSPELT, word, meant)
     return None
+
+
+def _with_manners(text: str) -> Command | None:
+    """Return the command that a text is with a please, an emoji or the like around it: `stop it, please 🛑`."""
+    words = [word for word in _words(_EMOJI.sub(" ", text)) if word not in _ADDRESSING and re.search(r"\w", word)]
+    command = ALONE.get(" ".join(words)) or ALONE.get(" ".join(word for word in words if word not in _GREETINGS))
+    if command is None and words and words[0] not in _OBJECTS:
+        action = ALONE.get(" ".join(word for word in words if word not in _OBJECTS | _GREETINGS))
+        command = action if isinstance(action, Do) else None
+    return command
 
 
 def _is_slip(word: str, meant: str) -> bool:

@@ -30,6 +30,8 @@ class Word:
 
     spellings: tuple[str, ...]
     """People are told the first one; … stands for what follows."""
+    also: tuple[str, ...] = ()
+    """Other ways of saying it, which people are not told of."""
     command: Command | None = None
     """What it means when it stands alone; None if it comes with other text, which a function of `commands` parses."""
     where: tuple[Where, ...] = EVERYWHERE
@@ -43,12 +45,14 @@ class Word:
 
 STATUS = Word(
     spellings=("status",),
+    also=("what's the status", "how is it going", "how's it going"),
     command=Status(),
     help="tells how the run is; outside of a thread how yours are, only to you",
 )
 LIST = Word(spellings=("list",), command=ListRuns(), help="shows the latest runs of this place, only to you")
 HELP = Word(
     spellings=("help",),
+    also=("help me", "help us", "hi", "hello", "hey", "what can you do"),
     command=Help(),
     help="tells what to type; while the agent asks something, this, `status` and `list` go to it unless you mention me",
 )
@@ -127,7 +131,7 @@ WORDS = (
 """In the order people read them."""
 
 ALONE: Mapping[str, Command] = {
-    spelling: word.command for word in WORDS if word.command is not None for spelling in word.spellings
+    spelling: word.command for word in WORDS if word.command is not None for spelling in (*word.spellings, *word.also)
 }
 """The command of each spelling that is one when it stands alone."""
 SUGGESTED = tuple(

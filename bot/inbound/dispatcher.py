@@ -149,7 +149,10 @@ class Dispatcher:
             found = await runs.of_thread(tx, incoming.team, incoming.channel, incoming.thread_ts)
             if found is not None:
                 run, every_reply = found
-                return not (every_reply or addressee.counts_unmentioned(run, incoming.user, text))
+                if not (every_reply or addressee.counts_unmentioned(run, incoming.user, text)):
+                    return True
+                reply = addressee.Reply(run=run, text=text, mentions_us=False)
+                return addressee.addressee(reply) is addressee.Addressee.PEOPLE and not commands.is_aside(text)
             return None if await inbox.card_owed(tx, incoming.channel) else True
 
     async def _talk(self, row: InboxRow) -> None:

@@ -46,11 +46,14 @@ class Replies:
     async def take(self, tx: AsyncConnection, run: Run, incoming: Incoming, text: str, sent_at: datetime) -> None:
         """Do what a reply says: a command, an answer, a decision, or words for the agent."""
         now = self._ctx.clock.now()
-        command = commands.parse(text)
-        if not incoming.mentions_us and addressee.may_answer_agent(run, command):
+        reply = addressee.Reply(run=run, text=text, mentions_us=incoming.mentions_us)
+        to = addressee.addressee(reply)
+        if to is addressee.Addressee.PEOPLE:
+            return
+        if to is addressee.Addressee.AGENT:
             await self._words(tx, run, incoming, text, sent_at)
             return
-        match command:
+        match reply.command:
             case Do(Action.APPROVE | Action.REJECT) if run.waiting is Waiting.APPROVAL:
                 await effects.enqueue_answer(tx, incoming, words.use_the_buttons(), now)
             case Do(action) if (move := lifecycle.action_for_word(run, action)) is not None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from bot.core.addressee import counts_unmentioned, is_urgent, may_answer_agent
+from bot.core.addressee import RULES, Addressee, Reply, addressee, counts_unmentioned, is_urgent, may_answer_agent
 from bot.core.commands import parse
 from bot.core.model import ChannelId, Incoming, IncomingKind, MessageTs, Reason, RunState, TeamId, UserId, Waiting
 from tests.core.runs import ALICE, BOB, a_run
@@ -94,3 +94,92 @@ def test_clicks_and_stop_are_urgent(
         mentions_us=mentions_us,
     )
     assert is_urgent(asked) is urgent
+
+
+DONE: dict[str, Any] = {"state": RunState.DONE}
+ANSWERED: dict[str, Any] = {"state": RunState.WAITING, "waiting": Waiting.ANSWER}
+WORKING: dict[str, Any] = {"state": RunState.WORKING}
+WHICH: dict[str, Any] = {"state": RunState.NEEDS_REPOSITORY, "candidates": ("org/repo",)}
+PEOPLE, BOT, AGENT = Addressee.PEOPLE, Addressee.BOT, Addressee.AGENT
+
+
+@pytest.mark.parametrize(
+    ("given", "text", "to"),
+    [
+        # among people
+        (WORKING, "aside: lunch?", PEOPLE),
+        (WORKING, "<@UBOB> can you review that?", PEOPLE),
+        (DONE, "thanks <@UBOB>, can you merge it?", PEOPLE),
+        (ASKS, "what do you think, <@UBOB>?", PEOPLE),
+        (WORKING, "@here lunch", PEOPLE),
+        (DONE, "thanks!", PEOPLE),
+        (DONE, "Thank you so much :tada:", PEOPLE),
+        (DONE, "thanks for the quick fix 🙏", PEOPLE),
+        (DONE, "Nice, thanks for that!", PEOPLE),
+        (DONE, "lol", PEOPLE),
+        (DONE, "hahaha", PEOPLE),
+        (DONE, "well done", PEOPLE),
+        (DONE, "👍", PEOPLE),
+        (DONE, ":+1::skin-tone-2:", PEOPLE),
+        (DONE, "❤️ 🎉", PEOPLE),
+        (ANSWERED, "great, that works", PEOPLE),
+        ({"state": RunState.FAILED, "reason": Reason.STUCK}, "lol", PEOPLE),
+        ({"state": RunState.CANCELLED}, "thanks", PEOPLE),
+        (WHICH, "thanks", PEOPLE),
+        # for the bot
+        (WORKING, "please stop", BOT),
+        (WORKING, "stop 🛑", BOT),
+        (WORKING, "stop it", BOT),
+        (DONE, "status please", BOT),
+        (DONE, "help me", BOT),
+        (DONE, "hi", BOT),
+        (WORKING, "statsu", BOT),
+        (WORKING, "", BOT),
+        ({"state": RunState.WAITING, "waiting": Waiting.APPROVAL, "action": "e1"}, "approve", BOT),
+        ({"state": RunState.FAILED, "reason": Reason.START_FAILED}, "leave it", BOT),
+        (WHICH, "👍", BOT),
+        (WHICH, "use org/repo", BOT),
+        (WHICH, "the usual", BOT),
+        # for the agent
+        (WORKING, "thanks!", AGENT),
+        (WORKING, "👍", AGENT),
+        (ASKS, "👍", AGENT),
+        (ASKS, "great", AGENT),
+        (ASKS, "list", AGENT),
+        (DONE, "great, now fix the tests too", AGENT),
+        (DONE, "nice" + " nice" * 40, AGENT),
+        (DONE, "is it done?", AGENT),
+        (DONE, "ok", AGENT),
+        (DONE, "1", AGENT),
+        (DONE, "mail me@here.example", AGENT),
+        (DONE, "> <@UBOB> said so\nplease look", AGENT),
+        (DONE, "rename `<@UBOB>` to `x`", AGENT),
+        (WORKING, "retry", AGENT),
+        (WORKING, "approve", AGENT),
+        (WORKING, "--repo", AGENT),
+        (DONE, "!!!", AGENT),
+    ],
+)
+def test_for_whom_a_reply_is(given: dict[str, Any], text: str, to: Addressee) -> None:
+    """Where it is unclear, the agent gets it."""
+    assert addressee(Reply(run=a_run(**given), text=text, mentions_us=False)) is to
+
+
+@pytest.mark.parametrize(
+    ("given", "text", "to"),
+    [
+        (DONE, "thanks!", AGENT),
+        (DONE, "ask <@UBOB> about it", AGENT),
+        (ASKS, "list", BOT),
+        (WORKING, "stop it", BOT),
+        (DONE, "aside: lunch?", PEOPLE),
+    ],
+)
+def test_a_mention_means_that_it_is_not_for_people_alone(given: dict[str, Any], text: str, to: Addressee) -> None:
+    """Whoever mentions the bot means it or its agent."""
+    assert addressee(Reply(run=a_run(**given), text=text, mentions_us=True)) is to
+
+
+def test_some_rule_holds_for_every_reply() -> None:
+    """The last one is for whatever is left."""
+    assert RULES[-1].holds(Reply(run=a_run(), text="", mentions_us=False))
