@@ -18,12 +18,14 @@ import structlog
 
 from bot import settings
 from bot.app import Bot
+from bot.core import words
 from bot.core.pacing import Patience
 from bot.simulator.openhands import Conversation, LocalOpenHands
 from bot.simulator.slack import LocalSlack
 from bot.simulator.slack.records import Message
 from bot.simulator.world import Person, Said, World
 from bot.store.database import open_database
+from tests.core.runs import a_run
 from tests.watch import Left, Lines, Watch, is_card, lines_kept, open_rows, tasks_left
 
 hypothesis.settings.register_profile("shared", deadline=None)  # machines are shared, so a time limit proves nothing
@@ -289,8 +291,13 @@ class Card:
         return any(part in line for line in self.lines)
 
 
+WHO_HEARS = [words.who_hears(a_run(mentions_only=only)) for only in (False, True)]
+"""What every new card says of replies: `tests/core/test_cards.py` looks at it."""
+
+
 def read_card(message: Message) -> Card:
     head, task, *lines = message.text.split("\n")
+    lines = [line for line in lines if line not in WHO_HEARS]
     return Card(head.strip("*").split(" ", 1)[1], task, tuple(lines))
 
 

@@ -154,11 +154,13 @@ def card(run: Run, address: str | None) -> Message:
     blocks += [section(line) for line in ours]
     if run.pull_requests:
         blocks.append(section(pull_requests(run)))
-    facts = " · ".join(describe(run))
-    blocks.append(context(facts))
+    tail = [" · ".join(describe(run))]
+    if hint := words.who_hears(run):
+        tail.insert(0, hint)
+    blocks.extend(map(context, tail))
     blocks.extend(buttons(run, address))
     head = f"{head}\n{escape(words.one_line(task))}"
-    text = "\n".join([head, *lines, *ours, *([pull_requests(run)] if run.pull_requests else []), facts])
+    text = "\n".join([head, *lines, *ours, *([pull_requests(run)] if run.pull_requests else []), *tail])
     return Message(cut(text, TEXT_MAX), blocks)
 
 

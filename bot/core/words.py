@@ -312,6 +312,15 @@ def not_a_repository(run: Run) -> str:
     )
 
 
+def who_hears(run: Run) -> str:
+    """Return, for a new card, to whom replies go; empty once the first turn is over."""
+    if run.turn > 1 or run.state not in (RunState.QUEUED, RunState.STARTING, RunState.WORKING):
+        return ""
+    if run.mentions_only:
+        return "Of the replies here the agent gets those that mention me."
+    return "Replies here go to the agent. To talk among yourselves, begin with `aside:`."
+
+
 def reply(run: Run) -> str:
     """Return how to write to the agent, as the beginning of a sentence: in a thread of people by a mention."""
     return "Mention me here" if run.mentions_only else "Reply here"

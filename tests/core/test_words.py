@@ -46,6 +46,7 @@ SENTENCES = {
         for reason in (Reason.UNLISTED, Reason.REPOSITORY)
         for near in ((), ("org/repo",), ("org/repo", "org/robe", "acme/rebo"))
     },
+    "who hears, in a thread of people": words.who_hears(a_run(mentions_only=True)),
     "from your words": words.origin(a_run(origin=Origin.WORDS)),
     "which repository, in a thread of people": words.which_repository(a_run(mentions_only=True)),
     "a question, in a thread of people": words.news(

@@ -197,21 +197,21 @@ def test_what_is_typed_goes_where_it_is_meant_to() -> None:
     """A reply, a mention, other places, a repository that is refused; what looks like a command is never a message."""
     with piped() as played:
         told = played.shows(THEIRS)
-        replied = played.types("thank you\n", until="run 1 ↳ OpenHands reacts: ✅ on “thank you”")
+        replied = played.types("thank bob\n", until="run 1 ↳ OpenHands reacts: ✅ on “thank bob”")
         unsent = played.types("/quit now\n/openhnds fix it\n#nowhere: hi\n", until="no #nowhere")
         refused = played.types("/openhands fix it in org/missing\n", until="[Retry]")
         asked = played.types("@OpenHands fix it in org/other\n", until="╭─ run 3 · #dev ↳ · ✅ Done")
         alone = played.types("dm: fix it in org/third\n", until="╭─ run 4 · dm ↳ · ✅ Done")
-        other = played.types("#team: lunch?\n/run 1\nand thank you again\n", until="✅ on “and thank you again”")
+        other = played.types("#team: lunch?\n/run 1\nand thank bob again\n", until="✅ on “and thank bob again”")
         ended = played.types("quit\n", until="--help")
 
     assert "/openhands fix README in org/missing" in told
-    assert "#dev run 1 ↳ alice: thank you\n" in replied
+    assert "#dev run 1 ↳ alice: thank bob\n" in replied
     assert in_order(unsent, "/quit ends the demo only where it stands alone", "Did you mean /openhands?"), unsent
     assert in_order(refused, "❔ Which repository?\n", "OpenHands can't open `org/missing`"), refused
     assert in_order(asked, "#dev alice: @OpenHands fix it in org/other\n", "╭─ run 3 · #dev ↳ · "), asked
     assert "dm alice: fix it in org/third\n" in alone
-    assert in_order(other, "#team alice: lunch?\n", "#dev run 1 ↳ alice: and thank you again\n"), other
+    assert in_order(other, "#team alice: lunch?\n", "#dev run 1 ↳ alice: and thank bob again\n"), other
     everything = told + replied + unsent + refused + asked + alone + other + ended
     assert "alice: /quit" not in everything
     assert "alice: /openhnds" not in everything
@@ -246,13 +246,13 @@ def test_a_terminal_has_a_prompt_that_nothing_tears() -> None:
     """What is typed before its turn waits in the prompt, can be edited there, and is shown once, as the message."""
     with on_a_terminal() as played:
         starting = played.shows("the bot starts, ")
-        shown = played.types("thank ou", until=THEIRS)
-        talked = played.types("\x1b[D\x1b[Dy\r", until="✅ on “thank you”")
+        shown = played.types("thank ob", until=THEIRS)
+        talked = played.types("\x1b[D\x1b[Db\r", until="✅ on “thank bob”")
         ended = played.types("\x04", until="--help")
 
     assert starting.startswith("Starting: a local Slack, a local OpenHands, and the bot.")
     assert in_order(shown, "╭─", "✅ Done"), shown
-    assert in_order(talked, "alice, run 1 ›", "alice", ": thank you", "✅"), talked
+    assert in_order(talked, "alice, run 1 ›", "alice", ": thank bob", "✅"), talked
     assert "^[[D" not in shown + talked
     assert WORKED in ended
     assert played.process.returncode == 0
