@@ -313,8 +313,8 @@ def not_a_repository(run: Run) -> str:
 
 
 def who_hears(run: Run) -> str:
-    """Return, for a new card, to whom replies go; empty once the first turn is over."""
-    if run.turn > 1 or run.state not in (RunState.QUEUED, RunState.STARTING, RunState.WORKING):
+    """Return to whom replies go while there is no news; else empty."""
+    if run.state not in (RunState.QUEUED, RunState.STARTING, RunState.WORKING):
         return ""
     if run.mentions_only:
         return "Of the replies here the agent gets those that mention me."

@@ -408,7 +408,8 @@ class V1:
     # --- repositories -------------------------------------------------------------------------------------------
 
     async def branches(self, repository: str, like: str) -> Sequence[str] | None:
-        for provider in await self._named_providers() or PROVIDERS:
+        named = await self._named_providers()
+        for provider in PROVIDERS if named is None else named:
             similar = await self._branches(provider, repository, like)
             if like in similar:
                 self._providers.put(repository.lower(), provider)

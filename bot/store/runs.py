@@ -78,7 +78,7 @@ async def add(connection: AsyncConnection, run: Run) -> None:
 
 
 async def get(connection: AsyncConnection, run: RunId) -> Run:
-    """Return a run by id; runs are never deleted, so it is there."""
+    """Return a run by id. It is there: a run is deleted only long after its end, and when nothing about it is open."""
     found = await connection.execute(GET, {"run": run})
     return run_of(found.mappings().one())
 

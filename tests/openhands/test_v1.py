@@ -892,6 +892,8 @@ async def test_a_provider_goes_along_with_a_start_once_it_is_known() -> None:
         if request.method == "POST":
             bodies.append(json.loads(request.content))
             return response_of(exchange("finished.01"))
+        if request.url.path == "/api/v1/settings":
+            return httpx.Response(404, json={"detail": "Not Found"})
         if request.url.params["provider"] != "gitlab":
             return response_of(exchange("app.59"))
         return httpx.Response(200, json={"items": [{"name": "dev"}, {"full_name": "Org/Repo"}]})

@@ -260,9 +260,10 @@ async def test_a_whole_journey_leaves_no_word_in_the_log(make_world: Make, tmp_p
 
 async def test_a_failure_leads_from_the_log_to_the_thread_and_back(make_world: Make) -> None:
     """Why, and which conversation and thread; what never started is a warning."""
-    world = await make_world(start=False, openhands={"closed": ["org/repo"]})
+    world = await make_world(start=False)
     with capture_logs() as logs:
         await world.starts()
+        world.openhands.fail_next_start()
         asked = await world.alice.says("@OpenHands fix README in org/repo", in_="#dev")
         await world.passes(6)
     told = [one for one in logs if one["event"].startswith("run.")]
@@ -280,7 +281,7 @@ async def test_a_failure_leads_from_the_log_to_the_thread_and_back(make_world: M
             "log_level": "warning",
             "before": "starting",
             "after": "failed",
-            "reason": "repository",
+            "reason": "start_failed",
             **where,
         },
     ]

@@ -7,6 +7,7 @@ import pytest
 from bot.core import words
 from bot.core.model import Obstacle, Reason, RunState
 from tests.conftest import START, Card, Make, Story
+from tests.core.runs import a_run
 from tests.stories.shared import SINCE, asked_by, reactions, starts, why, working
 
 GONE = why(Reason.GONE)
@@ -63,7 +64,9 @@ async def test_a_full_account_is_told_and_the_run_starts_when_there_is_room(make
     busy = "Every slot is busy: it is next, and starts by itself when one is free."
     bobs, alices = world.cards()
     assert bobs.text.startswith("*🛠️ Working*\nupdate the docs\n")
-    assert alices.text.startswith(f"*🕒 Queued*\nfix README\n{busy}\n{asked_by(world)} · since ")
+    assert alices.text.startswith(
+        f"*🕒 Queued*\nfix README\n{busy}\n{words.who_hears(a_run(RunState.QUEUED))}\n{asked_by(world)} · since "
+    )
     assert world.news() == []
 
     world.openhands.finish(world.conversation, "Updated.")
