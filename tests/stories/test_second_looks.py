@@ -105,7 +105,8 @@ async def test_the_end_after_a_long_command_is_told_once(make_world: Make) -> No
 
 async def test_a_start_called_off_while_it_waits_for_its_turn_does_not_go_out(make_world: Make) -> None:
     """Thirty at once: the last ones wait for OpenHands' pace, and one of them is stopped meanwhile."""
-    world = await make_world(max_concurrent_runs=30)
+    world = await make_world(max_concurrent_runs=30, openhands={"repositories": ["org/repo"]})
+    await world.passes(2)  # the repositories are known by then
     for number in range(30):
         world.channel(f"#c{number}", world.alice)
         await world.slack.command(world.alice.id, world.place(f"#c{number}"), f"task {number} in org/repo")
