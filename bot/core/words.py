@@ -405,6 +405,8 @@ def why(run: Run) -> str:
             return "The agent reached its limit of steps before it was finished."
         case Reason.SANDBOX_BROKEN:
             return "The agent's sandbox broke."
+        case Reason.CUT_OFF:
+            return "OpenHands was restarted while the agent worked. What it has done so far is kept."
         case Reason.START_FAILED:
             return "OpenHands took the task but could not start it."
         case Reason.START_STUCK:

@@ -1,4 +1,4 @@
-"""A conversation's events in one shape for both APIs, and what they say about the turn. Pure."""
+"""A conversation's events in one shape for all APIs, and what they say about the turn. Pure."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import assert_never
 
+from bot.core.errors import CannotTell
 from bot.core.model import ApprovalRequest, Failed, Finish, Last, Phase, Reason, Said
 from bot.core.mrkdwn import clean, outside, redact, shorten
 
@@ -151,6 +152,23 @@ def _wanted(events: Iterable[Event]) -> tuple[ApprovalRequest | None, bool]:
         elif event.kind is Kind.ACTION and not answered & {event.id, event.call or event.id}:
             waiting.append(event)
     return (_all_wanted(waiting[::-1]) if waiting else None), False
+
+
+def heard_among(events: Sequence[Event], text: str, after: str | None, *, complete: bool) -> bool:
+    """Return whether a person's message with this text is among the events newer than `after`.
+
+    events: newest first. complete: there are no older ones. Raises `CannotTell` if more events are needed to tell.
+    """
+    ids = [event.id for event in events]
+    if after is not None and after not in ids:
+        if complete:
+            return False
+        raise CannotTell("more events since than are read")
+    newer = events if after is None else events[: ids.index(after)]
+    heard = any(event.kind is Kind.MESSAGE and event.text.strip() == text.strip() for event in newer)
+    if not heard and after is None and not complete:
+        raise CannotTell("more events than are read")
+    return heard
 
 
 _BEFORE_A_BATCH = frozenset({Kind.ACTION, Kind.MESSAGE, Kind.SAID, Kind.FINISH})
