@@ -412,7 +412,7 @@ def why(run: Run) -> str:
         case Reason.START_STUCK:
             return "OpenHands took the task, and for ten minutes nothing came of it."
         case Reason.REPOSITORY:
-            return f"OpenHands could not open {repository}: is the name right, and is a git provider with access to it connected in OpenHands?"
+            return f"OpenHands could not open {repository}: is the name right, and has OpenHands access to it, by a git provider connected there or a git login on its server?"
         case Reason.KEY_REFUSED:
             return "OpenHands rejects this bot's key. Please tell its operator: it needs a new OPENHANDS_API_KEY."
         case Reason.AT_CAPACITY:

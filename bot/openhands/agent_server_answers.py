@@ -138,6 +138,13 @@ def said(answer: Answer) -> str:
     return shown_words(detail.get("message")) if isinstance(detail, dict) else answer.words
 
 
+def wants_ids(answer: Answer) -> bool:
+    """Return whether a list of conversations was refused because it has to be asked for by their ids."""
+    detail = answer.body.get("detail") if isinstance(answer.body, dict) else None
+    problems = detail if isinstance(detail, list) else []
+    return any(isinstance(one, dict) and one.get("loc") == ["query", "ids"] for one in problems)
+
+
 def is_full(answer: Answer) -> bool:
     """Return whether a call was refused because as many agents work as the server allows."""
     return answer.status == 429 and answer.words.startswith(FULL)

@@ -11,7 +11,7 @@ from bot.core.model import Api
 from bot.openhands import OpenHands
 from bot.openhands.agent_server import CONVERSATIONS as AGENT_CONVERSATIONS
 from bot.openhands.agent_server import AgentServer, Hosting
-from bot.openhands.agent_server_answers import TITLE, ServerInfo
+from bot.openhands.agent_server_answers import TITLE, ServerInfo, wants_ids
 from bot.openhands.http import Http, read_as
 from bot.openhands.v0 import V0
 from bot.openhands.v0_answers import no_such_call, of_a_conversation
@@ -78,9 +78,10 @@ async def connect(http: Http, api: Asked, hosting: Hosting | None = None) -> Ope
         found = V1(http)
     elif api == "v1":
         raise Unreadable("not V1, though it is said to be")
-    else:
-        await _try_v0(http, certain=api == "v0")
+    elif await _is_v0(http, certain=api == "v0"):
         found = V0(http)
+    else:
+        found = AgentServer(http, ServerInfo(), hosting)
     log.info("openhands.connected", api=Api(found.api).value, asked=api)
     return found
 
@@ -115,22 +116,26 @@ async def _speaks_v1(http: Http) -> bool:
         return False
 
 
-async def _try_v0(http: Http, *, certain: bool) -> None:
+async def _is_v0(http: Http, *, certain: bool) -> bool:
     """Try the key on the list of conversations. A V0 server without that list must at least know conversations.
 
+    Returns False for an Agent Server, which wants ids there: one whose `/server_info` something in front of it hides.
     certain: the operator says it is V0, so a web page in place of the list, or a 404, is accepted.
     """
     answer = await http.get(V0_CONVERSATIONS, {"limit": 1})
     try:
         answer.value()
-    except (Rejected, Unsupported):
-        return
+    except Rejected:
+        return certain or not wants_ids(answer)
+    except Unsupported:
+        pass
     except NotFound:
         if not certain:
             await _knows_conversations(http)
     except Unreadable:
         if not certain:
             raise
+    return True
 
 
 async def _knows_conversations(http: Http) -> None:

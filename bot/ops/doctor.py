@@ -295,7 +295,10 @@ async def openhands_server(openhands: LateOpenHands, settings: Settings) -> Asyn
         return
     accepted = "key accepted" if settings.openhands_api_key.get_secret_value() else "no key, and none needed so far"
     if isinstance(server, AgentServer):
-        yield well(f"OpenHands: Agent Server {server.info.version}, {accepted}", WHOLE_MACHINE)
+        yield well(
+            f"OpenHands: Agent Server {server.info.version or 'of a version it does not tell'}, {accepted}",
+            WHOLE_MACHINE,
+        )
     else:
         yield well(f"OpenHands: API {server.api.value}, {accepted}")
     try:

@@ -151,6 +151,13 @@ async def test_an_agent_server_tells_its_title_and_must_take_the_key(
     assert await outcome(wire, api) == found
 
 
+@pytest.mark.parametrize("count", ["as-fresh.07", PAGE])
+async def test_an_agent_server_behind_something_that_hides_what_it_tells_is_known_by_its_list(count: Any) -> None:
+    """It wants ids there. Who says that it is V0 is believed."""
+    assert await outcome(server(count, "as-fresh.08"), "auto") == "agent"
+    assert await outcome(server(None, "as-fresh.08"), "v0") == "v0"
+
+
 async def test_the_key_is_not_shown_to_who_asks_for_none() -> None:
     """An answer without a key would count as one with it, in whichever header was tried first."""
     wire = Wire("as-fresh.04").then("GET", "/api/conversations/count", response_of(exchange("as-auth.10")))

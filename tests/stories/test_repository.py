@@ -251,8 +251,8 @@ async def test_a_repository_that_does_not_exist_is_said_to_be_so(make_world: Mak
     await world.passes(12)
 
     why = (
-        "OpenHands could not open `org/nothing`: is the name right, and is a git provider with access to it connected "
-        "in OpenHands? Press Retry to start over."
+        "OpenHands could not open `org/nothing`: is the name right, and has OpenHands access to it, by a git provider "
+        "connected there or a git login on its server? Press Retry to start over."
     )
     assert world.card().state == "Failed"
     assert world.card().lines[0] == why
