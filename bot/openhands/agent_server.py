@@ -63,7 +63,6 @@ TOKEN = "GITHUB_TOKEN"  # noqa: S105 - a secret's name
 FOLDER = "openhands-for-slack"  # below the server's home, if no root is set
 
 BATCH = 24  # ids per request: each entry grows with every call of its model, up to tens of kilobytes
-START_S = 60.0  # a server that refuses something may answer nobody for 12 s
 UNREAD = timedelta(seconds=10)  # a message that nobody works on for so long was never run
 WORDS_LIMIT, WORDS_PAGES = 20, 10  # events per page, pages; a turn with more steps since its last words has not ended
 HEARD_LIMIT, HEARD_PAGES = 100, 20
@@ -152,11 +151,14 @@ class AgentServer:
         return [] if dry.valid else [shown_words(one) for one in dry.errors] or ["its model"]
 
     async def _folder(self, run: Run) -> str:
-        """Return the run's folder, with its repository in it. Each attempt has its own."""
+        """Return the run's folder, with its repository in it.
+
+        Each Retry has its own, by the run's turn; a run that waits for room keeps the one it has.
+        """
         if not self._root:
             home = read_as(Home, (await self._http.get("/api/file/home")).value()).home
             self._root = f"{home.rstrip('/')}/{FOLDER}"
-        own = f"{self._root}/{_id_of(run)}"
+        own = f"{self._root}/{run.id}" if run.turn == 1 else f"{self._root}/{run.id}-{run.turn}"
         return await self._clones.clone(run.repository, run.branch, own) if run.repository else own
 
     async def _stores(self, secret: str) -> bool:
@@ -170,12 +172,12 @@ class AgentServer:
     async def _posted(self, body: Mapping[str, Any], before: Before) -> Answer:
         """Post a start. Where the server knows a start again, a lost answer is asked for once more."""
         try:
-            return await self._http.post(CONVERSATIONS, body, timeout_s=START_S, before=before)
+            return await self._http.post(CONVERSATIONS, body, before=before)
         except Unsure:
             if not self.info.knows_starts:
                 raise
         try:
-            return await self._http.post(CONVERSATIONS, body, timeout_s=START_S)
+            return await self._http.post(CONVERSATIONS, body)
         except Unavailable as err:  # nothing of this call arrived; of the one before, nobody knows
             raise Unsure(str(err)) from None
 

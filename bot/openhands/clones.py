@@ -37,7 +37,7 @@ class Clones:
             folder = f"{root}/{name}" if number == 1 else f"{root}/{name}-{number}"
             picked = ["--branch", branch] if branch else []
             ran = await self._git(["clone", "--quiet", *picked, "--", address, folder], CLONE_S)
-            if ran.exit_code == 0 or (_THERE in (ran.stderr or "") and await self._is_whole(folder)):
+            if ran.exit_code == 0 or (_THERE in (ran.stderr or "") and await self._is_up_to_date(folder)):
                 return folder
             if _THERE not in (ran.stderr or ""):
                 await self._explain(ran, repository, branch, address)
@@ -48,8 +48,9 @@ class Clones:
         ran = await self._git(["ls-remote", "--heads", "--", _address(repository)], LOOK_S)
         return ran.exit_code == 0
 
-    async def _is_whole(self, folder: str) -> bool:
-        return (await self._git(["-C", folder, "rev-parse", "--verify", "HEAD"], LOOK_S)).exit_code == 0
+    async def _is_up_to_date(self, folder: str) -> bool:
+        """Bring a clone that was made before up to date; False: it is broken."""
+        return (await self._git(["-C", folder, "pull", "--quiet", "--ff-only"], CLONE_S)).exit_code == 0
 
     async def _explain(self, ran: Ran, repository: str, branch: str | None, address: str) -> None:
         """Raise why a clone failed."""

@@ -100,7 +100,7 @@ async def test_a_start_sends_our_id_the_profile_a_folder_and_where_it_came_from(
         {
             "conversation_id": run.conversation_id,
             "agent_profile_id": PROFILE,
-            "workspace": {"working_dir": f"/srv/runs/{run.conversation_id}"},
+            "workspace": {"working_dir": f"/srv/runs/{run.id}"},
             "initial_message": {"content": [{"type": "text", "text": "fix it\n\nAsked by alice."}]},
             "tags": {"slackteam": "T1", "slackthread": "C1:1700000000.000100"},
         }
@@ -258,7 +258,7 @@ async def test_without_a_root_folders_are_below_the_servers_home() -> None:
             await openhands.start(a_run(started_by("as-start.02")), "fix it", "")
     home = exchange("as-fresh.16")["response"]["home"]
     assert {one["workspace"]["working_dir"] for one in wire.bodies} == {
-        f"{home}/openhands-for-slack/{started_by('as-start.02')}"
+        f"{home}/openhands-for-slack/run of {started_by('as-start.02')}"
     }
     assert wire.calls.count("GET /api/file/home") == 1
 
@@ -288,8 +288,8 @@ async def cloned(wire: Wire, **changes: Any) -> tuple[list[str], str]:
 
 async def test_a_repository_is_cloned_with_quoted_words() -> None:
     """Whatever a person wrote stays one word of the command."""
-    commands, folder = await cloned(ran("as-workspace.01"), branch="x; rm -rf ~")
-    own = f"/srv/runs/{started_by('as-start.02')}/repo"
+    commands, folder = await cloned(ran("as-workspace.01"), branch="x; rm -rf ~", id="run-1")
+    own = "/srv/runs/run-1/repo"
     git = "env GIT_TERMINAL_PROMPT=0 LC_ALL=C git"
     assert commands == [f"{git} clone --quiet --branch 'x; rm -rf ~' -- https://github.com/org/repo {own}"]
     assert folder == own
@@ -301,6 +301,13 @@ async def test_a_clone_that_is_there_is_used_and_a_broken_one_is_not() -> None:
     assert (len(whole), folder.rpartition("/")[2]) == (2, "repo")
     broken, folder = await cloned(ran("as-workspace.02", {"exit_code": 128, "stderr": "fatal"}, "as-workspace.01"))
     assert (len(broken), folder.rpartition("/")[2]) == (3, "repo-2")
+
+
+async def test_a_retry_gets_a_folder_of_its_own() -> None:
+    """What the attempt before left does not stand in its way."""
+    _, first = await cloned(ran("as-workspace.01"), id="run-1")
+    _, second = await cloned(ran("as-workspace.01"), id="run-1", turn=4)
+    assert (first, second) == ("/srv/runs/run-1/repo", "/srv/runs/run-1-4/repo")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from bot.core import words
 from bot.core.model import Reason, RunState
 from tests.conftest import Card, Make, Story
-from tests.stories.shared import APPROVE_OR_REJECT, asked_by, labels, starts, why, working
+from tests.stories.shared import APPROVE_OR_REJECT, asked_by, in_database, labels, starts, why, working
 
 ROOT = "/srv/runs"
 
@@ -31,7 +31,7 @@ async def test_a_run_is_followed_from_a_repository_to_a_pull_request(make_world:
     await world.alice.commands("fix README in org/repo on branch develop", in_="#dev")
     await world.passes(6)
     c = world.conversation
-    folder = f"{ROOT}/{c.id}/repo"
+    folder = f"{ROOT}/{in_database(world, 'id')}/repo"
     assert shells(world) == [f"git clone --quiet --branch develop -- https://github.com/org/repo {folder}"]
     assert (c.folder, c.repository, c.branch) == (folder, "org/repo", "develop")
     assert c.messages[0].startswith(
@@ -154,9 +154,9 @@ async def test_a_clone_whose_answer_was_lost_is_found_again(make_world: Make) ->
     world.openhands.break_next("shell", drop=True, after=True)
     await world.alice.commands("fix README in org/repo", in_="#dev")
     await world.passes(8)
-    folder = f"{ROOT}/{world.conversation.id}/repo"
+    folder = f"{ROOT}/{in_database(world, 'id')}/repo"
     clone = f"git clone --quiet -- https://github.com/org/repo {folder}"
-    assert shells(world) == [clone, clone, f"git -C {folder} rev-parse --verify HEAD"]
+    assert shells(world) == [clone, clone, f"git -C {folder} pull --quiet --ff-only"]
     assert (world.card().state, world.conversation.folder) == ("Working", folder)
 
 
@@ -167,7 +167,7 @@ async def test_a_run_without_a_repository_gets_an_empty_folder(make_world: Make)
     await world.passes(2)
     await world.alice.says("none", thread=world.cards()[0])
     await world.passes(6)
-    assert world.conversation.folder == f"/srv/openhands/openhands-for-slack/{world.conversation.id}"
+    assert world.conversation.folder == f"/srv/openhands/openhands-for-slack/{in_database(world, 'id')}"
     assert shells(world) == []
     world.leaves("#dev: card 🛠️ Working")
 
@@ -327,6 +327,7 @@ async def test_one_run_too_many_waits_for_its_turn(make_world: Make) -> None:
     await world.passes(40)
     second = world.openhands.find("second")
     assert (second.state, len(second.messages)) == ("running", 1)
+    assert len(world.openhands.machine.clones) == 2  # however often it asked for room
     assert world.cards()[1].text.startswith("*🛠️ Working*")
     assert len(world.news()) == 1
     assert len(world.news("#news")) == 1

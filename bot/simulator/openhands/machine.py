@@ -101,10 +101,10 @@ class Machine:
                 if not can_open(_repository(address)):
                     return _no_access(address)
                 return Ran(0, stdout="".join(f"{'0' * 40}\trefs/heads/{one}\n" for one in BRANCHES))
-            case ["-C", folder, "rev-parse", "--verify", "HEAD"]:
+            case ["-C", folder, "pull", "--quiet", "--ff-only"]:
                 if folder in self.clones:
-                    return Ran(0, stdout=f"{'0' * 40}\n")
-                return Ran(128, stderr="fatal: Needed a single revision\n")
+                    return Ran(0)
+                return Ran(128, stderr="fatal: not a git repository (or any of the parent directories): .git\n")
         return None
 
     def _clone(self, address: str, folder: str, branch: str, can_open: Callable[[str | None], bool]) -> Ran:
