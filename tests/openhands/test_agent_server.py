@@ -263,6 +263,53 @@ async def test_without_a_root_folders_are_below_the_servers_home() -> None:
     assert wire.calls.count("GET /api/file/home") == 1
 
 
+async def test_a_server_without_stored_secrets_is_asked_for_none() -> None:
+    """The start is the same otherwise."""
+    wire = Wire("as-start.02").then("GET", "/api/agent-profiles", response_of(exchange("as-fresh.12")))
+    wire.then("GET", "/api/settings/secrets", response_of(exchange("as-auth.15")))
+    async with agent_server(wire) as openhands:
+        await openhands.start(a_run(started_by("as-start.02")), "fix it", "")
+    assert "secrets" not in wire.bodies[0]
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (httpx.Response(201, json={"status": "ok"}), errors.Unsure),
+        (httpx.Response(201, html="<html>OpenHands</html>"), errors.Unsure),
+        (httpx.Response(302, headers={"Location": "/login"}), errors.Moved),
+        (httpx.Response(404, html="<html>nothing here</html>"), errors.Unreadable),
+    ],
+)
+async def test_an_answer_of_another_shape_is_no_start(answer: httpx.Response, error: type[Exception]) -> None:
+    """If it was a success, the start may be there."""
+    wire = ready_to_start().then("POST", ALL, answer)
+    async with agent_server(wire) as openhands:
+        with pytest.raises(error):
+            await openhands.start(a_run(started_by("as-start.02")), "fix it", "")
+
+
+async def test_an_id_that_is_none_is_asked_nowhere() -> None:
+    """Such as that of a run which another kind of server started."""
+    wire = Wire()
+    async with agent_server(wire) as openhands:
+        assert await openhands.find_start(a_run("abc1234"), "fix it", NOON) is None
+        with pytest.raises(errors.NotFound):
+            await openhands.stop(a_run("abc1234"))
+        with pytest.raises(errors.NotFound):
+            await openhands.last_event(a_run(None))
+    assert wire.calls == []
+
+
+async def test_a_batch_that_is_none_is_not_read() -> None:
+    """Neither a web page nor too few entries."""
+    name = asked_about("as-batch.03")
+    for answer in (httpx.Response(200, json=[]), httpx.Response(200, json={}), httpx.Response(200, html="<html>")):
+        async with agent_server(Wire().then("GET", ALL, answer, query={"ids": name})) as openhands:
+            with pytest.raises(errors.Unreadable):
+                await openhands.observe([a_run(name)])
+
+
 # --- the repository ---------------------------------------------------------------------------------------------
 
 SHELL = "/api/bash/execute_bash_command"

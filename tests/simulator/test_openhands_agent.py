@@ -447,6 +447,67 @@ async def test_a_bare_kind_finds_events_only_on_the_newer_server(version: Any, n
     assert lost_page == first  # an unknown page starts at the beginning, silently
 
 
+async def test_lists_and_single_looks_show_the_same_entry() -> None:
+    """Newest first, by page, and by what they do."""
+    async with AgentRig() as rig:
+        first, second = await rig.start("first"), await rig.start("second")
+        rig.server.finish(first, "Done.")
+        page = (await rig.client.get(f"{ALL}/search", params={"limit": 1})).json()
+        rest = (await rig.client.get(f"{ALL}/search", params={"page_id": page["next_page_id"]})).json()
+        done = (await rig.client.get(f"{ALL}/search", params={"status": "finished"})).json()
+        one = (await rig.client.get(f"{ALL}/{first.id}")).json()
+        words = (await rig.client.get(f"{ALL}/{first.id}/agent_final_response")).json()
+        none_yet = (await rig.client.get(f"{ALL}/{second.id}/agent_final_response")).json()
+        count = (await rig.client.get(f"{ALL}/count", params={"status": "running"})).json()
+        same = one == await rig.look(first)
+    assert [entry["id"] for entry in (*page["items"], *rest["items"])] == [second.id, first.id]
+    assert ([entry["id"] for entry in done["items"]], rest["next_page_id"], same) == ([first.id], None, True)
+    assert (words, none_yet, count) == ({"response": "Done."}, exchange("as-words.08")["response"], 1)
+
+
+async def test_titles_and_tags_may_be_changed() -> None:
+    """Ours stays; a blank one is refused."""
+    async with AgentRig() as rig:
+        c = await rig.start("fix README")
+        await rig.later(2)
+        made = (await rig.look(c))["title"]
+        answers = [
+            await rig.client.patch(f"{ALL}/{c.id}", json=body)
+            for body in ({"title": "Our own title"}, {"title": " "}, {"tags": {"card": "done"}})
+        ]
+        look = await rig.look(c)
+    recordings = [exchange(name) for name in ("as-title.03", "as-title.05", "as-title.06")]
+    assert [(one.status_code, one.json()) for one in answers] == [
+        (one["status"], one["response"]) for one in recordings
+    ]
+    assert (made, look["title"], look["tags"]) == ("fix README", "Our own title", {"card": "done"})
+
+
+async def test_a_deletion_waits_for_the_command() -> None:
+    """Half a minute was seen."""
+    async with AgentRig() as rig:
+        c = await rig.start()
+        rig.server.work_on(c, "sleep 29", seconds=29)
+        deleting = asyncio.create_task(rig.client.delete(f"{ALL}/{c.id}"))
+        await rig.until_parked()
+        await rig.later(29)
+        assert ((await deleting).status_code, await rig.look(c)) == (exchange("as-delete.07")["status"], None)
+
+
+async def test_with_a_stored_token_repositories_are_listed_and_models_by_their_names() -> None:
+    """A profile that is not there is not found."""
+    async with AgentRig(repositories=["org/repo", "org/other"]) as rig:
+        rig.server.machine.secrets["GITHUB_TOKEN"] = "hidden"
+        found = await rig.client.get("/api/git/repositories/search", params={"provider": "github", "query": "REPO"})
+        secrets = (await rig.client.get("/api/settings/secrets")).json()
+        models = (await rig.client.get("/api/profiles")).json()
+        dry = await rig.client.post("/api/agent-profiles/mine/materialize")
+    assert [one["full_name"] for one in found.json()["items"]] == ["org/repo"]
+    assert [one["name"] for one in secrets["secrets"]] == ["GITHUB_TOKEN"]
+    assert [one["name"] for one in models["profiles"]] == [models["active_profile"]] == ["default"]
+    assert dry.status_code == 404
+
+
 # --- the shell --------------------------------------------------------------------------------------------------
 
 
@@ -481,6 +542,32 @@ async def test_the_shell_clones_and_says_why_it_can_not() -> None:
     assert found["as-workspace.04"]["stderr"] == exchange("as-workspace.04")["response"]["stderr"]
     assert found["as-workspace.05"]["stdout"].endswith("\trefs/heads/develop\n")
     assert clones == {"/srv/runs/one": ("org/repo", "main")}
+
+
+async def test_the_shell_has_git_and_nothing_else() -> None:
+    """Where git is missing, not even that; whoever asks for more is noted, since no bot should."""
+    async with AgentRig() as rig:
+        pull = await clone(rig, "-C", "/srv/runs/one", "pull --quiet --ff-only")
+        rig.server.machine.git = False
+        missing = await clone(rig, "ls-remote --heads -- https://github.com/org/repo")
+        answer = await rig.client.post("/api/bash/execute_bash_command", json={"command": "rm -rf /"})
+        nothing = await rig.client.post("/api/bash/execute_bash_command", json={})
+        violations = rig.server.violations
+    assert [one["exit_code"] for one in (pull, missing, answer.json())] == [128, 127, 127]
+    assert (nothing.status_code, violations) == (422, ["a command that is not git's: 'rm -rf /'"])
+
+
+async def test_a_start_with_two_agents_or_an_unknown_field_is_noted() -> None:
+    """Two are refused; a field is ignored, as by the real one, but no bot sends it."""
+    async with AgentRig() as rig:
+        two = await rig.post_start(rig.body(agent_settings={"llm": {}}))
+        odd = await rig.post_start(rig.body(colour="red"))
+        empty = await rig.post_start(rig.body(None))
+        violations = rig.server.violations
+    assert two.json()["detail"][0]["msg"] == exchange("as-bodies.05")["response"]["detail"][0]["msg"]
+    assert (odd.status_code, empty.status_code) == (201, 201)
+    assert relation(empty.json()) == relation(exchange("as-bodies.26")["response"])
+    assert violations == ["a start with fields that no bot sends: ['colour']"]
 
 
 async def test_an_unknown_conversation_is_told_from_an_unknown_call() -> None:

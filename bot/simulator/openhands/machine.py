@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import dropwhile
 from typing import Literal
 from uuid import uuid4
 
@@ -87,7 +88,7 @@ class Machine:
         self.commands.append(command)
         words = shlex.split(command)
         if words[:1] == ["env"]:
-            words = [word for word in words[1:] if "=" not in word.partition("/")[0]]
+            words = [*dropwhile(lambda word: "=" in word, words[1:])]
         if words[:1] != ["git"]:
             return None
         if not self.git:
