@@ -25,9 +25,10 @@ def shells(world: Story) -> list[str]:
     return [one.replace("env GIT_TERMINAL_PROMPT=0 LC_ALL=C ", "") for one in world.openhands.machine.commands]
 
 
-async def test_a_run_is_followed_from_a_repository_to_a_pull_request(make_world: Make) -> None:
+@pytest.mark.parametrize("version", ["1.58.2", "1.49.1"])
+async def test_a_run_is_followed_from_a_repository_to_a_pull_request(make_world: Make, version: str) -> None:
     """Cloned before it starts, told where, shown at work, told at its end, with its cost; and a reply goes on."""
-    world = await hosted(make_world)
+    world = await hosted(make_world, version=version)
     await world.alice.commands("fix README in org/repo on branch develop", in_="#dev")
     await world.passes(6)
     c = world.conversation
@@ -350,6 +351,28 @@ async def test_a_message_without_room_is_delivered_once_and_run_later(make_world
     assert (first.messages[1:], first.state) == (["and the tests"], "running")
     assert world.cards()[0].text.startswith("*🛠️ Working*")
     assert len(world.news()) == 2
+    assert len(world.news("#news")) == 2
+
+
+async def test_a_message_without_room_is_not_run_once_its_run_was_stopped(make_world: Make) -> None:
+    """Though there is room later."""
+    world = await hosted(make_world, limit=1)
+    card = await working(world)
+    first = world.conversation
+    world.openhands.finish(first, "Done.")
+    await world.passes(4)
+    await world.bob.commands("second in org/repo", in_="#dev")
+    await world.passes(6)
+    await world.alice.says("and the tests", thread=card)
+    await world.passes(14)
+    await world.alice.says("stop", thread=card)
+    await world.passes(10)
+    assert world.cards()[0].text.startswith("*⏹️ Stopped*")
+    world.openhands.finish(world.openhands.find("second"), "Done too.")
+    await world.passes(40)
+    assert (first.messages[1:], first.state) == (["and the tests"], "idle")
+    assert world.cards()[0].text.startswith("*⏹️ Stopped*")
+    assert len(world.news()) == 3
     assert len(world.news("#news")) == 2
 
 
