@@ -200,7 +200,12 @@ class Bot:
             database=database,
             gateway=gateway,
             openhands=openhands,
-            links=Links(us, settings.openhands_base_url, notifies=settings.notify_channel is not None),
+            links=Links(
+                us,
+                settings.openhands_base_url,
+                notifies=settings.notify_channel is not None,
+                public_url=settings.openhands_public_url or "",
+            ),
             limits=Limits(slots=settings.max_concurrent_runs, full_s=self._patience.full_s),
             clock=self._clock,
             patience=self._patience,

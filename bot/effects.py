@@ -30,6 +30,8 @@ class Links:
     us: Identity
     base_url: str
     notifies: bool
+    public_url: str = ""
+    """Where OpenHands' pages are, if elsewhere than its API."""
 
     @property
     def server(self) -> str:
@@ -40,7 +42,7 @@ class Links:
         """Return the address of a run's conversation for people; None before there is one."""
         if run.conversation_id is None or run.started_at is None or restartable(run):
             return None
-        return f"{self.base_url}/conversations/{run.conversation_id}"
+        return f"{self.public_url or self.base_url}/conversations/{run.conversation_id}"
 
     def thread(self, run: Run) -> str | None:
         """Return the address of a run's thread; None before it has one."""

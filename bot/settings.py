@@ -104,6 +104,9 @@ class Settings(BaseSettings):
     openhands_base_url: Annotated[str, AfterValidator(address)] = Field(
         "https://app.all-hands.dev", description="the address at which people open your OpenHands in the browser"
     )
+    openhands_public_url: Annotated[str, AfterValidator(address)] | None = Field(
+        None, description="the address of OpenHands' pages, if it is another one; /conversations/ follows it"
+    )
     openhands_api: Annotated[Literal["auto", "v1", "v0", "agent"], BeforeValidator(lower)] = Field(
         "auto", description="auto, which finds out what your server speaks; or v1, v0 or agent, which says it"
     )

@@ -60,6 +60,14 @@ async def test_a_run_is_followed_from_a_repository_to_a_pull_request(make_world:
     world.leaves("#dev: card ✅ Done")
 
 
+async def test_its_pages_may_be_elsewhere(make_world: Make) -> None:
+    """A bare server has none; something in front of it has."""
+    world = await hosted(make_world, given={"openhands_public_url": "https://openhands.example/canvas"})
+    card = await working(world)
+    [page] = [one["url"] for block in card.blocks for one in block.get("elements", ()) if "url" in one]
+    assert page == f"https://openhands.example/canvas/conversations/{world.conversation.id}"
+
+
 async def test_a_question_is_answered_in_the_thread(make_world: Make) -> None:
     """The agent's plain message ends its turn; the reply goes on."""
     world = await hosted(make_world)
