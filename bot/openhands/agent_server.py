@@ -1,6 +1,7 @@
 """An Agent Server, as people host it themselves: one host for all, no app server and no sandboxes around it."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -204,9 +205,9 @@ class AgentServer:
             raise Rejected(shown_words(exception))
         raise Unsure("500")
 
-    @staticmethod
-    def _started(run: Run) -> Started:
+    def _started(self, run: Run) -> Started:
         """Return the start with a task's id, as V1 has one: it tells a start that arrived from one on its way."""
+        self._texts.drop(run.id)
         return Started(conversation_id=_id_of(run), start_task_id=_id_of(run))
 
     async def find_start(self, run: Run, message: str, since: datetime) -> Started | None:
@@ -256,10 +257,7 @@ class AgentServer:
         return seen if waits else replace(seen, phase=Phase.IDLE)
 
     async def _runs_yet(self, run: Run, message: str, asked_at: datetime) -> bool:
-        """Bring a message to run that nobody works on: once, or as long as the server is full.
-
-        Returns False if that was of no use, so that a person decides.
-        """
+        """Bring a message to run that nobody works on; return False if that was of no use, so that a person decides."""
         key = (_id_of(run), message)
         known = self._unread.get(key) or _Unread(asked_at)
         pause = timedelta(seconds=self._http.patience.full_s)
@@ -267,12 +265,8 @@ class AgentServer:
             if known.ran:
                 return False
             known = replace(known, tried_at=asked_at)
-            try:
+            with suppress(OpenHandsError):  # full, or out of reach: tried again
                 known = replace(known, ran=await self._run(run))
-            except AtCapacity:
-                pass
-            except OpenHandsError:
-                known = replace(known, ran=True)
         self._unread.put(key, known)
         return True
 
