@@ -44,8 +44,8 @@ BOTH_FORMS := awk 'function out() { if (block ~ /^[^ ]*\[/) { plain = block; sub
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
 
-demo: $(FOR_RUN) ## try it: a story against local simulators, without Slack, OpenHands or a key
-	@$(BIN)/python -m bot demo
+demo: $(FOR_RUN) ## try it: a story against local simulators, without Slack, OpenHands or a key; API=agent
+	@$(BIN)/python -m bot demo $(if $(API),--api $(API))
 
 run: $(FOR_RUN) ## run the bot with the settings of the environment and .env
 	@$(BIN)/python -m bot run
@@ -80,7 +80,7 @@ lint: $(FOR_DEV) ## check format, style, types and who imports whom
 
 check: lint bench-check test ## everything that must hold before a change goes in
 
-crash-test: $(FOR_DEV) ## kill the bot at 100 random moments on each database, and at every call of whole journeys
+crash-test: $(FOR_DEV) ## kill the bot at 100 random moments on each database and server, and at every call of journeys
 	@echo "CRASH_SEED=$(CRASH_SEED) CRASH_KILLS=$(CRASH_KILLS)"
 	@calls="$$($(BIN)/python -m tests.crash.wire)" && \
 		CRASH_SEED=$(CRASH_SEED) CRASH_KILLS=$(CRASH_KILLS) CRASH_CALLS="$$calls" \

@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Coroutine
 from datetime import UTC, datetime
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 try:
     import typer
@@ -94,11 +94,15 @@ def run() -> None:
 
 
 @cli.command()
-def demo() -> None:
+def demo(
+    api: Annotated[
+        Literal["v1", "agent"], typer.Option(help="what the local OpenHands is: agent is an Agent Server")
+    ] = "v1",
+) -> None:
     """Play one run between a local Slack and a local OpenHands; no tokens needed."""
     from bot.simulator.demo import demo as play  # noqa: PLC0415 - the simulators are for this command alone
 
-    raise typer.Exit(play())
+    raise typer.Exit(play(api))
 
 
 @cli.command()

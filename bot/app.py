@@ -104,7 +104,7 @@ class Bot:
             patience=self._patience,
             called=self._metrics.openhands_called,
         )
-        openhands = LateOpenHands(http, self._settings.openhands_api)
+        openhands = LateOpenHands(http, self._settings.openhands_api, self._settings.hosting)
         self._components.database, self._components.openhands = database, http
         try:
             async with session_of(self._patience.slack_timeout_s) as session:

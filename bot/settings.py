@@ -4,7 +4,7 @@ import difflib
 import os
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bot.core.commands import is_repository
 from bot.core.errors import SettingsWrong
+from bot.openhands.agent_server import Hosting
 from bot.store.address import read_address
 
 FILE = Path(".env")
@@ -84,6 +85,12 @@ def retention(value: int) -> int:
     return value
 
 
+def absolute(value: str) -> str:
+    if not PurePosixPath(value).is_absolute() and not PureWindowsPath(value).is_absolute():
+        raise ValueError("it must begin at the root, since it is on the server")
+    return value
+
+
 def lower(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
 
@@ -113,10 +120,16 @@ class Settings(BaseSettings):
         "https://app.all-hands.dev", description="the address at which people open your OpenHands in the browser"
     )
     openhands_public_url: Annotated[str, AfterValidator(address)] | None = Field(
-        None, description="the address at which people open OpenHands, where the bot reaches it by another one"
+        None, description="the address of OpenHands' pages, if it is another one; /conversations/ follows it"
     )
-    openhands_api: Annotated[Literal["auto", "v1", "v0"], BeforeValidator(lower)] = Field(
-        "auto", description="auto, which finds out what your server speaks; or v1 or v0, which says it"
+    openhands_api: Annotated[Literal["auto", "v1", "v0", "agent"], BeforeValidator(lower)] = Field(
+        "auto", description="auto, which finds out what your server speaks; or v1, v0 or agent, which says it"
+    )
+    openhands_agent_profile: str | None = Field(
+        None, description="name of an agent profile of your Agent Server; without it the active one"
+    )
+    openhands_workspace_root: Annotated[str, AfterValidator(absolute)] | None = Field(
+        None, description="a folder of your Agent Server, from its root: /srv/runs; without it one in its home"
     )
     database_url: Annotated[str, AfterValidator(database)] = Field(
         "sqlite:///openhands.db",
@@ -146,6 +159,11 @@ class Settings(BaseSettings):
         The environment has overridden the file by now, so an empty variable there hides the value in the file.
         """
         return {name: value for name, value in found.items() if value != ""}
+
+    @property
+    def hosting(self) -> Hosting:
+        """What is set for an Agent Server."""
+        return Hosting(profile=self.openhands_agent_profile or "", root=self.openhands_workspace_root or "")
 
 
 def load(**given: Any) -> Settings:

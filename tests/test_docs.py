@@ -133,7 +133,8 @@ def test_every_command_has_its_target() -> None:
         [target] = re.findall(r"make ([a-z]+)", cells[1])
         assert target == command
         assert re.findall(r"ARGS='([a-z]+)", cells[1]) == rest
-        arguments = r" \$\(ARGS\)" if command in ("dead", "manifest") else ""
+        api = r" \$\(if \$\(API\),--api \$\(API\)\)" if command == "demo" else ""
+        arguments = r" \$\(ARGS\)" if command in ("dead", "manifest") else api
         assert re.search(
             rf"^{target}: .*\n\t@\$\(BIN\)/python -m bot {command}{arguments}$", text("Makefile"), re.MULTILINE
         )

@@ -191,6 +191,8 @@ Command = Start | Do | Status | ListRuns | Help | Unclear
 class Api(StrEnum):
     V0 = "v0"
     V1 = "v1"
+    AGENT = "agent"
+    """An Agent Server by itself, as people host it."""
 
 
 class RunState(StrEnum):
@@ -280,6 +282,8 @@ class Reason(StrEnum):
     STUCK = "stuck"
     MAX_STEPS = "max_steps"
     AGENT_ERROR = "agent_error"
+    CUT_OFF = "cut_off"
+    """The server was killed or ended while the agent worked; it can go on."""
     SANDBOX_BROKEN = "sandbox_broken"
     ASLEEP = "asleep"
     START_FAILED = "start_failed"
@@ -493,7 +497,7 @@ class FollowUp:
 
 
 class Phase(StrEnum):
-    """What a conversation is doing, in one vocabulary for both APIs."""
+    """What a conversation is doing, in one vocabulary for all APIs."""
 
     STARTING = "starting"
     START_FAILED = "start_failed"

@@ -351,6 +351,9 @@ def _decide(error: OpenHandsError | None, here: Situation) -> Step | None:
             return GiveBack(words.decision_lost(here.page))
         case None | Unsure():  # accepted at the instant the agent begins to wait, it may have had no effect
             return Retry(at=here.after(here.patience.decision_settled_s), observe=True)
+        case AtCapacity():  # it waits on, and so does the decision
+            at = here.after(here.patience.full_s)
+            return Retry(at=at, effort=Effort.UNDONE, say=words.no_room_to_resume())
         case Asleep() if here.age_s >= here.patience.unsure_person_s:
             return GiveBack(words.decision_lost(here.page))
         case Asleep():

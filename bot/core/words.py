@@ -442,12 +442,14 @@ def why(run: Run) -> str:
             return "The agent reached its limit of steps before it was finished."
         case Reason.SANDBOX_BROKEN:
             return "The agent's sandbox broke."
+        case Reason.CUT_OFF:
+            return "OpenHands was restarted while the agent worked. What it has done so far is kept."
         case Reason.START_FAILED:
             return "OpenHands took the task but could not start it."
         case Reason.START_STUCK:
             return "OpenHands took the task, and for ten minutes nothing came of it."
         case Reason.REPOSITORY:
-            return f"OpenHands could not open {repository}: is the name right, and is a git provider with access to it connected in OpenHands?"
+            return f"OpenHands could not open {repository}: is the name right, and has OpenHands access to it, by a git provider connected there or a git login on its server?"
         case Reason.BRANCH:
             near = f" Did you mean {run.detail}?" if run.detail else ""
             return f"There is no branch `{code(run.branch or '')}` in {repository}, so nothing was started.{near}"

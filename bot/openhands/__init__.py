@@ -1,4 +1,4 @@
-"""The OpenHands adapter: one protocol for both of its APIs."""
+"""The OpenHands adapter: one protocol for all of its APIs."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
@@ -27,7 +27,7 @@ class OpenHands(Protocol):
 
     @property
     def api(self) -> Api:
-        """Which of the two APIs this server speaks."""
+        """Which of the APIs this server speaks."""
         ...
 
     def link(self, conversation: ConversationId) -> str:
@@ -37,7 +37,7 @@ class OpenHands(Protocol):
     async def start(self, run: Run, message: str, about: str, before: Before = nothing) -> Started:
         """Start a conversation for this attempt. Never repeat it without `find_start` in between.
 
-        run: V1 uses `conversation_id` (made and stored before), `repository`, `branch`, `model`.
+        run: V1 and an Agent Server use `conversation_id` (made and stored before), `repository`, `branch`, `model`.
         about: where the work came from, for the agent to read (V1 `system_message_suffix`; V0 has no field for it).
         Raises `AtCapacity`, `NoAccess`, `Rejected`.
         """

@@ -30,8 +30,10 @@ def is_its_own(err: OpenHandsError) -> bool:
 class Batches:
     """Asks for many entries. Remembers, in memory only, in how small a batch each id that failed must be asked."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, most: int = BATCH) -> None:
+        """most: ids per request."""
         self._clock = clock
+        self._most = most
         self._sizes = Recent[UUID, int](clock)
         self._resting = Recent[UUID, datetime](clock)
 
@@ -84,13 +86,13 @@ class Batches:
         return parts
 
     def _size(self, one: UUID) -> int:
-        return self._sizes.get(one) or BATCH
+        return self._sizes.get(one) or self._most
 
     def _grow(self, part: Sequence[UUID]) -> None:
         for one in part:
             self._resting.drop(one)
             size = 2 * self._size(one)
-            if size < BATCH:
+            if size < self._most:
                 self._sizes.put(one, size)
             else:
                 self._sizes.drop(one)

@@ -1,4 +1,4 @@
-"""A conversation's events in one shape for both APIs, and what they say about the turn. Pure."""
+"""A conversation's events in one shape for all APIs, and what they say about the turn. Pure."""
 
 import json
 import re
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, assert_never
 
+from bot.core.errors import CannotTell
 from bot.core.model import ApprovalRequest, Failed, Finish, Last, Overtaken, Phase, Reason, Said
 from bot.core.mrkdwn import ELLIPSIS, clean, is_git_host, literal, outside, redact, shorten, web_host
 
@@ -204,6 +205,23 @@ def _wanted(events: Iterable[Event]) -> tuple[ApprovalRequest | None, bool]:
         if (event.kind is Kind.ACTION or event.unread) and not answered & {event.id, event.call or event.id}:
             waiting.append(event)
     return (_all_wanted(waiting[::-1]) if waiting else None), complete
+
+
+def heard_among(events: Sequence[Event], text: str, after: str | None, *, complete: bool) -> bool:
+    """Return whether a person's message with this text is among the events newer than `after`.
+
+    events: newest first. complete: there are no older ones. Raises `CannotTell` if more events are needed to tell.
+    """
+    ids = [event.id for event in events]
+    if after is not None and after not in ids:
+        if complete:
+            return False
+        raise CannotTell("more events since than are read")
+    newer = events if after is None else events[: ids.index(after)]
+    heard = any(event.kind is Kind.MESSAGE and event.text.strip() == text.strip() for event in newer)
+    if not heard and after is None and not complete:
+        raise CannotTell("more events than are read")
+    return heard
 
 
 _BEFORE_A_BATCH = frozenset({Kind.ACTION, Kind.MESSAGE, Kind.SAID, Kind.FINISH})

@@ -91,7 +91,7 @@ class Answer:
             found = found.get("detail") or found.get("message") or found.get("error")
         if isinstance(found, list):  # a validation error: one entry per field
             found = "; ".join(str(one["msg"]) for one in found if isinstance(one, dict) and "msg" in one)
-        return shorten(redact(clean(found)), WORDS_LENGTH) if isinstance(found, str) else ""
+        return shown_words(found)
 
     @property
     def no_route(self) -> bool:
@@ -168,6 +168,11 @@ class _Call:
     params: Mapping[str, Any] | None = field(repr=False)
     body: Mapping[str, Any] | None = field(repr=False)
     timeout_s: float
+
+
+def shown_words(found: Any) -> str:
+    """Return a server's words cleaned, redacted and shortened; empty if they are no text."""
+    return shorten(redact(clean(found)), WORDS_LENGTH) if isinstance(found, str) else ""
 
 
 def read_as(model: type[Model], value: Any) -> Model:
@@ -264,6 +269,11 @@ class Http:
     def server(self) -> str:
         """Host and port of the server, without any secret that its address may contain."""
         return origin(self.base_url).rpartition("://")[2]
+
+    @property
+    def as_session(self) -> Mapping[str, str]:
+        """The header in which an Agent Server takes the key; empty without a key."""
+        return self._forms[1]
 
     async def aclose(self) -> None:
         await self._client.aclose()

@@ -44,7 +44,7 @@ from bot.core.model import (
 )
 from bot.openhands import Before, nothing
 from bot.openhands.batches import Batches
-from bot.openhands.events import Kind, pull_requests, words_of
+from bot.openhands.events import heard_among, pull_requests, words_of
 from bot.openhands.http import Http, read_as, readable
 from bot.openhands.recent import Recent
 from bot.openhands.v1_agent import CONVERSATIONS, AgentCalls
@@ -306,16 +306,7 @@ class V1:
             pages=HEARD_PAGES,
             enough=lambda events: any(event.id == after for event in events),
         )
-        ids = [event.id for event in reading.events]
-        if after is not None and after not in ids:
-            if reading.complete:
-                return False
-            raise CannotTell("more events since than are read")
-        newer = reading.events if after is None else reading.events[: ids.index(after)]
-        heard = any(event.kind is Kind.MESSAGE and event.text.strip() == text.strip() for event in newer)
-        if not heard and after is None and not reading.complete:
-            raise CannotTell("more events than are read")
-        return heard
+        return heard_among(reading.events, text, after, complete=reading.complete)
 
     # --- act ----------------------------------------------------------------------------------------------------
 

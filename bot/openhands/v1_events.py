@@ -51,9 +51,9 @@ class EventReader:
         """
         page = await self._from_agent(known, limit)
         if page is not None and known is not None:
-            return await _collect(page, partial(self._agent_page, known, limit), pages, enough)
+            return await collect(page, partial(self._agent_page, known, limit), pages, enough)
         page = await self._from_app(conversation, limit)
-        return await _collect(page, partial(self._from_app, conversation, limit), pages, enough)
+        return await collect(page, partial(self._from_app, conversation, limit), pages, enough)
 
     async def read_now(
         self, known: Conversation, *, limit: int, pages: int, enough: Callable[[Sequence[Event]], bool]
@@ -66,7 +66,7 @@ class EventReader:
             raise Unavailable("no agent server")
         fetch = partial(self._agent_page, known, limit)
         try:
-            return await _collect(await fetch(), fetch, pages, enough)
+            return await collect(await fetch(), fetch, pages, enough)
         except (NotFound, Unauthorised, Unreadable):  # its key has changed since, or another server has its address
             raise Unavailable("not our agent server") from None
 
@@ -90,7 +90,7 @@ class EventReader:
         answer = await self._http.ask(
             "GET",
             f"{known.conversation_url}/events/search",
-            params=_newest_first(limit, page_id),
+            params=newest_first(limit, page_id),
             headers=agent_headers(known),
             timeout_s=min(AGENT_TIMEOUT_S, self._http.patience.openhands_timeout_s),
         )
@@ -98,16 +98,17 @@ class EventReader:
 
     async def _from_app(self, conversation: ConversationId, limit: int, page_id: str | None = None) -> EventPage:
         path = f"/api/v1/conversation/{conversation}/events/search"  # singular, unlike all its neighbours
-        answer = await self._http.get(path, _newest_first(limit, page_id))
+        answer = await self._http.get(path, newest_first(limit, page_id))
         return read_as(EventPage, answer.value())
 
 
-async def _collect(
+async def collect(
     page: EventPage,
     more: Callable[[str], Awaitable[EventPage]],
     pages: int,
     enough: Callable[[Sequence[Event]], bool],
 ) -> Reading:
+    """Read on from a page until the events are enough, there are no more, or `pages` pages are read."""
     events: dict[str, Event] = {}
     while True:
         for event in map(event_of, page.items):
@@ -125,6 +126,7 @@ def agent_headers(known: Conversation) -> dict[str, str]:
     return {SESSION_HEADER: key.get_secret_value()} if key else {}
 
 
-def _newest_first(limit: int, page_id: str | None) -> dict[str, Any]:
+def newest_first(limit: int, page_id: str | None) -> dict[str, Any]:
+    """Return the query for a page of events."""
     page = {} if page_id is None else {"page_id": page_id}
     return {"sort_order": "TIMESTAMP_DESC", "limit": limit, **page}

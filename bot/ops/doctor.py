@@ -17,6 +17,7 @@ from bot.clock import WallClock
 from bot.core.errors import (
     Moved,
     OpenHandsError,
+    Rejected,
     SettingsWrong,
     SlackBusy,
     SlackError,
@@ -33,6 +34,7 @@ from bot.core.errors import (
 from bot.core.model import Slots
 from bot.core.pacing import Patience
 from bot.openhands import OpenHands
+from bot.openhands.agent_server import AgentServer
 from bot.openhands.connect import LateOpenHands, wrong_address
 from bot.openhands.http import Http
 from bot.settings import Settings, Unknown, how_to
@@ -49,6 +51,10 @@ ROOM_BYTES = 200_000_000
 """Free space below which an operator must act: a failed write means a refused request."""
 LOST = frozenset({ANSWER_LOST, TIMED_OUT})
 """Codes of calls that got no answer."""
+WHOLE_MACHINE = (
+    "this key opens a shell on that machine: give the server one of its own, and keep the key as its password"
+)
+"""What everybody who sets the key of an Agent Server should know."""
 SIGNS = {True: "✓", False: "✗", None: "–"}
 
 
@@ -83,7 +89,7 @@ async def examine(settings: Settings, within_s: float = CHECK_S) -> Sequence[Fin
     clock, patience = WallClock(), Patience(openhands_timeout_s=within_s)
     key = settings.openhands_api_key.get_secret_value()
     http = Http(settings.openhands_base_url, key, clock=clock, patience=patience)
-    openhands = LateOpenHands(http, settings.openhands_api)
+    openhands = LateOpenHands(http, settings.openhands_api, settings.hosting)
     async with session_of(within_s) as session:
         token = settings.slack_bot_token.get_secret_value()
         gateway = Gateway(token, settings.slack_api_url, session, clock, patience)
@@ -295,12 +301,43 @@ async def openhands_server(openhands: LateOpenHands, settings: Settings) -> Asyn
             yield wrong("OpenHands: it answers, but not as OpenHands does", "look at OPENHANDS_BASE_URL; try again")
         return
     accepted = "key accepted" if settings.openhands_api_key.get_secret_value() else "no key, and none needed so far"
-    yield well(f"OpenHands: API {server.api.value}, {accepted}")
+    if isinstance(server, AgentServer):
+        yield well(
+            f"OpenHands: Agent Server {server.info.version or 'of a version it does not tell'}, {accepted}",
+            WHOLE_MACHINE,
+        )
+    else:
+        yield well(f"OpenHands: API {server.api.value}, {accepted}")
     try:
-        yield slots(await server.slots(), settings.max_concurrent_runs)
+        if isinstance(server, AgentServer):
+            yield await agent_profile(server)
+            yield at_work(await server.slots(), settings.max_concurrent_runs)
+        else:
+            yield slots(await server.slots(), settings.max_concurrent_runs)
         yield await repository(server, settings.default_repository)
     except OpenHandsError:
         yield wrong("OpenHands: it does not answer every question", "try again; if it stays so, look at its own log")
+
+
+async def agent_profile(server: AgentServer) -> Finding:
+    """Check that an Agent Server has the profile and all that it names."""
+    try:
+        name, lacks = (await server.profile()).name, await server.lacks()
+    except Rejected as err:
+        return wrong(f"Agent profile: {err.words}", "correct OPENHANDS_AGENT_PROFILE, or make that profile there")
+    if lacks:
+        return wrong(
+            f"Agent profile: {name} is not complete ({'; '.join(lacks)})", "set its model in OpenHands' settings"
+        )
+    return well(f"Agent profile: {name}, complete")
+
+
+def at_work(found: Slots | None, most: int) -> Finding:
+    """Tell how many agents work on an Agent Server, which tells its limit only by refusing."""
+    if found is None:
+        return unclear("At work: this server does not tell how many agents work")
+    agents = f"{found.running} agent{'' if found.running == 1 else 's'}, other people's included"
+    return well(f"At work: {agents}; at most MAX_CONCURRENT_RUNS={most} of this bot's runs at once")
 
 
 def slots(found: Slots | None, most: int) -> Finding:
@@ -318,6 +355,8 @@ async def repository(server: OpenHands, name: str | None) -> Finding:
         return unclear("Git provider: not checked without DEFAULT_REPOSITORY")
     if await server.lists(name):
         return well(f"Git provider: {name} can be opened")
+    if isinstance(server, AgentServer):
+        return unclear(f"Git provider: {name} can't be opened", "give the server's own git a login; look at the name")
     return unclear(
         f"Git provider: {name} is in no list", "connect the provider in OpenHands' settings; look at the name"
     )

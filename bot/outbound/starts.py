@@ -59,7 +59,9 @@ class Starts(Handler):
             return None
         if it is None and now < settled_at:
             return Retry(at=min(next_look(tried_at, now, self._ctx.patience), settled_at))
-        if it is None and openhands.api is Api.V1 and row.attempts < STARTS:  # V0 has no id that would show a duplicate
+        if (
+            it is None and openhands.api is not Api.V0 and row.attempts < STARTS
+        ):  # V0 has no id that would show a duplicate
             return await self._asked(Call.START, row, run, self._start(row, run))
         return Refuse(Failed(Reason.START_UNSURE))
 

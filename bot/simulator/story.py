@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
-from typing import assert_never
+from typing import Literal, assert_never
 
 from rich.console import Console
 
@@ -51,14 +51,16 @@ Work = Callable[[LocalOpenHands, Conversation, str], Awaitable[None]]
 """What the agent does with a message."""
 
 
-async def play(console: Console, work: Work | None = None, *, keyboard: Keyboard = nobody) -> int:
+async def play(
+    console: Console, work: Work | None = None, *, keyboard: Keyboard = nobody, api: Literal["v1", "agent"] = "v1"
+) -> int:
     """Play the demo and return its exit code: 0 only if everything happened. work: replaces the usual agent."""
     loop, this = asyncio.get_running_loop(), asyncio.current_task()
     if this is not None:
         loop.add_signal_handler(signal.SIGTERM, this.cancel)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # `demo` blocked it
     slack = LocalSlack()
-    openhands = LocalOpenHands(key=KEY, start_seconds=START_S, closed=[CLOSED])
+    openhands = LocalOpenHands(key=KEY, api=api, start_seconds=START_S, closed=[CLOSED])
     agent = Scripted(STEP_S, waits_for_reply=True)
     openhands.agent = partial(work or agent, openhands)
     stage = Stage(slack, openhands, console)

@@ -214,6 +214,13 @@ TABLE: list[tuple[Call, OpenHandsError | None, Run, dict[str, Any], Step]] = [
     (Call.DECIDE, Unsure(), WORKING, {}, Retry(at=at(PATIENCE.decision_settled_s), observe=True)),
     (Call.DECIDE, Unsure(), WORKING, {"attempts": DECISIONS}, GiveBack(words.decision_lost(PAGE))),
     (Call.DECIDE, Asleep(), WORKING, {}, Wake()),
+    (
+        Call.DECIDE,
+        AtCapacity(),
+        WORKING,
+        OLD,
+        Retry(at=at(PATIENCE.full_s), effort=Effort.UNDONE, say=words.no_room_to_resume()),
+    ),
     (Call.DECIDE, Asleep(), WORKING, OLD, GiveBack(words.decision_lost(PAGE))),
     (Call.DECIDE, NotFound(), WORKING, {"attempts": 1}, Retry(at=at(2), effort=Effort.COUNTED, observe=True)),
     (Call.DECIDE, Archived(), WORKING, {}, Retry(at=at(1), effort=Effort.COUNTED, observe=True)),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from bot.simulator.openhands import Conversation
 from bot.simulator.slack.records import Command, Delivery, Message
 from tests.conftest import read_card
-from tests.crash.town import LOOK_EVERY_S, TEAM, Kind, Town, conversations_of, done, the_rest, until
+from tests.crash.town import LOOK_EVERY_S, TEAM, Kind, Town, conversations_of, done, said, the_rest, until
 from tests.watch import is_card
 
 CLICK_AGAIN_S = 1.0
@@ -19,7 +19,8 @@ STARTED_PERHAPS = "I can't find out whether the task started"
 
 def heard(conversation: Conversation) -> list[str]:
     """Return each message an agent was told, including those its first message carried over."""
-    parts = (part for text in conversation.messages for part in (text.split("\n\n") if CARRIED in text else [text]))
+    texts = map(said, conversation.messages)
+    parts = (part for text in texts for part in (text.split("\n\n") if CARRIED in text else [text]))
     return [part for part in parts if part != CARRIED]
 
 
@@ -165,7 +166,7 @@ class Errand:
         if self.last_state == "Stopped":
             return "Stopped"
         if carrying := [text for c in self.conversations for text in c.messages[-1:] if CARRIED in text]:
-            return done(carrying[-1])
+            return done(said(carrying[-1]))
         if self.replies:
             return done(self.replies[-1].text)
         goes_on = self.kind in {Kind.APPROVED, Kind.RESUMED, Kind.FAILS_RESUMED}

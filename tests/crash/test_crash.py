@@ -17,7 +17,7 @@ import pytest
 
 from tests.crash.errands import Errand
 from tests.crash.oracle import complaints, owed
-from tests.crash.town import PLACES, Kind, Town, town, until
+from tests.crash.town import PLACES, Api, Kind, Town, town, until
 from tests.crash.trouble import drawn, happens
 from tests.postgres import server
 
@@ -75,10 +75,10 @@ def errands(rng: random.Random, at: Town, wanted: int) -> list[Errand]:
     return drawn_
 
 
-async def in_trouble(at: Town, rng: random.Random) -> None:
+async def in_trouble(at: Town, rng: random.Random, api: Api) -> None:
     """Cause random faults until cancelled."""
     while True:
-        trouble = drawn(rng)
+        trouble = drawn(rng, api)
         await asyncio.sleep(trouble.pause_s)
         await happens(trouble, at.world.slack, at.world.openhands)
 
@@ -138,14 +138,14 @@ async def address(database: str, folder: Path) -> str:
     return f"sqlite:///{folder / 'crash.db'}" if database == "sqlite" else await server().fresh()
 
 
-@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
-async def test_killed_at_random_moments(database: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("database", "api"), [("sqlite", "v1"), ("postgresql", "v1"), ("sqlite", "agent")])
+async def test_killed_at_random_moments(database: str, api: Api, tmp_path: Path) -> None:
     """Nothing acknowledged is lost, nothing is done twice, replies keep their order, and the end of every run is told.
 
     Answers that only one person sees are exempt: they are sent at most once, and nobody can check whether they arrived.
     """
     print(f"CRASH_SEED={SEED} CRASH_KILLS={KILLS}")  # noqa: T201 - shown if the test fails or hangs
-    async with town(tmp_path, await address(database, tmp_path), SEED) as at:
+    async with town(tmp_path, await address(database, tmp_path), SEED, api) as at:
         at.world.slack.forgetful = random.Random(f"{SEED} {database} Slack").random() < 0.5
         drawn_lives = lives(random.Random(f"{SEED} {database} kills"), KILLS)
         asked = errands(random.Random(f"{SEED} {database} errands"), at, sum(life.errands for life in drawn_lives))
@@ -154,7 +154,7 @@ async def test_killed_at_random_moments(database: str, tmp_path: Path) -> None:
         def begin(errands: int) -> None:
             under_way.extend(asyncio.create_task(next(waiting).run()) for _ in range(errands))
 
-        trouble = asyncio.create_task(in_trouble(at, random.Random(f"{SEED} {database} trouble")))
+        trouble = asyncio.create_task(in_trouble(at, random.Random(f"{SEED} {database} trouble"), api))
         async with running(trouble):
             for life in drawn_lives:
                 await live(at, life, begin)

@@ -21,6 +21,10 @@ SAMPLE = (
     Moment(Kind.WHOLE, "openhands", "start", 1, "after"),
     Moment(Kind.WHOLE, "openhands", "send", 1, "after"),
     Moment(Kind.GATED, "openhands", "respond", 1, "after"),
+    Moment(Kind.WHOLE, "openhands", "shell", 1, "after", "agent"),
+    Moment(Kind.WHOLE, "openhands", "start", 1, "after", "agent"),
+    Moment(Kind.WHOLE, "openhands", "send", 1, "after", "agent"),
+    Moment(Kind.GATED, "openhands", "respond", 1, "after", "agent"),
 )
 OWED_S = 20.0
 """Real seconds after which nothing may be left to do."""
@@ -30,18 +34,20 @@ LOOKS = {"status", "tasks", "events", "agent_events", "chat.update", "conversati
 
 def moments(recorded: str) -> Iterator[Moment]:
     """Yield the moments before and after every call of every journey."""
-    for kind, services in json.loads(recorded).items():
+    found = json.loads(recorded)
+    journeys = [(api, kind, services) for api, kinds in found.items() for kind, services in kinds.items()]
+    for api, kind, services in journeys:
         for service, calls in services.items():
             for call, times in calls.items():
                 for number in range(1, times + 1):
                     for phase in ("before", "after"):
-                        yield Moment(Kind(kind), service, call, number, phase)
+                        yield Moment(Kind(kind), service, call, number, phase, api)
 
 
 @pytest.mark.parametrize("moment", tuple(moments(CALLS)) if CALLS else SAMPLE, ids=str)
 async def test_killed_at_a_call(moment: Moment, tmp_path: Path) -> None:
     """The next process completes whatever was under way: nothing is lost or done twice, and the end is told."""
-    async with journey(tmp_path, moment.journey) as (at, errand):
+    async with journey(tmp_path, moment.journey, moment.api) as (at, errand):
         trap = Trap(at, moment)
         await made(at, errand)
         found = [*complaints(at, [errand]), *await owed(at, OWED_S)]

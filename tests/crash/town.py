@@ -2,11 +2,13 @@
 
 import asyncio
 import random
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from enum import StrEnum
 from math import inf
 from pathlib import Path
+from typing import Literal
 
 from bot.simulator.openhands import Conversation, LocalOpenHands
 from bot.simulator.slack import LocalSlack
@@ -47,8 +49,16 @@ class Kind(StrEnum):
     """Approved by a button, then stopped by one."""
 
 
+Api = Literal["v1", "agent"]
+"""What the local OpenHands speaks."""
+ADDED = re.compile(r"\n\nThe repository \S+ is cloned in |\n\nThis task was given by ")
 ENDLESS = {Kind.STOPPED, Kind.RESUMED, Kind.RETRIED}
 FAILING = {Kind.FAILS_RESUMED, Kind.FAILS_RETRIED, Kind.FAILS_REPLIED}
+
+
+def said(text: str) -> str:
+    """Return a message without what the bot adds to the first one on an Agent Server: folder, and who asked."""
+    return next(iter(ADDED.split(text, maxsplit=1)))
 
 
 def done(text: str) -> str:
@@ -71,13 +81,14 @@ class Agents:
         """Work for a moment on a message, or continue; then end the turn as the kind of task demands."""
         openhands = self.openhands
         assert openhands is not None
-        task = c.messages[0].partition("\n")[0]
+        first, text = said(c.messages[0]), said(text)
+        task = first.partition("\n")[0]
         pause = random.Random(f"{self._seed} {task} {text}").uniform(0.05, 0.4)
         await asyncio.sleep(pause)
         openhands.progress(c, "Looking around")
         await asyncio.sleep(pause)
         kind = Kind(task.rpartition(" ")[2])
-        new = text == c.messages[0] and text == task and self._tries(task) == 1
+        new = text == first and text == task and self._tries(task) == 1
         if (kind in ENDLESS and new) or (kind is Kind.GATED and not new):
             await asyncio.Event().wait()
         elif kind in FAILING and new:
@@ -132,11 +143,11 @@ async def until(true: Callable[[], bool], seconds: float = 30.0) -> None:
 
 
 @asynccontextmanager
-async def town(folder: Path, database_url: str, seed: int) -> AsyncIterator[Town]:
+async def town(folder: Path, database_url: str, seed: int, api: Api = "v1") -> AsyncIterator[Town]:
     """Yield the world, without starting the bot."""
     agents = Agents(seed)
     slack = LocalSlack(limits_times=LIMITS_TIMES)
-    openhands = agents.openhands = LocalOpenHands(key="key", agent=agents, start_seconds=0.3, rate_limit=False)
+    openhands = agents.openhands = LocalOpenHands(key="key", api=api, agent=agents, start_seconds=0.3, rate_limit=False)
     await slack.start()
     await openhands.start()
     world = World(slack, openhands)

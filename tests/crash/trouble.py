@@ -7,6 +7,7 @@ from typing import Any
 
 from bot.simulator.openhands import LocalOpenHands
 from bot.simulator.slack import LocalSlack
+from tests.crash.town import Api
 
 METHODS = (
     "chat.postMessage",
@@ -27,6 +28,18 @@ CALLS = (
     "tasks",
     "status",
     "events",
+    "agent_events",
+    "send",
+    "interrupt",
+    "run",
+    "respond",
+)
+OF_AN_AGENT_SERVER = (
+    "probe",
+    "profiles",
+    "shell",
+    "start",
+    "status",
     "agent_events",
     "send",
     "interrupt",
@@ -58,7 +71,11 @@ AT_OPENHANDS: tuple[dict[str, Any], ...] = (
     {"status": 503, "body": {"detail": "Service Unavailable"}},
     {"html": True, "status": 502},
 )
-FULL = {"detail": {"error": "CONCURRENCY_LIMIT_REACHED", "limit": 3, "current": 3}}
+FULL: dict[Api, dict[str, Any]] = {
+    "v1": {"detail": {"error": "CONCURRENCY_LIMIT_REACHED", "limit": 3, "current": 3}},
+    "agent": {"detail": "Conversation run limit reached. Retry the request later."},
+}
+SAVED = {"detail": "Message saved, but the conversation run limit was reached. Retry POST /run without resending it."}
 
 
 @dataclass(frozen=True)
@@ -72,16 +89,19 @@ class Trouble:
     how: dict[str, Any]
 
 
-def drawn(rng: random.Random) -> Trouble:
+def drawn(rng: random.Random, api: Api) -> Trouble:
     """Return a random fault."""
+    calls = OF_AN_AGENT_SERVER if api == "agent" else CALLS
     pause_s = rng.uniform(0.1, 0.5)
     match rng.random():
         case chance if chance < 0.4:
             return Trouble(pause_s, "slack", rng.choice(METHODS), rng.choice(AT_SLACK))
         case chance if chance < 0.8:
-            return Trouble(pause_s, "openhands", rng.choice(CALLS), rng.choice(AT_OPENHANDS))
+            return Trouble(pause_s, "openhands", rng.choice(calls), rng.choice(AT_OPENHANDS))
+        case chance if chance < 0.83 or (chance < 0.85 and api == "v1"):
+            return Trouble(pause_s, "openhands", "start", {"status": 429, "body": FULL[api]})
         case chance if chance < 0.85:
-            return Trouble(pause_s, "openhands", "start", {"status": 429, "body": FULL})
+            return Trouble(pause_s, "openhands", "send", {"status": 429, "body": SAVED, "after": True})
         case _:
             return Trouble(pause_s, "socket", rng.choice(("cut", "unheard", "heard", "half_open", "refresh")), {})
 

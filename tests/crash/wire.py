@@ -10,12 +10,14 @@ from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
+from typing import get_args
 
 from bot.simulator.openhands import NoAnswer
 from tests.crash.errands import Errand
 from tests.crash.oracle import complaints
-from tests.crash.town import Kind, Town, town
+from tests.crash.town import Api, Kind, Town, town
 
 JOURNEY_S = 45.0
 """Real seconds a journey may take; it takes a few, or a few more with a kill."""
@@ -34,9 +36,10 @@ class Moment:
     kind: str
     number: int
     phase: str
+    api: Api = "v1"
 
     def __str__(self) -> str:
-        return f"{self.journey}-{self.service}-{self.kind}-{self.number}-{self.phase}"
+        return f"{self.api}-{self.journey}-{self.service}-{self.kind}-{self.number}-{self.phase}"
 
 
 class Trap:
@@ -74,9 +77,9 @@ class Trap:
 
 
 @asynccontextmanager
-async def journey(folder: Path, kind: Kind) -> AsyncIterator[tuple[Town, Errand]]:
+async def journey(folder: Path, kind: Kind, api: Api) -> AsyncIterator[tuple[Town, Errand]]:
     """Yield the world and errand of a journey, without starting the bot."""
-    async with town(folder, f"sqlite:///{folder / 'journey.db'}", SEED) as at:
+    async with town(folder, f"sqlite:///{folder / 'journey.db'}", SEED, api) as at:
         yield at, Errand(at, 0, kind, PLACE, typed=JOURNEYS[kind])
 
 
@@ -98,15 +101,16 @@ def calls(at: Town) -> Mapping[str, Mapping[str, int]]:
     }
 
 
-async def recorded() -> Mapping[str, Mapping[str, Mapping[str, int]]]:
-    found = {}
-    for kind in JOURNEYS:
+async def recorded() -> Mapping[str, Mapping[str, Mapping[str, Mapping[str, int]]]]:
+    """Make each journey on each kind of server, and return the number of its calls."""
+    found: dict[str, dict[str, Mapping[str, Mapping[str, int]]]] = {}
+    for api, kind in product(get_args(Api), JOURNEYS):
         with tempfile.TemporaryDirectory() as folder:
-            async with journey(Path(folder), kind) as (at, errand):
+            async with journey(Path(folder), kind, api) as (at, errand):
                 await made(at, errand)
                 await at.child.end()
                 assert not complaints(at, [errand]), "the journey must be whole"
-                found[kind.value] = calls(at)
+                found.setdefault(api, {})[kind.value] = calls(at)
     return found
 
 

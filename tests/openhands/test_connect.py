@@ -8,7 +8,7 @@ import pytest
 import structlog
 
 from bot.core import errors
-from bot.openhands.connect import NO_CONVERSATION, LateOpenHands, connect, wrong_address
+from bot.openhands.connect import NO_CONVERSATION, Asked, LateOpenHands, connect, wrong_address
 from tests.openhands.recorded import Wire, client, exchange, response_of
 
 COUNT = "/api/v1/app-conversations/count"
@@ -18,15 +18,15 @@ PAGE = httpx.Response(200, html="<html>OpenHands</html>")
 
 
 def server(count: Any, listed: Any = None, looked_up: Any = None) -> Wire:
-    """Answer the probes, each with a recording or with something made up."""
-    wire = Wire()
+    """Answer the probes, each with a recording or with something made up. It is no Agent Server."""
+    wire = Wire("app.04")
     for path, query, answer in ((COUNT, {}, count), (LIST, {"limit": 1}, listed), (LOOKUP, {}, looked_up)):
         if answer is not None:
             wire.then("GET", path, response_of(exchange(answer)) if isinstance(answer, str) else answer, query=query)
     return wire
 
 
-async def outcome(wire: Wire, api: Literal["auto", "v1", "v0"]) -> object:
+async def outcome(wire: Wire, api: Asked) -> object:
     http = client(wire)
     try:
         return str((await connect(http, api)).api)
@@ -123,6 +123,50 @@ async def test_an_api_that_was_chosen_is_only_tried(
     assert await outcome(server(count, listed), api) == found
 
 
+@pytest.mark.parametrize(
+    ("info", "count", "found"),
+    [
+        ("as-fresh.04", "as-auth.10", "agent"),
+        ("as-old-fresh.04", "as-auth.10", "agent"),
+        ("as-fresh.04", "as-auth.01", errors.Unauthorised),
+        ("as-fresh.04", "as-auth.14", errors.Unreadable),
+        ("app.04", None, errors.Unreadable),
+        ("as-auth.14", None, errors.Unreadable),
+        (PAGE, None, errors.Unreadable),
+        (httpx.ConnectError("refused"), None, errors.Unavailable),
+    ],
+)
+@pytest.mark.parametrize("api", ["auto", "agent"])
+async def test_an_agent_server_tells_its_title_and_must_take_the_key(
+    api: Asked, info: Any, count: Any, found: object
+) -> None:
+    """To whoever asks, so that alone proves no key; whoever has no title is looked at as before, unless told not to."""
+    wire = Wire()
+    for path, answer in (("/server_info", info), ("/api/conversations/count", count)):
+        if answer is not None:
+            wire.then("GET", path, response_of(exchange(answer)) if isinstance(answer, str) else answer)
+    if api == "auto" and count is None:
+        wire.then("GET", COUNT, response_of(exchange("app.07")))
+        found = "v1" if found is errors.Unreadable else found
+    assert await outcome(wire, api) == found
+
+
+@pytest.mark.parametrize("count", ["as-fresh.07", PAGE])
+async def test_an_agent_server_behind_something_that_hides_what_it_tells_is_known_by_its_list(count: Any) -> None:
+    """It wants ids there. Who says that it is V0 is believed."""
+    assert await outcome(server(count, "as-fresh.08"), "auto") == "agent"
+    assert await outcome(server(None, "as-fresh.08"), "v0") == "v0"
+
+
+async def test_the_key_is_not_shown_to_who_asks_for_none() -> None:
+    """An answer without a key would count as one with it, in whichever header was tried first."""
+    wire = Wire("as-fresh.04").then("GET", "/api/conversations/count", response_of(exchange("as-auth.10")))
+    await outcome(wire, "auto")
+    first, second = wire.requests
+    shown = [{"authorization", "x-session-api-key"} & set(one.headers) for one in (first, second)]
+    assert (shown[0], bool(shown[1])) == (set(), True)
+
+
 async def test_which_api_was_found_is_logged() -> None:
     """Once, at the start."""
     with structlog.testing.capture_logs() as logs:
@@ -134,8 +178,10 @@ async def test_all_who_ask_a_server_that_hangs_share_one_probe() -> None:
     """Sixteen requests wait as long as one, and the next try is theirs together too."""
     calls, answered = 0, asyncio.Event()
 
-    async def hang(_request: httpx.Request) -> httpx.Response:
+    async def hang(request: httpx.Request) -> httpx.Response:
         nonlocal calls
+        if request.url.path == "/server_info":
+            return response_of(exchange("app.04"))
         calls += 1
         await answered.wait()
         return httpx.Response(503) if calls == 1 else response_of(exchange("app.07"))

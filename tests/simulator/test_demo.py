@@ -31,7 +31,7 @@ from rich.console import Console
 from bot.simulator import demo, story
 from bot.simulator.{module} import {keyboard}
 from tests.simulator.test_demo import quick
-demo._play = lambda: asyncio.run(story.play(Console(highlight=False), quick, keyboard={keyboard}))
+demo._play = lambda _api: asyncio.run(story.play(Console(highlight=False), quick, keyboard={keyboard}))
 raise SystemExit(demo.demo())
 """
 THEIRS = "/help shows this again."
@@ -143,10 +143,15 @@ def in_order(text: str, *parts: str) -> bool:
     return True
 
 
-def test_the_command_plays_the_whole_story() -> None:
+@pytest.mark.parametrize("options", [[], ["--api", "agent"]])
+def test_the_command_plays_the_whole_story(options: list[str]) -> None:
     """Request, card, progress, a reply the agent takes in, the answer, the team's line: all of it, then exit code 0."""
     played = subprocess.run(
-        [sys.executable, "-m", "bot", "demo"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "bot", "demo", *options],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
     assert (played.returncode, played.stderr) == (0, ""), played.stdout

@@ -351,6 +351,35 @@ def test_slots_are_told(found: Slots | None, line: str) -> None:
     assert str(doctor.slots(found, 10)) == line
 
 
+def test_a_server_that_does_not_tell_who_works_is_no_fault() -> None:
+    """Of one that does, everybody's agents count."""
+    assert str(doctor.at_work(None, 10)) == "– At work: this server does not tell how many agents work"
+    assert "2 agents, other people's included" in str(doctor.at_work(Slots(running=2), 10))
+
+
+async def test_an_agent_server_is_looked_at_as_one(make_world: Make) -> None:
+    """Which version, whether its profile is complete, how many work there, and what its key is."""
+    world = await make_world(openhands={"api": "agent", "closed": ["org/other"]}, default_repository="org/repo")
+    await working(world)
+    assert (await said(world))[-4:] == [
+        f"✓ OpenHands: Agent Server 1.58.2, key accepted → {doctor.WHOLE_MACHINE}",
+        "✓ Agent profile: default, complete",
+        "✓ At work: 1 agent, other people's included; at most MAX_CONCURRENT_RUNS=10 of this bot's runs at once",
+        "✓ Git provider: org/repo can be opened",
+    ]
+    world.openhands.machine.models.clear()
+    assert await told(world, "Agent profile") == (
+        "✗ Agent profile: default is not complete (LLM profile 'default' not found) → set its model in OpenHands' settings"
+    )
+    world.given |= {"openhands_agent_profile": "mine", "default_repository": "org/other"}
+    assert await told(world, "Agent profile") == (
+        "✗ Agent profile: the server has no agent profile mine → correct OPENHANDS_AGENT_PROFILE, or make that profile there"
+    )
+    assert await told(world, "Git provider") == (
+        "– Git provider: org/other can't be opened → give the server's own git a login; look at the name"
+    )
+
+
 async def test_a_web_page_in_place_of_openhands_is_told(make_world: Make) -> None:
     """The address is one of something else."""
     world = await make_world(start=False, openhands_api="v1")

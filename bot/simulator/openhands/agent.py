@@ -64,7 +64,7 @@ class Agents:
         self._end_tool(c)
         c.cost = c.cost if cost is None else cost
         c.pull_requests += pr
-        if c.api == "v1":
+        if c.api != "v0":
             self._add(c, events_v1.finish_result(self._add(c, events_v1.finish(message))))
         else:
             self._add(c, events_v0.finish(message) | {"llm_metrics": events_v0.metrics(c.cost, c.tokens)})
@@ -74,7 +74,7 @@ class Agents:
         """End the turn with a plain message: a question or an answer, which only its words tell apart."""
         self._at_work(c)
         self._end_tool(c)
-        if c.api == "v1":
+        if c.api != "v0":
             self._add(c, events_v1.message(message, source="agent"))
             self._rest(c, "finished")
         else:
@@ -91,7 +91,7 @@ class Agents:
         """End the turn because the model, or the agent itself, failed."""
         self._at_work(c)
         self._end_tool(c)
-        if c.api == "v1":
+        if c.api != "v0":
             self._rest(c, "error")
             self._add(c, events_v1.failure(code, detail))
         elif code == "LLMRateLimitError":
@@ -103,7 +103,7 @@ class Agents:
         """Repeat a command until the server notices the loop."""
         for _ in range(4):
             self.progress(c, "Run echo again", command="echo again")
-        if c.api == "v1":
+        if c.api != "v0":
             self._rest(c, "stuck")
         else:
             self._rest(c, "error", "AgentStuckInLoopError: Agent got stuck in a loop")
@@ -116,7 +116,7 @@ class Agents:
         self._end_tool(c)
         c.working = False
         c.pending_since = self.timers.now()
-        if c.api == "v1":
+        if c.api != "v0":
             wanted = [events_v1.command(command, summary=summary, risk=risk) for command in commands]
             c.pending += [self._add(c, action) for action in events_v1.one_answer(wanted)]
             self._become(c, "waiting_for_confirmation")
@@ -152,7 +152,7 @@ class Agents:
 
     def _become(self, c: Conversation, word: str, reason: str = "") -> None:
         c.state = word
-        self._add(c, events_v1.state("execution_status", word) if c.api == "v1" else events_v0.state(word, reason))
+        self._add(c, events_v1.state("execution_status", word) if c.api != "v0" else events_v0.state(word, reason))
 
     def _rest(self, c: Conversation, word: str, reason: str = "") -> None:
         """End the turn."""
@@ -162,8 +162,9 @@ class Agents:
 
     def _paused(self, c: Conversation, kind: str) -> None:
         self._become(c, "paused")
-        if c.api == "v1":
+        if c.api != "v0":
             self._add(c, events_v1.stopped_by_user(kind))
+        if c.api == "v1":
             c.created_at = self.timers.now()  # recorded: a pause or an interrupt rewrites it
 
     def _at_work(self, c: Conversation) -> None:
@@ -175,13 +176,13 @@ class Agents:
         self._at_work(c)
         self._end_tool(c)
         c.tokens += 1000
-        if c.api == "v1":
+        if c.api != "v0":
             return self._add(c, events_v1.command(command, summary=summary, risk="LOW"))
         metrics = {"llm_metrics": events_v0.metrics(c.cost, c.tokens)}
         return self._add(c, events_v0.command(command, confirmation="confirmed") | metrics)
 
     def _observe(self, c: Conversation, action: Event) -> None:
-        result = events_v1.command_result if c.api == "v1" else events_v0.command_result
+        result = events_v1.command_result if c.api != "v0" else events_v0.command_result
         self._add(c, result(action))
 
     def _tool_may_end(self, c: Conversation, tool: Tool) -> None:
@@ -210,7 +211,7 @@ class Agents:
         c.unread.clear()
         if c.tool is not None:
             tool, c.tool = c.tool, None
-            self._add(c, (events_v1.cut_off if c.api == "v1" else events_v0.cut_off)(tool.action))
+            self._add(c, (events_v1.cut_off if c.api != "v0" else events_v0.cut_off)(tool.action))
 
     # Messages, and the agent that acts by itself
 

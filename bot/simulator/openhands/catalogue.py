@@ -91,7 +91,13 @@ async def alive(world: Starts, asked: Asked) -> object:  # noqa: ARG001
     return {"status": "ok"}
 
 
+async def server_info(world: Starts, asked: Asked) -> object:  # noqa: ARG001
+    """Tell of the server, without a title: that is how an Agent Server is known from this one."""
+    return {"uptime": 1.9, "idle_time": 1.9, "resources": {}}
+
+
 ROUTES = (
+    Route("GET", "/server_info", "other", "v1", server_info, needs_key=False),
     Route("GET", "/api/v1/git/repositories/search", "repositories", "v1", repositories),
     Route("GET", "/api/v1/git/branches/search", "branches", "v1", branches),
     Route("GET", "/api/v1/config/models/search", "other", "v1", models),

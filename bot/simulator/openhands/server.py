@@ -11,8 +11,19 @@ from typing import Any, Literal, get_args
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from bot.simulator.openhands import agent_server, catalogue, v0, v1, v1_sandboxes, v1_starts
+from bot.simulator.openhands import (
+    agent_server,
+    catalogue,
+    host,
+    host_around,
+    host_starts,
+    v0,
+    v1,
+    v1_sandboxes,
+    v1_starts,
+)
 from bot.simulator.openhands.faults import RATE, RATE_HOLDS_BACK_S, Fault, Faults, Rate
+from bot.simulator.openhands.machine import NEW, Machine, Version
 from bot.simulator.openhands.starts import LimitAnswers, Starts
 from bot.simulator.openhands.state import Agent, Call, Conversation, bare
 from bot.simulator.openhands.timers import Timers
@@ -21,6 +32,7 @@ from bot.simulator.openhands.wire import (
     NOT_FOUND,
     Asked,
     Broken,
+    Created,
     Kind,
     NoAnswer,
     Refused,
@@ -36,6 +48,7 @@ class LocalOpenHands(Starts):
     """OpenHands on this machine, in memory: as strict as the real one, with faults on demand.
 
     now: a clock that its owner moves by hand and then calls `tick`; None: the wall clock.
+    api: "agent" is an Agent Server as people host it themselves, of one of two versions: see `machine`.
     agent: what an agent does by itself with each message, and with "" when it is told to continue; None: it works
     until a test says what it does next.
     lacks: kinds of calls that this server does not have yet, as older ones: their paths are unknown to it.
@@ -55,9 +68,10 @@ class LocalOpenHands(Starts):
         self,
         *,
         now: Callable[[], datetime] | None = None,
-        api: Literal["v1", "v0", "both"] = "v1",
+        api: Literal["v1", "v0", "both", "agent"] = "v1",
+        version: Version = NEW,
         key: str | None = None,
-        key_header: Literal["bearer", "session"] = "bearer",
+        key_header: Literal["bearer", "session"] | None = None,
         agent: Agent | None = None,
         v0_events: bool = True,
         v0_stop: bool = True,
@@ -82,10 +96,11 @@ class LocalOpenHands(Starts):
             providers=providers,
             repositories=None if repositories is None else frozenset(repositories),
             closed=frozenset(closed),
+            machine=Machine(version),
         )
         self.base_url = ""
         self.key = key
-        self.key_header = key_header
+        self.key_header = key_header or ("session" if api == "agent" else "bearer")
         self.rate_limit = rate_limit
         self.calls: list[Call] = []
         self.down = False  # every connection is closed without an answer
@@ -106,14 +121,16 @@ class LocalOpenHands(Starts):
     async def start(self, port: int = 0) -> None:
         """Listen on loopback. Port 0 picks a free one; see `base_url`."""
         app = web.Application(middlewares=[self._catch_all])
-        for route in (
+        app_server = (
             *v1_starts.ROUTES,
             *v1.ROUTES,
             *v1_sandboxes.ROUTES,
             *agent_server.ROUTES,
             *catalogue.ROUTES,
             *self._v0,
-        ):
+        )
+        hosted = (*host_starts.ROUTES, *host.ROUTES, *host_around.ROUTES)
+        for route in hosted if self._api == "agent" else app_server:
             app.router.add_route(route.method, route.path, partial(self._serve, route))
         # A caller that hangs up does not cancel its call: what it began continues, as on a real server.
         self._runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None)
@@ -253,9 +270,11 @@ class LocalOpenHands(Starts):
         return response if fault is None else await self._broken(fault, response)
 
     async def _answer(self, route: Route, request: web.Request, body: object) -> tuple[int, object]:
-        if self._api not in {route.api, "both"} and route.path.startswith("/api/"):
+        if self._api not in {route.api, "both"} and route.path.startswith(("/api/", "/server_info")):
             return 404, NOT_FOUND
-        if self.rate_limit and not route.path.startswith("/agent/"):
+        while (until := self.machine.stalled_until) is not None and until > self.timers.now():
+            await self.timers.wait((until - self.timers.now()).total_seconds())
+        if self.rate_limit and self._api != "agent" and not route.path.startswith("/agent/"):
             now = self._rate.count(self.timers.now())
             if now > 2 * RATE:
                 return 429, TOO_MANY
@@ -268,7 +287,8 @@ class LocalOpenHands(Starts):
         query = {name: request.query.getall(name) for name in request.query}
         try:
             asked = Asked(query, dict(request.match_info), headers, body, self.base_url)
-            return 200, await route.handle(self, asked)
+            answer = await route.handle(self, asked)
+            return (201, answer.body) if isinstance(answer, Created) else (200, answer)
         except Refused as refused:
             return refused.status, refused.body
 

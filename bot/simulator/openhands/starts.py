@@ -6,7 +6,8 @@ from typing import Literal
 from uuid import UUID, uuid4
 
 from bot.simulator.openhands import events_v0, events_v1
-from bot.simulator.openhands.control import Controls
+from bot.simulator.openhands.hosted import Hosted
+from bot.simulator.openhands.machine import Machine
 from bot.simulator.openhands.state import Agent, Conversation, Event, StartTask, bare, dashed
 from bot.simulator.openhands.timers import Timers
 
@@ -27,8 +28,8 @@ DEFAULT_MODEL = "openhands/claude-sonnet-4-5"
 LimitAnswers = Literal["429", "pauses-oldest"]
 
 
-class Starts(Controls):
-    """Starts conversations on both APIs, as slowly and destructively as the real server."""
+class Starts(Hosted):
+    """Starts conversations on both APIs of the app server, as slowly and destructively as the real one."""
 
     def __init__(
         self,
@@ -42,6 +43,7 @@ class Starts(Controls):
         providers: bool,
         repositories: frozenset[str] | None,
         closed: frozenset[str],
+        machine: Machine,
     ) -> None:
         super().__init__(timers, agent)
         self.start_seconds = start_seconds
@@ -51,6 +53,7 @@ class Starts(Controls):
         self.providers = providers  # whether a git provider is connected
         self.git_providers = ("github",)  # which
         self.repositories = repositories  # None: it has every repository
+        self.machine = machine  # what an Agent Server has besides conversations
         self.closed = closed  # except these, which the git provider gives no access to
         self.branches: tuple[str, ...] = ("main", "develop", "dev")  # of every repository that can be opened
         self.tasks: dict[str, StartTask] = {}

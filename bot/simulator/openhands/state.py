@@ -7,7 +7,9 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import UUID, uuid4
 
-Api = Literal["v1", "v0"]
+Api = Literal["v1", "v0", "agent"]
+"""Two APIs of the app server, and that of an Agent Server which people host by itself."""
+
 Event = dict[str, Any]  # as it goes over the wire
 
 
@@ -59,7 +61,7 @@ class Held:
 class Conversation:
     """One conversation as the agent sees it; what callers see may be older or incomplete."""
 
-    id: str  # with dashes on V1, 32 hex digits on V0
+    id: str  # with dashes on V1 and on an Agent Server, 32 hex digits on V0
     api: Api
     created_at: datetime
     updated_at: datetime
@@ -70,6 +72,10 @@ class Conversation:
     model: str | None = None
     suffix: str | None = None  # what the start added to the system message
     trigger: str | None = None
+    folder: str = ""  # where the agent works, on an Agent Server
+    tags: dict[str, str] = field(default_factory=dict)
+    secrets: Event = field(default_factory=dict)  # what the start named; values are never shown
+    profile: str = ""  # the agent profile it was started with
     messages: list[str] = field(default_factory=list)  # what the agent really got, in order, the first included
     events: list[Event] = field(default_factory=list)
     copied: int = 0  # how many events have reached the app server's copy
@@ -77,7 +83,7 @@ class Conversation:
     sandbox_status: str = "STARTING"  # on V0 the runtime's status, the only one there is
     sandbox_exists: bool = True
     shares: str | None = None  # the sandbox it shares with others; None: it has its own
-    state: str | None = None  # the agent's own word: an execution status on V1, an agent state on V0
+    state: str | None = None  # the agent's own word: an agent state on V0, else an execution status
     working: bool = False  # the agent's loop is alive, even while `paused` during a model call
     silent: bool = False  # the agent server does not answer the app server, so the status is null
     destroyed: bool = False  # lost to a second start with the same id
@@ -100,7 +106,7 @@ class Conversation:
     @property
     def execution_status(self) -> str | None:
         """V1's word for what the agent does; None on V0."""
-        return self.state if self.api == "v1" else None
+        return None if self.api == "v0" else self.state
 
     @property
     def agent_state(self) -> str | None:

@@ -29,6 +29,8 @@ Kind = Literal[
     "sandbox_resume",
     "list",
     "probe",
+    "profiles",
+    "shell",
     "repositories",
     "branches",
     "other",
@@ -64,6 +66,13 @@ class Plain:
     text: str
 
 
+@dataclass(frozen=True)
+class Created:
+    """The body of a 201."""
+
+    body: object
+
+
 class Refused(Exception):
     """The answer is this error."""
 
@@ -82,7 +91,7 @@ Handle = Callable[[Starts, Asked], Awaitable[object]]
 
 @dataclass(frozen=True)
 class Route:
-    """handle: returns the body of a 200, or raises `Refused`."""
+    """handle: returns the body of a 200 or `Created`, or raises `Refused`."""
 
     method: str
     path: str
