@@ -148,7 +148,7 @@ async def test_a_run_without_news_for_long_is_told_once_with_a_stop(make_world: 
     assert world.news() == []
     await world.passes(40)
 
-    since = "since <!date^1772442002^{time}|09:00 UTC>"
+    since = "since <!date^1772442001^{time}|09:00 UTC>"
     [told] = [one for one in world.posts("#dev") if one.thread_ts]
     assert told.text == (
         f"<@{world.alice.id}> OpenHands has shown nothing new of this run {since}. I go on looking, and nothing is lost; "
