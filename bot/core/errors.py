@@ -21,6 +21,7 @@ BotError
     ├── NoAccess             the repository cannot be opened with this key
     ├── NotFound             no such conversation, or not yet
     ├── AtCapacity           every slot of the account is busy
+    │   └── Stored           the message is at the agent, which does not run: have it go on, never send again
     ├── OverQuota            no more conversations today: retry after `reset_at`
     ├── OutOfBudget          the account's budget is used up: a person acts
     ├── TooFast              too many calls: retry after `retry_after_s`
@@ -157,6 +158,10 @@ class NotFound(OpenHandsError):
 
 class AtCapacity(OpenHandsError):
     """Every slot of the account is busy (429 with the limit named)."""
+
+
+class Stored(AtCapacity):
+    """The agent server keeps the message, but runs no more agents for now."""
 
 
 class OverQuota(OpenHandsError):

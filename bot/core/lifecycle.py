@@ -225,6 +225,8 @@ def judge(run: Run, seen: Observation, before: Phase | None) -> Run:
     fresh = seen.asked_at - run.turn_at < FRESH
     unsettled_for = seen.asked_at - (run.watch.ambiguous_since or seen.asked_at)
     match seen.phase, seen.last:
+        case [Phase.ENDED | Phase.IDLE | Phase.PAUSED | Phase.ERROR | Phase.STUCK, None] if waits_for_room(run):
+            return run  # it has not begun with the message
         case [Phase.WORKING, _]:
             return enter_state(awake(run), RunState.WORKING, answer=run.answer if run.state is RunState.WORKING else "")
         case (
@@ -258,6 +260,11 @@ def judge(run: Run, seen: Observation, before: Phase | None) -> Run:
             return enter_state(run, RunState.LOST, reason=Reason.SILENT if seen.phase is Phase.UNCLEAR else Reason.GONE)
         case _:  # still starting, or a word newer than this code: it changes nothing
             return run
+
+
+def waits_for_room(run: Run) -> bool:
+    """Return whether the agent server keeps a message that the agent has not begun with, and nobody wants it stopped."""
+    return run.watch.call_waits_why is Obstacle.FULL and run.state is RunState.WORKING and run.stop_by is None
 
 
 def waits_asleep(run: Run) -> bool:
@@ -765,6 +772,17 @@ def call_through(run: Run) -> Run:
 def sent(run: Run, anchor: str | None, went_out: datetime, now: datetime) -> Changed:
     """Begin a new turn: the agent has the message, and everything before it is old news."""
     return turn_resumed(replace(run, turn_after=anchor), went_out, now)
+
+
+def stored(run: Run, since: datetime) -> Run:
+    """Show that the agent server has the message of this turn, and that the agent does not begin with it yet."""
+    return call_waits(call_through(run), since, Obstacle.FULL)
+
+
+def taken_up(run: Run, now: datetime) -> Run:
+    """Record that the agent begins with such a message: the status may still be that of before."""
+    watch = replace(run.watch, phase=None, ambiguous_since=None, observed_at=now, next_poll_at=now)
+    return call_through(replace(run, turn_at=now, watch=watch))
 
 
 def turn_resumed(run: Run, went_out: datetime, now: datetime) -> Changed:

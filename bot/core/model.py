@@ -331,6 +331,8 @@ class Obstacle(StrEnum):
     BUSY = "busy"
     """OpenHands, or a gateway before it, takes no more calls for now."""
     MOVED = "moved"
+    FULL = "full"
+    """The agent server keeps a message, but runs no more agents for now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

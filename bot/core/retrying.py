@@ -56,6 +56,8 @@ class Call(StrEnum):
     FIND = "find"
     """Look up whether a start whose answer was lost arrived."""
     SEND = "send"
+    RUN = "run"
+    """Let the agent begin with a message that its server only keeps."""
     CHECK = "check"
     """Look up whether a message whose answer was lost arrived."""
     WAKE = "wake"
@@ -198,6 +200,8 @@ def next_step(call: Call, error: OpenHandsError | None, here: Situation) -> Step
             step = _find(error, here)
         case Call.SEND:
             step = _send(error, here)
+        case Call.RUN:
+            step = _run(error, here)
         case Call.CHECK:
             step = _check(error, here) or _send(error, here)
         case Call.WAKE:
@@ -296,6 +300,15 @@ def _send(error: OpenHandsError | None, here: Situation) -> Step | None:
             return GiveBack(words.follow_up_unsupported(here.page))
         case _:
             return None
+
+
+def _run(error: OpenHandsError | None, here: Situation) -> Step:
+    """Try until the agent begins; the card says all the while that the message waits. None: it did not begin yet."""
+    match error:
+        case NotFound() | Archived() | Unsupported() | Rejected():  # the next look shows what became of it
+            return Done()
+        case _:
+            return Retry(at=here.after(here.patience.full_s), unreachable=Unreachable(why=Obstacle.FULL))
 
 
 def _wake(error: OpenHandsError | None, here: Situation) -> Step | None:

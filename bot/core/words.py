@@ -566,6 +566,11 @@ def unreachable(since: datetime, why: Obstacle) -> str:
                 f"⚠️ OpenHands has moved: I haven't got through to it since {clock_time(since)}. Please tell this bot's "
                 "operator: it needs a new OPENHANDS_BASE_URL. I keep trying; nothing is lost."
             )
+        case Obstacle.FULL:
+            return (
+                f"⏳ OpenHands keeps your message since {clock_time(since)}, but runs no more agents for now. The agent goes on "
+                "as soon as there is room; nothing is lost."
+            )
         case Obstacle.AWAY:
             return f"⚠️ I haven't got through to OpenHands since {clock_time(since)}. I keep trying; nothing is lost."
         case _:

@@ -77,7 +77,8 @@ class OpenHands(Protocol):
         """Send a message to the agent.
 
         Never send one while the agent waits for approval: it would count as approval (V1). Raises `Asleep` (wake it
-        first), `NotFound` (not ready yet, or deleted), `Archived`, `Rejected`, `Unsupported` (this server takes none).
+        first), `NotFound` (not ready yet, or deleted), `Archived`, `Rejected`, `Unsupported` (this server takes none),
+        `Stored` (it has the message; `go_on` lets it begin).
         """
         ...
 

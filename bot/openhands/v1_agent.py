@@ -4,7 +4,18 @@ from collections.abc import Mapping
 from typing import assert_never
 from urllib.parse import quote
 
-from bot.core.errors import Archived, Asleep, NotFound, Unauthorised, Unavailable, Unreadable, Unsupported, Unsure
+from bot.core.errors import (
+    Archived,
+    Asleep,
+    AtCapacity,
+    NotFound,
+    Stored,
+    Unauthorised,
+    Unavailable,
+    Unreadable,
+    Unsupported,
+    Unsure,
+)
 from bot.core.model import Phase
 from bot.openhands import GO_ON, Before, nothing
 from bot.openhands.http import Answer, Http
@@ -32,6 +43,8 @@ class AgentCalls:
         )
         if answer.status == 502 and answer.words.startswith("Agent server error: 404"):
             raise Archived("the agent server does not know the conversation")
+        if answer.status == 502 and answer.words.startswith("Agent server error: 429"):
+            raise Stored("kept, not run")
         if answer.status == 404 and answer.words.startswith("Sandbox"):
             raise Archived("no sandbox")
         if answer.no_route:  # of an unknown conversation it says more; servers before 1.7 have no such call
@@ -83,6 +96,8 @@ class AgentCalls:
                     return True
                 if answer.status == 409:
                     return False  # it runs already
+                if answer.status == 429:
+                    raise AtCapacity("its server runs no more agents")
                 _value_of_agent(answer)
             case Phase.STUCK:
                 await self.send(name, GO_ON, before)

@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot import effects
 from bot.core import cards, lifecycle, words
-from bot.core.errors import Asleep, CannotTell, OpenHandsError, Unsure
+from bot.core.errors import Asleep, CannotTell, OpenHandsError, Stored, Unsure
 from bot.core.model import FollowUp, FollowUpState, Phase, Reason, Run, RunState, UserId
 from bot.core.owed import OutboxRow
 from bot.core.pacing import later, retry_at
@@ -27,6 +27,8 @@ class FollowUps(Handler):
         """Send the row's message, or find out whether it arrived."""
         async with self._ctx.database.reading() as tx:
             follow_up = await runs.get_follow_up(tx, row.id)
+        if follow_up.state is FollowUpState.DELIVERED and lifecycle.waits_for_room(run):
+            return await self._asked(Call.RUN, row, run, self._run_on(row, run))
         if follow_up.state in (FollowUpState.WITHDRAWN, FollowUpState.DELIVERED, FollowUpState.FAILED):
             return Done(follow_up.state)
         if follow_up.state is FollowUpState.HELD:
@@ -89,6 +91,9 @@ class FollowUps(Handler):
         except Unsure:
             await self._unsure(follow_up)
             raise
+        except Stored:
+            await self._delivered(row, run, follow_up, went_out, begun=False)
+            return None
         except OpenHandsError:  # it surely did not arrive
             await self._not_delivered(row, run, follow_up, went_out)
             raise
@@ -137,7 +142,28 @@ class FollowUps(Handler):
             if overtaken:
                 await self._tell_requester(tx, run, words.withdrawn(1))
 
-    async def _delivered(self, row: OutboxRow, run: Run, follow_up: FollowUp, went_out: datetime) -> None:
+    async def _run_on(self, row: OutboxRow, run: Run) -> Step | None:
+        """Let the agent begin with a message that its server keeps."""
+        openhands = await self._ctx.openhands_of(run)
+        if not await openhands.go_on(run):
+            seen = (await openhands.observe([run])).get(run.id)
+            if seen is None or seen.phase is Phase.ENDED:  # it still shows the end of the turn before
+                return self._after(Call.RUN, None, row, run)
+        now = self._ctx.clock.now()
+        async with self._ctx.database.transaction() as tx:
+            fresh = await runs.get(tx, run.id)
+            if lifecycle.waits_for_room(fresh):
+                await self._ctx.save(tx, fresh, (lifecycle.taken_up(fresh, now), ()))
+            elif fresh.stop_by is not None:  # a stop came while this call, which set it to work, was on its way
+                await effects.enqueue_stop(tx, fresh, now, woken=True)
+            await outbox.done(tx, row.seq, now)
+        self._ctx.wake_poller.set()
+        return None
+
+    async def _delivered(
+        self, row: OutboxRow, run: Run, follow_up: FollowUp, went_out: datetime, *, begun: bool = True
+    ) -> None:
+        """Begin the turn of a message that the agent has. begun: if not, its row stays until the agent begins."""
         now = self._ctx.clock.now()
         async with self._ctx.database.transaction() as tx:
             fresh = await runs.get(tx, run.id)
@@ -147,12 +173,16 @@ class FollowUps(Handler):
             after, effect = lifecycle.sent(
                 lifecycle.asks_no_more(fresh, follow_up.id), follow_up.last_event, went_out, now
             )
+            after = after if begun else lifecycle.stored(after, went_out)
             await self._ctx.save(tx, fresh, (after, effect))
             await runs.save_follow_up(tx, replace(follow_up, state=FollowUpState.DELIVERED))
             await effects.enqueue_reaction(tx, run, follow_up.source_ts, effects.DELIVERED, now)
             if after.stop_by is not None:  # a stop came while the message, which woke the agent, was on its way
                 await effects.enqueue_stop(tx, after, now)
-            await outbox.done(tx, row.seq, now)
+            if begun:
+                await outbox.done(tx, row.seq, now)
+            else:
+                await outbox.reschedule(tx, row.seq, later(now, self._ctx.patience.poll_s))
         self._ctx.wake_poller.set()
 
     async def _unsure(self, follow_up: FollowUp) -> None:

@@ -546,6 +546,22 @@ def test_a_call_that_does_not_get_through_is_shown_until_it_does() -> None:
     assert (through.watch.call_waits_since, through.watch.call_waits_why) == (None, None)
 
 
+@pytest.mark.parametrize("phase", [Phase.ENDED, Phase.IDLE, Phase.PAUSED, Phase.ERROR, Phase.STUCK])
+def test_a_message_that_is_only_kept_has_no_end(phase: Phase) -> None:
+    """However long the agent does not begin with it; unless a person stops that, or it begins and stays idle."""
+    late = NOW + timedelta(hours=1)
+    kept = replace(lifecycle.stored(a_run(), NOW), turn_at=NOW - timedelta(hours=1))
+    kept = advance(kept, look(phase))[0]
+    assert advance(kept, look(phase, at=late))[0].state is RunState.WORKING
+    assert kept.watch.call_waits_why is Obstacle.FULL
+
+    begun = lifecycle.taken_up(kept, late)
+    assert not lifecycle.waits_for_room(begun)
+    assert (begun.turn_at, begun.watch.ambiguous_since) == (late, None)
+    stopped = replace(kept, stop_by=BOB, stop_at=NOW)
+    assert advance(stopped, look(phase, at=late))[0].state is not RunState.WORKING
+
+
 def test_a_retry_adds_its_cost_to_that_of_the_attempts_before() -> None:
     """What was spent stays spent, however little the next attempt costs."""
     again, _ = lifecycle.retry(a_run(RunState.FAILED, cost=3.0, cost_before=1.0), BOB, ConversationId("new"), NOW)

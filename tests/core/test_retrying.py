@@ -61,6 +61,7 @@ KINDS = {
     Call.START: OutboxKind.START,
     Call.FIND: OutboxKind.START,
     Call.SEND: OutboxKind.SEND,
+    Call.RUN: OutboxKind.SEND,
     Call.CHECK: OutboxKind.SEND,
     Call.WAKE: OutboxKind.SEND,
     Call.RESUME: OutboxKind.RESUME,
@@ -160,6 +161,10 @@ TABLE: list[tuple[Call, OpenHandsError | None, Run, dict[str, Any], Step]] = [
         {},
         Retry(at=at(PATIENCE.full_s), effort=Effort.UNDONE, say=words.no_room_to_wake()),
     ),
+    # a message that the agent server only keeps, until the agent begins
+    (Call.RUN, None, WORKING, {}, Retry(at=at(PATIENCE.full_s), unreachable=Unreachable(why=Obstacle.FULL))),
+    (Call.RUN, AtCapacity(), WORKING, OLD, Retry(at=at(PATIENCE.full_s), unreachable=Unreachable(why=Obstacle.FULL))),
+    (Call.RUN, NotFound(), WORKING, {}, Done()),
     # whether a message arrived: after ten minutes a person decides
     (Call.CHECK, CannotTell(), WORKING, {}, Ask()),
     (Call.CHECK, Unavailable(), WORKING, LATE, Ask()),
@@ -281,6 +286,7 @@ COMES_TO: dict[Call, set[type[Step]]] = {
     Call.START: {Retry, Refuse, Requeue},
     Call.FIND: {Retry, Refuse},
     Call.SEND: {Retry, Wake, GiveBack, Lost},
+    Call.RUN: {Retry, Done},
     Call.CHECK: {Retry, GiveBack, Lost, Ask},
     Call.WAKE: {Retry, GiveBack, Lost},
     Call.RESUME: {Retry, GiveBack, Lost},

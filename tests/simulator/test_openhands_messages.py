@@ -168,6 +168,21 @@ async def test_a_message_that_cannot_be_delivered_is_refused(deed: Deed, status:
         assert c.messages == ["first"]
 
 
+async def test_a_full_agent_server_keeps_a_message_without_running_it() -> None:
+    """Its refusal reaches the sender as a 502, and a later `/run` begins once there is room."""
+    async with Rig() as rig:
+        c = await rig.start("first")
+        rig.server.finish(c, "Done.")
+        rig.server.runs_full = True
+        answer = await rig.send(c, "second")
+        assert (answer.status_code, answer.json()) == (502, {"detail": "Agent server error: 429"})
+        assert (c.messages, c.state) == (["first", "second"], "idle")
+        assert (await rig.tell(c, "run")).status_code == 429
+        rig.server.runs_full = False
+        assert (await rig.tell(c, "run")).status_code == 200
+        assert c.working
+
+
 @pytest.mark.parametrize(
     ("identifier", "body", "loc"),
     [

@@ -378,3 +378,43 @@ async def test_two_runs_do_not_hold_up_each_other(world: Story) -> None:
 
     assert busy.messages == ["fix README", "and the changelog"]
     world.leaves("#dev: card 🛠️ Working", "#dev: card 🛠️ Working")
+
+
+async def test_a_message_that_is_kept_but_not_run_is_run_until_it_is_taken(world: Story) -> None:
+    """The agent server is full: the message is there, sent once, and its turn neither ends without words nor pauses."""
+    asked = await working(world)
+    world.openhands.finish(world.conversation, "Fixed it.")
+    await world.passes(4)
+    world.openhands.runs_full = True
+    reply = await world.bob.says("and the licence too", thread=asked)
+    await world.passes(200)
+    assert world.conversation.messages == ["fix README", "and the licence too"]
+    assert world.reactions(reply) == ["eyes", "white_check_mark"]
+    assert world.card().state == "Working"
+    assert any("runs no more agents for now" in line for line in world.card().lines)
+
+    world.openhands.runs_full = False
+    await world.passes(35)
+    assert not any("runs no more agents" in line for line in world.card().lines)
+    world.openhands.finish(world.conversation, "Fixed the licence.")
+    await world.passes(40)
+    assert world.conversation.messages == ["fix README", "and the licence too"]
+    assert world.card().state == "Done"
+    assert [line.split("\n")[-1] for line in world.news()] == ["Fixed it.", "Fixed the licence."]
+
+
+async def test_a_message_that_is_kept_can_be_stopped(world: Story) -> None:
+    """Before the agent begins with it: then nobody sets the agent to work any more."""
+    asked = await working(world)
+    world.openhands.finish(world.conversation, "Fixed it.")
+    await world.passes(4)
+    world.openhands.runs_full = True
+    await world.bob.says("and the licence too", thread=asked)
+    await world.passes(10)
+    await world.bob.says("stop", thread=asked)
+    await world.passes(20)
+    world.openhands.runs_full = False
+    await world.passes(60)
+    assert world.card().state == "Stopped"
+    assert not world.conversation.working
+    world.leaves("#dev: ✅ Done", "#dev: ⏹️ Stopped")

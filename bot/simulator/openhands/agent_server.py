@@ -101,7 +101,10 @@ async def pause(world: Starts, asked: Asked) -> object:
 
 
 async def run(world: Starts, asked: Asked) -> object:
-    if world.run(_known(world, asked)) == "busy":
+    c = _known(world, asked)
+    if world.runs_full:
+        raise Refused(429, {"detail": "Too many running conversations"})
+    if world.run(c) == "busy":
         raise Refused(409, {"detail": "Conversation already running. Wait for completion or pause first."})
     return {"success": True}
 

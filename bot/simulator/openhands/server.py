@@ -58,7 +58,7 @@ class LocalOpenHands(Starts):
     providers: whether a git provider is connected; repositories: those that can be opened there, None for all;
     closed: those that can't, whatever `repositories` says.
 
-    Most of these may be changed later, and so may these: `down`, `moved_to`; `on_call`, called with "before" or "after" and the
+    Most of these may be changed later, and so may these: `down`, `moved_to`, `runs_full`; `on_call`, called with "before" or "after" and the
     kind of each call, which may raise `NoAnswer` to lose the call or its answer; `events_lag_s`, `status_lag_s`,
     `approval_deaf_s`: three delays of the real server, 0 here unless a test sets them; `restarts_on_resume`, which
     varies between real servers.

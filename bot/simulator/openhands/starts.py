@@ -49,6 +49,7 @@ class Starts(Hosted):
         self.start_seconds = start_seconds
         self.limit = limit
         self.limit_answers = limit_answers
+        self.runs_full = False  # agent servers keep messages, but set no more agents to work
         self.shared_sandbox = shared_sandbox
         self.providers = providers  # whether a git provider is connected
         self.git_providers = ("github",)  # which

@@ -152,8 +152,11 @@ async def send_message(world: Starts, asked: Asked) -> object:
     content = read_content(body["content"], ["body", "content"], least=1)
     text = "".join(part.get("text", "") for part in content)
     c = _reachable(world, str(identifier))
-    if not await world.send(c, text, run=body.get("run", True) is not False):
+    runs = body.get("run", True) is not False
+    if not await world.send(c, text, run=runs and not world.runs_full):
         raise Refused(502, {"detail": "Failed to reach agent server."})
+    if runs and world.runs_full:
+        raise Refused(502, {"detail": "Agent server error: 429"})
     return {"success": True, "sandbox_status": "RUNNING", "message": None}
 
 
