@@ -278,7 +278,7 @@ def awake(run: Run) -> Run:
     if run.resume_by is not None:
         return replace(run, turn=run.turn + 1, stop_by=None, stop_at=None)
     ended_by_it = run.stop_at is not None and run.ended_at is not None and run.stop_at <= run.ended_at
-    ended_by_it = ended_by_it and run.state is not RunState.LOST  # nothing ended it: it was only out of sight
+    ended_by_it = ended_by_it and not may_live(run)  # nothing ended it: it was only out of sight
     return replace(run, stop_by=None, stop_at=None) if ended_by_it else run
 
 
@@ -366,7 +366,7 @@ def changed(before: Run, after: Run, now: datetime) -> Changed:
         effects.append(Effect.NOTIFY)
     if after.state in SETTLED:
         effects.append(Effect.REACT)
-    if (holds(before) and not holds(after)) or (before.state is RunState.LOST and before.stop_by is not None):
+    if (holds(before) and not holds(after)) or (may_live(before) and before.stop_by is not None):
         effects.append(Effect.RELEASE)
     return after, tuple(effects)
 

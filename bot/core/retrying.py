@@ -259,10 +259,15 @@ def _new_day(reset_at: datetime | None, here: Situation) -> datetime:
 
 
 def _find(error: OpenHandsError | None, here: Situation) -> Step | None:
-    """Decide after a failed look-up: whatever the reason, it is no answer, and nothing is posted or given up on it."""
+    """Decide after a failed look-up: whatever the reason, it is no answer, and nothing is posted on it.
+
+    An outage is waited out; what can't be looked up for long, a person looks up.
+    """
     match error:
         case CannotTell():
             return Refuse(Failed(Reason.START_UNSURE))
+        case NotFound() | Unreadable() | Unsupported() | Rejected() if here.tried_s >= here.patience.unsure_person_s:
+            return Refuse(Failed(Reason.START_UNSURE))  # OpenHands answers, but never with what shows it
         case NotFound():  # a candidate does not show its message yet
             return Retry(at=next_look(here.row.tried_at or here.row.created_at, here.moment, here.patience))
         case _:

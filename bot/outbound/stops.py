@@ -34,7 +34,7 @@ class Stops(Handler):
         return self._after(call, None, row, run)
 
     def _held(self, run: Run) -> bool:
-        may_come_back = run.state is RunState.LOST and run.watch.next_poll_at is not None
+        may_come_back = lifecycle.may_live(run) and run.watch.next_poll_at is not None
         return run.state is RunState.STARTING or may_come_back
 
     async def _hold(self, row: OutboxRow, run: Run) -> None:

@@ -142,6 +142,11 @@ TABLE: list[tuple[Call, OpenHandsError | None, Run, dict[str, Any], Step]] = [
     (Call.FIND, NotFound(), WORKING, {"tried_at": NOW}, Retry(at=at(PATIENCE.start_lookups_s[0]))),
     (Call.FIND, Unsupported(), WORKING, {}, Retry(at=at(1))),
     (Call.FIND, Unavailable(), WORKING, {}, Retry(at=at(1))),
+    *(
+        (Call.FIND, error, WORKING, LATE, Refuse(Failed(Reason.START_UNSURE)))
+        for error in (NotFound(), Unreadable(), Unsupported(), Rejected(""))
+    ),
+    (Call.FIND, Unavailable(), WORKING, LATE, Retry(at=at(60), unreachable=Unreachable(why=Obstacle.AWAY))),
     # a message
     (Call.SEND, Unsure(), WORKING, {}, Retry(at=at(PATIENCE.poll_s))),
     (Call.SEND, Asleep(), WORKING, {}, Wake()),

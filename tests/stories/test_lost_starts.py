@@ -6,8 +6,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from bot.core.model import Reason
 from tests.conftest import Card, Make, Story
-from tests.stories.shared import SINCE, asked_by, starts
+from tests.stories.shared import SINCE, asked_by, starts, why
 
 NINE = "<!date^1772442000^{time}|09:00 UTC>"
 OUT_OF_REACH = f"⚠️ I haven't got through to OpenHands since {NINE}. I keep trying; nothing is lost."
@@ -112,6 +113,58 @@ async def test_a_look_that_fails_is_no_answer(world: Story, kind: str, fault: di
     assert world.card() == Card("Starting", "fix README", (f"{asked_by(world)} · {SINCE}",))
     assert (len(starts(world)), len(world.openhands.tasks), world.news()) == (1, 1, [])
     world.logged("openhands.unreachable")
+
+
+@pytest.mark.parametrize(
+    ("api", "kind", "fault"),
+    [
+        ("v1", "find_start", {"status": 404, "body": {"detail": "Not Found"}}),
+        ("v1", "find_start", {"status": 200, "body": {"items": "odd"}}),
+        ("v0", "list", {"html": True}),
+    ],
+    ids=["404", "an odd list", "a web page of V0"],
+)
+async def test_a_start_that_can_never_be_looked_up_is_left_to_a_person(
+    make_world: Make, api: str, kind: str, fault: dict[str, Any]
+) -> None:
+    """After ten minutes; Retry then first stops what may have started, and begins anew."""
+    world = await make_world(openhands={"api": api, "start_seconds": 3600.0})
+    world.openhands.break_next("start", drop=True, after=True)
+    world.openhands.break_next(kind, times=1000, **fault)
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(590)
+    assert (world.card().state, world.news()) == ("Starting", [])
+
+    await world.passes(70)
+    assert (world.card().state, world.card().lines[0]) == ("Failed", why(Reason.START_UNSURE).split("\n")[0])
+    assert len(world.news()) == len(starts(world)) == 1
+
+    world.openhands.recover()
+    world.openhands.start_seconds = 0
+    await world.alice.says("retry", thread=world.cards()[0])
+    await world.passes(90)
+    assert world.card().state == "Working"
+    world.logged("openhands.unreachable")
+    world.logged("run.changed")
+
+
+async def test_a_stop_of_a_start_that_cannot_be_looked_up_holds_when_it_turns_up(make_world: Make) -> None:
+    """The run may be at work all the same: once a look shows it, it is stopped as asked."""
+    world = await make_world(openhands={"start_seconds": 900.0})
+    world.openhands.break_next("start", drop=True, after=True)
+    world.openhands.break_next("find_start", times=1000, html=True)
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(30)
+    await world.alice.says("stop", thread=world.cards()[0])
+    await world.passes(640)
+    assert world.card().state == "Failed"
+
+    await world.passes(900)
+    assert world.card().state == "Stopped"
+    assert not world.conversation.working
+    world.logged("openhands.unreachable")
+    world.logged("run.changed")
+    world.leaves("#dev: ❌ Failed", "#dev: ⏹️ Stopped")
 
 
 async def test_a_key_refused_while_a_start_is_looked_for_gives_nothing_up(world: Story) -> None:
