@@ -45,6 +45,8 @@ class Patience:
     """A request older than this is asked about, not done."""
     decision_settled_s: float = 3.0
     """A decision shows its effect by then; an action that still waits never got it."""
+    quiet_shown_s: float = 1200.0
+    """After this long without anything new of a run at work, its card says so."""
     stale_s: float = 12 * 3600.0
     """People are told once of a run at work that has shown nothing new for this long."""
     unsure_person_s: float = 600.0

@@ -43,6 +43,8 @@ DECISIONS = 6
 """How often the server may accept a decision without effect before the person is told."""
 STOPS = 6
 """How often a stop may have no effect before the person is told: a minute, with its pauses."""
+INTERRUPTS = 3
+"""How many stops may have no effect before the sandbox is paused: a frozen agent is deaf to interrupts."""
 MISSES = 12
 """How often a call may find no conversation before it counts as gone, or the person is told: about seven minutes."""
 STOP_SHOWS_S = lifecycle.FRESH.total_seconds() + 3

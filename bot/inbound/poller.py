@@ -294,21 +294,26 @@ class Poller:
         after, owed = (fresh, ()) if seen is None else lifecycle.advance(fresh, seen)
         if seen is None and self._missed_for_long(fresh.id, now):
             after = lifecycle.out_of_reach(after, self._missed_since[fresh.id], key_refused=False)
-        return self._timed(lifecycle.silence_told(after, now) if self._is_silent(after, now) else after, now), owed
+        return self._timed(lifecycle.silence_told(after, now) if self._silence_due(after, now) else after, now), owed
 
     async def _write(self, tx: AsyncConnection, fresh: Run, change: Changed, now: datetime) -> bool:
         """Write one run's change; return whether the card is to show it."""
         saved = await self._ctx.save(tx, fresh, change)
-        if saved.watch.silence_told_at is not None and fresh.watch.silence_told_at is None:
+        if self._silence_due(fresh, now) == self._ctx.patience.stale_s and saved.watch.silence_told_at == now:
             await effects.enqueue_message(tx, saved, cards.stale(saved, self._ctx.links.page(saved)), now)
         if saved.state not in POLLED:
             self._progress_at.pop(saved.id, None)
         return saved.version > fresh.version
 
-    def _is_silent(self, run: Run, now: datetime) -> bool:
-        """Return whether a run at work has shown nothing new for so long that a person, not told yet, should look."""
-        quiet_s = (now - (run.watch.heard_at or run.watch.news_at)).total_seconds()
-        return run.state in OCCUPIES and run.watch.silence_told_at is None and quiet_s >= self._ctx.patience.stale_s
+    def _silence_due(self, run: Run, now: datetime) -> float | None:
+        """Return how long a run at work has shown nothing new, if that is to be told now: on the card, then in words."""
+        if run.state not in OCCUPIES:
+            return None
+        since, told_at = run.watch.heard_at or run.watch.news_at, run.watch.silence_told_at
+        quiet_s = (now - since).total_seconds()
+        told_s = 0.0 if told_at is None else (told_at - since).total_seconds()
+        steps = (self._ctx.patience.quiet_shown_s, self._ctx.patience.stale_s)
+        return max((step for step in steps if told_s < step <= quiet_s), default=None)
 
     def _timed(self, run: Run, now: datetime) -> Run:
         """Return the run with the time of its next poll; None for one that is not polled."""

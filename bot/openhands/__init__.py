@@ -89,9 +89,10 @@ class OpenHands(Protocol):
         """
         ...
 
-    async def stop(self, run: Run) -> None:
+    async def stop(self, run: Run, *, interrupts: bool = True) -> None:
         """Interrupt the agent, or pause the sandbox if its server can't be reached. Idempotent.
 
+        interrupts: False if they had no effect before, so that only pausing the sandbox may help.
         Raises `NotFound`, `Unsupported`.
         """
         ...

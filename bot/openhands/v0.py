@@ -349,7 +349,7 @@ class V0:
                 if story is not None and story.loading:
                     raise Unavailable("still starting")
 
-    async def stop(self, run: Run) -> None:
+    async def stop(self, run: Run, *, interrupts: bool = True) -> None:  # noqa: ARG002 (V0 has no other way)
         """See `OpenHands.stop`. May wait for the running command, for as long as a message does."""
         conversation = await self._calls.existing(run)
         if conversation.runtime in {"STOPPED", "ERROR", "ARCHIVED"}:

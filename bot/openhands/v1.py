@@ -313,8 +313,8 @@ class V1:
     async def send(self, run: Run, text: str, before: Before = nothing) -> None:
         await self._calls.send(_id_of(run), text, before)
 
-    async def stop(self, run: Run) -> None:
-        await self._calls.stop(await self._existing(run))
+    async def stop(self, run: Run, *, interrupts: bool = True) -> None:
+        await self._calls.stop(await self._existing(run), interrupts=interrupts)
 
     async def resume(self, run: Run) -> None:
         conversation = await self._existing(run)

@@ -51,13 +51,16 @@ class AgentCalls:
             raise Unsupported("no call for messages")
         answer.value()
 
-    async def stop(self, conversation: Conversation) -> None:
+    async def stop(self, conversation: Conversation, *, interrupts: bool) -> None:
         """Interrupt the agent, or pause its sandbox. While the agent waits for approval, only a rejection stops it.
 
         Agent servers before 1.23 can't interrupt: they pause, which lets a running command or model call end.
         """
         if conversation.phase in {Phase.MISSING, Phase.BROKEN} or conversation.sleeps:
             return  # no agent runs there
+        if not interrupts:
+            await self.sandbox(conversation, "pause")
+            return
         try:
             if conversation.phase is Phase.WANTS_APPROVAL:
                 answer = await self._tell(conversation, CONFIRMATION, {"accept": False, "reason": REJECTION})

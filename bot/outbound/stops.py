@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bot.core import lifecycle, words
 from bot.core.model import ConversationId, Run, RunState, UserId
 from bot.core.owed import OutboxRow
-from bot.core.retrying import Call, Done, Hold, Step
+from bot.core.retrying import INTERRUPTS, Call, Done, Hold, Step
 from bot.outbound.handler import Handler
 from bot.store import outbox, runs
 
@@ -30,7 +30,7 @@ class Stops(Handler):
 
     async def _stop(self, call: Call, row: OutboxRow, run: Run) -> Step:
         """Interrupt the run, again and again until a poll shows that it took effect."""
-        await (await self._ctx.openhands_of(run)).stop(run)
+        await (await self._ctx.openhands_of(run)).stop(run, interrupts=row.attempts < INTERRUPTS)
         return self._after(call, None, row, run)
 
     def _held(self, run: Run) -> bool:

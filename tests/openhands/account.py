@@ -273,7 +273,7 @@ class Account:
         anchor = next((at for at, event in enumerate(events) if event.id == after), -1)
         return any(event.what is What.PERSON and event.text == text for event in events[anchor + 1 :])
 
-    async def stop(self, run: Run) -> None:
+    async def stop(self, run: Run, *, interrupts: bool = True) -> None:  # noqa: ARG002 - they always work here
         def halts() -> None:
             talk = self._there(run)
             if talk.phase is Phase.WORKING:

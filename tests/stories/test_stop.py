@@ -263,3 +263,19 @@ async def test_where_the_agent_server_is_out_of_reach_its_sandbox_is_paused(worl
     assert world.card().state == "Stopped"
     assert world.card().lines[0] == f"Stopped by <@{world.alice.id}>. Reply here to go on."
     world.leaves("#dev: ⏹️ Stopped")
+
+
+async def test_an_agent_that_is_deaf_to_interrupts_has_its_sandbox_paused(world: Story) -> None:
+    """Frozen in mid-run it shows as working for ever: the card says that nothing new is seen, and Stop still ends it."""
+    asked = await working(world)
+    world.conversation.frozen = True
+    await world.passes(1300)
+    assert world.card().state == "Working"
+    assert any("shows nothing new of this run since" in line for line in world.card().lines)
+    assert world.news() == []
+
+    await world.bob.says("stop", thread=asked)
+    await world.passes(60)
+    assert world.conversation.sandbox_status == "PAUSED"
+    assert world.card().state == "Stopped"
+    assert len(world.news()) == 1

@@ -21,7 +21,7 @@ class Controls(Fates):
     def interrupt(self, c: Conversation) -> None:
         """Interrupt the agent at once; no effect unless it works. Messages held by the command are delivered next."""
         c.interrupts += 1
-        if c.working:
+        if c.working and not c.frozen:
             self._cut_off(c)
             self._paused(c, "InterruptEvent")
             self._release(c)

@@ -86,6 +86,7 @@ class Conversation:
     state: str | None = None  # the agent's own word: an agent state on V0, else an execution status
     working: bool = False  # the agent's loop is alive, even while `paused` during a model call
     silent: bool = False  # the agent server does not answer the app server, so the status is null
+    frozen: bool = False  # it works for ever: the agent server answers, and interrupts have no effect
     destroyed: bool = False  # lost to a second start with the same id
     deleted: bool = False
     interrupts: int = 0  # calls of /interrupt (V0: /stop) that reached it
