@@ -6,11 +6,12 @@ escaped here, where it enters a sentence; the sentences themselves are Slack's `
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from difflib import get_close_matches
 from typing import assert_never
 
-from bot.core.lifecycle import restartable, took
+from bot.core.lifecycle import offers, restartable, took
 from bot.core.model import (
     Action,
     ChannelId,
@@ -401,14 +402,21 @@ def paused(run: Run) -> str:
     if run.reason is Reason.ASLEEP:
         return (
             "OpenHands put the conversation to sleep before the end: it keeps only some awake, and each only for a while. "
-            f"Nothing is lost: press Resume, or {or_reply(run)}, to wake it and go on."
+            f"Nothing is lost: {how_to_go_on(run, 'to wake it and go on')}"
         )
     if run.reason is Reason.REJECTED:
         by = f" by {mention(run.last_action_by)}" if run.last_action is Action.REJECT and run.last_action_by else ""
         return (
             f"What the agent wanted to do was rejected{by}, and not done. {reply(run)} with what it should do instead."
         )
-    return f"Somebody paused it in OpenHands. Nothing is lost: press Resume, or {or_reply(run)}, to go on."
+    return f"Somebody paused it in OpenHands. Nothing is lost: {how_to_go_on(run, 'to go on')}"
+
+
+def how_to_go_on(run: Run, what: str) -> str:
+    """Return what to do with a run that rests: its buttons, of which a message in doubt takes Resume away."""
+    if run.doubtful_follow_up is not None:
+        return "first decide about the message that waits, with Send again or Leave it."
+    return f"press Resume, or {or_reply(run)}, {what}."
 
 
 def card_given_up() -> str:
@@ -517,7 +525,8 @@ def next_step(run: Run) -> str:
         case _ if restartable(run):
             return "Press Retry to start over."
         case _:
-            return f"Press Resume, or {or_reply(run)}, to let it go on."
+            step = how_to_go_on(run, "to let it go on")
+            return f"{step[0].upper()}{step[1:]}"
 
 
 def origin(run: Run) -> str:
@@ -714,10 +723,8 @@ def cannot_decide(address: str | None) -> str:
 
 
 def cannot_resume(run: Run) -> str:
-    return (
-        f"It could not be resumed: it is still {state(run)}. {reply(run)} with a few words to wake the agent, or press "
-        "Retry."
-    )
+    retry = ", or press Retry" if Action.RETRY in offers(replace(run, resume_by=None)) else ""
+    return f"It could not be resumed: it is still {state(run)}. {reply(run)} with a few words to wake the agent{retry}."
 
 
 def no_resume_here() -> str:

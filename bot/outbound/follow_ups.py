@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot import effects
-from bot.core import cards, lifecycle, words
+from bot.core import lifecycle, words
 from bot.core.errors import Asleep, CannotTell, OpenHandsError, Stored, Unsure
 from bot.core.model import FollowUp, FollowUpState, Phase, Reason, Run, RunState, UserId
 from bot.core.owed import OutboxRow
@@ -140,7 +140,7 @@ class FollowUps(Handler):
             await runs.save_follow_up(tx, replace(follow_up, state=state, sends=follow_up.sends - 1))
             await outbox.undo_attempt(tx, row.seq, row.attempts)
             if overtaken:
-                await self._tell_requester(tx, run, words.withdrawn(1))
+                await self._tell(tx, row, run, words.withdrawn(1))
 
     async def _run_on(self, row: OutboxRow, run: Run) -> Step | None:
         """Let the agent begin with a message that its server keeps."""
@@ -236,7 +236,7 @@ class FollowUps(Handler):
             await runs.save_follow_up(tx, replace(follow_up, state=FollowUpState.WITHDRAWN))
             fresh = await runs.get(tx, run.id)
             await runs.save(tx, fresh, lifecycle.asks_no_more(lifecycle.within_reach(fresh), follow_up.id))
-            await self._tell_requester(tx, run, words.withdrawn(1))
+            await self._tell(tx, row, run, words.withdrawn(1))
             await outbox.done(tx, row.seq, now, "withdrawn")
 
     async def _ask(self, row: OutboxRow, run: Run, follow_up: FollowUp) -> None:
@@ -247,7 +247,7 @@ class FollowUps(Handler):
             if fresh.asked_at != follow_up.asked_at or fresh.state not in (FollowUpState.SENDING, FollowUpState.UNSURE):
                 return  # somebody decided meanwhile
             if follow_up.asked_at is None:
-                await self._tell_requester(tx, run, words.follow_up_unsure(follow_up.text))
+                await self._tell(tx, row, run, words.follow_up_unsure(follow_up.text))
             asked = replace(follow_up, state=FollowUpState.UNSURE, asked_at=follow_up.asked_at or now)
             await runs.save_follow_up(tx, asked)
             asking = await runs.get(tx, run.id)
@@ -260,13 +260,9 @@ class FollowUps(Handler):
         async with self._ctx.database.transaction() as tx:
             asking = await runs.get(tx, run.id)
             if asking.doubtful_follow_up is None and (await runs.get_follow_up(tx, row.id)).state is FollowUpState.HELD:
-                await self._tell_requester(tx, run, words.follow_up_old(follow_up.text))
+                await self._tell(tx, row, run, words.follow_up_old(follow_up.text))
                 await self._ctx.save(tx, asking, (lifecycle.asks(asking, follow_up), ()))
             await outbox.reschedule(tx, row.seq, later(now, self._ctx.patience.poll_person_s))
-
-    async def _tell_requester(self, tx: AsyncConnection, run: Run, text: str) -> None:
-        message = cards.sentence(f"{words.mention(run.requester)} {text}")
-        await effects.enqueue_message(tx, run, message, self._ctx.clock.now())
 
     async def _wake(self, row: OutboxRow, run: Run) -> Step | None:
         """Wake a sleeping conversation, then retry."""

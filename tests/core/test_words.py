@@ -121,6 +121,15 @@ SENTENCES = {
     "cannot decide": words.cannot_decide("https://openhands.example/c"),
     "cannot decide, no page": words.cannot_decide(None),
     "cannot resume": words.cannot_resume(a_run(RunState.PAUSED)),
+    "cannot resume a stopped one": words.cannot_resume(a_run(RunState.STOPPED, resume_by=a_run().requester)),
+    **{
+        f"a message in doubt, {state}, {reason}": words.explanation(a_run(state, reason=reason, doubtful_follow_up="f"))
+        for state, reason in (
+            (RunState.PAUSED, None),
+            (RunState.PAUSED, Reason.ASLEEP),
+            (RunState.FAILED, Reason.AGENT_ERROR),
+        )
+    },
     "no resume here": words.no_resume_here(),
     "no room to resume": words.no_room_to_resume(),
     "rejected for the agent": words.rejected_for_agent(),

@@ -135,17 +135,17 @@ async def test_a_follow_up_that_never_arrived_is_sent_again_when_the_agent_rests
 
 
 async def test_a_follow_up_nobody_can_find_is_left_to_a_person(make_world: Make) -> None:
-    """After a while somebody is asked; later replies wait, and `again` sends them in order."""
+    """After a while its author is asked; later replies wait, and `again` sends them in order."""
     world = await make_world(start=False)
     world.patience = ASKS_SOON
     await world.starts()
     card = await working(world)
     world.openhands.break_next("send", status=502)
-    await world.alice.says("and the docs", thread=card)
-    await world.bob.says("and the changelog", thread=card)
+    await world.bob.says("and the docs", thread=card)
+    await world.alice.says("and the changelog", thread=card)
     await world.passes(75)
 
-    assert world.news() == [f"<@{world.alice.id}> {words.follow_up_unsure('and the docs')}"]
+    assert world.news() == [f"<@{world.bob.id}> {words.follow_up_unsure('and the docs')}"]
     assert world.conversation.messages == ["fix README"]
 
     await world.alice.says("again", thread=card)
