@@ -344,12 +344,15 @@ class AgentServer:
         if not is_saved(answer):
             answer.value()
 
-    async def stop(self, run: Run) -> None:
-        """See `OpenHands.stop`. While the agent waits for approval, only a rejection stops it."""
+    async def stop(self, run: Run, *, interrupts: bool = True) -> None:
+        """See `OpenHands.stop`. While the agent waits for approval, only a rejection stops it.
+
+        There is no sandbox to pause: an agent that interrupts do not reach is asked to pause after its step.
+        """
         if (await self._existing(run)).phase is Phase.WANTS_APPROVAL:
             (await self._tell(run, CONFIRMATION, {"accept": False, "reason": REJECTION})).value()
         else:
-            (await self._tell(run, "interrupt")).value()
+            (await self._tell(run, "interrupt" if interrupts else "pause")).value()
 
     async def resume(self, run: Run) -> None:
         """See `OpenHands.resume`. Nothing sleeps here."""
