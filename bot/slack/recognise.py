@@ -11,12 +11,13 @@ from typing import Any, TypeGuard
 
 from bot.core.model import ChannelId, Incoming, IncomingKind, MessageTs, PlaceGone, TeamId, UserId
 from bot.core.vocabulary import ACTION_IDS
+from bot.slack.said import Reader
 
 USER = re.compile(r"[UW][A-Za-z0-9_-]{1,31}")
 CHANNEL = re.compile(r"[CDG][A-Za-z0-9_-]{1,31}")
 TS = re.compile(r"[0-9]{1,16}\.[0-9]{1,6}")
 SLACKBOT = "USLACKBOT"
-SAID_BY_PEOPLE = (None, "file_share", "thread_broadcast")
+SAID_BY_PEOPLE = (None, "file_share", "me_message", "thread_broadcast")
 """Subtypes of messages that a person wrote."""
 ARCHIVED = ("channel_archive", "group_archive")
 RATE_LIMITED = "app_rate_limited"
@@ -123,7 +124,8 @@ def message(body: Mapping[str, Any], us: Identity) -> Incoming | None:
         return None
     if event.get("bot_id") or event.get("app_id") or user in (us.user, SLACKBOT):
         return None
-    text, thread = str(event.get("text") or ""), event.get("thread_ts")
+    reader, thread = Reader(us.user), event.get("thread_ts")
+    text = reader.words(event)
     team = event.get("user_team") or event.get("source_team") or event.get("team")
     return Incoming(
         key=f"msg:{us.team}:{channel}:{ts}",
@@ -134,7 +136,7 @@ def message(body: Mapping[str, Any], us: Identity) -> Incoming | None:
         text=text,
         ts=MessageTs(ts),
         thread_ts=MessageTs(thread) if known(thread, TS) and thread != ts else None,
-        mentions_us=f"<@{us.user}>" in text or f"<@{us.user}|" in text,
+        mentions_us=reader.mentioned(text),
         direct=event.get("channel_type") == "im" or str(channel).startswith("D"),
         actor_team=TeamId(team) if isinstance(team, str) else None,
         external=bool(body.get("is_ext_shared_channel")),

@@ -169,19 +169,32 @@ class LocalSlack:
         thread_ts: str | None = None,
         broadcast: bool = False,
         mention_first: bool = True,
+        blocks: Iterable[JSON] | None = None,
+        attachments: Iterable[JSON] = (),
+        files: Iterable[JSON] = (),
+        subtype: str | None = None,
     ) -> str:
-        """Post `text`, in wire form, as a person; return its ts. mention_first: `app_mention` precedes `message`."""
+        """Post `text`, in wire form, as a person or another app; return its ts.
+
+        mention_first: `app_mention` precedes `message`. blocks: instead of those that Slack makes of the text.
+        attachments: of a forwarded message, a link preview or an alert. subtype: as Slack gives it, if it is none that
+        the rest tells.
+        """
         place, person = self._place_of(user, channel)
-        who = wire_text.notified(text, (), parses_names=False, names=self._workspace.names)
+        shown = (wire_text.rich_text(text, self._workspace.new_block_id()),) if blocks is None else tuple(blocks)
+        who = wire_text.notified(text, () if blocks is None else shown, parses_names=False, names=self._workspace.names)
+        kept = tuple(files)
         message = self._workspace.post(
             place,
             person,
             text,
-            blocks=(wire_text.rich_text(text, self._workspace.new_block_id()),),
+            blocks=shown,
             thread_ts=thread_ts,
             notified=who,
-            subtype="thread_broadcast" if broadcast and thread_ts else None,
+            subtype=subtype or ("thread_broadcast" if broadcast and thread_ts else "file_share" if kept else None),
             typed=person.bot_id is None,
+            attachments=tuple(attachments),
+            files=kept,
         )
         self._workspace.tell_posted(message, mentions_bot=self.bot_user_id in who.sure, mention_first=mention_first)
         return message.ts

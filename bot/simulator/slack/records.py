@@ -56,6 +56,8 @@ class Message:
     mentions: frozenset[str] = frozenset()
     broadcasts: frozenset[str] = frozenset()
     client_msg_id: str | None = None
+    attachments: tuple[JSON, ...] = ()
+    files: tuple[JSON, ...] = ()
 
 
 @dataclass

@@ -119,6 +119,10 @@ def message(team: Team, place: Channel, one: Message, author: User | None, *, al
         }
     if one.blocks:
         shown["blocks"] = list(one.blocks)
+    if one.attachments:
+        shown["attachments"] = list(one.attachments)
+    if one.files:
+        shown |= {"files": list(one.files), "upload": False}
     if one.edited:
         shown["edited"] = {"user": one.bot_id or one.user, "ts": one.ts}
     if one.metadata is not None:
@@ -156,6 +160,8 @@ def tombstone(one: Message) -> dict[str, Any]:
         "text": _DELETED_TEXT,
         "subtype": "tombstone",
         "blocks": (),
+        "attachments": (),
+        "files": (),
         "bot_id": None,
         "metadata": None,
         "client_msg_id": None,

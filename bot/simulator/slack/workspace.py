@@ -162,6 +162,8 @@ class Workspace:
         notified: Notified | None = None,
         subtype: str | None = None,
         typed: bool = False,
+        attachments: tuple[JSON, ...] = (),
+        files: tuple[JSON, ...] = (),
     ) -> Message:
         """Store a message. A reply's `thread_ts` means its root; one of no message means the channel itself."""
         notified = notified or Notified()
@@ -181,6 +183,8 @@ class Workspace:
             mentions=(notified.sure & place.members) - {author.id},
             broadcasts=notified.broadcasts,
             client_msg_id=str(uuid.uuid4()) if typed else None,
+            attachments=attachments,
+            files=files,
         )
         place.messages[ts] = message
         if root is not None:

@@ -1,0 +1,142 @@
+"""What a message says, in the wire form of `text`: its words, wherever Slack keeps them, and what it forwards. Pure.
+
+Quoted lines begin with `&gt;`, as Slack writes them.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bot.core.mrkdwn import escape
+
+QUOTE = "&gt; "
+DEEPEST = 20  # nested parts of a block that are read
+LONGEST = 40_000  # characters; Slack cuts a message's text at this length
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Reads messages for the bot whose user id this is."""
+
+    us: str
+
+    def words(self, message: Mapping[str, Any]) -> str:
+        """Return the words of a message: its text or, if that is empty or only mentions us, those of its blocks."""
+        text = string(message.get("text"))
+        if self._without_us(text):
+            return text
+        found = in_blocks(message.get("blocks"))
+        if not self._without_us(found):
+            return text or found
+        return f"{text.strip()} {found}" if text.strip() and not self.mentioned(found) else found
+
+    def mentioned(self, text: str) -> bool:
+        """Return whether a text mentions us, outside of quotes."""
+        return re.search(self._mention, without_quotes(text)) is not None
+
+    def _without_us(self, text: str) -> str:
+        return re.sub(self._mention, "", text).strip()
+
+    @property
+    def _mention(self) -> str:
+        return rf"<@{re.escape(self.us)}(?:\|[^<>]*)?>"
+
+
+def without_quotes(text: str) -> str:
+    """Return the lines of a text that are no quotes. `>>>` quotes all that follows."""
+    own = re.split(r"^\s*&gt;&gt;&gt;", text, maxsplit=1, flags=re.MULTILINE)[0]
+    return "\n".join(line for line in own.split("\n") if not line.lstrip().startswith("&gt;"))
+
+
+def in_blocks(blocks: Any) -> str:
+    """Return the words in blocks, one block a paragraph. Buttons and the like say nothing."""
+    return "\n".join(filter(None, (block_text(block).strip() for block in listed(blocks))))[:LONGEST]
+
+
+def block_text(block: Mapping[str, Any]) -> str:
+    match block.get("type"):
+        case "rich_text":
+            return "\n".join(rich(part, 0) for part in listed(block.get("elements")))
+        case "section":
+            parts = [object_text(block.get("text")), *map(object_text, listed(block.get("fields")))]
+            return "\n".join(filter(None, parts))
+        case "header":
+            return object_text(block.get("text"))
+        case "context":
+            return " ".join(filter(None, map(object_text, listed(block.get("elements")))))
+        case "markdown":
+            return string(block.get("text"))
+        case "image" | "video":
+            return object_text(block.get("title")) or escape(string(block.get("alt_text")))
+        case _:
+            return ""
+
+
+def object_text(value: Any) -> str:
+    """Return the words of a text object; only those of `mrkdwn` are in wire form."""
+    if not isinstance(value, Mapping):
+        return ""
+    text = string(value.get("text"))
+    return text if value.get("type") == "mrkdwn" else escape(text)
+
+
+def rich(part: Mapping[str, Any], depth: int) -> str:
+    """Return a part of a `rich_text` block as Slack writes it in `text`."""
+    inner = listed(part.get("elements")) if depth < DEEPEST else []
+    match part.get("type"):
+        case "rich_text_list":
+            ordered = part.get("style") == "ordered"
+            indent = "    " * min(whole(part.get("indent")), DEEPEST)
+            lines = (rich(one, depth + 1) for one in inner)
+            first = whole(part.get("offset")) + 1
+            return "\n".join(f"{indent}{f'{at}.' if ordered else '•'} {line}" for at, line in enumerate(lines, first))
+        case "rich_text_preformatted":
+            return f"```{''.join(element(one) for one in inner)}```"
+        case "rich_text_quote":
+            return quoted("".join(element(one) for one in inner))
+        case _:
+            return "".join(element(one) for one in inner)
+
+
+def element(one: Mapping[str, Any]) -> str:
+    match one.get("type"):
+        case "text":
+            text, style = escape(string(one.get("text"))), one.get("style")
+            return f"`{text}`" if isinstance(style, Mapping) and style.get("code") and text.strip() else text
+        case "link":
+            url, label = escape(string(one.get("url"))), escape(string(one.get("text")))
+            return f"<{url}|{label}>" if label else f"<{url}>"
+        case "user":
+            return f"<@{string(one.get('user_id'))}>"
+        case "usergroup":
+            return f"<!subteam^{string(one.get('usergroup_id'))}>"
+        case "channel":
+            return f"<#{string(one.get('channel_id'))}>"
+        case "broadcast":
+            return f"<!{string(one.get('range'))}>"
+        case "emoji":
+            return f":{string(one.get('name'))}:"
+        case "date":
+            return escape(string(one.get("fallback")))
+        case "color":
+            return escape(string(one.get("value")))
+        case _:
+            return ""
+
+
+def quoted(text: str) -> str:
+    return "\n".join(f"{QUOTE}{line}" for line in text.strip("\n").split("\n"))
+
+
+def listed(value: Any) -> Iterable[Mapping[str, Any]]:
+    """Return the objects of a list in a payload; empty if it is missing or no list."""
+    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []
+
+
+def string(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def whole(value: Any) -> int:
+    return value if isinstance(value, int) and value > 0 else 0
