@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bot.core.mrkdwn import escape
+from bot.core.mrkdwn import escape, redact
+from bot.core.words import forwarded_for_agent
 
 QUOTE = "&gt; "
 DEEPEST = 20  # nested parts of a block that are read
@@ -22,7 +23,13 @@ class Reader:
     us: str
 
     def words(self, message: Mapping[str, Any]) -> str:
-        """Return the words of a message: its text or, if that is empty or only mentions us, those of its blocks."""
+        """Return the words of a message, then those it forwards, as a quote.
+
+        Its own are its text or, if that is empty or only mentions us, those of its blocks.
+        """
+        return "\n".join(filter(None, [self._own(message), *forwards(message.get("attachments"))]))
+
+    def _own(self, message: Mapping[str, Any]) -> str:
         text = string(message.get("text"))
         if self._without_us(text):
             return text
@@ -47,6 +54,23 @@ def without_quotes(text: str) -> str:
     """Return the lines of a text that are no quotes. `>>>` quotes all that follows."""
     own = re.split(r"^\s*&gt;&gt;&gt;", text, maxsplit=1, flags=re.MULTILINE)[0]
     return "\n".join(line for line in own.split("\n") if not line.lstrip().startswith("&gt;"))
+
+
+def forwards(attachments: Any) -> Iterable[str]:
+    """Return the messages that are forwarded, each as a quote that names author and place; a link's preview is none."""
+    for one in listed(attachments):
+        if one.get("is_share") is not True:
+            continue
+        held = [block for kept in listed(one.get("message_blocks")) for block in listed(inside(kept, "blocks"))]
+        said = redact(string(one.get("text")) or in_blocks(held)).strip()
+        author = string(one.get("author_name")) or string(one.get("author_subname"))
+        place = string(one.get("channel_name"))
+        yield quoted(f"{escape(forwarded_for_agent(author, place, readable=bool(said)))}\n{said}".strip())
+
+
+def inside(kept: Mapping[str, Any], name: str) -> Any:
+    message = kept.get("message")
+    return message.get(name) if isinstance(message, Mapping) else None
 
 
 def in_blocks(blocks: Any) -> str:

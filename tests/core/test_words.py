@@ -27,6 +27,8 @@ SENTENCES = {
     "receipt": words.receipt(Start("fix README")),
     "a scope is missing": words.not_permitted("users:read"),
     "some scope is missing": words.not_permitted(""),
+    "a forwarded message": words.forwarded_for_agent("alice", "dev", readable=True),
+    "a forwarded message that can't be read": words.forwarded_for_agent("", "", readable=False),
     "a thread can't be read": words.thread_unread(),
     "not saved": words.not_saved(perhaps=False),
     "perhaps not saved": words.not_saved(perhaps=True),
