@@ -73,7 +73,7 @@ class Requests(Dispatcher):
 
     async def begins(self, incoming: Incoming, command: Start) -> None:
         place = Place(id=incoming.channel, private=False)
-        await self._start(row_of(incoming), command, Person(id=incoming.user, team=TEAM), place, context=[])
+        await self._start(row_of(incoming), command, Person(id=incoming.user, team=TEAM), place, earlier=[])
 
     async def clicked(self, incoming: Incoming, action: Action) -> None:
         await self._click(row_of(incoming), action)

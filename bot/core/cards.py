@@ -144,7 +144,7 @@ def card(run: Run, address: str | None) -> Message:
         progress = shorten(run.progress, words.DETAIL_SHOWN)
         blocks += literal_block(progress, italic=True)
         lines.append(f"_{escape(progress)}_")
-    ours: list[str] = []
+    ours: list[str] = list(filter(None, [words.went_along(run)]))
     if run.doubtful_follow_up:
         ours.append(words.undecided(run.doubtful_text))
     if run.watch.silence_told_at:

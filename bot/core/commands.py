@@ -105,6 +105,11 @@ def anew(text: str) -> str | None:
     return text[found.end() :].lstrip() or None if found else None
 
 
+def points_above(text: str) -> bool:
+    """Return whether a request is empty or only points at what stands above it: `^`, 👆."""
+    return _ABOVE.fullmatch(text) is not None
+
+
 def is_aside(text: str) -> bool:
     """Return whether people talk among themselves, as they marked with `aside: …`."""
     return _begins_with(ASIDE, text) is not None
@@ -153,6 +158,7 @@ _FILLERS = _YES | frozenset(
     | {"there", "this", "to", "try", "typo", "use", "want", "was", "we", "with", "would", "you"}
 )
 """Words around an answer that say nothing more."""
+_ABOVE = re.compile(r"(?:[\s^.!↑⬆☝👆\ufe0f\U0001f3fb-\U0001f3ff]|:(?:point_up(?:_2)?|arrow_up)(?:::skin-tone-\d)?:)*")
 _SHORT = 80  # characters of a text that may be a command with manners
 _EMOJI = re.compile(r":[\w+'-]{1,60}:|[\u2600-\u27bf\U0001f000-\U0001faff\ufe0f\u200d]")
 _ADDRESSING = frozenset(

@@ -1,8 +1,8 @@
 """Inbox row → parse → facts → policy → one transaction: the run, what it owes, and the row done."""
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import assert_never
 
 import structlog
@@ -29,11 +29,12 @@ from bot.core.model import (
     Status,
     Unclear,
 )
-from bot.core.mrkdwn import shorten, unescape_request
+from bot.core.mrkdwn import unescape_request
 from bot.core.pacing import asked_to_wait, later, retry_at
 from bot.inbound.replies import LISTED, Replies
 from bot.lanes import LaneScheduler
 from bot.slack.gateway import Spoken
+from bot.slack.said import Reader
 from bot.store import inbox, runs, threads
 from bot.store.inbox import InboxRow
 
@@ -46,6 +47,27 @@ READ_BACK_S = 120.0
 """Slack's clock and ours differ by less than this."""
 LOOKED_UP = 3  # names of a request that are looked up by themselves
 CONTEXT_MAX = 8_000  # characters of a thread that go along with a task
+
+
+ALONE = (Do, Status, ListRuns, Help)
+"""Words for the bot itself."""
+MARKED = {
+    policy.Verdict.DROPPED: "app",
+    policy.Verdict.GUEST: "guest",
+    policy.Verdict.OUTSIDE: "from another company",
+}
+"""Authors whose words count as less than a colleague's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """An earlier message of a thread, as it goes along with a task."""
+
+    spoken: Spoken
+    name: str
+    what: str
+    """What there is to know of its author; empty for a colleague."""
+    text: str
 
 
 class Dispatcher:
@@ -207,7 +229,7 @@ class Dispatcher:
     async def _command(self, row: InboxRow, text: str, person: Person, place: Place) -> datetime | None:
         command = commands.parse(text)
         if isinstance(command, Start):
-            await self._start(row, command, person, place, context=[])
+            await self._start(row, command, person, place, earlier=[])
             return None
         await self._here(row, command)
         return None
@@ -226,6 +248,8 @@ class Dispatcher:
         command = commands.parse(text)
         if only is not None and await self._is_meant_for(only, command, text, incoming):
             return await self._reply(row, only, text, person, place)
+        if incoming.thread_ts is not None and incoming.mentions_us and commands.points_above(text):
+            command = Start(words.look_above())
         if not isinstance(command, Start):
             await self._here(row, command)
             return None
@@ -242,7 +266,9 @@ class Dispatcher:
         notes = [said] if said else []
         if incoming.thread_ts is not None and incoming.ts is not None:
             try:
-                context = await self._ctx.gateway.spoken(incoming.channel, incoming.thread_ts, incoming.ts)
+                context = await self._ctx.gateway.spoken(
+                    incoming.channel, incoming.thread_ts, incoming.ts, self._ctx.links.us
+                )
             except SlackRefused as err:
                 log.warning("context.unreadable", code=err.code, channel=incoming.channel)
                 notes.append(words.thread_unread())
@@ -252,7 +278,15 @@ class Dispatcher:
                     return
                 log.warning("context.unreadable", code=err.code, channel=incoming.channel)
                 notes.append(words.thread_unread_for_long())
-        await self._start(row, command, person, place, context=context, notes=notes)
+        earlier = await self._earlier(incoming, place, context)
+        if command.task == words.look_above() and not earlier:
+            now = self._ctx.clock.now()
+            async with self._ctx.database.transaction() as tx:
+                await effects.enqueue_reply(tx, incoming, words.nothing_above(), now)
+                await inbox.done(tx, row.seq, now)
+            self._ctx.wake_sender.set()
+            return
+        await self._start(row, command, person, place, earlier=earlier, notes=notes)
 
     async def _here(self, row: InboxRow, command: Do | Status | ListRuns | Help | Unclear) -> None:
         """Answer a command that was given outside of a run's thread, to its person alone."""
@@ -359,12 +393,12 @@ class Dispatcher:
         person: Person,
         place: Place,
         *,
-        context: Sequence[Spoken],
+        earlier: Sequence[Earlier],
         notes: Sequence[str] = (),
     ) -> None:
-        """Create the run. notes: what its person alone is told about it."""
+        """Create the run. earlier: of its thread. notes: what its person alone is told about it."""
         incoming, now = row.incoming, self._ctx.clock.now()
-        said = [unescape_request(one.text, self._ctx.links.us.user) for one in context]
+        said = [one.text for one in earlier if not one.what]
         known = await self._known(command, incoming)
         async with self._ctx.database.transaction() as tx:
             before = incoming.thread and await runs.of_thread(tx, incoming.team, incoming.channel, incoming.thread)
@@ -375,7 +409,9 @@ class Dispatcher:
                 place,
                 id=RunId(effects.new_id()),
                 conversation=effects.new_conversation(),
-                context=transcript(context, said),
+                context=transcript(
+                    [one for one in earlier if not (before and isinstance(commands.parse(one.text), ALONE))]
+                ),
                 choice=repositories.choose(
                     command,
                     known,
@@ -402,6 +438,28 @@ class Dispatcher:
                 await effects.enqueue_answer(tx, incoming, "\n".join(notes), now)
             await inbox.done(tx, row.seq, now)
         self._ctx.wake_sender.set()
+
+    async def _earlier(self, incoming: Incoming, place: Place, context: Sequence[Spoken]) -> list[Earlier]:
+        """Return what was said before, with its authors, but not what people kept to themselves or told the bot."""
+        us, found = self._ctx.links.us, []
+        for one in context:
+            text = unescape_request(one.text, us.user)
+            ours = Reader(us.user).mentioned(one.text) and isinstance(commands.parse(text), ALONE)
+            if commands.is_aside(text) or ours or not text:
+                continue
+            name, what = one.app or "", "app"
+            if one.app is None:
+                name, what = await self._author(replace(incoming, user=one.user, actor_team=None), place)
+            found.append(Earlier(one, name, what, text))
+        return found
+
+    async def _author(self, as_if: Incoming, place: Place) -> tuple[str, str]:
+        """Return the name of who said something earlier, and what there is to know of them."""
+        try:
+            person = await self._ctx.gateway.person(as_if.user)
+        except SlackError:
+            return "", "unknown"
+        return person.name, MARKED.get(policy.judge(as_if, person, place), "")
 
     async def _known(self, command: Start, incoming: Incoming) -> repositories.Known:
         """Return the repositories that are known: the account's, and those that were used in this place before.
@@ -459,16 +517,16 @@ def is_shown(run: Run, incoming: Incoming) -> bool:
     return run.channel == incoming.channel or (incoming.direct and run.requester == incoming.user)
 
 
-def transcript(spoken: Sequence[Spoken], said: Sequence[str]) -> str:
-    """Return what people said before, for the agent: the newest that fit, the oldest of these perhaps shortened."""
+def transcript(earlier: Sequence[Earlier]) -> str:
+    """Return what was said before, for the agent: the newest that fit, the oldest of these perhaps shortened."""
     lines: list[str] = []
     room = CONTEXT_MAX
-    for one, text in zip(reversed(spoken), reversed(said), strict=True):
+    for one in reversed(earlier):
         if room <= 0:
             break
-        line = shorten(f"{one.user}: {text}", room)
-        lines.append(line)
-        room -= len(line) + 1
+        at = datetime.fromtimestamp(float(one.spoken.ts), UTC)
+        lines.append(words.said_for_agent(one.spoken.user, one.name, one.what, one.text, at=at, limit=room))
+        room -= len(one.text)
     return "\n".join(reversed(lines))
 
 

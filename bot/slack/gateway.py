@@ -28,6 +28,7 @@ from bot.core.pacing import Patience, later
 from bot.slack.budget import Budget
 from bot.slack.history import ROOTS_BACK, Page, next_cursor, place_page, slack_time, thread_page
 from bot.slack.recognise import SAID_BY_PEOPLE, Identity
+from bot.slack.said import Reader
 from bot.trust import trusted
 
 log = structlog.get_logger("slack")
@@ -95,6 +96,8 @@ class Spoken:
     user: UserId
     text: str
     ts: MessageTs
+    app: str | None = None
+    """The name of the app that wrote it; None: a person did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -389,17 +392,16 @@ class Gateway:
     def _is_old(self, at: datetime) -> bool:
         return (self._clock.now() - at).total_seconds() > self._patience.facts_cache_s
 
-    async def spoken(self, channel: ChannelId, thread: MessageTs, before: MessageTs) -> list[Spoken]:
-        """Return what people said in a thread before a message: the last `CONTEXT_MESSAGES`, oldest first."""
+    async def spoken(self, channel: ChannelId, thread: MessageTs, before: MessageTs, us: Identity) -> list[Spoken]:
+        """Return what people and other apps said in a thread before a message: the last ones, oldest first."""
         where = {"channel": channel, "ts": thread, "latest": before}
         said: dict[str, Spoken] = {}  # by ts, since every page starts with the thread's root
         async for message in self._pages(
             "conversations.replies", self.client.conversations_replies, "messages", **where
         ):
-            by_people = message.get("subtype") in SAID_BY_PEOPLE and not message.get("bot_id") and "user" in message
-            if by_people and message["ts"] < before:
-                ts = MessageTs(message["ts"])
-                said[ts] = Spoken(UserId(message["user"]), str(message.get("text") or ""), ts)
+            one = spoken_in(message, us)
+            if one is not None and one.ts < before:
+                said[one.ts] = one
         return list(said.values())[-CONTEXT_MESSAGES:]
 
     async def is_in(self, channel: ChannelId) -> bool:
@@ -474,6 +476,20 @@ class Gateway:
     def session(self) -> aiohttp.ClientSession:
         """The session for every connection to Slack."""
         return self._session
+
+
+def spoken_in(message: Mapping[str, Any], us: Identity) -> Spoken | None:
+    """Return what a person or another app said in a message; None for everything else."""
+    reader, ts, subtype = Reader(us.user), MessageTs(message["ts"]), message.get("subtype")
+    if subtype not in (*SAID_BY_PEOPLE, "bot_message") or us.wrote(message):
+        return None
+    if subtype == "bot_message" or message.get("bot_id"):
+        profile = message.get("bot_profile") or {}
+        name = message.get("username") or profile.get("name") or ""
+        by, text = message.get("user") or message.get("bot_id") or "", reader.alert(message)
+        return Spoken(UserId(by), text, ts, app=str(name)) if text else None
+    text = reader.words(message)
+    return Spoken(UserId(message["user"]), text, ts) if "user" in message and text else None
 
 
 def part(answer: Any, name: str) -> Mapping[str, Any]:

@@ -38,6 +38,11 @@ class Reader:
             return text or found
         return f"{text.strip()} {found}" if text.strip() and not self.mentioned(found) else found
 
+    def alert(self, message: Mapping[str, Any]) -> str:
+        """Return the words of another app's message, which are often in attachments alone."""
+        words, more = self.words(message), in_attachments(message.get("attachments"))
+        return "\n".join(filter(None, [words, more]))[:LONGEST]
+
     def mentioned(self, text: str) -> bool:
         """Return whether a text mentions us, outside of quotes."""
         return re.search(self._mention, without_quotes(text)) is not None
@@ -66,6 +71,24 @@ def forwards(attachments: Any) -> Iterable[str]:
         author = string(one.get("author_name")) or string(one.get("author_subname"))
         place = string(one.get("channel_name"))
         yield quoted(f"{escape(forwarded_for_agent(author, place, readable=bool(said)))}\n{said}".strip())
+
+
+def in_attachments(attachments: Any) -> str:
+    """Return the words of attachments, as apps write their alerts; those of forwards and link previews are not among them."""
+    found = []
+    for one in listed(attachments):
+        if one.get("is_share") is True or "from_url" in one:
+            continue
+        url, title = string(one.get("title_link")), string(one.get("title"))
+        parts = [
+            string(one.get("pretext")),
+            f"<{url}|{title}>" if url and title else title,
+            string(one.get("text")),
+            *(f"{string(field.get('title'))}: {string(field.get('value'))}" for field in listed(one.get("fields"))),
+            in_blocks(one.get("blocks")),
+        ]
+        found.append("\n".join(filter(None, parts)) or string(one.get("fallback")))
+    return "\n".join(filter(None, found))
 
 
 def inside(kept: Mapping[str, Any], name: str) -> Any:

@@ -691,3 +691,15 @@ def test_hostile_text_is_read_fast(piece: str, end: str) -> None:
 def test_the_examples_in_the_docstrings_hold() -> None:
     """People read them first."""
     assert doctest.testmod(commands) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", "^", "^^", "👆", "👆🏽", "☝️", ":point_up:", ":point_up_2::skin-tone-3:", ":arrow_up:"]
+)
+def test_a_bare_mention_points_at_what_is_above(text: str) -> None:
+    assert commands.points_above(text)
+
+
+@pytest.mark.parametrize("text", ["fix it", "^ fix it", ":tada:", "?"])
+def test_words_do_not_point_above(text: str) -> None:
+    assert not commands.points_above(text)

@@ -1,5 +1,7 @@
 """Sentences people read outside of cards."""
 
+from datetime import UTC, datetime
+
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
@@ -27,6 +29,8 @@ SENTENCES = {
     "receipt": words.receipt(Start("fix README")),
     "a scope is missing": words.not_permitted("users:read"),
     "some scope is missing": words.not_permitted(""),
+    "nothing above": words.nothing_above(),
+    "look above": words.look_above(),
     "a forwarded message": words.forwarded_for_agent("alice", "dev", readable=True),
     "a forwarded message that can't be read": words.forwarded_for_agent("", "", readable=False),
     "a thread can't be read": words.thread_unread(),
@@ -187,9 +191,20 @@ def test_the_agent_gets_the_task_the_branch_and_the_conversation() -> None:
     """A server without a field for the branch reads it in the message."""
     run = a_run(branch="dev", context="U1: it is broken")
     assert words.task_for_agent(run, with_branch=True) == (
-        "fix README\n\nWork on the branch dev.\n\nThe task came up in this conversation:\nU1: it is broken"
+        f"fix README\n\nWork on the branch dev.\n\n{words.CAME_UP}\nU1: it is broken"
     )
     assert words.task_for_agent(a_run(branch="dev"), with_branch=False) == "fix README"
+
+
+def test_the_card_says_how_much_went_along() -> None:
+    """Messages and people are counted; a context of an earlier version can't be."""
+    at = datetime(2026, 3, 2, 9, tzinfo=UTC)
+    one = words.said_for_agent("U1", "alice", "", "it is\nbroken", at=at, limit=100)
+    guest = words.said_for_agent("U2", "bob", "guest", "yes", at=at, limit=100)
+    assert guest == '{"at": "2026-03-02 09:00 UTC", "by": "U2", "name": "bob", "is": "guest", "said": "yes"}'
+    assert words.went_along(a_run(context=one)) == "1 earlier message went along."
+    assert words.went_along(a_run(context=f"{one}\n{one}\n{guest}")) == "3 earlier messages of 2 people went along."
+    assert words.went_along(a_run(context="U1: it is broken")) == ""
 
 
 def test_another_attempt_carries_over_what_people_said() -> None:

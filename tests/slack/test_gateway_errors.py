@@ -134,7 +134,7 @@ CALLS: dict[str, Callable[[Bench], Awaitable[object]]] = {
     "conversations.open": lambda at: at.gateway.direct(at.alice),
     "conversations.info": lambda at: at.gateway.place(at.dev),
     "conversations.list": lambda at: at.gateway.channel_named("dev"),
-    "conversations.replies": lambda at: at.gateway.spoken(at.dev, MessageTs("1.000001"), MessageTs("2.000001")),
+    "conversations.replies": lambda at: at.gateway.spoken(at.dev, MessageTs("1.000001"), MessageTs("2.000001"), at.us),
     "conversations.history": lambda at: at.gateway.find(
         at.dev, RowId("row-1"), at.us, thread=None, sent_at=at.clock.now()
     ),

@@ -1,5 +1,6 @@
 """Words and actions that several stories share."""
 
+import json
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
@@ -10,6 +11,7 @@ from typing import Any
 from bot.core import words
 from bot.core.model import Reason, RunState, Start
 from bot.simulator.slack.records import Message
+from bot.simulator.world import Person
 from tests.conftest import Make, Story
 from tests.core.runs import a_run
 
@@ -74,6 +76,14 @@ def labels(message: Message) -> list[str]:
     """Return the labels of a message's buttons, in order."""
     rows = [block["elements"] for block in message.blocks if block["type"] == "actions"]
     return [one["text"]["text"] for row in rows for one in row]
+
+
+def said_by(person: Person, text: str, *, what: str = "") -> str:
+    """Return a message of 9:00 as it goes along with a task."""
+    marked = {"is": what} if what else {}
+    return json.dumps(
+        {"at": "2026-03-02 09:00 UTC", "by": person.id, "name": person.name, **marked, "said": text}, ensure_ascii=False
+    )
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import pytest
 
 from bot.core import words
 from tests.conftest import HURRY, Make, Story, until
-from tests.stories.shared import working
+from tests.stories.shared import said_by, working
 
 forgetful = pytest.mark.parametrize("forgetful", [True, False], ids=["gone for good", "sent again"])
 """Reports disagree on what Slack does with an event that found no connection."""
@@ -87,9 +87,7 @@ async def test_a_mention_in_a_thread_of_people_is_found_by_its_root(world: Story
     await say(world, "@OpenHands fix that in org/repo", thread=root.ts)
     await world.passes(10)
 
-    assert tasks(world) == [
-        [f"fix that\n\nThe task came up in this conversation:\n{world.bob.id}: the links in the README are dead"]
-    ]
+    assert tasks(world) == [[f"fix that\n\n{words.CAME_UP}\n{said_by(world.bob, 'the links in the README are dead')}"]]
     world.leaves("#dev: card 🛠️ Working")
     world.logged("slack.disconnected")
 

@@ -5,6 +5,7 @@ import pytest
 from bot.core import words
 from bot.simulator.slack.records import Message
 from tests.conftest import Card, Make, Story
+from tests.stories.shared import said_by
 
 NONE_TO = (
     "None of your runs here can take `{}`, so nothing was done. `/openhands list` shows the latest runs "
@@ -82,9 +83,9 @@ async def test_a_mention_in_peoples_thread_takes_along_what_they_said(world: Sto
     assert world.conversation.messages == [
         (
             "find out why\n\n"
-            "The task came up in this conversation:\n"
-            f"{world.bob.id}: the build of org/repo is red since noon\n"
-            f"{world.alice.id}: looks like the new linter"
+            f"{words.CAME_UP}\n"
+            f"{said_by(world.bob, 'the build of org/repo is red since noon')}\n"
+            f"{said_by(world.alice, 'looks like the new linter')}"
         )
     ]
 
@@ -98,8 +99,8 @@ async def test_of_a_long_talk_the_newest_goes_along(world: Story) -> None:
     await world.passes(4)
 
     [message] = world.conversation.messages
-    said = message.split("The task came up in this conversation:\n")[1]
-    assert said.split("\n") == [f"{world.bob.id}: guess {number}" for number in range(176, 206)]
+    said = message.split(f"{words.CAME_UP}\n")[1]
+    assert said.split("\n") == [said_by(world.bob, f"guess {number}") for number in range(176, 206)]
     world.leaves("#dev: card 🛠️ Working")
 
 
@@ -112,11 +113,9 @@ async def test_of_a_message_too_long_the_beginning_goes_along(world: Story) -> N
     await world.passes(4)
 
     [message] = world.conversation.messages
-    said = message.split("The task came up in this conversation:\n")[1]
-    newest = f"{world.alice.id}: it says disk full"
-    start = f"{world.bob.id}: "
-    room = 8_000 - len(newest) - len("\n") - len(start) - len("…")
-    assert said == f"{start}{'x' * room}…\n{newest}"
+    said = message.split(f"{words.CAME_UP}\n")[1]
+    room = 8_000 - len("it says disk full") - len("…")
+    assert said == f"{said_by(world.bob, 'x' * room + '…')}\n{said_by(world.alice, 'it says disk full')}"
     world.leaves("#dev: card 🛠️ Working")
 
 
@@ -136,7 +135,7 @@ async def test_in_peoples_thread_only_mentions_steer(world: Story) -> None:
 
 
 async def test_words_of_a_people_thread_do_not_reach_the_card(world: Story) -> None:
-    """What goes along for the agent was not said to the bot: the card shows the task alone."""
+    """What goes along for the agent was not said to the bot: the card shows the task, and how much went along."""
     talk = await world.bob.says("the build is red", in_="#dev")
     await world.alice.says("@OpenHands find out why in org/repo", thread=talk)
     await world.passes(4)
@@ -144,7 +143,10 @@ async def test_words_of_a_people_thread_do_not_reach_the_card(world: Story) -> N
     assert world.card() == Card(
         "Working",
         "find out why",
-        (f"Asked by <@{world.alice.id}> · `org/repo` · since <!date^1772442000^{{time}}|09:00 UTC>",),
+        (
+            "1 earlier message went along.",
+            f"Asked by <@{world.alice.id}> · `org/repo` · since <!date^1772442000^{{time}}|09:00 UTC>",
+        ),
     )
 
 

@@ -2,8 +2,12 @@
 
 from typing import Any
 
+import pytest
+
+from bot.core import words
 from bot.simulator.slack.records import Message
 from tests.conftest import Story
+from tests.stories.shared import said_by
 
 JSON = dict[str, Any]
 
@@ -57,3 +61,54 @@ async def test_a_bare_mention_with_a_forwarded_message_is_about_that(world: Stor
     assert world.conversation.messages == [f"fix this\n{said}"]
     assert world.conversation.repository == "org/repo"
     world.leaves("#dev: card 🛠️ Working")
+
+
+async def alerted(world: Story) -> str:
+    """Have another app post an alert, all of it in an attachment; return its ts."""
+    app = world.slack.add_user("Monitor", bot=True)
+    world.slack.join(world.place("#dev"), app)
+    alert = {"title": "Disk full", "title_link": "https://mon.example/1", "text": "web-1 at 99 %", "fallback": "Disk"}
+    return await world.slack.say(app, world.place("#dev"), "", blocks=[], attachments=[alert], subtype="bot_message")
+
+
+@pytest.mark.parametrize("said", ["@OpenHands", "@OpenHands ^", "@OpenHands 👆"])
+async def test_a_bare_mention_under_an_alert_means_the_alert(world: Story, said: str) -> None:
+    """The alert is marked as an app's; the bot asks where the work is."""
+    ts = await alerted(world)
+    await sends(world, said, thread=ts)
+    assert world.card().state == "Which repository?"
+    await sends(world, "org/repo", thread=ts)
+
+    [message] = world.conversation.messages
+    assert message.startswith(words.look_above())
+    assert '"name": "Monitor", "is": "app", "said": "Disk full' in message
+    assert "web-1 at 99 %" in message
+    world.leaves("#dev: card 🛠️ Working")
+
+
+async def test_of_a_thread_neither_asides_nor_words_for_the_bot_nor_tokens_go_along(world: Story) -> None:
+    """What a guest wrote is marked, and the card says how much went along."""
+    guest = world.person("carol", restricted=True)
+    world.slack.join(world.place("#dev"), guest.id)
+    talk = await world.bob.says(f"the token is ghp_{'a1' * 18}")
+    await world.bob.says("aside: the customer wants this by Friday, don't tell anybody", thread=talk)
+    await guest.says("use org/other", thread=talk)
+    await world.alice.says("@OpenHands help", thread=talk)
+    await world.alice.says("@OpenHands fix that in org/repo", thread=talk)
+    await world.passes(4)
+
+    told = [said_by(world.bob, "the token is [redacted]"), said_by(guest, "use org/other", what="guest")]
+    assert world.conversation.messages == ["\n".join([f"fix that\n\n{words.CAME_UP}", *told])]
+    assert "2 earlier messages of 2 people went along." in world.card()
+    assert world.alice.sees() == [words.help_text()]
+
+
+async def test_a_bare_mention_under_nothing_that_can_be_read_is_asked_back(world: Story) -> None:
+    """In the thread, where it was said."""
+    talk = await world.bob.says("aside: lunch?")
+    await world.alice.says("@OpenHands", thread=talk)
+    await world.passes(4)
+
+    assert [one.text for one in world.slack.messages(world.place("#dev"))][2:] == [words.nothing_above()]
+    assert world.openhands.conversations == {}
+    world.leaves("#dev: I can't see anything above to look at")

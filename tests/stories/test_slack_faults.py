@@ -9,7 +9,7 @@ import pytest
 from bot.core import words
 from bot.core.pacing import Patience
 from tests.conftest import HURRY, Card, Make, Story, until
-from tests.stories.shared import ON_IT, SINCE, asked_by, direct, working
+from tests.stories.shared import ON_IT, SINCE, asked_by, direct, said_by, working
 
 # --- limits and faults -------------------------------------------------------------------------------------------
 
@@ -302,9 +302,7 @@ async def test_a_thread_that_cannot_be_read_just_now_is_read_later(world: Story)
     await world.passes(10)
 
     [message] = world.conversation.messages
-    assert message == (
-        f"fix that\n\nThe task came up in this conversation:\n{world.bob.id}: the links in the README are dead"
-    )
+    assert message == (f"fix that\n\n{words.CAME_UP}\n{said_by(world.bob, 'the links in the README are dead')}")
     world.leaves("#dev: card 🛠️ Working")
     world.logged("request.waits")
 
