@@ -148,6 +148,11 @@ def begins_anew(run: Run) -> bool:
     return run.turn > 1 and run.watch.phase is None
 
 
+def reads_back(run: Run, seen: Observation) -> bool:
+    """Return whether to read events back to the last end that was told: one may have been overtaken by a message."""
+    return run.turn > 1 and (begins_anew(run) or seen.phase is not Phase.WORKING)
+
+
 def figures(run: Run) -> tuple[object, ...]:
     """Return what changes, besides the state, while an agent works; a change is a sign of life."""
     return run.watch.phase, run.cost, run.pull_requests, run.progress

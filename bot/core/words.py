@@ -6,12 +6,11 @@ escaped here, where it enters a sentence; the sentences themselves are Slack's `
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from difflib import get_close_matches
 from typing import assert_never
 
-from bot.core.lifecycle import offers, restartable, took
+from bot.core.lifecycle import not_resumed, offers, restartable, took
 from bot.core.model import (
     Action,
     ChannelId,
@@ -723,7 +722,7 @@ def cannot_decide(address: str | None) -> str:
 
 
 def cannot_resume(run: Run) -> str:
-    retry = ", or press Retry" if Action.RETRY in offers(replace(run, resume_by=None)) else ""
+    retry = ", or press Retry" if Action.RETRY in offers(not_resumed(run)) else ""
     return f"It could not be resumed: it is still {state(run)}. {reply(run)} with a few words to wake the agent{retry}."
 
 

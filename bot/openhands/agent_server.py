@@ -18,20 +18,19 @@ from bot.core.errors import (
     Unsupported,
     Unsure,
 )
+from bot.core.lifecycle import reads_back
 from bot.core.model import (
     Api,
     ApprovalRequest,
     ConversationId,
     DecisionOutcome,
     Failed,
-    Finish,
     Listed,
     Observation,
     Phase,
     Reason,
     Run,
     RunId,
-    Said,
     Slots,
     Started,
 )
@@ -299,20 +298,21 @@ class AgentServer:
         """See `OpenHands.read`. An error that no event explains is a server that was killed at work."""
         if seen.phase in {Phase.STARTING, Phase.GONE} or run.conversation_id is None:
             return seen
-        reading = await self._events(
-            run, WORDS_LIMIT, WORDS_PAGES, lambda events: words_of(events, seen.phase, run.turn_after).settled
+        words_in = partial(
+            words_of, phase=seen.phase, turn_after=run.turn_after, told=run.ending, back=reads_back(run, seen)
         )
-        words = words_of(reading.events, seen.phase, run.turn_after)
+        reading = await self._events(run, WORDS_LIMIT, WORDS_PAGES, lambda events: words_in(events).settled)
+        words = words_in(reading.events)
         last = words.last
         if seen.phase is Phase.ERROR and last is None and words.settled and run.watch.phase is Phase.ERROR:
             last = Failed(Reason.CUT_OFF)  # not at the first look: an error's event comes a moment after its word
-        told = last.words if isinstance(last, Finish | Said) else ""
         return replace(
             seen,
             last=last,
             ending=words.ending,
+            overtaken=words.overtaken,
             progress=words.progress,
-            pull_requests=pull_requests(told, seen.pull_requests),
+            pull_requests=pull_requests(words.answers, seen.pull_requests, task=run.task),
         )
 
     async def last_event(self, run: Run) -> str | None:

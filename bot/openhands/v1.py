@@ -25,7 +25,7 @@ from bot.core.errors import (
     Unsupported,
     Unsure,
 )
-from bot.core.lifecycle import begins_anew
+from bot.core.lifecycle import reads_back
 from bot.core.model import (
     Api,
     ApprovalRequest,
@@ -267,8 +267,9 @@ class V1:
     async def read(self, run: Run, seen: Observation) -> Observation:
         if seen.phase in {Phase.STARTING, Phase.START_FAILED} or run.conversation_id is None:
             return seen
-        back = run.turn > 1 and (begins_anew(run) or seen.phase is not Phase.WORKING)
-        words_in = partial(words_of, phase=seen.phase, turn_after=run.turn_after, told=run.ending, back=back)
+        words_in = partial(
+            words_of, phase=seen.phase, turn_after=run.turn_after, told=run.ending, back=reads_back(run, seen)
+        )
         reading = await self._reader.read(
             run.conversation_id,
             await self._latest(run, seen.phase),

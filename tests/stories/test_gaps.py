@@ -197,7 +197,7 @@ async def test_what_was_said_while_the_bot_was_stopped_is_acted_on_at_the_next_s
     await world.passes(10)
 
     assert tasks(world) == [["fix README", "and the docs"], ["fix the tests"], ["fix the build"]]
-    world.leaves("#dev: card 🛠️ Working", "dm: card 🛠️ Working")
+    world.leaves("#dev: card 🛠️ Working", "#dev: card 🛠️ Working", "dm: card 🛠️ Working")
 
 
 async def test_before_its_first_start_nothing_is_for_the_bot(make_world: Make) -> None:

@@ -71,11 +71,12 @@ async def test_a_stop_of_a_conversation_that_is_there_and_unknown_is_given_up_al
     """The same for a stop: the card no longer promises it."""
     card = await working(world)
     world.openhands.break_next("interrupt", status=400, body={"detail": "Bad Request"}, times=1_000)
+    world.openhands.break_next("sandbox_pause", status=400, body={"detail": "Bad Request"}, times=1_000)
     await world.alice.says("stop", thread=card)
     await world.passes(900)
 
     assert world.news() == [f"<@{world.alice.id}> {words.cannot_stop(page(world))}"]
-    assert len(calls(world, "interrupt")) == 13
+    assert len(calls(world, "interrupt")) + len(calls(world, "sandbox_pause")) == 13
     assert world.card() == Card("Working", "fix README", (f"{asked_by(world)} · {SINCE}",))
 
 

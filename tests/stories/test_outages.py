@@ -166,7 +166,7 @@ async def test_a_message_that_is_too_much_for_long_is_told_and_asked_less_and_le
     assert TURNED_AWAY in world.card()
     edits = world.cards()[0].edited
 
-    await world.passes(1200)
+    await world.passes(1000)
     assert TURNED_AWAY in world.card()
     assert world.cards()[0].edited == edits
     assert sum(call.kind == "send" for call in world.openhands.calls) < 50
