@@ -15,6 +15,7 @@ from typing import Any
 import hypothesis
 import pytest
 import structlog
+from sqlalchemy import Connection, Dialect, Engine, event
 
 from bot import settings
 from bot.app import Bot
@@ -306,6 +307,21 @@ async def until(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(REAL_S):
         while not true():  # noqa: ASYNC110 - no event announces what a server or another process does
             await asyncio.sleep(0.001)
+
+
+DIALECTS: dict[type[Dialect], Dialect] = {}
+COMPILED: dict[Any, Any] = {}
+
+
+@event.listens_for(Engine, "engine_connect")
+def compiled_once(connection: Connection) -> None:
+    """Let all stories of this process share the SQL that SQLAlchemy compiled: each has engines of its own.
+
+    It compiles for a dialect object, of which each engine has one; those for SQLite are all alike.
+    """
+    if connection.dialect.name == "sqlite":
+        connection.dialect = DIALECTS.setdefault(type(connection.dialect), connection.dialect)
+        connection.execution_options(compiled_cache=COMPILED)
 
 
 Make = Callable[..., Awaitable[Story]]

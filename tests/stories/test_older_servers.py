@@ -76,7 +76,7 @@ async def test_a_stop_of_a_conversation_that_is_there_and_unknown_is_given_up_al
     await world.passes(900)
 
     assert world.news() == [f"<@{world.alice.id}> {words.cannot_stop(page(world))}"]
-    assert len(calls(world, "interrupt")) + len(calls(world, "sandbox_pause")) == 13
+    assert len(calls(world, "interrupt")) + len(calls(world, "sandbox_pause")) == 4
     assert world.card() == Card("Working", "fix README", (f"{asked_by(world)} · {SINCE}",))
 
 
