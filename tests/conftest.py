@@ -302,9 +302,9 @@ def read_card(message: Message) -> Card:
     return Card(head.strip("*").split(" ", 1)[1], task, tuple(lines))
 
 
-async def until(true: Callable[[], bool]) -> None:
-    """Wait in real time until something is true."""
-    async with asyncio.timeout(REAL_S):
+async def until(true: Callable[[], bool], seconds: float = REAL_S) -> None:
+    """Wait in real time until something is true. Raises `TimeoutError`."""
+    async with asyncio.timeout(seconds):
         while not true():  # noqa: ASYNC110 - no event announces what a server or another process does
             await asyncio.sleep(0.001)
 
