@@ -14,7 +14,7 @@ from bot.core.errors import StoreUnreadable, Unsupported
 from bot.core.lifecycle import OCCUPIES, Changed
 from bot.core.model import Effect, Run, RunId, RunState
 from bot.core.pacing import Patience
-from bot.core.repositories import Known, suggest
+from bot.core.repositories import suggest
 from bot.effects import Links
 from bot.openhands import OpenHands
 from bot.openhands.repositories import Repositories
@@ -83,7 +83,7 @@ class Context:
         """
         now = self.clock.now()
         after, effect = changed
-        changed = suggest(after, Known.of(self.repositories.listed.names)), effect
+        changed = suggest(after, self.repositories.known), effect
         saved = await effects.apply_transition(tx, before, changed, self.links, now)
         if not slots.concerns_queue(before, saved):
             return saved

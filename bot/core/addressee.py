@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
 from bot.core.commands import is_aside, is_only_emoji, parse, prose, repository_answer
 from bot.core.lifecycle import action_for_word, restartable, suggested
@@ -55,7 +56,7 @@ class Addressee(StrEnum):
     AGENT = "the agent"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Reply:
     """A reply in the thread of a run."""
 
@@ -64,7 +65,7 @@ class Reply:
     """As it was typed, without our mention."""
     mentions_us: bool
 
-    @property
+    @cached_property
     def command(self) -> Command:
         return parse(self.text)
 

@@ -29,6 +29,10 @@ class Known:
             spelled.setdefault(name.lower(), name)
         return cls(spelled, whole=whole and bool(spelled))
 
+    def also(self, names: Iterable[str]) -> "Known":
+        """Return these and others, which are known from elsewhere; where both have a name, as it is spelled here."""
+        return Known({name.lower(): name for name in names} | {**self.names}, self.whole)
+
     def spelled(self, name: str) -> str | None:
         """Return a repository as it is spelled; None if it is not known."""
         return self.names.get(name.lower())

@@ -466,15 +466,15 @@ class Dispatcher:
 
         A name that is not among them may be too new for the list, so it is looked up by itself.
         """
-        listed = self._ctx.repositories.listed
+        known = self._ctx.repositories.known
         if not repositories.named(command):
-            return repositories.Known.of(listed.names, whole=listed.whole)
+            return known
         async with self._ctx.database.reading() as tx:
             used = await runs.used_in(tx, incoming.channel)
-        known = repositories.Known.of([*listed.names, *used], whole=listed.whole)
+        known = known.also(used)
         asked = [name for name in repositories.asked_about(command) if known.spelled(name) is None][:LOOKED_UP]
         new = [name for name in asked if await self._ctx.repositories.lists(name)]
-        return repositories.Known.of([*new, *known.names.values()], whole=listed.whole) if new else known
+        return known.also(new)
 
     # --- replies in the thread of a run -------------------------------------------------------------------------
 

@@ -25,7 +25,6 @@ from bot.core.model import (
     UnclearReason,
     Waiting,
 )
-from bot.core.repositories import Known
 from bot.inbound.actions import Actions
 from bot.store import runs
 
@@ -133,8 +132,7 @@ class Replies:
         if answer is None:
             await self._say_once(tx, run, incoming, words.not_a_repository(run))
             return
-        listed, used = self._ctx.repositories.listed, await runs.used_in(tx, run.channel)
-        known = Known.of([*listed.names, *used], whole=listed.whole)
+        known = self._ctx.repositories.known.also(await runs.used_in(tx, run.channel))
         name = answer.repository
         if name is not None:
             named_before = {one.lower() for one in (*run.candidates, run.repository) if one is not None}

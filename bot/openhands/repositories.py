@@ -6,8 +6,8 @@ import structlog
 
 from bot.clock import Clock
 from bot.core.errors import OpenHandsError
-from bot.core.model import Listed
 from bot.core.pacing import later
+from bot.core.repositories import Known
 from bot.openhands import OpenHands
 
 log = structlog.get_logger("repositories")
@@ -23,14 +23,15 @@ class Repositories:
     def __init__(self, openhands: Callable[[], Awaitable[OpenHands]], clock: Clock) -> None:
         self._openhands = openhands
         self._clock = clock
-        self.listed = Listed()
+        self.known = Known.of(())
         """The list as it was read last; empty before that, and where the server has none."""
 
     async def run(self) -> None:
         """Read the list now and again, until cancelled. What is known stays while OpenHands is out of reach."""
         while True:
             try:
-                self.listed = await (await self._openhands()).repositories()
+                listed = await (await self._openhands()).repositories()
+                self.known = Known.of(listed.names, whole=listed.whole)
                 pause_s = REFRESH_S
             except OpenHandsError as err:
                 log.debug("repositories.unread", error=type(err).__name__)

@@ -124,3 +124,9 @@ def test_a_request_names_what_may_be_a_repository() -> None:
     assert [names_one(one, NOTHING) for one in (stated, passing, faint)] == [True, True, False]
     assert [names_one(one, ACCOUNT) for one in (stated, passing, faint)] == [True, False, False]
     assert names_one(passing, Known.of(["org/a"], whole=True))
+
+
+def test_names_from_elsewhere_are_known_too_and_the_lists_own_spelling_counts() -> None:
+    known = Known.of(["Org/Repo"], whole=True).also(["org/repo", "acme/Tool"])
+    assert (known.spelled("org/repo"), known.spelled("acme/tool"), known.whole) == ("Org/Repo", "acme/Tool", True)
+    assert not Known.of([]).also(["acme/tool"]).whole
