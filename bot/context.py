@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot import effects, slots
 from bot.clock import Clock
-from bot.core.errors import StoreUnreadable, Unsupported
+from bot.core.errors import StoreUnreadable
 from bot.core.lifecycle import OCCUPIES, Changed
 from bot.core.model import Effect, Run, RunId, RunState
 from bot.core.pacing import Patience
@@ -54,15 +54,13 @@ class Context:
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the process is to end: from then on no request is taken from Slack."""
 
-    async def openhands_of(self, run: Run) -> OpenHands:
-        """Return the client for what a run has there. Raises `Unsupported` where the server speaks another API by now.
+    async def openhands_of(self, run: Run) -> OpenHands | None:
+        """Return the client for what a run has there; None where the server speaks another API by now.
 
         A conversation of one API is unknown to the other, which says nothing about it.
         """
         found = await self.openhands()
-        if not speaks_of(found, run):
-            raise Unsupported("its conversation is of another API")
-        return found
+        return found if speaks_of(found, run) else None
 
     async def close_unreadable(self, found: StoreUnreadable) -> None:
         """Close a row that this version can't read; people are told of a run."""

@@ -28,7 +28,7 @@ BotError
     ├── Archived             the conversation's sandbox is gone for good
     ├── Asleep               the sandbox does not run: wake it first
     ├── Rejected             never succeeds as it was asked
-    ├── Unsupported          this server has no such call
+    ├── NoSuchCall           this version of the server lacks what others of its kind have
     ├── CannotTell           nobody can find out whether it happened: a person decides
     ├── Unsure               perhaps done: look before repeating
     ├── Unreadable           an answer that is not OpenHands' own: HTML, broken JSON, an unknown shape
@@ -201,8 +201,8 @@ class Rejected(OpenHandsError):
         self.words = words
 
 
-class Unsupported(OpenHandsError):
-    """This server has no such call."""
+class NoSuchCall(OpenHandsError):
+    """The server answers that it has no such route: its version lacks what others of its kind have."""
 
 
 class CannotTell(OpenHandsError):

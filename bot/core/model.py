@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import NewType
+from typing import Literal, NewType
 
 TeamId = NewType("TeamId", str)
 ChannelId = NewType("ChannelId", str)
@@ -610,7 +610,9 @@ class Slots:
     """How full the account is."""
 
     running: int
-    """Sandboxes that run now, including other people's."""
+    """How many run now, other people's included."""
+    of: Literal["sandbox", "agent"] = "sandbox"
+    """What is counted."""
 
 
 class Effect(StrEnum):

@@ -17,6 +17,7 @@ from bot.core.errors import (
     CannotTell,
     Moved,
     NoAccess,
+    NoSuchCall,
     NotFound,
     OpenHandsError,
     OutOfBudget,
@@ -25,7 +26,6 @@ from bot.core.errors import (
     TooFast,
     Unauthorised,
     Unreadable,
-    Unsupported,
     Unsure,
 )
 from bot.core.model import Failed, Obstacle, Reason, Run, RunState
@@ -248,7 +248,7 @@ def _start(error: OpenHandsError | None, here: Situation) -> Step | None:
             return Refuse(Failed(Reason.KEY_REFUSED))
         case Rejected():
             return Refuse(Failed(Reason.START_REJECTED, error.words))
-        case Unreadable() | NotFound() | Unsupported():
+        case Unreadable() | NotFound() | NoSuchCall():
             return Refuse(Failed(Reason.START_UNREADABLE))
         case _:
             return None
@@ -268,7 +268,7 @@ def _find(error: OpenHandsError | None, here: Situation) -> Step | None:
     match error:
         case CannotTell():
             return Refuse(Failed(Reason.START_UNSURE))
-        case NotFound() | Unreadable() | Unsupported() | Rejected() if here.tried_s >= here.patience.unsure_person_s:
+        case NotFound() | Unreadable() | NoSuchCall() | Rejected() if here.tried_s >= here.patience.unsure_person_s:
             return Refuse(Failed(Reason.START_UNSURE))  # OpenHands answers, but never with what shows it
         case NotFound():  # a candidate does not show its message yet
             return Retry(at=next_look(here.row.tried_at or here.row.created_at, here.moment, here.patience))
@@ -303,7 +303,7 @@ def _send(error: OpenHandsError | None, here: Situation) -> Step | None:
             return GiveBack(words.out_of_budget())
         case Rejected():
             return GiveBack(words.follow_up_rejected(error.words))
-        case Unsupported():
+        case NoSuchCall():
             return GiveBack(words.follow_up_unsupported(here.page))
         case _:
             return None
@@ -312,7 +312,7 @@ def _send(error: OpenHandsError | None, here: Situation) -> Step | None:
 def _run(error: OpenHandsError | None, here: Situation) -> Step:
     """Try until the agent begins; the card says all the while that the message waits. None: it did not begin yet."""
     match error:
-        case NotFound() | Archived() | Unsupported() | Rejected():  # the next look shows what became of it
+        case NotFound() | Archived() | NoSuchCall() | Rejected():  # the next look shows what became of it
             return Done()
         case _:
             return Retry(at=here.after(here.patience.full_s), unreachable=Unreachable(why=Obstacle.FULL))
@@ -325,7 +325,7 @@ def _wake(error: OpenHandsError | None, here: Situation) -> Step | None:
             return Retry(at=at, effort=Effort.UNDONE, say=words.no_room_to_wake())
         case _, OutOfBudget():
             return GiveBack(words.out_of_budget())
-        case OutboxKind.SEND, Unsupported():
+        case OutboxKind.SEND, NoSuchCall():
             return GiveBack(words.follow_up_unsupported(here.page))
         case OutboxKind.SEND, NotFound() | Archived() | Rejected() if here.row.attempts < WAKES - 1:
             return _perhaps_gone(here)
@@ -357,7 +357,7 @@ def _resume(error: OpenHandsError | None, here: Situation) -> Step | None:
             return Lost()
         case OutOfBudget():
             return GiveBack(words.out_of_budget())
-        case Unsupported():
+        case NoSuchCall():
             return GiveBack(words.no_resume_here())
         case Rejected():
             return GiveBack(words.cannot_resume(here.run))
@@ -382,7 +382,7 @@ def _decide(error: OpenHandsError | None, here: Situation) -> Step | None:
             return GiveBack(words.decision_lost(here.page))
         case NotFound() | Archived():  # the next look shows what became of it
             return Retry(at=here.backoff(), effort=Effort.COUNTED, observe=True)
-        case Unsupported() | Rejected():
+        case NoSuchCall() | Rejected():
             return GiveBack(words.cannot_decide(here.page))
         case _ if _only_the_agent_is_out_of_reach(here):
             return GiveBack(words.decision_lost(here.page))
@@ -411,7 +411,7 @@ def _stop(error: OpenHandsError | None, here: Situation) -> Step | None:
             return GiveBack(words.cannot_stop(here.page))
         case NotFound():
             return Retry(at=here.backoff(), effort=Effort.COUNTED, observe=True)
-        case Unsupported() | Rejected() | Archived():
+        case NoSuchCall() | Rejected() | Archived():
             return GiveBack(words.cannot_stop(here.page))
         case _:
             return None
@@ -422,7 +422,7 @@ def _stop_old(error: OpenHandsError | None, here: Situation) -> Step:
     match error:
         case None | NotFound() | Archived():
             return Done()
-        case _ if isinstance(error, Unsupported | Rejected) or here.row.attempts >= STOPS:
+        case _ if isinstance(error, NoSuchCall | Rejected) or here.row.attempts >= STOPS:
             return GiveBack(words.old_not_stopped())
         case _:
             return Retry(at=here.backoff(), effort=Effort.COUNTED)

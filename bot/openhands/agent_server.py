@@ -1,6 +1,6 @@
 """An Agent Server, as people host it themselves: one host for all, no app server and no sandboxes around it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -10,12 +10,12 @@ from uuid import UUID
 
 from bot.core.errors import (
     AtCapacity,
+    NoSuchCall,
     NotFound,
     OpenHandsError,
     Rejected,
     Unavailable,
     Unreadable,
-    Unsupported,
     Unsure,
 )
 from bot.core.lifecycle import reads_back
@@ -25,7 +25,6 @@ from bot.core.model import (
     ConversationId,
     DecisionOutcome,
     Failed,
-    Listed,
     Observation,
     Phase,
     Reason,
@@ -34,7 +33,19 @@ from bot.core.model import (
     Slots,
     Started,
 )
-from bot.openhands import GO_ON, Before, nothing
+from bot.openhands import (
+    GO_ON,
+    IMAGE_TYPES,
+    Before,
+    CanChooseModel,
+    CanCount,
+    CanDecide,
+    CanFindRepository,
+    CanResume,
+    CanSeeImages,
+    SelfHosted,
+    nothing,
+)
 from bot.openhands.agent_server_answers import (
     Conversation,
     DryRun,
@@ -54,7 +65,7 @@ from bot.openhands.clones import Clones
 from bot.openhands.events import Event, heard_among, pull_requests, words_of
 from bot.openhands.http import Answer, Http, read_as, shown_words
 from bot.openhands.recent import Recent
-from bot.openhands.v1_agent import CONFIRMATION, REJECTION
+from bot.openhands.v1_agent import CONFIRMATION, REJECTION, content
 from bot.openhands.v1_answers import EventPage
 from bot.openhands.v1_events import Reading, collect, newest_first
 
@@ -88,8 +99,8 @@ class _Unread:
     ran: bool = False
 
 
-class AgentServer:
-    """`OpenHands` on an Agent Server. The key is that of the whole machine: it opens a shell there."""
+class AgentServer(CanResume, CanDecide, CanSeeImages, CanChooseModel, CanFindRepository, CanCount, SelfHosted):
+    """An Agent Server. The key is that of the whole machine: it opens a shell there."""
 
     def __init__(self, http: Http, info: ServerInfo, hosting: Hosting | None = None) -> None:
         self._http = http
@@ -106,15 +117,27 @@ class AgentServer:
     def api(self) -> Api:
         return Api.AGENT
 
+    @property
+    def version(self) -> str:
+        return self.info.version
+
+    @property
+    def image_types(self) -> Collection[str]:
+        return IMAGE_TYPES
+
+    @property
+    def takes_models(self) -> bool:
+        return self.info.takes_models
+
     def link(self, conversation: ConversationId) -> str:
         return f"{self._http.base_url}/conversations/{conversation}"
 
     # --- start --------------------------------------------------------------------------------------------------
 
-    async def start(self, run: Run, message: str, about: str, before: Before = nothing) -> Started:
+    async def start(
+        self, run: Run, message: str, about: str, before: Before = nothing, *, images: Sequence[str] = ()
+    ) -> Started:
         """See `OpenHands.start`. The repository is cloned first: nothing is started where that fails."""
-        if run.model and not self.info.takes_models:
-            raise Rejected("this version of OpenHands lets nobody choose a model")
         profile = await self.profile()
         folder, text = await self._folder(run), message
         if run.repository:
@@ -126,7 +149,7 @@ class AgentServer:
             "conversation_id": _id_of(run),
             "agent_profile_id": str(profile.id),
             "workspace": {"working_dir": folder},
-            "initial_message": {"content": _content(text)},
+            "initial_message": {"content": content(text, images)},
             "tags": _tags(run),
         }
         if run.model:
@@ -145,9 +168,12 @@ class AgentServer:
             raise Rejected(f"the server has no agent profile {self._hosting.profile or 'that is active'}")
         return profile
 
+    async def profile_name(self) -> str:
+        return (await self.profile()).name
+
     async def lacks(self) -> Sequence[str]:
         """Return what a start would miss on the server; empty if it has all."""
-        answer = await self._http.post(f"{PROFILES}/{(await self.profile()).name}/materialize")
+        answer = await self._http.post(f"{PROFILES}/{await self.profile_name()}/materialize")
         dry = read_as(DryRun, answer.value())
         return [] if dry.valid else [shown_words(one) for one in dry.errors] or ["its model"]
 
@@ -166,7 +192,7 @@ class AgentServer:
         """Return whether the operator stored a secret of this name on the server."""
         try:
             stored = read_as(Secrets, (await self._http.get("/api/settings/secrets")).value()).secrets
-        except (NotFound, Rejected, Unreadable, Unsupported):
+        except (NotFound, Rejected, Unreadable, NoSuchCall):
             return False
         return any(one.name == secret for one in stored)
 
@@ -210,7 +236,9 @@ class AgentServer:
         self._texts.drop(run.id)
         return Started(conversation_id=_id_of(run), start_task_id=_id_of(run))
 
-    async def find_start(self, run: Run, message: str, since: datetime) -> Started | None:
+    async def find_start(
+        self, run: Run, message: str, since: datetime, *, images: Sequence[str] = ()
+    ) -> Started | None:
         """See `OpenHands.find_start`. One whose server died before its message was there gets the message now."""
         entry = await self._entry(run)
         if entry is None:
@@ -218,7 +246,7 @@ class AgentServer:
         if entry.last_user_message_id is None:
             if self._http.clock.now() - since < UNREAD:
                 return None  # it may still be on its way
-            await self.send(run, self._texts.get(run.id) or message)
+            await self.send(run, self._texts.get(run.id) or message, images=images)
         return self._started(run)
 
     # --- observe ------------------------------------------------------------------------------------------------
@@ -335,9 +363,9 @@ class AgentServer:
 
     # --- act ----------------------------------------------------------------------------------------------------
 
-    async def send(self, run: Run, text: str, before: Before = nothing) -> None:
+    async def send(self, run: Run, text: str, before: Before = nothing, *, images: Sequence[str] = ()) -> None:
         """See `OpenHands.send`. A message that the server has no room to work on is delivered: `observe` runs it."""
-        body = {"role": "user", "content": _content(text), "run": True}
+        body = {"role": "user", "content": content(text, images), "run": True}
         answer = await self._http.post(
             f"{_path(run)}/events", body, timeout_s=self._http.patience.send_timeout_s, before=before
         )
@@ -355,10 +383,10 @@ class AgentServer:
             (await self._tell(run, "interrupt" if interrupts else "pause")).value()
 
     async def resume(self, run: Run) -> None:
-        """See `OpenHands.resume`. Nothing sleeps here."""
+        """See `CanResume.resume`. Nothing sleeps here."""
 
     async def go_on(self, run: Run, before: Before = nothing) -> bool:
-        """See `OpenHands.go_on`. A stuck agent gets a message, since it would stop again at once."""
+        """See `CanResume.go_on`. A stuck agent gets a message, since it would stop again at once."""
         match (await self._existing(run)).phase:
             case Phase.PAUSED | Phase.IDLE | Phase.ERROR | Phase.STARTING:
                 return await self._run(run, before)
@@ -386,7 +414,7 @@ class AgentServer:
     async def decide(
         self, run: Run, action_id: str, *, accept: bool, reason: str, before: Before = nothing
     ) -> DecisionOutcome:
-        """See `OpenHands.decide`. Raises `AtCapacity` too: an approval needs room, and waits."""
+        """See `CanDecide.decide`. Raises `AtCapacity` too: an approval needs room, and waits."""
         phase = (await self._existing(run)).phase
         if phase in {Phase.UNCLEAR, Phase.UNKNOWN}:
             raise Unavailable("what it does can't be told")
@@ -419,23 +447,16 @@ class AgentServer:
     # --- the server ---------------------------------------------------------------------------------------------
 
     async def slots(self) -> Slots | None:
-        """See `OpenHands.slots`. Counts whoever works, also without us."""
+        """See `CanCount.slots`. Counts whoever works, also without us."""
         answer = await self._http.get(f"{CONVERSATIONS}/count", {"status": "running"})
         try:
             count = answer.value()
-        except (NotFound, Rejected, Unreadable, Unsupported):
+        except (NotFound, Rejected, Unreadable, NoSuchCall):
             return None
-        return Slots(running=count) if type(count) is int else None
-
-    async def branches(self, repository: str, like: str) -> Sequence[str] | None:  # noqa: ARG002 - the clone tells
-        return None
-
-    async def repositories(self) -> Listed:
-        """See `OpenHands.repositories`. What the server's git login can read is not listed anywhere."""
-        return Listed()
+        return Slots(running=count, of="agent") if type(count) is int else None
 
     async def lists(self, repository: str) -> bool:
-        """See `OpenHands.lists`. The server's git is asked: it lists only what a stored token sees."""
+        """See `CanFindRepository.lists`. The server's git is asked: it lists only what a stored token sees."""
         return await self._clones.opens(repository)
 
 
@@ -446,10 +467,6 @@ def _read_start(answer: Answer) -> Conversation:
         if 200 <= answer.status < 300:
             raise Unsure("the start was taken, its answer has another shape") from None
         raise
-
-
-def _content(text: str) -> list[dict[str, str]]:
-    return [{"type": "text", "text": text}]
 
 
 def _tags(run: Run) -> dict[str, str]:

@@ -6,9 +6,8 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from bot.core.errors import NotFound, Rejected, Unauthorised, Unreadable, Unsupported
+from bot.core.errors import NoSuchCall, NotFound, Rejected, Unauthorised, Unreadable
 from bot.core.model import Api
-from bot.openhands import OpenHands
 from bot.openhands.agent_server import CONVERSATIONS as AGENT_CONVERSATIONS
 from bot.openhands.agent_server import AgentServer, Hosting
 from bot.openhands.agent_server_answers import TITLE, ServerInfo, wants_ids
@@ -21,6 +20,8 @@ from bot.openhands.v1_agent import CONVERSATIONS as V1_CONVERSATIONS
 
 Asked = Literal["auto", "v1", "v0", "agent"]
 """What the operator says of the server's API."""
+
+Client = V1 | V0 | AgentServer
 
 log = structlog.get_logger("openhands")
 
@@ -35,11 +36,11 @@ class LateOpenHands:
         self.http = http
         self._api: Asked = api
         self._hosting = hosting
-        self._found: OpenHands | None = None
-        self._probe: asyncio.Task[OpenHands] | None = None
+        self._found: Client | None = None
+        self._probe: asyncio.Task[Client] | None = None
         self._waiting = 0
 
-    async def __call__(self) -> OpenHands:
+    async def __call__(self) -> Client:
         """Return the client for the API this server speaks. Raises what the probe raises until it has answered once.
 
         All who ask meanwhile share one probe and its outcome: of a server that hangs, none waits for another's try.
@@ -50,7 +51,7 @@ class LateOpenHands:
             self._found = await self._shared(self._probe)
         return self._found
 
-    async def _shared(self, probe: asyncio.Task[OpenHands]) -> OpenHands:
+    async def _shared(self, probe: asyncio.Task[Client]) -> Client:
         """Return a probe's outcome. Who gives up leaves it to the others; with the last one it ends."""
         self._waiting += 1
         try:
@@ -62,13 +63,13 @@ class LateOpenHands:
                 self._probe = None
 
 
-async def connect(http: Http, api: Asked, hosting: Hosting | None = None) -> OpenHands:
+async def connect(http: Http, api: Asked, hosting: Hosting | None = None) -> Client:
     """Return the client for the API the server speaks. If `api` is not "auto" it decides, and only the key is tried.
 
     hosting: what an operator set for an Agent Server. Raises `Unauthorised` if the key is refused, and `Unreadable` if
     the server speaks none of them. Any other `OpenHandsError` means that it is not known yet: retry.
     """
-    found: OpenHands
+    found: Client
     if api in {"auto", "agent"} and (info := await _agent_server(http)):
         await _try_key(http)
         found = AgentServer(http, info, hosting)
@@ -94,7 +95,7 @@ async def _agent_server(http: Http) -> ServerInfo | None:
     answer = await http.get("/server_info", headers={})
     try:
         info = read_as(ServerInfo, answer.value())
-    except (NotFound, Rejected, Unauthorised, Unreadable, Unsupported):
+    except (NotFound, Rejected, Unauthorised, Unreadable, NoSuchCall):
         return None
     return info if info.title == TITLE else None
 
@@ -103,7 +104,7 @@ async def _try_key(http: Http) -> None:
     answer = await http.get(f"{AGENT_CONVERSATIONS}/count")
     try:
         answer.value()
-    except (NotFound, Rejected, Unsupported):
+    except (NotFound, Rejected, NoSuchCall):
         raise Unreadable("an Agent Server that counts no conversations") from None
 
 
@@ -112,7 +113,7 @@ async def _speaks_v1(http: Http) -> bool:
     answer = await http.get(f"{V1_CONVERSATIONS}/count")
     try:
         return type(answer.value()) is int
-    except (NotFound, Rejected, Unreadable, Unsupported):
+    except (NotFound, Rejected, Unreadable, NoSuchCall):
         return False
 
 
@@ -127,7 +128,7 @@ async def _is_v0(http: Http, *, certain: bool) -> bool:
         answer.value()
     except Rejected:
         return certain or not wants_ids(answer)
-    except Unsupported:
+    except NoSuchCall:
         pass
     except NotFound:
         if not certain:

@@ -25,6 +25,7 @@ from bot.core.errors import (
     Asleep,
     AtCapacity,
     Moved,
+    NoSuchCall,
     NotFound,
     OpenHandsError,
     OutOfBudget,
@@ -34,7 +35,6 @@ from bot.core.errors import (
     Unauthorised,
     Unavailable,
     Unreadable,
-    Unsupported,
     Unsure,
 )
 from bot.core.mrkdwn import clean, redact, shorten
@@ -130,7 +130,7 @@ class Answer:
             case 404:
                 return NotFound("404")
             case 405:
-                return Unsupported("405")
+                return NoSuchCall("405")
             case 409:
                 return Asleep("409")
             case 410:

@@ -8,7 +8,7 @@ from bot.clock import Clock
 from bot.core.errors import OpenHandsError
 from bot.core.pacing import later
 from bot.core.repositories import Known
-from bot.openhands import OpenHands
+from bot.openhands import CanFindRepository, CanListRepositories, OpenHands
 
 log = structlog.get_logger("repositories")
 
@@ -30,8 +30,10 @@ class Repositories:
         """Read the list now and again, until cancelled. What is known stays while OpenHands is out of reach."""
         while True:
             try:
-                listed = await (await self._openhands()).repositories()
-                self.known = Known.of(listed.names, whole=listed.whole)
+                openhands = await self._openhands()
+                if isinstance(openhands, CanListRepositories):
+                    listed = await openhands.repositories()
+                    self.known = Known.of(listed.names, whole=listed.whole)
                 pause_s = REFRESH_S
             except OpenHandsError as err:
                 log.debug("repositories.unread", error=type(err).__name__)
@@ -41,6 +43,7 @@ class Repositories:
     async def lists(self, repository: str) -> bool:
         """Return whether the account has a repository, which may be too new for the list; False if it can't be told."""
         try:
-            return await (await self._openhands()).lists(repository)
+            openhands = await self._openhands()
+            return isinstance(openhands, CanFindRepository) and await openhands.lists(repository)
         except OpenHandsError:
             return False

@@ -11,12 +11,12 @@ from bot.core.errors import (
     Asleep,
     CannotTell,
     NoAccess,
+    NoSuchCall,
     NotFound,
     OpenHandsError,
     Rejected,
     Unavailable,
     Unreadable,
-    Unsupported,
     Unsure,
 )
 from bot.core.model import (
@@ -26,7 +26,6 @@ from bot.core.model import (
     DecisionOutcome,
     Failed,
     Finish,
-    Listed,
     Observation,
     Phase,
     Reason,
@@ -37,7 +36,7 @@ from bot.core.model import (
     Started,
 )
 from bot.core.pacing import later
-from bot.openhands import GO_ON, Before, nothing
+from bot.openhands import GO_ON, Before, CanCount, CanDecide, CanResume, nothing
 from bot.openhands.batches import FAILURES, SPLITTING_S, is_its_own
 from bot.openhands.events import Kind, numbered_pull_requests, pull_requests, words_of
 from bot.openhands.http import Answer, Http, read_as, readable
@@ -67,8 +66,8 @@ CLOCKS_AGREE = timedelta(seconds=2)  # a conversation created longer before we a
 _WORDLESS = frozenset({Phase.STARTING, Phase.START_FAILED})
 
 
-class V0:
-    """`OpenHands` on V0. Caches the events read so far and which calls the server has, in memory only."""
+class V0(CanResume, CanDecide, CanCount):
+    """A server of V0. Caches the events read so far and which calls the server has, in memory only."""
 
     def __init__(self, http: Http) -> None:
         self._http = http
@@ -330,14 +329,14 @@ class V0:
         body = {"action": "message", "args": {"content": text}}
         answer = await self._calls.ask("POST", conversation, "/events", body=body, before=before)
         if no_such_call(answer):
-            raise Unsupported("no call for messages")
+            raise NoSuchCall("no call for messages")
         check_taken(answer)
         raise Unsure("accepted by a call that may lose it")
 
     async def _listening(self, conversation: Conversation0) -> None:
         match conversation.runtime:
             case "STOPPED" | "ERROR" if await self._story(conversation) is None:
-                raise Unsupported("no call for messages")  # nor one to wake it: servers got both after the events
+                raise NoSuchCall("no call for messages")  # nor one to wake it: servers got both after the events
             case "STOPPED" | "ERROR":
                 raise Asleep(conversation.runtime)
             case "ARCHIVED":
@@ -356,7 +355,7 @@ class V0:
             return  # no agent runs there
         answer = await self._calls.ask("POST", conversation, "/stop")
         if no_such_call(answer):
-            raise Unsupported("no stop")
+            raise NoSuchCall("no stop")
         answer.value()
 
     async def resume(self, run: Run) -> None:
@@ -369,13 +368,13 @@ class V0:
             return
         answer = await self._calls.ask("POST", conversation, "/start", body={}, before=before)
         if no_such_call(answer):
-            raise Unsupported("no start")
+            raise NoSuchCall("no start")
         if answer.status == 429:
             raise too_many(answer)
         answer.value()
 
     async def go_on(self, run: Run, before: Before = nothing) -> bool:
-        """See `OpenHands.go_on`. After a failure, or after being woken, the agent continues only with a message."""
+        """See `CanResume.go_on`. After a failure, or after being woken, the agent continues only with a message."""
         conversation = await self._calls.existing(run)
         await self._wake(conversation, before)
         if conversation.runtime != "RUNNING":
@@ -420,7 +419,7 @@ class V0:
         reason: str,  # noqa: ARG002 (this API has no field for it)
         before: Before = nothing,
     ) -> DecisionOutcome:
-        """See `OpenHands.decide`. A rejection carries no reason: the agent waits for a message after it."""
+        """See `CanDecide.decide`. A rejection carries no reason: the agent waits for a message after it."""
         conversation = await self._calls.existing(run)
         match conversation.runtime:
             case "ARCHIVED":
@@ -430,7 +429,7 @@ class V0:
             case _:
                 story = await self._story(conversation)
         if story is None:
-            raise Unsupported("no events, so nothing to decide by")
+            raise NoSuchCall("no events, so nothing to decide by")
         phase = phase_of(conversation.runtime, story, run.turn_after)
         if phase is Phase.UNKNOWN:
             raise Unavailable("what it does can't be told")
@@ -448,7 +447,7 @@ class V0:
         body = {"action": "change_agent_state", "args": {"agent_state": word}}
         answer = await self._calls.ask("POST", conversation, "/events", body=body, before=before)
         if no_such_call(answer):
-            raise Unsupported("no call for the agent's state")
+            raise NoSuchCall("no call for the agent's state")
         check_taken(answer)
 
     async def slots(self) -> Slots | None:
@@ -457,13 +456,3 @@ class V0:
             return Slots(running=sum(one.takes_a_slot for page in pages for one in page))
         except (CannotTell, Rejected, Unreadable):
             return None
-
-    async def branches(self, repository: str, like: str) -> Sequence[str] | None:  # noqa: ARG002 - no call tells
-        return None
-
-    async def repositories(self) -> Listed:
-        """See `OpenHands.repositories`. This API has no documented list."""
-        return Listed()
-
-    async def lists(self, repository: str) -> bool:  # noqa: ARG002 (this API has no documented search)
-        return False

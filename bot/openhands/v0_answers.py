@@ -12,12 +12,12 @@ from bot.core.errors import (
     Asleep,
     AtCapacity,
     NoAccess,
+    NoSuchCall,
     NotFound,
     OpenHandsError,
     TooFast,
     Unauthorised,
     Unreadable,
-    Unsupported,
 )
 from bot.core.model import Phase
 from bot.openhands.events import ANSWER_LENGTH, UNKNOWN_RISK, WANTED_LENGTH, Event, Kind, command_of, words_of
@@ -279,7 +279,7 @@ def refusal(answer: Answer, *, repository: str | None, key_works: bool) -> OpenH
         if "AuthenticationError" in str(body):
             return NoAccess(str(answer.status)) if repository and key_works else Unauthorised(str(answer.status))
     error = answer.error()
-    if isinstance(error, NotFound | Unsupported | Asleep | Archived):
+    if isinstance(error, NotFound | NoSuchCall | Asleep | Archived):
         return Unreadable(f"{answer.status} to a start")
     return error
 

@@ -1,7 +1,7 @@
 """OpenHands' V1 API: the cloud, and servers since 1.0."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -16,13 +16,13 @@ from bot.core.errors import (
     Asleep,
     CannotTell,
     NoAccess,
+    NoSuchCall,
     NotFound,
     OpenHandsError,
     Rejected,
     Unauthorised,
     Unavailable,
     Unreadable,
-    Unsupported,
     Unsure,
 )
 from bot.core.lifecycle import reads_back
@@ -42,12 +42,24 @@ from bot.core.model import (
     Slots,
     Started,
 )
-from bot.openhands import Before, nothing
+from bot.openhands import (
+    IMAGE_TYPES,
+    Before,
+    CanChooseModel,
+    CanCount,
+    CanDecide,
+    CanFindRepository,
+    CanListBranches,
+    CanListRepositories,
+    CanResume,
+    CanSeeImages,
+    nothing,
+)
 from bot.openhands.batches import Batches
 from bot.openhands.events import heard_among, pull_requests, words_of
 from bot.openhands.http import Http, read_as, readable
 from bot.openhands.recent import Recent
-from bot.openhands.v1_agent import CONVERSATIONS, AgentCalls
+from bot.openhands.v1_agent import CONVERSATIONS, AgentCalls, content
 from bot.openhands.v1_answers import (
     Branch,
     BranchPage,
@@ -90,8 +102,17 @@ class _Found(Generic[Model]):
     asked_at: datetime
 
 
-class V1:
-    """`OpenHands` on V1. Caches the latest state of each conversation, with its agent server's key, in memory only."""
+class V1(
+    CanResume,
+    CanDecide,
+    CanSeeImages,
+    CanChooseModel,
+    CanListBranches,
+    CanListRepositories,
+    CanFindRepository,
+    CanCount,
+):
+    """The app server of V1. Caches the latest state of each conversation, with its agent server's key, in memory only."""
 
     def __init__(self, http: Http) -> None:
         self._http = http
@@ -109,15 +130,25 @@ class V1:
     def api(self) -> Api:
         return Api.V1
 
+    @property
+    def image_types(self) -> Collection[str]:
+        return IMAGE_TYPES
+
+    @property
+    def takes_models(self) -> bool:
+        return True
+
     def link(self, conversation: ConversationId) -> str:
         return f"{self._http.base_url}/conversations/{conversation}"
 
     # --- start --------------------------------------------------------------------------------------------------
 
-    async def start(self, run: Run, message: str, about: str, before: Before = nothing) -> Started:
+    async def start(
+        self, run: Run, message: str, about: str, before: Before = nothing, *, images: Sequence[str] = ()
+    ) -> Started:
         body = {
             "conversation_id": run.conversation_id,
-            "initial_message": {"content": [{"type": "text", "text": message}]},
+            "initial_message": {"content": content(message, images)},
             "selected_repository": run.repository,
             "selected_branch": run.branch,
             "git_provider": self._providers.get((run.repository or "").lower()),
@@ -133,7 +164,7 @@ class V1:
             )
         try:
             task = read_as(StartTask, answer.value())
-        except (NotFound, Unsupported, Asleep, Archived):
+        except (NotFound, NoSuchCall, Asleep, Archived):
             raise Unreadable(f"{answer.status} to a start") from None
         except Unreadable:
             if 200 <= answer.status < 300:
@@ -141,7 +172,14 @@ class V1:
             raise
         return Started(conversation_id=_id_of(run), start_task_id=str(task.id))
 
-    async def find_start(self, run: Run, message: str, since: datetime) -> Started | None:  # noqa: ARG002 (V0 uses it)
+    async def find_start(
+        self,
+        run: Run,
+        message: str,  # noqa: ARG002 (V0 finds it by these)
+        since: datetime,
+        *,
+        images: Sequence[str] = (),  # noqa: ARG002 (an Agent Server may have to send them again)
+    ) -> Started | None:
         """See `OpenHands.find_start`. Matches the conversation's id, so nothing else can be mistaken for it."""
         try:
             return await self._find_start(run, since)
@@ -311,8 +349,8 @@ class V1:
 
     # --- act ----------------------------------------------------------------------------------------------------
 
-    async def send(self, run: Run, text: str, before: Before = nothing) -> None:
-        await self._calls.send(_id_of(run), text, before)
+    async def send(self, run: Run, text: str, before: Before = nothing, *, images: Sequence[str] = ()) -> None:
+        await self._calls.send(_id_of(run), text, before, images)
 
     async def stop(self, run: Run, *, interrupts: bool = True) -> None:
         await self._calls.stop(await self._existing(run), interrupts=interrupts)
@@ -330,7 +368,7 @@ class V1:
     async def decide(
         self, run: Run, action_id: str, *, accept: bool, reason: str, before: Before = nothing
     ) -> DecisionOutcome:
-        """See `OpenHands.decide`. Reads what waits from the agent server itself, since a decision covers all of it."""
+        """See `CanDecide.decide`. Reads what waits from the agent server itself, since a decision covers all of it."""
         conversation = await self._existing(run)
         match conversation.phase:
             case Phase.MISSING | Phase.BROKEN:
@@ -374,7 +412,7 @@ class V1:
         return last
 
     async def slots(self) -> Slots | None:
-        """See `OpenHands.slots`. Counts sandboxes, since conversations may share one."""
+        """See `CanCount.slots`. Counts sandboxes, since conversations may share one."""
         running = set[str]()
         page_id: str | None = None
         for _ in range(SLOT_PAGES):
@@ -382,7 +420,7 @@ class V1:
             try:
                 answer = await self._http.get(f"{CONVERSATIONS}/search", params)
                 page = read_as(ConversationPage, answer.value())
-            except (NotFound, Rejected, Unreadable, Unsupported):
+            except (NotFound, Rejected, Unreadable, NoSuchCall):
                 return None
             there = readable(Conversation, page.items)
             running |= {one.sandbox_id or str(one.id) for one in there if one.takes_a_slot}
@@ -416,12 +454,12 @@ class V1:
         try:
             answer = await self._http.get("/api/v1/git/branches/search", params)
             items = read_as(BranchPage, answer.value()).items
-        except (NotFound, Rejected, Unauthorised, Unreadable, Unsupported):
+        except (NotFound, Rejected, Unauthorised, Unreadable, NoSuchCall):
             return []  # the provider is not connected, or has no such repository
         return [one.name for one in readable(Branch, items)]
 
     async def repositories(self) -> Listed:
-        """See `OpenHands.repositories`. A provider that the account names but that lists nothing leaves it incomplete."""
+        """See `CanListRepositories.repositories`. A provider that the account names but that lists nothing leaves it incomplete."""
         names: list[str] = []
         named = await self._named_providers()
         whole = True
@@ -459,14 +497,14 @@ class V1:
         try:
             answer = await self._http.get("/api/v1/git/repositories/search", {"provider": provider, **asked})
             return read_as(RepositoryPage, answer.value())
-        except (NotFound, Rejected, Unauthorised, Unreadable, Unsupported):
+        except (NotFound, Rejected, Unauthorised, Unreadable, NoSuchCall):
             return None
 
     async def _named_providers(self) -> Sequence[str] | None:
         """Return the git providers that the account is connected to; None if the server does not say."""
         try:
             settings = read_as(ServerSettings, (await self._http.get("/api/v1/settings")).value())
-        except (NotFound, Rejected, Unreadable, Unsupported):
+        except (NotFound, Rejected, Unreadable, NoSuchCall):
             return None
         return None if settings.provider_tokens_set is None else tuple(settings.provider_tokens_set)
 

@@ -1,6 +1,6 @@
 """Calls that act on a V1 conversation: at its agent server, and on the sandbox around it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import assert_never
 from urllib.parse import quote
 
@@ -8,12 +8,12 @@ from bot.core.errors import (
     Archived,
     Asleep,
     AtCapacity,
+    NoSuchCall,
     NotFound,
     Stored,
     Unauthorised,
     Unavailable,
     Unreadable,
-    Unsupported,
     Unsure,
 )
 from bot.core.model import Phase
@@ -33,11 +33,11 @@ class AgentCalls:
     def __init__(self, http: Http) -> None:
         self._http = http
 
-    async def send(self, name: str, text: str, before: Before) -> None:
+    async def send(self, name: str, text: str, before: Before, images: Sequence[str] = ()) -> None:
         """Send a message through the app server. See `OpenHands.send`."""
         answer = await self._http.post(
             f"{CONVERSATIONS}/{name}/send-message",
-            {"role": "user", "content": [{"type": "text", "text": text}], "run": True},
+            {"role": "user", "content": content(text, images), "run": True},
             timeout_s=self._http.patience.send_timeout_s,
             before=before,
         )
@@ -48,7 +48,7 @@ class AgentCalls:
         if answer.status == 404 and answer.words.startswith("Sandbox"):
             raise Archived("no sandbox")
         if answer.no_route:  # of an unknown conversation it says more; servers before 1.7 have no such call
-            raise Unsupported("no call for messages")
+            raise NoSuchCall("no call for messages")
         answer.value()
 
     async def stop(self, conversation: Conversation, *, interrupts: bool) -> None:
@@ -68,7 +68,7 @@ class AgentCalls:
                 answer = await self._interrupt(conversation)
             _check_known(answer)
             answer.value()
-        except (Unavailable, Unsure, Unreadable, Unauthorised, Unsupported):
+        except (Unavailable, Unsure, Unreadable, Unauthorised, NoSuchCall):
             await self.sandbox(conversation, "pause")
 
     async def _interrupt(self, conversation: Conversation) -> Answer:
@@ -76,10 +76,10 @@ class AgentCalls:
             answer = await self._tell(conversation, call)
             if not answer.no_route:  # an unknown conversation would be a 400
                 return answer
-        raise Unsupported("neither interrupt nor pause")
+        raise NoSuchCall("neither interrupt nor pause")
 
     async def go_on(self, conversation: Conversation, name: str, before: Before) -> bool:
-        """See `OpenHands.go_on`.
+        """See `CanResume.go_on`.
 
         A frozen agent continues by itself once its sandbox is awake. A stuck agent gets a message, since `/run` would
         stop again at once; so does one whose agent server only the app server can reach.
@@ -144,6 +144,12 @@ class AgentCalls:
             timeout_s=min(AGENT_TIMEOUT_S, self._http.patience.openhands_timeout_s),
             before=before,
         )
+
+
+def content(text: str, images: Sequence[str] = ()) -> list[dict[str, object]]:
+    """Return a message's content. images: data URLs, which need no text beside them."""
+    words: list[dict[str, object]] = [{"type": "text", "text": text}] if text or not images else []
+    return [*words, {"type": "image", "image_urls": list(images)}] if images else words
 
 
 def _check_known(answer: Answer) -> None:

@@ -33,8 +33,7 @@ from bot.core.errors import (
 )
 from bot.core.model import Slots
 from bot.core.pacing import Patience
-from bot.openhands import OpenHands
-from bot.openhands.agent_server import AgentServer
+from bot.openhands import CanCount, CanFindRepository, OpenHands, SelfHosted
 from bot.openhands.connect import LateOpenHands, wrong_address
 from bot.openhands.http import Http
 from bot.settings import Settings, Unknown, how_to
@@ -55,6 +54,7 @@ WHOLE_MACHINE = (
     "this key opens a shell on that machine: give the server one of its own, and keep the key as its password"
 )
 """What everybody who sets the key of an Agent Server should know."""
+PLURALS = {"sandbox": "sandboxes", "agent": "agents"}
 SIGNS = {True: "✓", False: "✗", None: "–"}
 
 
@@ -301,28 +301,25 @@ async def openhands_server(openhands: LateOpenHands, settings: Settings) -> Asyn
             yield wrong("OpenHands: it answers, but not as OpenHands does", "look at OPENHANDS_BASE_URL; try again")
         return
     accepted = "key accepted" if settings.openhands_api_key.get_secret_value() else "no key, and none needed so far"
-    if isinstance(server, AgentServer):
+    if isinstance(server, SelfHosted):
         yield well(
-            f"OpenHands: Agent Server {server.info.version or 'of a version it does not tell'}, {accepted}",
-            WHOLE_MACHINE,
+            f"OpenHands: Agent Server {server.version or 'of a version it does not tell'}, {accepted}", WHOLE_MACHINE
         )
     else:
         yield well(f"OpenHands: API {server.api.value}, {accepted}")
     try:
-        if isinstance(server, AgentServer):
+        if isinstance(server, SelfHosted):
             yield await agent_profile(server)
-            yield at_work(await server.slots(), settings.max_concurrent_runs)
-        else:
-            yield slots(await server.slots(), settings.max_concurrent_runs)
+        yield slots(await server.slots() if isinstance(server, CanCount) else None, settings.max_concurrent_runs)
         yield await repository(server, settings.default_repository)
     except OpenHandsError:
         yield wrong("OpenHands: it does not answer every question", "try again; if it stays so, look at its own log")
 
 
-async def agent_profile(server: AgentServer) -> Finding:
+async def agent_profile(server: SelfHosted) -> Finding:
     """Check that an Agent Server has the profile and all that it names."""
     try:
-        name, lacks = (await server.profile()).name, await server.lacks()
+        name, lacks = await server.profile_name(), await server.lacks()
     except Rejected as err:
         return wrong(f"Agent profile: {err.words}", "correct OPENHANDS_AGENT_PROFILE, or make that profile there")
     if lacks:
@@ -332,30 +329,24 @@ async def agent_profile(server: AgentServer) -> Finding:
     return well(f"Agent profile: {name}, complete")
 
 
-def at_work(found: Slots | None, most: int) -> Finding:
-    """Tell how many agents work on an Agent Server, which tells its limit only by refusing."""
-    if found is None:
-        return unclear("At work: this server does not tell how many agents work")
-    agents = f"{found.running} agent{'' if found.running == 1 else 's'}, other people's included"
-    return well(f"At work: {agents}; at most MAX_CONCURRENT_RUNS={most} of this bot's runs at once")
-
-
 def slots(found: Slots | None, most: int) -> Finding:
+    """Tell how many run, other people's included; the limit is told by no server before it refuses."""
     if found is None:
-        return unclear("Slots: this server does not tell how many run")
-    running = (
-        f"{found.running} sandbox{'' if found.running == 1 else 'es'} of the account, other people's included, in use"
-    )
-    return well(f"Slots: {running}; at most MAX_CONCURRENT_RUNS={most} of this bot's runs at once")
+        return unclear("At work: this server does not tell how many run")
+    counted = found.of if found.running == 1 else PLURALS[found.of]
+    told = f"{found.running} {counted}, other people's included"
+    return well(f"At work: {told}; at most MAX_CONCURRENT_RUNS={most} of this bot's runs at once")
 
 
 async def repository(server: OpenHands, name: str | None) -> Finding:
     """Check that the account's git provider shows the default repository."""
     if name is None:
         return unclear("Git provider: not checked without DEFAULT_REPOSITORY")
+    if not isinstance(server, CanFindRepository):
+        return unclear(f"Git provider: this server does not tell whether it can open {name}", "start a task on it")
     if await server.lists(name):
         return well(f"Git provider: {name} can be opened")
-    if isinstance(server, AgentServer):
+    if isinstance(server, SelfHosted):
         return unclear(f"Git provider: {name} can't be opened", "give the server's own git a login; look at the name")
     return unclear(
         f"Git provider: {name} is in no list", "connect the provider in OpenHands' settings; look at the name"

@@ -9,6 +9,7 @@ from bot.core.model import DecisionOutcome, Run, RunState, UserId, Waiting
 from bot.core.owed import OutboxRow
 from bot.core.pacing import later
 from bot.core.retrying import Call, Done, GiveBack, Retry, Step
+from bot.openhands import CanDecide, CanResume
 from bot.outbound.handler import Handler, Withdrawn
 from bot.store import outbox, runs
 
@@ -30,6 +31,8 @@ class Decisions(Handler):
                 await outbox.mark_attempt(tx, row.seq, self._ctx.clock.now())
 
         openhands = await self._ctx.openhands_of(run)
+        if not isinstance(openhands, CanDecide):
+            return self._lacks(Call.DECIDE, row, run)
         outcome = await openhands.decide(
             run,
             row.payload["action"],
@@ -50,8 +53,10 @@ class Decisions(Handler):
 
     async def _wake(self, row: OutboxRow, run: Run) -> Step:
         """Wake the sandbox in which the action waits, then retry."""
-        del row
-        await (await self._ctx.openhands_of(run)).resume(run)
+        openhands = await self._ctx.openhands_of(run)
+        if not isinstance(openhands, CanResume):
+            return self._lacks(Call.DECIDE, row, run)
+        await openhands.resume(run)
         return Retry(at=later(self._ctx.clock.now(), self._ctx.patience.decision_settled_s), observe=True)
 
     async def _observe_soon(self, run: Run) -> None:

@@ -12,7 +12,7 @@ from bot.core.model import FollowUp, FollowUpState, Phase, Reason, Run, RunState
 from bot.core.owed import OutboxRow
 from bot.core.pacing import later, retry_at
 from bot.core.retrying import Ask, Call, Done, GiveBack, Hold, Lost, Refuse, Requeue, Retry, Step
-from bot.openhands import OpenHands
+from bot.openhands import CanResume, OpenHands
 from bot.outbound.handler import Handler, Withdrawn
 from bot.store import outbox, runs
 
@@ -47,6 +47,8 @@ class FollowUps(Handler):
 
     async def _send(self, row: OutboxRow, run: Run, follow_up: FollowUp) -> Step | None:
         openhands = await self._ctx.openhands_of(run)
+        if openhands is None:
+            return self._lacks(Call.SEND, row, run)
         if follow_up.state is FollowUpState.WAITING:
             return await self._deliver(row, run, follow_up, openhands)
         # it went out, and its answer was lost
@@ -145,6 +147,8 @@ class FollowUps(Handler):
     async def _run_on(self, row: OutboxRow, run: Run) -> Step | None:
         """Let the agent begin with a message that its server keeps."""
         openhands = await self._ctx.openhands_of(run)
+        if not isinstance(openhands, CanResume):
+            return self._lacks(Call.RUN, row, run)
         if not await openhands.go_on(run):
             seen = (await openhands.observe([run])).get(run.id)
             if seen is None or seen.phase is Phase.ENDED:  # it still shows the end of the turn before
@@ -271,7 +275,10 @@ class FollowUps(Handler):
         now = self._ctx.clock.now()
         if follow_up.state is not FollowUpState.WAITING:  # called off meanwhile
             return Retry(at=now)
-        await (await self._ctx.openhands_of(run)).resume(run)
+        openhands = await self._ctx.openhands_of(run)
+        if not isinstance(openhands, CanResume):
+            return self._lacks(Call.WAKE, row, run)
+        await openhands.resume(run)
         async with self._ctx.database.transaction() as tx:
             fresh = await runs.get(tx, run.id)
             if (await runs.get_follow_up(tx, row.id)).state is FollowUpState.WITHDRAWN:  # by a stop

@@ -11,7 +11,7 @@ from bot import effects
 from bot.causes import trust_help
 from bot.context import Context
 from bot.core import cards, lifecycle, words
-from bot.core.errors import OpenHandsError
+from bot.core.errors import NoSuchCall, OpenHandsError
 from bot.core.model import Run, UserId
 from bot.core.owed import OutboxRow
 from bot.core.pacing import later
@@ -99,6 +99,10 @@ class Handler(ABC):
             return Done("withdrawn")
         except OpenHandsError as err:
             return self._after(call, err, row, run)
+
+    def _lacks(self, call: Call, row: OutboxRow, run: Run) -> Step:
+        """Return what becomes of a row for which the server lacks an ability."""
+        return self._after(call, NoSuchCall(), row, run)
 
     def _after(self, call: Call, error: OpenHandsError | None, row: OutboxRow, run: Run) -> Step:
         here = Situation(

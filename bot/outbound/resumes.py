@@ -7,6 +7,7 @@ from bot.core import lifecycle, words
 from bot.core.model import Run, RunState, UserId
 from bot.core.owed import OutboxRow
 from bot.core.retrying import Ask, Call, Done, Lost, Refuse, Requeue, Step
+from bot.openhands import CanResume
 from bot.outbound.handler import Handler, Withdrawn
 from bot.store import outbox, runs
 
@@ -20,8 +21,10 @@ class Resumes(Handler):
             return Done("over")
         return await self._asked(Call.RESUME, row, run, self._resume(row, run))
 
-    async def _resume(self, row: OutboxRow, run: Run) -> None:
+    async def _resume(self, row: OutboxRow, run: Run) -> Step | None:
         openhands = await self._ctx.openhands_of(run)
+        if not isinstance(openhands, CanResume):
+            return self._lacks(Call.RESUME, row, run)
         went_out = self._ctx.clock.now()
 
         async def going_out() -> None:
@@ -42,6 +45,7 @@ class Resumes(Handler):
                     await effects.enqueue_stop(tx, after, now)
             await outbox.done(tx, row.seq, now)
         self._ctx.wake_poller.set()
+        return None
 
     def _overtaken(self, fresh: Run) -> bool:
         return fresh.state is RunState.STOPPED and fresh.resume_by is None

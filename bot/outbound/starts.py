@@ -11,7 +11,7 @@ from bot.core.model import Api, Failed, FollowUpState, Reason, Run, RunState, St
 from bot.core.owed import OutboxRow
 from bot.core.pacing import later
 from bot.core.retrying import Ask, Call, Done, Lost, Refuse, Requeue, Retry, Step, next_look
-from bot.openhands import OpenHands
+from bot.openhands import CanChooseModel, CanListBranches, OpenHands
 from bot.outbound.handler import Handler, Withdrawn
 from bot.store import outbox, runs
 
@@ -36,9 +36,9 @@ class Starts(Handler):
             await self._called_off(row, run)
             return None
         openhands = await self._ctx.openhands()
-        if openhands.api is Api.V0 and run.model:
+        if run.model and not (isinstance(openhands, CanChooseModel) and openhands.takes_models):
             return Refuse(Failed(Reason.MODEL_UNSUPPORTED))
-        if run.repository is not None and run.branch is not None:
+        if run.repository is not None and run.branch is not None and isinstance(openhands, CanListBranches):
             names = await openhands.branches(run.repository, run.branch)
             if names is not None and run.branch not in names:
                 return Refuse(Failed(Reason.BRANCH, words.near_branches(run.branch, names)))

@@ -30,7 +30,10 @@ class Stops(Handler):
 
     async def _stop(self, call: Call, row: OutboxRow, run: Run) -> Step:
         """Interrupt the run, again and again until a poll shows that it took effect."""
-        await (await self._ctx.openhands_of(run)).stop(run, interrupts=row.attempts < INTERRUPTS)
+        openhands = await self._ctx.openhands_of(run)
+        if openhands is None:
+            return self._lacks(call, row, run)
+        await openhands.stop(run, interrupts=row.attempts < INTERRUPTS)
         return self._after(call, None, row, run)
 
     def _held(self, run: Run) -> bool:

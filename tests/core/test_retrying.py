@@ -14,6 +14,7 @@ from bot.core.errors import (
     CannotTell,
     Moved,
     NoAccess,
+    NoSuchCall,
     NotFound,
     OpenHandsError,
     OutOfBudget,
@@ -23,7 +24,6 @@ from bot.core.errors import (
     Unauthorised,
     Unavailable,
     Unreadable,
-    Unsupported,
     Unsure,
 )
 from bot.core.model import Failed, Obstacle, Reason, RowId, Run, RunState
@@ -82,7 +82,7 @@ ERRORS: list[OpenHandsError | None] = [
     Archived(),
     Asleep(),
     Rejected("no such branch"),
-    Unsupported(),
+    NoSuchCall(),
     CannotTell(),
     Unsure(),
     Unreadable(),
@@ -135,16 +135,16 @@ TABLE: list[tuple[Call, OpenHandsError | None, Run, dict[str, Any], Step]] = [
     (Call.START, Rejected("why"), WORKING, {}, Refuse(Failed(Reason.START_REJECTED, "why"))),
     (Call.START, Unreadable(), WORKING, {}, Refuse(Failed(Reason.START_UNREADABLE))),
     (Call.START, NotFound(), WORKING, {}, Refuse(Failed(Reason.START_UNREADABLE))),
-    (Call.START, Unsupported(), WORKING, {}, Refuse(Failed(Reason.START_UNREADABLE))),
+    (Call.START, NoSuchCall(), WORKING, {}, Refuse(Failed(Reason.START_UNREADABLE))),
     (Call.START, Unavailable(), WORKING, {}, Retry(at=at(1), effort=Effort.UNDONE)),
     # a look-up: whatever it can't tell, nothing is posted on it
     (Call.FIND, CannotTell(), WORKING, {}, Refuse(Failed(Reason.START_UNSURE))),
     (Call.FIND, NotFound(), WORKING, {"tried_at": NOW}, Retry(at=at(PATIENCE.start_lookups_s[0]))),
-    (Call.FIND, Unsupported(), WORKING, {}, Retry(at=at(1))),
+    (Call.FIND, NoSuchCall(), WORKING, {}, Retry(at=at(1))),
     (Call.FIND, Unavailable(), WORKING, {}, Retry(at=at(1))),
     *(
         (Call.FIND, error, WORKING, LATE, Refuse(Failed(Reason.START_UNSURE)))
-        for error in (NotFound(), Unreadable(), Unsupported(), Rejected(""))
+        for error in (NotFound(), Unreadable(), NoSuchCall(), Rejected(""))
     ),
     (Call.FIND, Unavailable(), WORKING, LATE, Retry(at=at(60), unreachable=Unreachable(why=Obstacle.AWAY))),
     # a message
@@ -158,7 +158,7 @@ TABLE: list[tuple[Call, OpenHandsError | None, Run, dict[str, Any], Step]] = [
     (Call.SEND, Archived(), WORKING, {"attempts": 2}, Retry(at=at(4), effort=Effort.COUNTED, observe=True)),
     (Call.SEND, Archived(), WORKING, {"attempts": MISSES}, Lost()),
     (Call.SEND, Rejected("why"), WORKING, {}, GiveBack(words.follow_up_rejected("why"))),
-    (Call.SEND, Unsupported(), WORKING, {}, GiveBack(words.follow_up_unsupported(PAGE))),
+    (Call.SEND, NoSuchCall(), WORKING, {}, GiveBack(words.follow_up_unsupported(PAGE))),
     (
         Call.SEND,
         AtCapacity(),
@@ -184,7 +184,7 @@ TABLE: list[tuple[Call, OpenHandsError | None, Run, dict[str, Any], Step]] = [
         {},
         Retry(at=at(PATIENCE.full_s), effort=Effort.UNDONE, say=words.no_room_to_wake()),
     ),
-    (Call.WAKE, Unsupported(), WORKING, {}, GiveBack(words.follow_up_unsupported(PAGE))),
+    (Call.WAKE, NoSuchCall(), WORKING, {}, GiveBack(words.follow_up_unsupported(PAGE))),
     (Call.WAKE, NotFound(), WORKING, {}, Retry(at=at(1), effort=Effort.COUNTED, observe=True)),
     (Call.WAKE, NotFound(), WORKING, {"attempts": WAKES - 1}, Lost()),
     (Call.WAKE, Archived(), WORKING, {}, Retry(at=at(1), effort=Effort.COUNTED, observe=True)),
@@ -215,7 +215,7 @@ TABLE: list[tuple[Call, OpenHandsError | None, Run, dict[str, Any], Step]] = [
     (Call.RESUME, NotFound(), STOPPED, {"attempts": MISSES}, Lost()),
     (Call.RESUME, Archived(), STOPPED, {}, Retry(at=at(1), effort=Effort.COUNTED)),
     (Call.RESUME, Archived(), STOPPED, {"attempts": MISSES}, Lost()),
-    (Call.RESUME, Unsupported(), STOPPED, {}, GiveBack(words.no_resume_here())),
+    (Call.RESUME, NoSuchCall(), STOPPED, {}, GiveBack(words.no_resume_here())),
     (Call.RESUME, Rejected("why"), STOPPED, {}, GiveBack(words.cannot_resume(STOPPED))),
     (Call.RESUME, Unavailable(), STOPPED, {}, Retry(at=at(1))),
     # a decision: what waits is compared again each time
@@ -235,7 +235,7 @@ TABLE: list[tuple[Call, OpenHandsError | None, Run, dict[str, Any], Step]] = [
     (Call.DECIDE, NotFound(), WORKING, {"attempts": 1}, Retry(at=at(2), effort=Effort.COUNTED, observe=True)),
     (Call.DECIDE, Archived(), WORKING, {}, Retry(at=at(1), effort=Effort.COUNTED, observe=True)),
     (Call.DECIDE, NotFound(), WORKING, {"attempts": MISSES}, GiveBack(words.decision_lost(PAGE))),
-    (Call.DECIDE, Unsupported(), WORKING, {}, GiveBack(words.cannot_decide(PAGE))),
+    (Call.DECIDE, NoSuchCall(), WORKING, {}, GiveBack(words.cannot_decide(PAGE))),
     (Call.DECIDE, Rejected("why"), WORKING, {}, GiveBack(words.cannot_decide(PAGE))),
     (Call.DECIDE, Unavailable(), WORKING, {}, Retry(at=at(1), observe=True)),
     (Call.DECIDE, Unavailable(), a_run(observed_at=NOW), OLD, GiveBack(words.decision_lost(PAGE))),
@@ -247,7 +247,7 @@ TABLE: list[tuple[Call, OpenHandsError | None, Run, dict[str, Any], Step]] = [
     (Call.STOP, NotFound(), STOPPED, {}, Done("gone")),
     (Call.STOP, NotFound(), WORKING, {"attempts": 1}, Retry(at=at(2), effort=Effort.COUNTED, observe=True)),
     (Call.STOP, NotFound(), WORKING, {"attempts": MISSES}, GiveBack(words.cannot_stop(PAGE))),
-    (Call.STOP, Unsupported(), WORKING, {}, GiveBack(words.cannot_stop(PAGE))),
+    (Call.STOP, NoSuchCall(), WORKING, {}, GiveBack(words.cannot_stop(PAGE))),
     (Call.STOP, Rejected("why"), WORKING, {}, GiveBack(words.cannot_stop(PAGE))),
     (Call.STOP, Archived(), WORKING, {}, GiveBack(words.cannot_stop(PAGE))),
     # the conversation that a retry gives up: for a minute, then the new one starts anyway
@@ -255,7 +255,7 @@ TABLE: list[tuple[Call, OpenHandsError | None, Run, dict[str, Any], Step]] = [
     (Call.STOP_OLD, NotFound(), WORKING, {}, Done()),
     (Call.STOP_OLD, Unavailable(), WORKING, {}, Retry(at=at(1), effort=Effort.COUNTED)),
     (Call.STOP_OLD, Unavailable(), WORKING, {"attempts": STOPS}, GiveBack(words.old_not_stopped())),
-    (Call.STOP_OLD, Unsupported(), WORKING, {}, GiveBack(words.old_not_stopped())),
+    (Call.STOP_OLD, NoSuchCall(), WORKING, {}, GiveBack(words.old_not_stopped())),
     # an outage: slower and slower, on the card after a minute, a refused key at once
     (Call.STOP, Unavailable(), WORKING, {"created_at": at(-40)}, Retry(at=at(10))),
     (

@@ -18,7 +18,6 @@ from bot.core.model import (
     Failed,
     Finish,
     Last,
-    Listed,
     MessageTs,
     Observation,
     Person,
@@ -344,15 +343,6 @@ class Account:
 
     async def slots(self) -> Slots | None:
         return None
-
-    async def branches(self, repository: str, like: str) -> None:  # noqa: ARG002 - the protocol's
-        return None
-
-    async def repositories(self) -> Listed:
-        return Listed()
-
-    async def lists(self, repository: str) -> bool:  # noqa: ARG002 - the protocol's
-        return True
 
 
 @dataclass(frozen=True)

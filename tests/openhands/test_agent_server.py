@@ -230,9 +230,9 @@ async def test_a_model_goes_by_its_name_where_the_server_takes_one() -> None:
     run = a_run("765825ec-02b2-4381-98e3-769e61b388de", model="other")
     async with agent_server(wire) as openhands:
         await openhands.start(run, "fix it", "")
-    async with agent_server(wire, OLD) as openhands:
-        with pytest.raises(errors.Rejected):
-            await openhands.start(run, "fix it", "")
+        assert openhands.takes_models
+    async with agent_server(Wire(), OLD) as openhands:
+        assert not openhands.takes_models
     wanted = exchange(name)["request"]["agent_launch_additions"]["llm_profile_ref"]
     assert [one["agent_launch_additions"] for one in wire.bodies] == [{"llm_profile_ref": wanted}]
 
@@ -426,6 +426,41 @@ async def test_a_start_without_its_message_gets_it_after_a_while(look: str, send
         late = await openhands.find_start(run, "COUNT 9", NOON)
     assert (early, late and late.conversation_id) == (None, run.conversation_id)
     assert wire.bodies == [exchange(send)["request"]]
+
+
+async def test_a_start_without_its_message_gets_its_pictures_too() -> None:
+    """With the words, in one message."""
+    run, wire, clock = a_run(asked_about("as-lost-start.04"), state=RunState.STARTING), Wire(), JumpingClock()
+    wire = Wire("as-lost-start.04", "as-lost-start.08")
+    clock.time += timedelta(seconds=11)
+    async with agent_server(wire, clock=clock) as openhands:
+        await openhands.find_start(run, "COUNT 9", NOON, images=["data:image/png;base64,AAAA"])
+    [sent] = wire.bodies
+    assert sent["content"] == [
+        {"type": "text", "text": "COUNT 9"},
+        {"type": "image", "image_urls": ["data:image/png;base64,AAAA"]},
+    ]
+
+
+@pytest.mark.parametrize("name", ["as-images.03", "as-images.06"])
+async def test_pictures_go_with_a_message_or_alone(name: str) -> None:
+    """As recorded."""
+    wire, recorded = Wire(name), exchange(name)
+    request, conversation = recorded["request"], recorded["path"].split("/")[3]
+    text = "".join(one.get("text", "") for one in request["content"])
+    async with agent_server(wire) as openhands:
+        await openhands.send(a_run(conversation), text, images=request["content"][-1]["image_urls"])
+    assert wire.bodies == [{**request, "run": True}]
+
+
+async def test_pictures_go_with_a_start() -> None:
+    """As recorded."""
+    name = "as-images.01"
+    wire, request = ready_to_start(name), exchange(name)["request"]
+    text, pictures = request["initial_message"]["content"]
+    async with agent_server(wire) as openhands:
+        await openhands.start(a_run(started_by(name)), text["text"], "", images=pictures["image_urls"])
+    assert wire.bodies[-1]["initial_message"] == request["initial_message"]
 
 
 # --- observe ----------------------------------------------------------------------------------------------------
@@ -782,7 +817,10 @@ async def test_nothing_is_decided_where_nothing_waits_or_it_can_not_be_read() ->
 async def test_who_works_is_counted() -> None:
     """Everybody's runs; a server that can't count is not known."""
     query = {"status": "running"}
-    for answer, found in ((httpx.Response(200, json=2), Slots(running=2)), (httpx.Response(404, json={}), None)):
+    for answer, found in (
+        (httpx.Response(200, json=2), Slots(running=2, of="agent")),
+        (httpx.Response(404, json={}), None),
+    ):
         async with agent_server(Wire().then("GET", f"{ALL}/count", answer, query=query)) as openhands:
             assert await openhands.slots() == found
 

@@ -10,8 +10,7 @@ import pytest
 from bot.clock import WallClock
 from bot.core import errors
 from bot.core.model import ConversationId, Finish, Observation, Phase, Run, RunState, Said
-from bot.openhands import OpenHands
-from bot.openhands.connect import connect
+from bot.openhands.connect import Client, connect
 from bot.openhands.http import Http
 from bot.simulator.openhands import Conversation, LocalOpenHands
 from bot.simulator.openhands.bare import BareOpenHands
@@ -35,7 +34,7 @@ class Bench:
     """A server with its client."""
 
     server: Server
-    openhands: OpenHands
+    openhands: Client
     http: Http
 
     @property

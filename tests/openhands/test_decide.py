@@ -371,8 +371,8 @@ async def test_on_v0_too_only_what_was_shown_is_decided() -> None:
         (old("STARTING"), errors.Asleep),
         (old("ARCHIVED"), errors.Archived),
         (old(state="meditating"), errors.Unavailable),
-        (old(events=response_of(exchange("v0-old.12"))), errors.Unsupported),
-        (old().then("POST", f"{ONE}/events", response_of(exchange("v0-old.12"))), errors.Unsupported),
+        (old(events=response_of(exchange("v0-old.12"))), errors.NoSuchCall),
+        (old().then("POST", f"{ONE}/events", response_of(exchange("v0-old.12"))), errors.NoSuchCall),
     ],
     ids=["stopped", "starting", "archived", "unknown word", "no events", "no such call"],
 )

@@ -280,12 +280,12 @@ async def test_a_v0_server_without_such_calls_says_so() -> None:
     """Without a start it can't be woken; without events nobody knows what it does, so it is left alone."""
     no_start = old("STOPPED").then("POST", f"{ONE}/start", response_of(exchange("v0-old.12")))
     async with v0(no_start) as openhands:
-        with pytest.raises(errors.Unsupported):
+        with pytest.raises(errors.NoSuchCall):
             await openhands.go_on(OLD_RUN)
     paused = old("RUNNING", *numbered(MESSAGE, state("paused")))
     paused.then("POST", f"{ONE}/events", response_of(exchange("v0-old.12")))
     async with v0(paused) as openhands:
-        with pytest.raises(errors.Unsupported):
+        with pytest.raises(errors.NoSuchCall):
             await openhands.go_on(OLD_RUN)
     known = {**exchange("v0-start.03")["response"], "status": "RUNNING"}
     blind = Wire().then("GET", ONE, httpx.Response(200, json=known))

@@ -32,7 +32,7 @@ async def outcome(http: Http, method: str, **more: object) -> object:
         (401, "Unauthorised", "Unauthorised"),
         (403, "Unauthorised", "Unauthorised"),
         (404, "NotFound", "NotFound"),
-        (405, "Unsupported", "Unsupported"),
+        (405, "NoSuchCall", "NoSuchCall"),
         (409, "Asleep", "Asleep"),
         (410, "Archived", "Archived"),
         (400, "Rejected", "Rejected"),

@@ -25,8 +25,7 @@ from bot.core.model import (
     Slots,
 )
 from bot.core.pacing import Patience
-from bot.openhands import OpenHands
-from bot.openhands.connect import connect
+from bot.openhands.connect import Client, connect
 from bot.openhands.http import Http
 from bot.simulator.openhands import LocalOpenHands
 from bot.simulator.openhands.bare import BareOpenHands
@@ -36,7 +35,7 @@ PATIENCE = Patience(openhands_calls_per_s=1000, openhands_timeout_s=2.0, send_ti
 
 
 @asynccontextmanager
-async def connected(server: LocalOpenHands | BareOpenHands, key: str = "") -> AsyncIterator[OpenHands]:
+async def connected(server: LocalOpenHands | BareOpenHands, key: str = "") -> AsyncIterator[Client]:
     """Start the server and find out what it speaks."""
     await server.start()
     http = Http(server.base_url, key, clock=WallClock(), patience=PATIENCE)
@@ -47,13 +46,13 @@ async def connected(server: LocalOpenHands | BareOpenHands, key: str = "") -> As
         await server.stop()
 
 
-async def see(openhands: OpenHands, run: Run) -> Observation:
+async def see(openhands: Client, run: Run) -> Observation:
     """Look and read, and leave out what differs from time to time."""
     looked = await openhands.observe([run])
     return await openhands.read(run, looked[run.id])
 
 
-async def ready(local: LocalOpenHands, openhands: OpenHands, **changes: Any) -> Run:
+async def ready(local: LocalOpenHands, openhands: Client, **changes: Any) -> Run:
     """Start a run and wait until it works."""
     run = a_run(str(uuid4()) if openhands.api == "v1" else None, state=RunState.STARTING, **changes)
     started = await openhands.start(run, "fix it", "")

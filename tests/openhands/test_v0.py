@@ -742,7 +742,7 @@ async def test_a_server_that_takes_no_messages_says_so() -> None:
     wire = server("RUNNING", NO_SUCH_CALL).then("POST", f"{ONE}/message", NO_SUCH_CALL)
     wire.then("POST", f"{ONE}/events", httpx.Response(405, json={"detail": "Method Not Allowed"}))
     async with v0(wire) as openhands:
-        with pytest.raises(errors.Unsupported):
+        with pytest.raises(errors.NoSuchCall):
             await openhands.send(RUN, "Hello")
 
 
@@ -753,9 +753,9 @@ async def test_a_server_that_takes_no_messages_says_so() -> None:
         ("RUNNING", events_of("v0-failed-start.03"), errors.Unavailable),
         ("RUNNING", [], errors.Unavailable),
         ("STOPPED", AT_WORK, errors.Asleep),
-        ("STOPPED", NO_SUCH_CALL, errors.Unsupported),
+        ("STOPPED", NO_SUCH_CALL, errors.NoSuchCall),
         ("ERROR", AT_WORK, errors.Asleep),
-        ("ERROR", NO_SUCH_CALL, errors.Unsupported),
+        ("ERROR", NO_SUCH_CALL, errors.NoSuchCall),
         ("ARCHIVED", None, errors.Archived),
     ],
 )
@@ -875,11 +875,11 @@ async def test_older_servers_can_neither_stop_nor_resume() -> None:
     """0.40 has no such calls."""
     wire = server("RUNNING").then("POST", f"{ONE}/stop", response_of(exchange("v0-old.11")))
     async with v0(wire) as openhands:
-        with pytest.raises(errors.Unsupported):
+        with pytest.raises(errors.NoSuchCall):
             await openhands.stop(RUN)
     wire = server("STOPPED").then("POST", f"{ONE}/start", response_of(exchange("v0-old.12")))
     async with v0(wire) as openhands:
-        with pytest.raises(errors.Unsupported):
+        with pytest.raises(errors.NoSuchCall):
             await openhands.resume(RUN)
     async with v0(server("ARCHIVED")) as openhands:
         with pytest.raises(errors.Archived):
@@ -898,8 +898,7 @@ async def test_in_the_cloud_a_conversations_calls_go_to_its_own_host() -> None:
     assert [("Authorization" in request.headers) for request in wire.requests] == [True, False, False]
 
 
-async def test_what_v0_cannot_tell() -> None:
-    """Which repositories there are; the link is as on V1."""
+async def test_its_page_is_that_of_the_conversation() -> None:
+    """As on V1."""
     async with v0(Wire()) as openhands:
-        assert not await openhands.lists("org/repo")
         assert (openhands.api, openhands.link(ConversationId(NAME))) == (Api.V0, f"{BASE}/conversations/{NAME}")

@@ -57,6 +57,26 @@ async def test_a_start_sends_our_id_and_only_what_is_known() -> None:
     assert started == Started(conversation_id=ConversationId(FINISHED), start_task_id=FINISHED_TASK)
 
 
+async def test_pictures_go_with_a_start() -> None:
+    """As recorded."""
+    wire, request = Wire("images.01"), exchange("images.01")["request"]
+    text, pictures = request["initial_message"]["content"]
+    async with v1(wire) as openhands:
+        await openhands.start(a_run(request["conversation_id"]), text["text"], "", images=pictures["image_urls"])
+    assert wire.bodies[0]["initial_message"] == request["initial_message"]
+
+
+@pytest.mark.parametrize("name", ["images.03", "images.05"])
+async def test_pictures_go_with_a_message_or_alone(name: str) -> None:
+    """As recorded."""
+    wire, recorded = Wire(name), exchange(name)
+    text = "".join(one.get("text", "") for one in recorded["request"]["content"])
+    images = recorded["request"]["content"][-1]["image_urls"]
+    async with v1(wire) as openhands:
+        await openhands.send(a_run(recorded["path"].split("/")[4]), text, images=images)
+    assert wire.bodies == [recorded["request"]]
+
+
 async def test_a_start_sends_repository_branch_and_model() -> None:
     """Each in its own field."""
     wire = Wire("finished.01")
