@@ -1,13 +1,12 @@
 """People who give an agent a task, see it through to its end, and remember what they did."""
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from bot.simulator.openhands import Conversation
 from bot.simulator.slack.records import Command, Delivery, Message
 from tests.conftest import read_card
-from tests.crash.town import LOOK_EVERY_S, TEAM, Kind, Town, conversations_of, done, said, the_rest, until
+from tests.crash.town import TEAM, Kind, Town, conversations_of, done, said, the_rest
 from tests.watch import is_card
 
 CLICK_AGAIN_S = 1.0
@@ -91,6 +90,13 @@ class Errand:
     def news(self) -> list[Message]:
         """Return what the bot wrote in the thread, except the card."""
         return [one for one in self.town.world.posts(self.channel, thread=self.root) if not is_card(one)]
+
+    def team_lines(self) -> list[str]:
+        """Return the team's lines that link to the card; for private places they never have the task."""
+        if (card := self.card) is None:
+            return []
+        page = f"/archives/{card.channel}/p{card.ts.replace('.', '')}"
+        return [one.text for one in self.town.world.posts(TEAM) if page in one.text]
 
     def offers(self, action: str) -> bool:
         card = self.card
@@ -176,15 +182,9 @@ class Errand:
         """Return whether the end is on the card and in the thread, and, unless it was stopped, told to the team."""
         if (card := self.card) is None or self.state != self.last_state or self.last_words not in card.text:
             return False
-        if self.last_state != "Stopped" and not self._team_knows(card):
+        if self.last_state != "Stopped" and not any(self.last_state in line for line in self.team_lines()):
             return False
         return any(self.last_words in one.text for one in self.news())
-
-    def _team_knows(self, card: Message) -> bool:
-        """Return whether the team got a line that links to the card; for private places it never has the task."""
-        page = f"/archives/{card.channel}/p{card.ts.replace('.', '')}"
-        lines = [one.text for one in self.town.world.posts(TEAM)]
-        return any(page in line and self.last_state in line for line in lines)
 
     async def _ask(self) -> None:
         slack, words = self.town.world.slack, f"{self.task} in org/repo"
@@ -215,16 +215,17 @@ class Errand:
         while self.offers(action) and self.card is not None:
             click = await self.town.world.slack.click(self.town.alice.id, self.channel, self.card.ts, action)
             self.clicks.append((action, click))
-            await until(lambda: click.acked_at is not None or click.failed)  # noqa: B023 - awaited right here
+            while click.acked_at is None and not click.failed:
+                await self.town.look()
             if click.acked_at is not None:
                 return
-            await asyncio.sleep(CLICK_AGAIN_S)
+            await self.town.rest(CLICK_AGAIN_S)
 
     async def _until(self, true: Callable[[], bool]) -> None:
         """Wait without limit, and meanwhile decide what the bot leaves to a person."""
         while not true():
             await self._decide()
-            await asyncio.sleep(LOOK_EVERY_S)
+            await self.town.look()
 
     async def _decide(self) -> None:
         """Look in OpenHands, as the bot asks people to, whether a message arrived or the task started, and click."""
@@ -235,4 +236,4 @@ class Errand:
             self._decided.add(question)
         elif self.state == "Perhaps started" and self.offers("retry") and len(self.conversations) < self.attempts:
             await self._presses("retry")
-            await asyncio.sleep(CLICK_AGAIN_S)
+            await self.town.rest(CLICK_AGAIN_S)

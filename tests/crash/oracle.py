@@ -4,54 +4,46 @@ Each complaint is a sentence; none means that the promises were kept. Answers th
 Slack stores none of them, so nobody, not even the bot, can check whether one arrived, and each is sent at most once.
 """
 
-import asyncio
-import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
-import asyncpg  # type: ignore[import-untyped]  # it ships no types
-
 from bot.simulator.openhands import Conversation
+from tests.crash import tables
 from tests.crash.errands import CARRIED, STARTED_PERHAPS, Errand, heard
 from tests.crash.town import PLACES, TEAM, Kind, Town
-from tests.watch import OPEN
 
 FAILURE = "ConversationErrorEvent"
 """The kind of event with which a turn ends that failed."""
+STOPPED = {Kind.STOPPED, Kind.RESUMED, Kind.RETRIED, Kind.GATED}
+TO_THE_TEAM = ("✅ Done", "❌ Failed", "💬 Has a question", "✋ Needs approval")
 DECISIONS = {Kind.APPROVED: True, Kind.GATED: True, Kind.REJECTED: False}
 
 
 def complaints(town: Town, errands: Sequence[Errand]) -> list[str]:
-    """Return everything that is wrong once all has settled."""
+    """Return everything that both servers saw go wrong, once all has settled."""
     found = [f"{errand.task}: {what}" for errand in errands for what in about(town, errand)]
     found += [f"posted twice: {text}" for text in posted_twice(town)]
     found += [f"Slack: {what}" for what in town.world.slack.violations]
     found += [f"OpenHands: {what}" for what in town.world.openhands.violations]
-    found += [f"the bot ended by itself, or not as told: {code}" for code in town.child.ended_badly]
     return found
 
 
-async def owed(town: Town, seconds: float) -> list[str]:
-    """Return what the bot still owes once everybody was told, and after this time still does."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + seconds
-    while (rows := await open_rows(town.database_url)) and loop.time() < deadline:  # noqa: ASYNC110 - as `until`
-        await asyncio.sleep(0.1)
-    return [f"owed for ever: {table}, {kind} in the lane {lane}" for table, kind, lane in rows]
+async def kept(town: Town, errands: Sequence[Errand], seconds: float) -> list[str]:
+    """Return what the tables still hold once everybody was told, and after this real time still do."""
+    found = await tables.owed(town.database_url, seconds)
+    return found + unheard(errands, acknowledged(town), await tables.replies(town.database_url))
 
 
-async def open_rows(database_url: str) -> list[tuple[str, str, str]]:
-    """Return table, kind and lane of each open row."""
-    if database_url.startswith("sqlite:///"):
-        with closing(sqlite3.connect(database_url.removeprefix("sqlite:///"))) as file:
-            return [(table, *row) for table, query in OPEN.items() for row in file.execute(query)]
-    connection = await asyncpg.connect(database_url)
-    try:
-        return [(table, *row) for table, query in OPEN.items() for row in await connection.fetch(query)]
-    finally:
-        await connection.close()
+def unheard(errands: Sequence[Errand], taken: Mapping[str, datetime], replies: Mapping[str, str]) -> list[str]:
+    """Return each acknowledged reply that the bot neither handed on nor answered. replies: their fates by `ts`."""
+    said = [(errand, one) for errand in errands if errand.over for one in errand.replies if one.ts in taken]
+    fates = [(errand, one, replies.get(one.ts, "forgotten")) for errand, one in said]
+    return [
+        f"{errand.task}: {one.text!r} is {fate}"
+        for errand, one, fate in fates
+        if fate not in {"delivered", "withdrawn"}
+    ]
 
 
 def about(town: Town, errand: Errand) -> Iterator[str]:
@@ -129,9 +121,22 @@ def not_told_once(errand: Errand) -> Iterator[str]:
     news = [one.text for one in errand.news() if STARTED_PERHAPS not in one.text]
     due = {words: 1 for conversation in errand.conversations for words in answers(conversation)}
     failures = sum(event["kind"] == FAILURE for c in errand.conversations for event in c.events)
-    for words, times in sorted((due | {errand.last_words: 1, "❌ Failed": failures}).items()):
+    for words, times in sorted((due | {errand.last_words: 1, "❌ Failed": failures} | pauses(errand)).items()):
         if (told := sum(words in one for one in news)) != times:
             yield f"{words!r} was told {told} times, and not {times}: {news}"
+    said, lines = [one.text for one in errand.news()], errand.team_lines()
+    for label in TO_THE_TEAM:
+        if (told := sum(label in one for one in said)) != (known := sum(label in one for one in lines)):
+            yield f"{label!r} was told {told} times in the thread and {known} times to the team: {lines}"
+
+
+def pauses(errand: Errand) -> dict[str, int]:
+    """Return how often the thread must hear that the agent waits for a decision, was rejected, or was stopped."""
+    return {
+        "✋ Needs approval": int(errand.kind in DECISIONS),
+        "⏸️ Paused": int(errand.kind is Kind.REJECTED),
+        "⏹️ Stopped": int(errand.kind in STOPPED),
+    }
 
 
 def answers(conversation: Conversation) -> list[str]:

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from tests.crash.errands import Errand
-from tests.crash.oracle import complaints, owed
-from tests.crash.town import PLACES, Api, Kind, Town, town, until
+from tests.crash.oracle import complaints, kept
+from tests.crash.town import PLACES, Api, Hosted, Kind, Town, town, until
 from tests.crash.trouble import drawn, happens
 from tests.postgres import server
 
@@ -83,7 +83,7 @@ async def in_trouble(at: Town, rng: random.Random, api: Api) -> None:
         await happens(trouble, at.world.slack, at.world.openhands)
 
 
-async def live(at: Town, life: Life, begin: Callable[[int], None]) -> None:
+async def live(at: Hosted, life: Life, begin: Callable[[int], None]) -> None:
     """Let the bot live for as long as was drawn, then kill it. begin: starts so many errands."""
     deliveries = at.world.slack.deliveries
     acknowledged = sum(one.acked_at is not None for one in deliveries)
@@ -167,9 +167,9 @@ async def test_killed_at_random_moments(database: str, api: Api, tmp_path: Path)
         await at.connected()  # whatever would come twice comes now
         with suppress(TimeoutError):  # a message that is found late reopens its turn until the next poll
             await until(lambda: all(errand.told() for errand in asked if errand.over), LAST_LOOK_S)
-        found = await owed(at, OWED_S)
+        found = await kept(at, asked, OWED_S)
         await at.child.end()
-        found += complaints(at, asked)
+        found += [*complaints(at, asked), *at.ended_badly()]
 
     again = f"repeat with CRASH_SEED={SEED} CRASH_KILLS={KILLS}; the bot's log is {tmp_path / 'bot.log'}"
     assert not found, "\n".join([again, *found])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.oracle import complaints, owed
+from tests.crash.oracle import complaints, kept
 from tests.crash.town import Kind
 from tests.crash.wire import Moment, Trap, journey, made
 
@@ -50,7 +50,7 @@ async def test_killed_at_a_call(moment: Moment, tmp_path: Path) -> None:
     async with journey(tmp_path, moment.journey, moment.api) as (at, errand):
         trap = Trap(at, moment)
         await made(at, errand)
-        found = [*complaints(at, [errand]), *await owed(at, OWED_S)]
+        found = [*await kept(at, [errand], OWED_S), *complaints(at, [errand]), *at.ended_badly()]
 
     assert not found, "\n".join([f"the bot's log is {tmp_path / 'bot.log'}", *found])
     assert trap.sprung or moment.kind in LOOKS, "there was no such call"

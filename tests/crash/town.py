@@ -6,7 +6,6 @@ import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from enum import StrEnum
-from math import inf
 from pathlib import Path
 from typing import Literal
 
@@ -73,38 +72,47 @@ def the_rest(task: str) -> str:
 class Agents:
     """The agents: each does what its task says."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, pause_s: tuple[float, float] = (0.05, 0.4), look_s: float = LOOK_EVERY_S) -> None:
+        """pause_s: how long they work at least and at most, twice a turn. look_s: how often they look for news."""
         self._seed = seed
+        self._pause_s = pause_s
+        self._look_s = look_s
         self.openhands: LocalOpenHands | None = None
 
     async def __call__(self, c: Conversation, text: str) -> None:
         """Work for a moment on a message, or continue; then end the turn as the kind of task demands."""
         openhands = self.openhands
         assert openhands is not None
-        first, text = said(c.messages[0]), said(text)
-        task = first.partition("\n")[0]
-        pause = random.Random(f"{self._seed} {task} {text}").uniform(0.05, 0.4)
-        await asyncio.sleep(pause)
+        pause = random.Random(f"{self._seed} {task_of(c)} {said(text)}").uniform(*self._pause_s)
+        await openhands.think(pause)
         openhands.progress(c, "Looking around")
-        await asyncio.sleep(pause)
-        kind = Kind(task.rpartition(" ")[2])
-        new = text == first and text == task and self._tries(task) == 1
-        if (kind in ENDLESS and new) or (kind is Kind.GATED and not new):
-            await asyncio.Event().wait()
-        elif kind in FAILING and new:
-            openhands.fail(c)
-        elif kind in {Kind.APPROVED, Kind.REJECTED, Kind.GATED} and new:
-            openhands.want_approval(c, f"deploy {task}", summary="Deploy")
-        elif kind is Kind.WHOLE and new:
-            await until(lambda: len(c.messages) > 1, seconds=inf)  # the follow-up comes while it works
-        elif (kind is Kind.ASKS and new) or (kind is Kind.WHOLE and len(c.messages) == 2):
-            openhands.ask(c, f"{done(text)} Shall I go on?")
-        else:
-            openhands.finish(c, done(text or the_rest(task)), cost=0.01)
+        await openhands.think(pause)
+        while not ends(openhands, c, text):
+            await openhands.think(self._look_s)
 
-    def _tries(self, task: str) -> int:
-        assert self.openhands is not None
-        return len(conversations_of(self.openhands, task))
+
+def task_of(c: Conversation) -> str:
+    return said(c.messages[0]).partition("\n")[0]
+
+
+def ends(openhands: LocalOpenHands, c: Conversation, text: str) -> bool:
+    """End a turn as the kind of task demands. Return False if it works on: until it is stopped, or told more."""
+    first, text, task = said(c.messages[0]), said(text), task_of(c)
+    kind = Kind(task.rpartition(" ")[2])
+    new = text == first and text == task and conversations_of(openhands, task)[0] is c
+    if (kind in ENDLESS and new) or (kind is Kind.GATED and not new):
+        return False
+    if kind is Kind.WHOLE and new and len(c.messages) == 1:
+        return False  # the follow-up comes while it works
+    if kind in FAILING and new:
+        openhands.fail(c)
+    elif kind in {Kind.APPROVED, Kind.REJECTED, Kind.GATED} and new:
+        openhands.want_approval(c, f"deploy {task}", summary="Deploy")
+    elif (kind is Kind.ASKS and new) or (kind is Kind.WHOLE and not new and len(c.messages) == 2):
+        openhands.ask(c, f"{done(text)} Shall I go on?")
+    elif not (kind is Kind.WHOLE and new):
+        openhands.finish(c, done(text or the_rest(task)), cost=0.01)
+    return True
 
 
 def conversations_of(openhands: LocalOpenHands, task: str) -> list[Conversation]:
@@ -113,17 +121,36 @@ def conversations_of(openhands: LocalOpenHands, task: str) -> list[Conversation]
 
 
 class Town:
-    """The world, and the bot's process in it."""
+    """The world, as the people in it and the oracle see it."""
 
-    def __init__(self, world: World, alice: Person, child: Child, database_url: str) -> None:
+    def __init__(self, world: World, alice: Person, database_url: str) -> None:
         self.database_url = database_url
         self.world = world
         self.alice = alice
-        self.child = child
 
     def place(self, name: str) -> str:
         """Return the id of a place by its name; "dm" for alice's direct messages."""
         return self.world.slack.dm(self.alice.id) if name == "dm" else self.world.place(name)
+
+    async def look(self) -> None:
+        """Wait until it is worth to look again at what happened."""
+        await self.rest(LOOK_EVERY_S)
+
+    async def rest(self, seconds: float) -> None:
+        """Wait for so long, as people see it."""
+        await asyncio.sleep(seconds)
+
+
+class Hosted(Town):
+    """The world, and the bot's process in it."""
+
+    def __init__(self, world: World, alice: Person, child: Child, database_url: str) -> None:
+        super().__init__(world, alice, database_url)
+        self.child = child
+
+    def ended_badly(self) -> list[str]:
+        """Return a complaint for each end of the bot that was none of ours."""
+        return [f"the bot ended by itself, or not as told: {code}" for code in self.child.ended_badly]
 
     async def connected(self) -> None:
         """Wait until the bot is connected."""
@@ -137,13 +164,13 @@ class Town:
 
 async def until(true: Callable[[], bool], seconds: float = 30.0) -> None:
     """Wait until something that other processes do is true. Raises `TimeoutError`."""
-    async with asyncio.timeout(None if seconds == inf else seconds):
+    async with asyncio.timeout(seconds):
         while not true():  # noqa: ASYNC110 - no event announces it
             await asyncio.sleep(LOOK_EVERY_S)
 
 
 @asynccontextmanager
-async def town(folder: Path, database_url: str, seed: int, api: Api = "v1") -> AsyncIterator[Town]:
+async def town(folder: Path, database_url: str, seed: int, api: Api = "v1") -> AsyncIterator[Hosted]:
     """Yield the world, without starting the bot."""
     agents = Agents(seed)
     slack = LocalSlack(limits_times=LIMITS_TIMES)
@@ -167,7 +194,7 @@ async def town(folder: Path, database_url: str, seed: int, api: Api = "v1") -> A
     }
     child = Child(settings, folder)
     try:
-        yield Town(world, alice, child, database_url)
+        yield Hosted(world, alice, child, database_url)
     finally:
         child.kill()
         await slack.stop()

@@ -17,7 +17,7 @@ from typing import get_args
 from bot.simulator.openhands import NoAnswer
 from tests.crash.errands import Errand
 from tests.crash.oracle import complaints
-from tests.crash.town import Api, Kind, Town, town
+from tests.crash.town import Api, Hosted, Kind, town
 
 JOURNEY_S = 45.0
 """Real seconds a journey may take; it takes a few, or a few more with a kill."""
@@ -45,7 +45,7 @@ class Moment:
 class Trap:
     """Kills the bot at a moment and restarts it at once, so that both servers see a caller that is gone."""
 
-    def __init__(self, at: Town, moment: Moment) -> None:
+    def __init__(self, at: Hosted, moment: Moment) -> None:
         self._at = at
         self._moment = moment
         self._calls = 0
@@ -77,13 +77,13 @@ class Trap:
 
 
 @asynccontextmanager
-async def journey(folder: Path, kind: Kind, api: Api) -> AsyncIterator[tuple[Town, Errand]]:
+async def journey(folder: Path, kind: Kind, api: Api) -> AsyncIterator[tuple[Hosted, Errand]]:
     """Yield the world and errand of a journey, without starting the bot."""
     async with town(folder, f"sqlite:///{folder / 'journey.db'}", SEED, api) as at:
         yield at, Errand(at, 0, kind, PLACE, typed=JOURNEYS[kind])
 
 
-async def made(at: Town, errand: Errand) -> None:
+async def made(at: Hosted, errand: Errand) -> None:
     """Make the journey, from the bot's start until everybody was told the end, or `JOURNEY_S` has passed."""
     at.child.start()
     await at.connected()
@@ -92,7 +92,7 @@ async def made(at: Town, errand: Errand) -> None:
             await errand.run()
 
 
-def calls(at: Town) -> Mapping[str, Mapping[str, int]]:
+def calls(at: Hosted) -> Mapping[str, Mapping[str, int]]:
     """Return the number of calls of each kind to each service."""
     slack, openhands = at.world.slack, at.world.openhands
     return {
@@ -109,7 +109,7 @@ async def recorded() -> Mapping[str, Mapping[str, Mapping[str, Mapping[str, int]
             async with journey(Path(folder), kind, api) as (at, errand):
                 await made(at, errand)
                 await at.child.end()
-                assert not complaints(at, [errand]), "the journey must be whole"
+                assert not [*complaints(at, [errand]), *at.ended_badly()], "the journey must be whole"
                 found.setdefault(api, {})[kind.value] = calls(at)
     return found
 

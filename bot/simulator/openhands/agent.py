@@ -37,6 +37,7 @@ class Agents:
         self.approval_deaf_s = 0.0  # how long after the question an approval has no effect; ~1 on a real server
         self.restarts_on_resume = False  # a woken sandbox restarts its agent server instead of thawing it
         self._runners: set[asyncio.Task[None]] = set()  # agents acting by themselves, those being cancelled included
+        self._thinking = 0  # how many of them wait for the clock
 
     def find(self, text: str) -> Conversation:
         """Return the conversation whose messages contain this text. Raises LookupError for none or several."""
@@ -47,6 +48,14 @@ class Agents:
         return found[0]
 
     # What the agent does
+
+    async def think(self, seconds: float) -> None:
+        """Let an agent that acts by itself wait for so long, by this server's clock."""
+        self._thinking += 1
+        try:
+            await self.timers.passes(seconds)
+        finally:
+            self._thinking -= 1
 
     def progress(self, c: Conversation, summary: str, *, command: str | None = None) -> None:
         """Carry out one command that takes no time."""

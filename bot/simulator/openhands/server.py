@@ -163,9 +163,9 @@ class LocalOpenHands(Starts):
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is left to do until a call comes or the clock moves; never while an agent acts by itself."""
+        """Whether nothing is left to do until a call comes or the clock moves; an agent by itself may only `think`."""
         waiting = self._hanging + self.timers.parked
-        return self._under_way == waiting and not self._runners and not self.timers.due
+        return self._under_way == waiting and len(self._runners) == self._thinking and not self.timers.due
 
     def break_next(
         self,

@@ -51,14 +51,22 @@ class Timers:
 
     async def wait(self, seconds: float, future: asyncio.Future[None] | None = None) -> bool:
         """Wait for the future, at most so many seconds of this clock, or just that long; return whether it was done."""
-        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.after(seconds, partial(_resolve, over))
+        over = self._over(seconds)
         self.parked += 1
         try:
             await asyncio.wait({over} if future is None else {over, future}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self.parked -= 1
         return future is not None and future.done()
+
+    async def passes(self, seconds: float) -> None:
+        """Wait so many seconds of this clock, for an agent: no call waits for it."""
+        await self._over(seconds)
+
+    def _over(self, seconds: float) -> asyncio.Future[None]:
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.after(seconds, partial(_resolve, over))
+        return over
 
     async def hold_back(self, seconds: float) -> None:
         """Delay a caller by the wall clock; not with a clock moved by hand, which stands still while a caller waits."""
