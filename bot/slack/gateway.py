@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -12,7 +13,7 @@ from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.causes import cause
-from bot.clock import Clock
+from bot.clock import SLIP, Clock
 from bot.core.cards import Message
 from bot.core.errors import (
     SlackBusy,
@@ -65,7 +66,10 @@ NO_SUCH_CALL = frozenset({"http_404", "unknown_method"})
 SEARCH_AROUND = timedelta(minutes=10)
 """Search for a message this long before and after we sent it, because Slack's clock and ours differ; no further,
 because we may look for a lost message days later, in a busy place."""
+APART_MOST = timedelta(days=1)
+"""By no more than this a search allows for a wrong clock."""
 CONTEXT_MESSAGES = 30
+WRONG_CLOCK = "nothing is lost; set this machine's clock right, or requests may count as old"
 FACTS = 5_000
 """People, and places, that are remembered at most: an evicted one costs one more call."""
 
@@ -132,6 +136,7 @@ class Gateway:
         self.budget = Budget()
         self.locked: set[str] = set()
         """Tokens, `bot` and `app`, that Slack refused at the most recent call with them."""
+        self._apart = timedelta(0)
         self._called = called
         self._session = session
         self._clock = clock
@@ -158,7 +163,19 @@ class Gateway:
         self._called(method, "ok")
         self.locked.discard(token)
         self._flooded.discard(method)
+        self._compare_clocks(answer.headers.get("Date", ""))
         return answer
+
+    def _compare_clocks(self, date: str) -> None:
+        """Note the most that Slack's clock and ours were apart: messages bear its time, what we wrote down has ours."""
+        try:
+            ahead = self._clock.now() - parsedate_to_datetime(date)
+        except (TypeError, ValueError):  # no such header, as behind an odd proxy, or one without a zone
+            return
+        apart = min(abs(ahead), APART_MOST)
+        if apart > self._apart + SLIP:
+            self._apart = apart
+            log.warning("clock.wrong", ahead_s=round(ahead.total_seconds()), help=WRONG_CLOCK)
 
     async def _answered(self, method: str, channel: str, answer: Awaitable[Any]) -> Any:
         try:
@@ -276,7 +293,8 @@ class Gateway:
     async def _found(
         self, channel: ChannelId, row: RowId, us: Identity, *, thread: MessageTs | None, sent_at: datetime
     ) -> Posted | None:
-        around = {"oldest": slack_time(sent_at - SEARCH_AROUND), "latest": slack_time(sent_at + SEARCH_AROUND)}
+        margin = SEARCH_AROUND + self._apart
+        around = {"oldest": slack_time(sent_at - margin), "latest": slack_time(sent_at + margin)}
         where = {"channel": channel, **around, "include_all_metadata": True}
         messages = (
             self._pages("conversations.history", self.client.conversations_history, "messages", **where)
@@ -441,6 +459,7 @@ class Gateway:
         self, channel: ChannelId, thread: MessageTs, since: datetime, us: Identity, cursor: str
     ) -> Page:
         """Read a page of what people said to us in a thread since a moment."""
+        since -= self._apart
         answer = await self._call(
             "conversations.replies",
             self.client.conversations_replies,
@@ -457,6 +476,7 @@ class Gateway:
 
         Replies are not included, only the threads that got some, as far as their roots are on the pages read.
         """
+        since -= self._apart
         answer = await self._call(
             "conversations.history",
             self.client.conversations_history,

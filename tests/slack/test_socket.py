@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import aiohttp
@@ -205,7 +206,8 @@ async def test_a_connection_slack_does_not_greet_is_none(ear: Ear, logs: list[Ev
     """It is given up and tried again; a stop closes it at once."""
 
     async def open_(request: web.Request) -> web.Response:
-        return web.json_response({"ok": True, "url": f"ws://{request.host}/link"})
+        date = format_datetime(ear.at.clock.now(), usegmt=True)
+        return web.json_response({"ok": True, "url": f"ws://{request.host}/link"}, headers={"Date": date})
 
     async def link(request: web.Request) -> web.WebSocketResponse:
         ws = web.WebSocketResponse()

@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 from aiohttp import web
@@ -223,7 +224,11 @@ class Server:
         return response
 
     def _json(self, fields: Mapping[str, Any], status: int = 200) -> web.Response:
-        headers = {"x-oauth-scopes": ",".join(sorted(self._workspace.scopes)), "x-slack-req-id": secrets.token_hex(8)}
+        headers = {
+            "Date": format_datetime(self._workspace.now(), usegmt=True),
+            "x-oauth-scopes": ",".join(sorted(self._workspace.scopes)),
+            "x-slack-req-id": secrets.token_hex(8),
+        }
         return web.json_response(fields, status=status, headers=headers)
 
 
