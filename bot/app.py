@@ -211,7 +211,7 @@ class Bot:
             database=database,
             gateway=gateway,
             openhands=openhands,
-            repositories=Repositories(openhands, self._clock),
+            repositories=Repositories(openhands, self._clock, self._patience),
             links=Links(
                 us,
                 settings.openhands_base_url,

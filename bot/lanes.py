@@ -1,7 +1,8 @@
 """The loop of dispatcher and sender: rows that are due, one at a time in each lane, several lanes at once."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Generic, Protocol, TypeVar
 
@@ -78,6 +79,7 @@ class LaneScheduler(Generic[AJob]):
         """By lane: when its job last failed because of the database."""
         self._store_down = False
         self._back = Backwards()
+        self._beside = 0  # jobs under way that `width` does not count
         self.wake = wake
         self.under_way: dict[str, asyncio.Task[None]] = {}
 
@@ -89,6 +91,16 @@ class LaneScheduler(Generic[AJob]):
                 await self._clock.wait(self.wake, await self._start_due())
         finally:
             await self._end()
+
+    @contextmanager
+    def beside(self) -> Iterator[None]:
+        """Let a job wait for another service, within the block, without a place of `width`: others go on meanwhile."""
+        self._beside += 1
+        self.wake.set()
+        try:
+            yield
+        finally:
+            self._beside -= 1
 
     async def _start_due(self) -> datetime:
         """Start every job that can start; return when to look again."""
@@ -112,7 +124,7 @@ class LaneScheduler(Generic[AJob]):
             log.info("store.available", loop=self._name)
             self._store_down = False
         for job in jobs:
-            if len(self.under_way) >= self._width:
+            if len(self.under_way) - self._beside >= self._width:
                 break  # a job that ends wakes the loop
             if not_before := self._admit(job, now):
                 self.throttled[job.lane] = not_before

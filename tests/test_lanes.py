@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -58,6 +58,7 @@ class Table:
     not_before: dict[str, datetime] = field(default_factory=dict)
     no_budget: dict[str, datetime] = field(default_factory=dict)
     held: dict[str, asyncio.Event] = field(default_factory=dict)
+    beside: Collection[str] = ()
     cannot_give_up: bool = False
 
     def __post_init__(self) -> None:
@@ -85,7 +86,8 @@ class Table:
     async def work(self, job: Job) -> datetime | None:
         self.log.append(f"+{job.name}")
         if job.name in self.held:
-            await self.held[job.name].wait()
+            with self.lanes.beside() if job.name in self.beside else nullcontext():
+                await self.held[job.name].wait()
         if faults := self.faults.get(job.name):
             raise faults.pop(0)
         if later := self.not_before.pop(job.name, None):
@@ -188,6 +190,17 @@ async def test_no_more_at_once_than_the_width() -> None:
         before = begun(table, "d1")
         await table.let_go("b1")
         assert (under_way, before, begun(table, "d1"), table.looked_at[-1]) == (["a", "b", "c"], 0, 1, 0)
+
+
+async def test_a_job_that_waits_for_another_service_takes_no_place() -> None:
+    """However many wait beside the others, those go on; a place is taken again with the end of the wait."""
+    jobs = ("a1", "b1", "c1", "d1", "e1", "f1", "g1")
+    async with running(*jobs, held=held("a1", "b1", "c1", "d1", "e1", "f1"), beside=("a1", "b1", "c1")) as table:
+        first = (sorted(table.lanes.under_way), begun(table, "g1"))
+        await table.let_go("a1")
+        after_a_wait = begun(table, "g1")
+        await table.let_go("d1")
+        assert (first, after_a_wait, begun(table, "g1")) == (([*"abcdef"], 0), 0, 1)
 
 
 async def test_a_job_without_budget_waits_alone() -> None:

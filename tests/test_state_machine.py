@@ -73,7 +73,8 @@ class Requests(Dispatcher):
 
     async def begins(self, incoming: Incoming, command: Start) -> None:
         place = Place(id=incoming.channel, private=False)
-        await self._start(row_of(incoming), command, Person(id=incoming.user, team=TEAM), place, earlier=[])
+        person, known = Person(id=incoming.user, team=TEAM), self._ctx.repositories.known
+        await self._start(row_of(incoming), command, person, place, known, earlier=[])
 
     async def clicked(self, incoming: Incoming, action: Action) -> None:
         await self._click(row_of(incoming), action)
@@ -127,7 +128,7 @@ class Life(RuleBasedStateMachine):
             database=self.database,
             gateway=self.slack,
             openhands=reached,
-            repositories=Repositories(reached, self.clock),
+            repositories=Repositories(reached, self.clock, PATIENCE),
             links=LINKS,
             limits=LIMITS,
             clock=self.clock,

@@ -27,6 +27,8 @@ class Patience:
     openhands_timeout_s: float = 30.0
     probe_s: float = 3.0
     """How long the bot's start waits for OpenHands to accept the key; after that it answers Slack anyway."""
+    lookup_s: float = 5.0
+    """How long a request waits, in all, until the repositories it names were looked up."""
     send_timeout_s: float = 40.0
     """The server itself gives up on a message after 30 s."""
     openhands_calls_per_s: float = 8.0

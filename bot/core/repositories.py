@@ -39,11 +39,21 @@ class Known:
 
     def near(self, name: str) -> tuple[str, ...]:
         """Return the names that may be meant by one that is not known, the most similar first."""
-        name, some = name.lower(), list(self.names)[:COMPARED]
-        last = {one: one.rpartition("/")[2] for one in some}
-        alike = get_close_matches(name, some, n=NEAR, cutoff=0.8)
-        alike += [one for one in some if last[one] == name.rpartition("/")[2]]
+        name = name.lower()
+        owner, last = _parts(name)
+        some = {one: _parts(one) for one in list(self.names)[:COMPARED]}
+        # Of one owner only what differs is compared: the rest would make all alike, and each comparison slow.
+        beside = {its_last: one for one, (its_owner, its_last) in some.items() if its_owner == owner}
+        alike = [beside[one] for one in get_close_matches(last, beside, n=NEAR, cutoff=0.75)]
+        others = [one for one, (its_owner, _) in some.items() if its_owner != owner]
+        alike += get_close_matches(name, others, n=NEAR, cutoff=0.8)
+        alike += [one for one in others if some[one][1] == last]
         return tuple(self.names[one] for one in dict.fromkeys(alike) if one != name)[:NEAR]
+
+
+def _parts(name: str) -> tuple[str, str]:
+    owner, _, last = name.rpartition("/")
+    return owner, last
 
 
 def named(command: Start) -> tuple[str, ...]:

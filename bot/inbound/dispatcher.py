@@ -229,7 +229,8 @@ class Dispatcher:
     async def _command(self, row: InboxRow, text: str, person: Person, place: Place) -> datetime | None:
         command = commands.parse(text)
         if isinstance(command, Start):
-            await self._start(row, command, person, place, earlier=[])
+            known = await self._known(command, row.incoming)
+            await self._start(row, command, person, place, known, earlier=[])
             return None
         await self._here(row, command)
         return None
@@ -246,17 +247,27 @@ class Dispatcher:
         if anew is not None:
             only, text = None, anew
         command = commands.parse(text)
-        if only is not None and await self._is_meant_for(only, command, text, incoming):
+        known = await self._known(command, incoming)
+        if only is not None and await self._is_meant_for(only, command, text, incoming, known):
             return await self._reply(row, only, text, person, place)
         if incoming.thread_ts is not None and incoming.mentions_us and commands.points_above(text):
             command = Start(words.look_above())
         if not isinstance(command, Start):
             await self._here(row, command)
             return None
-        await self._begin(row, command, person, place)
+        await self._begin(row, command, person, place, known)
         return None
 
-    async def _begin(self, row: InboxRow, command: Start, person: Person, place: Place, *, said: str = "") -> None:
+    async def _begin(
+        self,
+        row: InboxRow,
+        command: Start,
+        person: Person,
+        place: Place,
+        known: repositories.Known,
+        *,
+        said: str = "",
+    ) -> None:
         """Start a run from a message; in people's thread, their earlier messages go along as context.
 
         said: what the person is told about it.
@@ -286,7 +297,7 @@ class Dispatcher:
                 await inbox.done(tx, row.seq, now)
             self._ctx.wake_sender.set()
             return
-        await self._start(row, command, person, place, earlier=earlier, notes=notes)
+        await self._start(row, command, person, place, known, earlier=earlier, notes=notes)
 
     async def _here(self, row: InboxRow, command: Do | Status | ListRuns | Help | Unclear) -> None:
         """Answer a command that was given outside of a run's thread, to its person alone."""
@@ -346,7 +357,9 @@ class Dispatcher:
         recent = await runs.recent_of(tx, incoming.channel, incoming.user, self._ctx.clock.now() - MOVABLE)
         return [(run, move) for run in recent if (move := lifecycle.action_for_word(run, action)) is not None]
 
-    async def _is_meant_for(self, run: Run, command: Command, text: str, incoming: Incoming) -> bool:
+    async def _is_meant_for(
+        self, run: Run, command: Command, text: str, incoming: Incoming, known: repositories.Known
+    ) -> bool:
         """Return whether a direct message outside of any thread is for the person's only live run there.
 
         It is if it names no repository, or only a repository when the run asks for one. Words such as `again` are for it
@@ -360,7 +373,7 @@ class Dispatcher:
             return command.action not in (Action.STOP, Action.CANCEL) and not await self._movable(incoming, command)
         if not isinstance(command, Start):
             return False
-        return not repositories.names_one(command, await self._known(command, incoming))
+        return not repositories.names_one(command, known)
 
     async def _movable(self, incoming: Incoming, command: Command) -> bool:
         """Return whether a word applies to any of the person's runs here."""
@@ -392,6 +405,7 @@ class Dispatcher:
         command: Start,
         person: Person,
         place: Place,
+        known: repositories.Known,
         *,
         earlier: Sequence[Earlier],
         notes: Sequence[str] = (),
@@ -399,7 +413,6 @@ class Dispatcher:
         """Create the run. earlier: of its thread. notes: what its person alone is told about it."""
         incoming, now = row.incoming, self._ctx.clock.now()
         said = [one.text for one in earlier if not one.what]
-        known = await self._known(command, incoming)
         async with self._ctx.database.transaction() as tx:
             before = incoming.thread and await runs.of_thread(tx, incoming.team, incoming.channel, incoming.thread)
             run = lifecycle.requested(
@@ -461,20 +474,22 @@ class Dispatcher:
             return "", "unknown"
         return person.name, MARKED.get(policy.judge(as_if, person, place), "")
 
-    async def _known(self, command: Start, incoming: Incoming) -> repositories.Known:
+    async def _known(self, command: Command, incoming: Incoming) -> repositories.Known:
         """Return the repositories that are known: the account's, and those that were used in this place before.
 
-        A name that is not among them may be too new for the list, so it is looked up by itself.
+        A name that is not among them may be too new for the list, so it is looked up by itself, once for a request.
         """
         known = self._ctx.repositories.known
-        if not repositories.named(command):
+        if not (isinstance(command, Start) and repositories.named(command)):
             return known
         async with self._ctx.database.reading() as tx:
             used = await runs.used_in(tx, incoming.channel)
         known = known.also(used)
         asked = [name for name in repositories.asked_about(command) if known.spelled(name) is None][:LOOKED_UP]
-        new = [name for name in asked if await self._ctx.repositories.lists(name)]
-        return known.also(new)
+        if not asked:
+            return known
+        with self.lanes.beside():
+            return known.also(await self._ctx.repositories.listed(asked))
 
     # --- replies in the thread of a run -------------------------------------------------------------------------
 
@@ -485,7 +500,8 @@ class Dispatcher:
             command = commands.parse(text if anew is None else anew)
             if isinstance(command, Start):
                 said = "" if anew is None else words.another_run()
-                await self._begin(row, command, person, place, said=said)
+                known = await self._known(command, incoming)
+                await self._begin(row, command, person, place, known, said=said)
                 return None
         async with self._ctx.database.transaction() as tx:
             run = await runs.get(tx, run.id)

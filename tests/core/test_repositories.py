@@ -101,6 +101,13 @@ def test_names_that_may_be_meant_are_offered() -> None:
     assert len(many.near("acme/tool")) == NEAR
 
 
+def test_of_one_owner_only_the_names_below_it_are_compared() -> None:
+    """A long owner makes no two of its repositories alike; that of another owner may be a slip in both parts."""
+    long = Known.of(["a-company-of-long-standing/web", "a-company-of-long-standing/api", "acme-corp/webapp"])
+    assert long.near("a-company-of-long-standing/webb") == ("a-company-of-long-standing/web",)
+    assert long.near("acmecorp/web-app") == ("acme-corp/webapp",)
+
+
 def test_what_could_not_be_opened_comes_with_names_alike() -> None:
     """Once, and only where a repository is asked about for that reason."""
     asking = a_run(RunState.NEEDS_REPOSITORY, repository="org/rebo", reason=Reason.REPOSITORY)

@@ -149,7 +149,7 @@ async def reader(folder: Path, patience: Patience) -> AsyncIterator[Reader]:
             database=database,
             gateway=at.gateway,
             openhands=no_openhands,
-            repositories=Repositories(no_openhands, at.clock),
+            repositories=Repositories(no_openhands, at.clock, patience),
             links=Links(us, "https://openhands.example", notifies=False),
             limits=Limits(slots=10, full_s=60.0),
             clock=at.clock,

@@ -40,7 +40,7 @@ async def intake(folder: Path, missed: Missed) -> AsyncIterator[tuple[Middleware
             database=database,
             gateway=at.gateway,
             openhands=no_openhands,
-            repositories=Repositories(no_openhands, at.clock),
+            repositories=Repositories(no_openhands, at.clock, Patience()),
             links=Links(us, "https://openhands.example", notifies=False),
             limits=Limits(slots=10, full_s=60.0),
             clock=at.clock,

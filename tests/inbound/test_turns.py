@@ -29,7 +29,7 @@ async def ctx(tmp_path: Path) -> AsyncIterator[Context]:
             database=database,
             gateway=there.gateway,
             openhands=no_openhands,
-            repositories=Repositories(no_openhands, there.clock),
+            repositories=Repositories(no_openhands, there.clock, Patience()),
             links=Links(us, "https://openhands.example", notifies=True),
             limits=Limits(slots=2000, full_s=60.0),
             clock=there.clock,

@@ -25,7 +25,7 @@ async def test_each_kind_is_done_by_one_handler(tmp_path: Path) -> None:
             database=database,
             gateway=at.gateway,
             openhands=no_openhands,
-            repositories=Repositories(no_openhands, at.clock),
+            repositories=Repositories(no_openhands, at.clock, Patience()),
             links=Links(us, "https://openhands.example", notifies=False),
             limits=Limits(slots=10, full_s=60.0),
             clock=at.clock,

@@ -30,7 +30,7 @@ async def context(folder: Path) -> AsyncIterator[Context]:
             database=database,
             gateway=at.gateway,
             openhands=no_openhands,
-            repositories=Repositories(no_openhands, at.clock),
+            repositories=Repositories(no_openhands, at.clock, Patience()),
             links=Links(us, "https://openhands.example", notifies=False),
             limits=Limits(slots=1, full_s=60.0),
             clock=at.clock,

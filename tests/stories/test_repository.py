@@ -1,12 +1,16 @@
 """Which repository: typed, linked, the thread's, the default, or asked for."""
 
+from dataclasses import replace
+
 import pytest
 
 from bot.core import words
 from bot.core.model import Reason, RunState
+from bot.inbound.dispatcher import WIDTH
 from bot.simulator.slack.records import Message
-from tests.conftest import Make, Story
+from tests.conftest import HURRY, Make, Story, until
 from tests.core.runs import a_run
+from tests.watch import open_rows
 
 WHICH = words.which_repository(a_run())
 
@@ -238,6 +242,32 @@ async def test_a_new_repository_is_found_before_the_list_is_read_again(make_worl
 
     assert world.conversation.repository == "org/new"
     world.leaves("#dev: card 🛠️ Working")
+
+
+async def test_look_ups_that_hang_hold_up_nothing_else(make_world: Make) -> None:
+    """OpenHands takes calls and never answers: `help`, `stop` and clicks are handled meanwhile."""
+    world = await make_world(openhands=ACCOUNT, patience=replace(HURRY, lookup_s=60, drain_s=0.1))
+    asked = await world.alice.says("@OpenHands fix README in org/repo")
+    await world.alice.commands("fix README in org/other", in_="#dev")
+    await world.passes(4)
+    for kind in ("repositories", "other"):
+        world.openhands.break_next(kind, hang_s=60, times=1000)
+    dev, alice, bob = world.place("#dev"), world.alice.id, world.bob.id
+    cards = world.cards()
+    for number in range(WIDTH + 1):
+        await world.slack.command(bob, dev, f"fix README in org/new-{number}, in org/newer and org/newest")
+    await world.slack.command(alice, dev, "help")
+    await world.slack.say(alice, dev, "stop", thread_ts=asked.ts)
+    await world.slack.click(alice, dev, cards[1].ts, "stop")
+    await until(lambda: words.help_text() in world.alice.sees() and requests_open(world) == WIDTH + 1)
+
+    await world.stops()
+    assert len(world.cards()) == 2
+    world.leaves(*["inbox: request"] * (WIDTH + 1), *["outbox: stop"] * 2)
+
+
+def requests_open(world: Story) -> int:
+    return sum(one.short == "inbox: request" for one in open_rows(world.database))
 
 
 async def test_a_repository_that_was_used_here_counts_as_known(world: Story) -> None:
