@@ -37,6 +37,8 @@ PACE = Patience(ping_s=1.0, socket_again_s=0.05, drain_s=5.0)
 """Production's patience, in the story's time; sockets live in real time, so they are quicker."""
 HURRY = replace(PACE, look_around_s=60.0, poll_eager_s=20.0)
 """The same with fewer looks, since each of them costs real time."""
+SHARP = timedelta(seconds=30)
+"""How long a story stops at each moment when something is due."""
 REAL_S = 20.0
 """Real seconds a story may take to settle before it counts as hung."""
 
@@ -190,13 +192,18 @@ class Story(World):
                 await self._running
             assert asyncio.get_running_loop().time() < deadline, "the story does not come to rest"
 
-    async def passes(self, seconds: float) -> None:
-        """Move time forward, stopping whenever something is due."""
-        end = self.clock.true() + timedelta(seconds=seconds)
+    async def passes(self, seconds: float, *, stopping_at_all: bool = False) -> None:
+        """Move time forward, stopping whenever something is due; after half a minute at fewer moments.
+
+        It is as on a machine that is slow to wake up: nothing may hang on the very second, and each stop costs real time.
+        stopping_at_all: for what is only seen between two looks, or is told with its time.
+        """
+        start = self.clock.true()
+        end = start + timedelta(seconds=seconds)
         await self.settles()
-        while self.clock.true() < end:
-            due = self.clock.next_due()
-            await self._moves(min(end, max(due, self.clock.true())) if due else end)
+        while (now := self.clock.true()) < end:
+            together = timedelta() if stopping_at_all else max(now - start - SHARP, timedelta()) / 10
+            await self._moves(min(end, max(self.clock.next_due() or end, now + together)))
 
     async def _moves(self, to: datetime) -> None:
         self.clock.move(to)

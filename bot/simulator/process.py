@@ -6,6 +6,7 @@ import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Protocol
 
 END_S = 20.0  # the bot itself ends within 10 s
 ROOT = Path(__file__).parents[2]
@@ -14,10 +15,22 @@ KEPT = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "TMPDIR", "TZ")
 """Environment variables passed on to the app; a person's own settings and proxies must not reach it."""
 
 
+class Process(Protocol):
+    """What is needed of `asyncio.subprocess.Process`."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def returncode(self) -> int | None: ...
+    def terminate(self) -> None: ...
+    def kill(self) -> None: ...
+    async def wait(self) -> int: ...
+
+
 class App:
     """A running app and the output of its standard streams."""
 
-    def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
+    def __init__(self, process: Process, log: Path) -> None:
         self._process = process
         self._log = log
 
@@ -44,20 +57,25 @@ class App:
             return await self._process.wait()
 
 
+def environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables an app with these settings begins with."""
+    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
+    return kept | {"PYTHONPATH": str(ROOT), **settings}
+
+
 @asynccontextmanager
 async def app_in(folder: Path, settings: Mapping[str, str], *, python: Sequence[str] = THE_BOT) -> AsyncIterator[App]:
     """Run an app until the end of the block, in this folder, so that it reads no `.env` of the person.
 
     settings: its environment. python: the arguments of the interpreter.
     """
-    environment = {name: os.environ[name] for name in KEPT if name in os.environ}
     log = folder / "app.log"
     with log.open("wb") as out:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *python,
             cwd=folder,
-            env=environment | {"PYTHONPATH": str(ROOT), **settings},
+            env=environment(settings),
             stdout=out,
             stderr=out,
         )

@@ -11,10 +11,11 @@ import pytest
 from bot.core.errors import SettingsWrong
 from bot.core.model import Reason
 from bot.core.pacing import Patience
-from bot.simulator.process import App, app_in
+from bot.simulator.process import App
 from bot.slack.scopes import REINSTALL, SCOPES
 from bot.store.database import known_versions
 from tests.conftest import Make, Story, until
+from tests.forked import forked
 from tests.stories.shared import ON_IT, why
 
 HASTY = Patience(ping_s=0.2, drain_s=5.0, retry_first_s=0.05)
@@ -51,7 +52,7 @@ async def still(make_world: Make) -> Story:
 
 async def test_every_missing_setting_is_named_with_how_to_get_it(tmp_path: Path) -> None:
     """Both tokens at once, rather than one error after the other."""
-    async with app_in(tmp_path, {}) as app:
+    async with forked(tmp_path, {}) as app:
         code = await ended(app)
 
     assert code == 2
@@ -65,7 +66,7 @@ async def test_every_missing_setting_is_named_with_how_to_get_it(tmp_path: Path)
 async def test_a_file_of_settings_in_another_encoding_is_one_sentence(tmp_path: Path, command: str) -> None:
     """Without a traceback, which would quote the file."""
     (tmp_path / ".env").write_text("SLACK_BOT_TOKEN=xoxb-1\n", encoding="utf-16")
-    async with app_in(tmp_path, {}, python=("-m", "bot", command)) as app:
+    async with forked(tmp_path, {}, command) as app:
         code = await ended(app)
 
     assert (code, app.log) == (2, "`.env` is not UTF-8: save it as UTF-8.\n")
@@ -74,7 +75,7 @@ async def test_a_file_of_settings_in_another_encoding_is_one_sentence(tmp_path: 
 async def test_a_setting_that_nobody_reads_is_told_at_the_start(still: Story, tmp_path: Path) -> None:
     """It starts all the same; the operator sees that it does not do what was meant."""
     (tmp_path / ".env").write_text("NOTIFY_CHANEL=ops\n", encoding="utf-8")
-    async with app_in(tmp_path, environment(still)) as app:
+    async with forked(tmp_path, environment(still)) as app:
         await until(lambda: still.slack.sockets == 1)
         assert await app.end() == 0
 
@@ -99,7 +100,7 @@ async def test_what_is_refused_ends_the_process(
     still: Story, tmp_path: Path, given: dict[str, str], last_line: str
 ) -> None:
     """Trying again would not help: no traceback, no loop, no secret on the screen."""
-    async with app_in(tmp_path, environment(still, **given)) as app:
+    async with forked(tmp_path, environment(still, **given)) as app:
         code = await ended(app)
 
     assert code == 2
@@ -148,7 +149,7 @@ async def test_variables_that_would_replace_the_token_are_refused(
 
 async def test_a_second_process_on_the_same_file_is_refused(world: Story, tmp_path: Path) -> None:
     """Two processes on one file would do everything twice; the first is not disturbed."""
-    async with app_in(tmp_path, environment(world)) as app:
+    async with forked(tmp_path, environment(world)) as app:
         code = await ended(app)
 
     assert code == 2
@@ -164,7 +165,7 @@ async def test_a_second_process_on_the_same_file_is_refused(world: Story, tmp_pa
 async def test_a_database_that_is_none_ends_the_process_with_1(still: Story, tmp_path: Path) -> None:
     """Settings are right in form, the file is not: the last line says what SQLite said and where to look."""
     still.database.write_text("This is a shopping list, and by no means a database. " * 100)
-    async with app_in(tmp_path, environment(still)) as app:
+    async with forked(tmp_path, environment(still)) as app:
         code = await ended(app)
 
     assert code == 1
@@ -180,7 +181,7 @@ async def test_a_database_of_a_newer_version_ends_the_process_with_2(world: Stor
     with closing(sqlite3.connect(world.database)) as file:
         file.execute("UPDATE alembic_version SET version_num = '9999'")
         file.commit()
-    async with app_in(tmp_path, environment(world)) as app:
+    async with forked(tmp_path, environment(world)) as app:
         code = await ended(app)
 
     assert code == 2
@@ -203,7 +204,7 @@ async def test_a_copy_beside_an_old_log_ends_the_process_with_2(world: Story, tm
     """The log would undo the restore; the last line says what to do, whichever was meant."""
     await world.stops()
     log = old_log_beside(world.database)
-    async with app_in(tmp_path, environment(world)) as app:
+    async with forked(tmp_path, environment(world)) as app:
         code = await ended(app)
 
     assert code == 2
@@ -218,7 +219,7 @@ async def test_a_copy_beside_an_old_log_ends_the_process_with_2(world: Story, tm
 async def test_a_folder_that_is_not_there_ends_the_process_with_1(still: Story, tmp_path: Path) -> None:
     """So does a path nobody can write to."""
     given = {"DATABASE_URL": f"sqlite:///{tmp_path}/missing/openhands.db"}
-    async with app_in(tmp_path, environment(still, **given)) as app:
+    async with forked(tmp_path, environment(still, **given)) as app:
         code = await ended(app)
 
     assert code == 1
@@ -328,7 +329,7 @@ async def test_a_process_that_hangs_in_a_call_to_slack_ends_when_asked(still: St
 async def test_the_look_for_the_teams_channel_holds_nothing_up(still: Story, tmp_path: Path) -> None:
     """Neither the socket nor the end of the process: it is a courtesy to the operator."""
     still.slack.fail("conversations.list", hang_s=60)
-    async with app_in(tmp_path, environment(still, NOTIFY_CHANNEL="news")) as app:
+    async with forked(tmp_path, environment(still, NOTIFY_CHANNEL="news")) as app:
         await until(lambda: still.slack.sockets == 1)
         await until(lambda: any(call.method == "conversations.list" for call in still.slack.calls))
         code = await app.end()
@@ -353,7 +354,7 @@ async def test_a_process_that_waits_for_slack_ends_when_asked(still: Story) -> N
 
 async def test_a_folder_that_is_missing_is_named_with_the_slashes(still: Story, tmp_path: Path) -> None:
     """Three slashes in place of four are the usual reason: the path then begins where the bot was started."""
-    async with app_in(tmp_path, environment(still, DATABASE_URL="sqlite:///data/openhands.db")) as app:
+    async with forked(tmp_path, environment(still, DATABASE_URL="sqlite:///data/openhands.db")) as app:
         code = await ended(app)
 
     assert code == 1
@@ -370,14 +371,14 @@ async def test_a_process_takes_requests_drains_at_sigterm_and_the_next_one_goes_
     still: Story, tmp_path: Path
 ) -> None:
     """Started by its settings alone: exit code 0, no secret and no text of people's in its log."""
-    async with app_in(tmp_path, environment(still, POLL_INTERVAL_S="0.05")) as app:
+    async with forked(tmp_path, environment(still, POLL_INTERVAL_S="0.05")) as app:
         await until(lambda: still.slack.sockets == 1)
         await still.slack.command(still.alice.id, still.place("#dev"), "fix README in org/repo")
         await until(lambda: bool(still.openhands.conversations) and bool(still.cards()))
         assert await app.end() == 0
         first = app.log
     still.openhands.finish(still.conversation, "Fixed two links.")
-    async with app_in(tmp_path, environment(still, POLL_INTERVAL_S="0.05")) as app:
+    async with forked(tmp_path, environment(still, POLL_INTERVAL_S="0.05")) as app:
         await until(lambda: bool(still.news()))
         assert await app.end() == 0
         log = first + app.log

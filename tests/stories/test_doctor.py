@@ -13,14 +13,12 @@ from bot.__main__ import cli
 from bot.core.model import Slots
 from bot.ops import doctor
 from bot.ops.doctor import Finding, examine
-from bot.simulator.process import app_in
 from bot.slack.scopes import REINSTALL, SCOPES, WITHOUT
 from bot.store.database import known_versions
 from tests.conftest import Make, Story
+from tests.forked import forked
 from tests.stories.shared import working
 from tests.stories.test_boot import ended, environment, old_log_beside
-
-DOCTOR = ("-m", "bot", "doctor")
 
 
 async def said(world: Story) -> list[str]:
@@ -310,7 +308,7 @@ async def test_a_restored_copy_beside_an_old_log_is_told_and_left_alone(world: S
     log = old_log_beside(world.database)
     what, mend = (part.format(file=world.database) for part in REPLACED)
     assert await told(world, "Database") == f"✗ Database: {what} → {mend}"
-    async with app_in(tmp_path, environment(world), python=("-m", "bot", "dead")) as app:
+    async with forked(tmp_path, environment(world), "dead") as app:
         assert await ended(app) == 2
     assert app.log.splitlines()[-1] == f"Not opened: {what}. {mend}"
     assert log.read_bytes() == b"the log of another file"
@@ -389,7 +387,7 @@ async def test_a_web_page_in_place_of_openhands_is_told(make_world: Make) -> Non
 async def test_the_exit_code_tells_whether_something_is_wrong(make_world: Make, tmp_path: Path) -> None:
     """0 where nothing is wrong, though not everything could be looked at; no secret is printed."""
     world = await make_world(start=False)
-    async with app_in(tmp_path, environment(world), python=DOCTOR) as app:
+    async with forked(tmp_path, environment(world), "doctor") as app:
         code = await ended(app)
     assert code == 0
     assert "✗" not in app.log
@@ -410,7 +408,7 @@ async def test_names_that_nobody_reads_come_first(make_world: Make, tmp_path: Pa
     """A slip is wrong; what is like no setting may be there for another program."""
     world = await make_world(start=False)
     (tmp_path / ".env").write_text("COLOUR=red\nNOTIFY_CHANEL=ops\n", encoding="utf-8")
-    async with app_in(tmp_path, environment(world), python=DOCTOR) as app:
+    async with forked(tmp_path, environment(world), "doctor") as app:
         code = await ended(app)
     assert code == 1
     assert app.log.splitlines()[:2] == [
@@ -423,7 +421,7 @@ async def test_something_wrong_gives_1(tmp_path: Path) -> None:
     """Nothing answers here."""
     nowhere = dict.fromkeys(("SLACK_API_URL", "OPENHANDS_BASE_URL"), "http://127.0.0.1:9")
     tokens = {"SLACK_BOT_TOKEN": "xoxb-1", "SLACK_APP_TOKEN": "xapp-1"}
-    async with app_in(tmp_path, {**nowhere, **tokens}, python=DOCTOR) as app:
+    async with forked(tmp_path, {**nowhere, **tokens}, "doctor") as app:
         code = await ended(app)
     assert code == 1
     assert app.log.startswith("✗ SLACK_BOT_TOKEN: no answer of Slack (no_connection) → ")

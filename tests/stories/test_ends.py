@@ -192,7 +192,7 @@ async def test_a_stop_of_a_run_that_gets_lost_is_not_forgotten(world: Story) -> 
     await world.passes(400)
     assert world.card().state == "Lost"
     world.conversation.deleted = False
-    await world.passes(700)
+    await world.passes(700, stopping_at_all=True)
 
     assert world.card().state == "Stopped"
     assert calls(world, "interrupt") == 1

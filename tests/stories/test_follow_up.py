@@ -304,7 +304,7 @@ async def test_a_reply_whose_conversation_is_gone_is_given_back(world: Story) ->
     await world.passes(4)
     world.openhands.vanish(world.conversation)
     reply = await world.bob.says("and the licence too", thread=asked)
-    await world.passes(480)
+    await world.passes(480, stopping_at_all=True)
 
     because = why(Reason.GONE)
     assert world.card().state == "Lost"

@@ -11,8 +11,8 @@ from structlog.processors import format_exc_info
 from structlog.testing import capture_logs
 
 from bot.core import words
-from bot.simulator.process import app_in
 from tests.conftest import Card, Make, Story, until
+from tests.forked import forked
 from tests.stories.shared import ON_IT, SINCE, locked
 
 ACK_PATIENCE = timedelta(seconds=4)
@@ -148,7 +148,7 @@ async def test_a_command_that_meets_a_full_disk_is_not_acknowledged_as_taken(mak
         "DATABASE_URL": f"sqlite:///{world.database}",
         "POLL_INTERVAL_S": "0.05",
     }
-    async with app_in(tmp_path, settings) as app:
+    async with forked(tmp_path, settings) as app:
         await until(lambda: world.slack.sockets == 1)
         unlimited = resource.prlimit(app.pid, resource.RLIMIT_FSIZE)
         full = world.database.with_name("openhands.db-wal").stat().st_size  # its log, which is shorter, has room

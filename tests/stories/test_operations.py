@@ -14,8 +14,8 @@ from structlog.testing import capture_logs
 
 from bot import __version__
 from bot.core.errors import SettingsWrong
-from bot.simulator.process import app_in
 from tests.conftest import Make, Story, until
+from tests.forked import forked
 from tests.stories.shared import direct, working
 from tests.stories.test_boot import environment
 
@@ -236,7 +236,7 @@ async def test_a_whole_journey_leaves_no_word_in_the_log(make_world: Make, tmp_p
     world.slack.fail("reactions.add", error="internal_error")
     world.slack.fail("conversations.info", after=True)
     world.openhands.break_next("start", status=503)
-    async with app_in(tmp_path, environment(world, **given)) as app:
+    async with forked(tmp_path, environment(world, **given)) as app:
         await until(lambda: world.slack.sockets == 1)
         said = await world.slack.say(
             world.alice.id, world.place("#dev"), f"<@{world.slack.bot_user_id}> MARKtask in MARKorg/MARKrepo@MARKbranch"
@@ -373,7 +373,7 @@ async def test_the_console_keeps_the_order_of_an_event(make_world: Make, tmp_pat
     """As it is documented: the run, what was before, what is now, and where that is."""
     world = await make_world(start=False)
     world.clock.move(datetime.now(UTC))
-    async with app_in(tmp_path, environment(world)) as app:
+    async with forked(tmp_path, environment(world)) as app:
         await until(lambda: world.slack.sockets == 1)
         await world.slack.command(world.alice.id, world.place("#dev"), "fix README in org/repo")
         await until(lambda: "after=starting" in app.log)
@@ -385,7 +385,7 @@ async def test_the_console_keeps_the_order_of_an_event(make_world: Make, tmp_pat
 async def test_a_slack_out_of_reach_is_named_with_the_cause(make_world: Make, tmp_path: Path) -> None:
     """Nothing listens there: the log names the host, and that."""
     world = await make_world(start=False)
-    async with app_in(tmp_path, environment(world, SLACK_API_URL="http://127.0.0.1:9/api/")) as app:
+    async with forked(tmp_path, environment(world, SLACK_API_URL="http://127.0.0.1:9/api/")) as app:
         await until(lambda: "slack.unreachable" in app.log)
         assert await app.end() == 0
     line = next(line for line in app.log.splitlines() if "slack.unreachable" in line)

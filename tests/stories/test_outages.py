@@ -162,11 +162,11 @@ async def test_a_message_that_is_too_much_for_long_is_told_and_asked_less_and_le
     card = await working(world)
     world.openhands.break_next("send", status=429, body={"message": "Too many requests"}, times=10_000)
     await world.alice.says("and the docs", thread=card)
-    await world.passes(75)
+    await world.passes(75, stopping_at_all=True)
     assert TURNED_AWAY in world.card()
     edits = world.cards()[0].edited
 
-    await world.passes(1000)
+    await world.passes(1000, stopping_at_all=True)
     assert TURNED_AWAY in world.card()
     assert world.cards()[0].edited == edits
     assert sum(call.kind == "send" for call in world.openhands.calls) < 50
@@ -330,7 +330,7 @@ async def test_a_conversation_deleted_behind_our_back_is_lost_and_can_start_anew
     await world.alice.commands("fix README in org/repo", in_="#dev")
     await world.passes(4)
     world.openhands.vanish(world.conversation)
-    await world.passes(330)
+    await world.passes(330, stopping_at_all=True)
 
     gone = why(Reason.GONE)
     assert world.card() == Card("Lost", "fix README", (gone, f"{asked_by(world)} · took 5 min 20 s"))

@@ -9,10 +9,10 @@ from structlog.testing import capture_logs
 
 from bot.core import words
 from bot.core.errors import StoreInUse
-from bot.simulator.process import app_in
 from bot.store import inbox
 from bot.store.database import open_database
 from tests.conftest import Card, Make, Story, until
+from tests.forked import forked
 from tests.postgres import Server, database_of, server
 from tests.stories.shared import ON_IT, SINCE, asked_by, working
 from tests.stories.test_boot import ended, environment
@@ -98,7 +98,7 @@ async def test_sessions_that_are_ended_are_no_news(world: Story, postgres: Serve
 
 async def test_a_second_process_is_refused(world: Story, url: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Two processes would do everything twice; the first is not disturbed."""
-    async with app_in(tmp_path_factory.mktemp("second"), environment(world, DATABASE_URL=url)) as app:
+    async with forked(tmp_path_factory.mktemp("second"), environment(world, DATABASE_URL=url)) as app:
         code = await ended(app)
     assert (code, "Traceback" in app.log) == (2, False)
     last = app.log.splitlines()[-1]
@@ -133,7 +133,7 @@ async def test_an_address_the_server_refuses_ends_the_process(
     """Starting again changes nothing: the server's words are the last line, and the password is not in it."""
     still = await make_world(start=False)
     wrong = postgres.url("nowhere").replace("postgres@", "postgres:hunter2@")
-    async with app_in(tmp_path_factory.mktemp("wrong"), environment(still, DATABASE_URL=wrong)) as app:
+    async with forked(tmp_path_factory.mktemp("wrong"), environment(still, DATABASE_URL=wrong)) as app:
         code = await ended(app)
     assert code == 2
     assert app.log.splitlines()[-1] == 'DATABASE_URL is refused by PostgreSQL: database "nowhere" does not exist.'

@@ -252,7 +252,7 @@ async def test_a_quota_that_is_used_up_again_is_waited_for_again(make_world: Mak
     tomorrow = {"detail": {**NO_MORE_TODAY["detail"], "reset_at": "2026-03-02T12:00:00"}}
     world.openhands.break_next("start", status=429, body=tomorrow)
     await three(world)
-    await world.passes(3650)
+    await world.passes(3650, stopping_at_all=True)
     assert states(world) == ["Queued", "Queued", "Queued"]
     assert len(starts(world)) == 2
     assert all("12:00 UTC" in explained(card) for card in world.cards())

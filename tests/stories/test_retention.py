@@ -25,7 +25,7 @@ async def over(make_world: Make) -> Story:
     await world.passes(30)
     assert (world.card().state, len(world.news())) == ("Done", 1)
     assert rows(world) == {"runs": 1, "follow_ups": 1, "threads": 1}
-    await world.passes(3700)
+    await world.passes(4200)
     return world
 
 
