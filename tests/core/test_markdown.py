@@ -231,6 +231,7 @@ DIFF = "\n".join(["diff --git a/x b/x", *(f"+{number}" for number in range(50))]
             [section(link("a", "https://gitea.com"), text(" b "), link("https://c.example", "https://c.example"), link("c (d.example)", "https://d.example"))],
             "a (https://gitea.com) b https://c.examplec (d.example) (https://d.example)",
         ),
+        ('see <a href="https://gitea.com">a', [section(text("see "), link("a", "https://gitea.com"))], "see a (https://gitea.com)"),
         ('<img src="https://gitea.com/x.png" alt="chart"> <img>', [section(link("chart", "https://gitea.com/x.png"), text(" image"))], "chart (https://gitea.com/x.png) image"),
         ("- [ ] open\n- [x] done", [bullets(section(text("☐ open")), section(text("☑ done")))], "• ☐ open\n• ☑ done"),
         (
