@@ -1,7 +1,7 @@
 """For whom a reply is: the run and its agent, the bot itself, or only the people who talk there."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -145,6 +145,26 @@ def may_answer_agent(run: Run, command: Command) -> bool:
     return isinstance(command, Status | ListRuns | Help) or (
         isinstance(command, Unclear) and command.reason is UnclearReason.MISSPELT
     )
+
+
+def is_answer(reply: Reply, by: UserId) -> bool:
+    """Return whether a reply may be the answer to what its run asks: the agent's question, or which repository."""
+    run = reply.run
+    if run.mentions_only and not reply.mentions_us and by != run.requester:
+        return False
+    if run.state is RunState.NEEDS_REPOSITORY:
+        return repository_answer(reply.text, suggested(run)) is not None
+    asks = run.state is RunState.WAITING and run.waiting is Waiting.QUESTION
+    return asks and addressee(reply) is Addressee.AGENT
+
+
+def meant(run: Run, asking: Sequence[Run], text: str, by: UserId, *, mentions_us: bool) -> Sequence[Run]:
+    """Return the run of a thread that a reply is for; of several that ask, those whose answer it may be.
+
+    run: the newest there, which gets all else. asking: all there that ask something.
+    """
+    may_be = [one for one in asking if is_answer(Reply(run=one, text=text, mentions_us=mentions_us), by)]
+    return may_be or [run]
 
 
 def is_urgent(incoming: Incoming) -> bool:

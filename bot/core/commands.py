@@ -105,6 +105,12 @@ def anew(text: str) -> str | None:
     return text[found.end() :].lstrip() or None if found else None
 
 
+def numbered(text: str) -> tuple[int, str] | None:
+    """Return the number and the rest of `2: …`, which says for which run of a thread a reply is; None for all else."""
+    found = _NUMBERED.fullmatch(text.strip())
+    return (int(found[1]), found[2]) if found else None
+
+
 def points_above(text: str) -> bool:
     """Return whether a request is empty or only points at what stands above it: `^`, 👆."""
     return _ABOVE.fullmatch(text) is not None
@@ -158,6 +164,7 @@ _FILLERS = _YES | frozenset(
     | {"there", "this", "to", "try", "typo", "use", "want", "was", "we", "with", "would", "you"}
 )
 """Words around an answer that say nothing more."""
+_NUMBERED = re.compile(r"#?([1-9]\d?):(?:\s+|(?=\D))(\S.*)", re.DOTALL)
 _ABOVE = re.compile(r"(?:[\s^.!↑⬆☝👆\ufe0f\U0001f3fb-\U0001f3ff]|:(?:point_up(?:_2)?|arrow_up)(?:::skin-tone-\d)?:)*")
 _SHORT = 80  # characters of a text that may be a command with manners
 _EMOJI = re.compile(r":[\w+'-]{1,60}:|[\u2600-\u27bf\U0001f000-\U0001faff\ufe0f\u200d]")

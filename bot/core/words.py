@@ -113,7 +113,19 @@ def thread_unread_for_long() -> str:
 
 
 def another_run() -> str:
-    return "That is a run of its own, with its own card. What you write to me in this thread goes to it from now on."
+    return (
+        "That is a run of its own, with its own card. Replies in this thread go to it from now on, but for answers to what "
+        "another run here asks."
+    )
+
+
+def which_asks(found: Sequence[tuple[int, Run]]) -> str:
+    """Ask for which of several runs of a thread an answer is. found: each with its number there."""
+    listed = "\n".join(f"• `{number}: …` for {state(run)}: {in_brief(run.task)}" for number, run in found)
+    return (
+        "Several runs in this thread ask something, so nobody got your answer. Send it again with the number of the one it "
+        f"is for:\n{listed}"
+    )
 
 
 def kept_among_people() -> str:

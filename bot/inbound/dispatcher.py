@@ -171,8 +171,12 @@ class Dispatcher:
             found = await runs.of_thread(tx, incoming.team, incoming.channel, incoming.thread_ts)
             if found is not None:
                 run, every_reply = found
-                if not (every_reply or addressee.counts_unmentioned(run, incoming.user, text)):
+                asking = await runs.asking_in(tx, incoming.channel, incoming.thread_ts)
+                heard = [one for one in (run, *asking) if addressee.counts_unmentioned(one, incoming.user, text)]
+                if not (every_reply or heard):
                     return True
+                if addressee.meant(run, asking, text, incoming.user, mentions_us=False) != [run]:
+                    return False
                 reply = addressee.Reply(run=run, text=text, mentions_us=False)
                 return addressee.addressee(reply) is addressee.Addressee.PEOPLE and not commands.is_aside(text)
             return None if await inbox.card_owed(tx, incoming.channel) else True
@@ -505,10 +509,35 @@ class Dispatcher:
                 return None
         async with self._ctx.database.transaction() as tx:
             run = await runs.get(tx, run.id)
-            await self._replies.take(tx, run, incoming, text, sent_at(row))
+            meant, text = await self._meant(tx, run, incoming, text)
+            if meant is None:
+                await effects.enqueue_answer(tx, incoming, text, now)
+            else:
+                await self._replies.take(tx, meant, incoming, text, sent_at(row))
             await inbox.done(tx, row.seq, now)
         self._ctx.wake_sender.set()
         return None
+
+    async def _meant(self, tx: AsyncConnection, run: Run, incoming: Incoming, text: str) -> tuple[Run | None, str]:
+        """Return the run of its thread that a reply is for, with its text; None, with what to ask, if that is not clear.
+
+        run: the newest there, or the one that a direct message outside of any thread is for.
+        """
+        channel, thread = incoming.channel, incoming.thread_ts
+        if thread is None:
+            return run, text
+        if (picked := commands.numbered(text)) is not None:
+            number, rest = picked
+            there = await runs.in_thread(tx, channel, thread)
+            if len(there) > 1 and number <= len(there):
+                return there[number - 1], rest
+        asking = await runs.asking_in(tx, channel, thread)
+        several = addressee.meant(run, asking, text, incoming.user, mentions_us=incoming.mentions_us)
+        if len(several) == 1:
+            return several[0], text
+        ids = {one.id for one in several}
+        there = await runs.in_thread(tx, channel, thread)
+        return None, words.which_asks([(number, one) for number, one in enumerate(there, 1) if one.id in ids])
 
 
 def repository_of_thread(before: Run | None, said: Sequence[str]) -> str | None:

@@ -14,7 +14,7 @@ from bot.store import unreadable, upserts
 from bot.store.database import Database
 from bot.store.listed import as_list, listed
 from bot.store.mapping import from_row, to_row
-from bot.store.runs import of_thread
+from bot.store.runs import asking_in, of_thread
 from bot.store.tables import inbox, outbox, runs, threads
 
 
@@ -105,19 +105,16 @@ async def is_for_us(connection: AsyncConnection, incoming: Incoming) -> bool:
     ours = exists().where(here, threads.c.every_reply.is_(True))
     asked = _root_waits(incoming, incoming.thread_ts)
     owed = first_card_owed(incoming.channel)
-    may_answer = exists().where(
-        here,
-        threads.c.run == runs.c.id,
-        (runs.c.requester == incoming.user) | runs.c.undecided.is_not(None),
-    )
-    is_ours, may_be = (await connection.execute(select(ours | asked | owed, may_answer))).one()
+    is_ours, may_be = (await connection.execute(select(ours | asked | owed, exists().where(here)))).one()
     return bool(is_ours) or (bool(may_be) and await _is_answer(connection, incoming, incoming.thread_ts))
 
 
 async def _is_answer(connection: AsyncConnection, incoming: Incoming, thread: MessageTs) -> bool:
-    """Return whether a reply in a thread of people is for the run there, although it does not mention us."""
+    """Return whether a reply in a thread of people is for a run there, although it does not mention us."""
     found = await of_thread(connection, incoming.team, incoming.channel, thread)
-    return found is not None and addressee.counts_unmentioned(found[0], incoming.user, incoming.text)
+    newest = () if found is None else (found[0],)
+    runs_there = (*newest, *await asking_in(connection, incoming.channel, thread))
+    return any(addressee.counts_unmentioned(run, incoming.user, incoming.text) for run in runs_there)
 
 
 def first_card_owed(channel: str) -> Any:

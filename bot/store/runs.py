@@ -263,6 +263,29 @@ async def of_thread(
     return None if row is None else (run_of(row), row["every_reply"])
 
 
+IN_THREAD = (
+    select(runs)
+    .where(runs.c.channel == bindparam("channel"), runs.c.thread_ts == bindparam("thread"))
+    .order_by(runs.c.created_at)
+)
+ASKING = IN_THREAD.where(
+    (runs.c.state == RunState.NEEDS_REPOSITORY.value)
+    | ((runs.c.state == RunState.WAITING.value) & (runs.c.waiting == Waiting.QUESTION.value))
+)
+
+
+async def in_thread(connection: AsyncConnection, channel: ChannelId, thread: MessageTs) -> Sequence[Run]:
+    """Return all runs of a thread, the oldest first."""
+    found = await connection.execute(IN_THREAD, {"channel": channel, "thread": thread})
+    return [run_of(row) for row in found.mappings()]
+
+
+async def asking_in(connection: AsyncConnection, channel: ChannelId, thread: MessageTs) -> Sequence[Run]:
+    """Return the runs of a thread that ask something which a reply can answer, the oldest first."""
+    found = await connection.execute(ASKING, {"channel": channel, "thread": thread})
+    return [run_of(row) for row in found.mappings()]
+
+
 async def own_thread(connection: AsyncConnection, run: Run, thread: MessageTs, *, every_reply: bool) -> None:
     """Make a thread this run's."""
     row = {"team": run.team, "channel": run.channel, "thread_ts": thread, "run": run.id, "every_reply": every_reply}

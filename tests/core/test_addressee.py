@@ -4,9 +4,29 @@ from typing import Any
 
 import pytest
 
-from bot.core.addressee import RULES, Addressee, Reply, addressee, counts_unmentioned, is_urgent, may_answer_agent
+from bot.core.addressee import (
+    RULES,
+    Addressee,
+    Reply,
+    addressee,
+    counts_unmentioned,
+    is_urgent,
+    may_answer_agent,
+    meant,
+)
 from bot.core.commands import parse
-from bot.core.model import ChannelId, Incoming, IncomingKind, MessageTs, Reason, RunState, TeamId, UserId, Waiting
+from bot.core.model import (
+    ChannelId,
+    Incoming,
+    IncomingKind,
+    MessageTs,
+    Reason,
+    RunId,
+    RunState,
+    TeamId,
+    UserId,
+    Waiting,
+)
 from tests.core.runs import ALICE, BOB, a_run
 
 ASKS = {"state": RunState.WAITING, "waiting": Waiting.QUESTION}
@@ -42,6 +62,40 @@ def test_in_a_thread_of_people_only_an_answer_needs_no_mention(
 ) -> None:
     """The requester answers a question or says a word that fits; a doubtful message may be anybody's."""
     assert counts_unmentioned(a_run(**given), by, text) is counts
+
+
+REPOSITORY = {"state": RunState.NEEDS_REPOSITORY, "candidates": ("org/repo",)}
+WORKS = {"state": RunState.WORKING}
+
+
+@pytest.mark.parametrize(
+    ("first", "newest", "text", "may_be"),
+    [
+        (ASKS, WORKS, "yes, delete it", [1]),
+        (ASKS, WORKS, "list", [1]),
+        (ASKS, WORKS, "stop", [2]),
+        (ASKS, WORKS, "aside: no idea", [2]),
+        (WORKS, ASKS, "yes, delete it", [2]),
+        (WORKS, WORKS, "and the docs", [2]),
+        (ASKS, ASKS, "yes, delete it", [1, 2]),
+        (ASKS, ASKS, "stop", [2]),
+        (REPOSITORY, WORKS, "org/other", [1]),
+        (REPOSITORY, WORKS, "yes", [1]),
+        (REPOSITORY, WORKS, "and the docs", [2]),
+        (REPOSITORY, ASKS, "and the docs", [2]),
+        (REPOSITORY, ASKS, "yes", [1, 2]),
+        ({"state": RunState.WAITING, "waiting": Waiting.ANSWER}, WORKS, "thank you, now the docs", [2]),
+        ({**ASKS, "mentions_only": True}, {**WORKS, "mentions_only": True}, "yes", [1]),
+        ({**ASKS, "mentions_only": True, "requester": BOB}, {**ASKS, "mentions_only": True}, "yes", [2]),
+    ],
+)
+def test_with_two_runs_in_a_thread_an_answer_is_for_the_one_that_asked(
+    first: dict[str, Any], newest: dict[str, Any], text: str, may_be: list[int]
+) -> None:
+    """All else is for the newest; where both may be answered, that has to be asked."""
+    there = {1: a_run(id=RunId("1"), **first), 2: a_run(id=RunId("2"), **newest)}
+    asking = [one for one in there.values() if one.state is not RunState.WORKING]
+    assert meant(there[2], asking, text, ALICE, mentions_us=False) == [there[number] for number in may_be]
 
 
 @pytest.mark.parametrize(

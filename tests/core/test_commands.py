@@ -17,6 +17,7 @@ from bot.core.commands import (
     is_branch,
     is_repository,
     named_repositories,
+    numbered,
     parse,
     repository_answer,
 )
@@ -542,6 +543,25 @@ def test_with_more_words_it_is_something_for_the_agent(text: str) -> None:
 def test_another_run_can_be_asked_for(text: str, task: str | None) -> None:
     """By the first word and its colon, with something to do after it; without the colon it is only English."""
     assert anew(text) == task
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("2: yes", (2, "yes")),
+        (" #12:org/repo ", (12, "org/repo")),
+        ("1: yes,\nboth", (1, "yes,\nboth")),
+        ("0: no", None),
+        ("1: 8080", (1, "8080")),
+        ("1:", None),
+        ("1. first do this", None),
+        ("12:30 is fine", None),
+        ("two: yes", None),
+    ],
+)
+def test_a_reply_may_begin_with_the_number_of_its_run(text: str, read: tuple[int, str] | None) -> None:
+    """With a colon; a time of day is none."""
+    assert numbered(text) == read
 
 
 @pytest.mark.parametrize(

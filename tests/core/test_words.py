@@ -62,6 +62,12 @@ SENTENCES = {
     "approval, in a thread of people": words.approval(a_run(action="e1", detail="rm -rf build", mentions_only=True)),
     "paused, in a thread of people": words.paused(a_run(RunState.PAUSED, mentions_only=True)),
     "another run": words.another_run(),
+    "which of two runs": words.which_asks(
+        [
+            (1, a_run(RunState.WAITING, waiting=Waiting.QUESTION, task=HOSTILE)),
+            (3, a_run(RunState.NEEDS_REPOSITORY)),
+        ]
+    ),
     "kept among people": words.kept_among_people(),
     "follow-up overtaken": words.follow_up_overtaken(HOSTILE),
     **{f"unclear: {reason}": words.unclear(Unclear(reason, HOSTILE)) for reason in UnclearReason},

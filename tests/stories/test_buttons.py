@@ -3,10 +3,11 @@
 import pytest
 
 from bot.core import words
-from bot.core.model import RunState
+from bot.core.model import RunState, Waiting
 from bot.core.policy import Verdict
 from bot.simulator.slack.records import Message
 from tests.conftest import Make, Story, read_card, until
+from tests.core.runs import a_run
 from tests.stories.shared import ON_IT, in_database, labels, locked, meanwhile, quick_to_doubt, starts, working
 
 OPEN = "Open in OpenHands"
@@ -305,6 +306,31 @@ async def test_new_in_a_runs_thread_starts_another_run_there(world: Story) -> No
     await world.bob.says("and the year", thread=card)
     await world.passes(4)
     assert world.openhands.find("fix LICENSE").messages == ["fix LICENSE", "and the year"]
+
+
+async def test_of_two_runs_in_a_thread_the_one_that_asked_gets_the_answer(world: Story) -> None:
+    """Where both ask, nobody gets it before its author says which is meant."""
+    card = await working(world)
+    await world.bob.says("new: fix LICENSE in org/other", thread=card)
+    await world.passes(6)
+    older, newer = world.openhands.find("fix README"), world.openhands.find("fix LICENSE")
+    world.openhands.ask(older, "May I delete LICENSE?")
+    await world.passes(6)
+    await world.bob.says("Yes, delete it", thread=card)
+    await world.passes(6)
+    assert older.messages == ["fix README", "Yes, delete it"]
+
+    for conversation in (older, newer):
+        world.openhands.ask(conversation, "Which one?")
+    await world.passes(12)
+    await world.bob.says("the MIT one", thread=card)
+    asks = [a_run(RunState.WAITING, waiting=Waiting.QUESTION, task=task) for task in ("fix README", "fix LICENSE")]
+    assert world.bob.sees()[1:] == [words.which_asks([*enumerate(asks, 1)])]
+    await world.bob.says("2: the MIT one", thread=card)
+    await world.passes(6)
+    assert (older.messages[2:], newer.messages[1:]) == ([], ["the MIT one"])
+    assert len(world.news()) == 3
+    world.leaves("#dev: card 💬 Has a question", "#dev: card 🛠️ Working")
 
 
 # --- send again, leave it ----------------------------------------------------------------------------------------

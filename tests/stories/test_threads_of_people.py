@@ -70,6 +70,21 @@ async def test_the_requester_stops_it_with_the_bare_word(world: Story) -> None:
     await world.passes(60)
 
 
+async def test_the_answer_to_an_older_runs_question_needs_no_mention_either(world: Story) -> None:
+    """Another run began there meanwhile, and the older one asks."""
+    thread = await discussed(world)
+    await says(world, "bob", "@OpenHands new: fix README in org/repo", thread)
+    older, newer = world.openhands.conversations.values()
+    world.openhands.ask(older, "Which compiler do you want?")
+    await world.passes(10)
+    await says(world, "bob", "the old one", thread)
+    await says(world, "alice", "the new one", thread)
+
+    assert (older.messages[1:], newer.messages[1:]) == (["the new one"], [])
+    assert world.bob.sees() == [words.another_run()]
+    world.leaves("#dev: 💬 Has a question", *["#dev: card 🛠️ Working"] * 2)
+
+
 async def test_help_in_a_thread_of_people_says_who_is_heard_there(world: Story) -> None:
     """It is drawn for that thread."""
     thread = await discussed(world)
