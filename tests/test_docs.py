@@ -12,6 +12,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from pydantic import SecretStr
 
+from bot import openhands
 from bot.__main__ import cli
 from bot.core import errors, words
 from bot.core.model import RunState, Waiting
@@ -21,7 +22,7 @@ from bot.slack.manifest import link
 from bot.store.stats import Standing
 from bot.store.tables import metadata
 from tests.core.runs import a_run
-from tests.docs import written
+from tests.docs import ABILITIES, PAGES, SERVERS, TABLES, written
 from tests.picture import picture
 
 ROOT = Path(__file__).parents[1]
@@ -178,10 +179,19 @@ def test_operators_read_of_every_warning_and_error() -> None:
 # --- what people type -------------------------------------------------------------------------------------------
 
 
-def test_the_tables_of_words_and_buttons_are_those_declared() -> None:
-    """They are what `make docs` would write."""
-    page = text("docs/using.md")
-    assert written(page) == page
+def test_the_tables_that_are_declared_are_as_declared() -> None:
+    """They are what `make docs` would write, and each stands in one place."""
+    pages = [text(f"docs/{name}") for name in PAGES]
+    assert [written(page) for page in pages] == pages
+    for name in TABLES:
+        assert "".join(pages).count(f"<!-- {name}: written by `make docs` -->") == 1, name
+
+
+def test_the_table_of_servers_has_every_ability() -> None:
+    """A new one needs its row; what is said of a server is said of one in the table."""
+    declared = {one for one in vars(openhands).values() if isinstance(one, type) and openhands.OpenHands in one.__mro__}
+    assert {one.of for one in ABILITIES} == declared
+    assert {client for one in ABILITIES for client in one.how} <= set(SERVERS.values())
 
 
 def test_the_picture_shows_what_the_bot_says_today() -> None:
