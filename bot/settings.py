@@ -91,6 +91,20 @@ def absolute(value: str) -> str:
     return value
 
 
+def clones(value: str) -> str:
+    pairs(value)
+    return value
+
+
+def pairs(value: str) -> dict[str, str]:
+    """Parse `org/repo = /path, org/other = /path`."""
+    found: dict[str, str] = {}
+    for part in value.split(","):
+        name, _, folder = (word.strip() for word in part.partition("="))
+        found[repository(name)] = absolute(folder).rstrip("/")
+    return found
+
+
 def lower(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
 
@@ -131,6 +145,10 @@ class Settings(BaseSettings):
     openhands_workspace_root: Annotated[str, AfterValidator(absolute)] | None = Field(
         None, description="a folder of your Agent Server, from its root: /srv/runs; without it one in its home"
     )
+    workspaces: Annotated[str, AfterValidator(clones)] | None = Field(
+        None,
+        description="org/repo = /srv/repo, org/other = /srv/other: clones on your Agent Server, of which runs get worktrees",
+    )
     database_url: Annotated[str, AfterValidator(database)] = Field(
         "sqlite:///openhands.db",
         description="sqlite:///file.db, where four slashes begin an absolute path, or postgresql://user:password@host/database",
@@ -163,7 +181,11 @@ class Settings(BaseSettings):
     @property
     def hosting(self) -> Hosting:
         """What is set for an Agent Server."""
-        return Hosting(profile=self.openhands_agent_profile or "", root=self.openhands_workspace_root or "")
+        return Hosting(
+            profile=self.openhands_agent_profile or "",
+            root=self.openhands_workspace_root or "",
+            workspaces=pairs(self.workspaces) if self.workspaces else {},
+        )
 
 
 def load(**given: Any) -> Settings:

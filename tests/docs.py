@@ -44,11 +44,15 @@ ABILITIES = (
         "start in a repository",
         how={
             V1: "the account's git provider opens it",
-            AgentServer: "the server's own git clones it from GitHub first",
+            AgentServer: "the server's own git clones it from GitHub first, or makes a worktree of a clone in `WORKSPACES`",
             V0: "the account's git provider opens it",
         },
     ),
-    Ability("list of repositories, so that a short name is enough", openhands.CanListRepositories),
+    Ability(
+        "list of repositories, from which names that are near are offered",
+        openhands.CanListRepositories,
+        how={AgentServer: "those that its stored `GITHUB_TOKEN` sees, and `WORKSPACES`"},
+    ),
     Ability(
         "a repository is known before the start",
         openhands.CanFindRepository,

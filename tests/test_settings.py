@@ -26,6 +26,7 @@ HOW = {
     "OPENHANDS_PUBLIC_URL": "the address of OpenHands' pages, if it is another one; /conversations/ follows it",
     "OPENHANDS_API": "auto, which finds out what your server speaks; or v1, v0 or agent, which says it",
     "OPENHANDS_WORKSPACE_ROOT": "a folder of your Agent Server, from its root: /srv/runs; without it one in its home",
+    "WORKSPACES": "org/repo = /srv/repo, org/other = /srv/other: clones on your Agent Server, of which runs get worktrees",
     "DATABASE_URL": "sqlite:///file.db, where four slashes begin an absolute path, or postgresql://user:password@host/database",
     "POLL_INTERVAL_S": "seconds from 0.05 to 60",
     "DEFAULT_REPOSITORY": "org/repo",
@@ -71,6 +72,7 @@ def test_two_tokens_are_all_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
         "openhands_api": "auto",
         "openhands_agent_profile": None,
         "openhands_workspace_root": None,
+        "workspaces": None,
         "database_url": "sqlite:///openhands.db",
         "poll_interval_s": 2.0,
         "notify_channel": None,
@@ -137,6 +139,8 @@ def test_in_a_checkout_the_example_is_the_place_to_begin(nothing_set: Path) -> N
         ("OPENHANDS_BASE_URL", "https://openhands.test/?tab=code", "it must end before the ? or #"),
         ("OPENHANDS_PUBLIC_URL", "canvas", "it must begin with https:// (or http:// for a server of your own)"),
         ("OPENHANDS_API", "v2", "it must be 'auto', 'v1', 'v0' or 'agent'"),
+        ("WORKSPACES", "org/repo", "it must begin at the root, since it is on the server"),
+        ("WORKSPACES", "org/a=/srv/a, b=/srv/b", "write it as org/repo"),
         ("OPENHANDS_WORKSPACE_ROOT", "runs", "it must begin at the root, since it is on the server"),
         ("DATABASE_URL", "mysql://bot:hunter2@db/bot", f"mysql is not supported: {EITHER}"),
         ("DATABASE_URL", "openhands.db", f"it is no database address: {EITHER}"),
@@ -271,6 +275,7 @@ def test_an_empty_value_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> No
         ("openhands_api", "Agent", "agent"),
         ("openhands_workspace_root", "/srv/runs", "/srv/runs"),
         ("openhands_workspace_root", "C:\\runs", "C:\\runs"),
+        ("workspaces", "org/a = /srv/a,org/b=/srv/b/", "org/a = /srv/a,org/b=/srv/b/"),
         ("stale_after_h", "1.5", 1.5),
         ("database_url", "sqlite+aiosqlite:////data/bot.db", "sqlite+aiosqlite:////data/bot.db"),
     ],
@@ -281,3 +286,9 @@ def test_values_are_taken_as_people_write_them(
     """A missing or extra slash at the end of an address is no mistake."""
     given(monkeypatch, **{name.upper(): written})
     assert getattr(settings.load(), name) == meant
+
+
+def test_clones_that_are_kept_are_named_by_their_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as there are, each with its folder."""
+    given(monkeypatch, WORKSPACES="org/a = /srv/a, org/b=/srv/b/")
+    assert settings.load().hosting.workspaces == {"org/a": "/srv/a", "org/b": "/srv/b"}

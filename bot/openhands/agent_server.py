@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID
 
+from bot.core.commands import is_repository
 from bot.core.errors import (
     AtCapacity,
     NoSuchCall,
@@ -25,6 +26,7 @@ from bot.core.model import (
     ConversationId,
     DecisionOutcome,
     Failed,
+    Listed,
     Observation,
     Phase,
     Reason,
@@ -41,6 +43,8 @@ from bot.openhands import (
     CanCount,
     CanDecide,
     CanFindRepository,
+    CanListBranches,
+    CanListRepositories,
     CanResume,
     CanSeeImages,
     SelfHosted,
@@ -63,10 +67,10 @@ from bot.openhands.agent_server_answers import (
 from bot.openhands.batches import Batches
 from bot.openhands.clones import Clones
 from bot.openhands.events import Event, heard_among, pull_requests, words_of
-from bot.openhands.http import Answer, Http, read_as, shown_words
+from bot.openhands.http import Answer, Http, read_as, readable, shown_words
 from bot.openhands.recent import Recent
 from bot.openhands.v1_agent import CONFIRMATION, REJECTION, content
-from bot.openhands.v1_answers import EventPage
+from bot.openhands.v1_answers import EventPage, Repository, RepositoryPage
 from bot.openhands.v1_events import Reading, collect, newest_first
 
 CONVERSATIONS = "/api/conversations"
@@ -78,6 +82,7 @@ BATCH = 24  # ids per request: each entry grows with every call of its model, up
 UNREAD = timedelta(seconds=10)  # a message that nobody works on for so long was never run
 WORDS_LIMIT, WORDS_PAGES = 20, 10  # events per page, pages; a turn with more steps since its last words has not ended
 HEARD_LIMIT, HEARD_PAGES = 100, 20
+REPOSITORY_PAGES = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +93,8 @@ class Hosting:
     """Name or id of the agent profile; empty: the active one."""
     root: str = ""
     """Where the folders of runs are made: an absolute path on the server. Empty: below its home."""
+    workspaces: Mapping[str, str] = field(default_factory=dict)
+    """By repository: the folder of a clone on the server, of which each run gets a worktree."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +106,24 @@ class _Unread:
     ran: bool = False
 
 
-class AgentServer(CanResume, CanDecide, CanSeeImages, CanChooseModel, CanFindRepository, CanCount, SelfHosted):
+class AgentServer(
+    CanResume,
+    CanDecide,
+    CanSeeImages,
+    CanChooseModel,
+    CanListBranches,
+    CanListRepositories,
+    CanFindRepository,
+    CanCount,
+    SelfHosted,
+):
     """An Agent Server. The key is that of the whole machine: it opens a shell there."""
 
     def __init__(self, http: Http, info: ServerInfo, hosting: Hosting | None = None) -> None:
         self._http = http
         self._hosting = hosting or Hosting()
         self._asking = Batches(http.clock, BATCH)
-        self._clones = Clones(http)
+        self._clones = Clones(http, self._hosting.workspaces)
         self._root = self._hosting.root.rstrip("/")
         self._texts = Recent[RunId, str](http.clock)
         """What the starts of runs say, in case one dies before its message is there."""
@@ -186,7 +203,7 @@ class AgentServer(CanResume, CanDecide, CanSeeImages, CanChooseModel, CanFindRep
             home = read_as(Home, (await self._http.get("/api/file/home")).value()).home
             self._root = f"{home.rstrip('/')}/{FOLDER}"
         own = f"{self._root}/{run.id}" if run.turn == 1 else f"{self._root}/{run.id}-{run.turn}"
-        return await self._clones.clone(run.repository, run.branch, own) if run.repository else own
+        return await self._clones.checkout(run.repository, run.branch, own) if run.repository else own
 
     async def _stores(self, secret: str) -> bool:
         """Return whether the operator stored a secret of this name on the server."""
@@ -454,6 +471,26 @@ class AgentServer(CanResume, CanDecide, CanSeeImages, CanChooseModel, CanFindRep
         except (NotFound, Rejected, Unreadable, NoSuchCall):
             return None
         return Slots(running=count, of="agent") if type(count) is int else None
+
+    async def branches(self, repository: str, like: str) -> Sequence[str] | None:  # noqa: ARG002 - git lists all
+        return await self._clones.branches(repository)
+
+    async def repositories(self) -> Listed:
+        """See `CanListRepositories.repositories`. Never whole: the server's git may open what its stored token can't see."""
+        names = [*self._hosting.workspaces]
+        page_id: str | None = None
+        for _ in range(REPOSITORY_PAGES):
+            asked = {"provider": "github"} | ({} if page_id is None else {"page_id": page_id})
+            answer = await self._http.get("/api/git/repositories/search", asked)
+            try:
+                page = read_as(RepositoryPage, answer.value())
+            except (NoSuchCall, NotFound, Rejected, Unavailable, Unreadable):
+                break  # no such list in this version, or GitHub is out of its reach
+            names += (one.full_name for one in readable(Repository, page.items) if is_repository(one.full_name))
+            page_id = page.next_page_id
+            if page_id is None:
+                break
+        return Listed(tuple(names))
 
     async def lists(self, repository: str) -> bool:
         """See `CanFindRepository.lists`. The server's git is asked: it lists only what a stored token sees."""

@@ -310,6 +310,8 @@ async def openhands_server(openhands: LateOpenHands, settings: Settings) -> Asyn
     try:
         if isinstance(server, SelfHosted):
             yield await agent_profile(server)
+            for name, folder in settings.hosting.workspaces.items():
+                yield await workspace(server, name, folder)
         yield slots(await server.slots() if isinstance(server, CanCount) else None, settings.max_concurrent_runs)
         yield await repository(server, settings.default_repository)
     except OpenHandsError:
@@ -327,6 +329,13 @@ async def agent_profile(server: SelfHosted) -> Finding:
             f"Agent profile: {name} is not complete ({'; '.join(lacks)})", "set its model in OpenHands' settings"
         )
     return well(f"Agent profile: {name}, complete")
+
+
+async def workspace(server: SelfHosted, name: str, folder: str) -> Finding:
+    """Check that a clone is where the settings say, and that its remote can be read."""
+    if isinstance(server, CanFindRepository) and await server.lists(name):
+        return well(f"Workspace: {name} in {folder}")
+    return wrong(f"Workspace: no clone of {name} in {folder}, or its origin can't be read", "correct WORKSPACES")
 
 
 def slots(found: Slots | None, most: int) -> Finding:

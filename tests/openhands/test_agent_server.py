@@ -16,6 +16,7 @@ from bot.core.model import (
     DecisionOutcome,
     Failed,
     Finish,
+    Listed,
     Observation,
     Phase,
     Reason,
@@ -37,7 +38,7 @@ PROFILE = PROFILES["active_agent_profile_id"]
 
 @asynccontextmanager
 async def agent_server(
-    transport: Any, info: ServerInfo = NEW, *, clock: JumpingClock | None = None, **hosting: str
+    transport: Any, info: ServerInfo = NEW, *, clock: JumpingClock | None = None, **hosting: Any
 ) -> AsyncIterator[AgentServer]:
     http = client(transport, clock=clock)
     yield AgentServer(http, info, Hosting(**{"root": "/srv/runs", **hosting}))
@@ -361,7 +362,7 @@ async def test_a_retry_gets_a_folder_of_its_own() -> None:
     ("answers", "error", "words"),
     [
         (["as-workspace.03"], errors.NoAccess, ""),
-        (["as-workspace.04", "as-workspace.05"], errors.Rejected, "org/repo has no branch nowhere: is it main?"),
+        (["as-workspace.04"], errors.Rejected, "Remote branch nowhere not found in upstream origin"),
         (["as-workspace.06"], errors.Rejected, "cloning org/repo took longer than 5 minutes"),
         (
             [{"exit_code": 127, "stderr": "env: 'git': No such file"}],
@@ -390,6 +391,100 @@ async def test_a_shell_that_does_not_answer_is_an_outage() -> None:
     wire = ready_to_start("as-start.02").then("POST", SHELL, httpx.ReadTimeout("slow"))
     with pytest.raises(errors.Unavailable):
         await cloned(wire)
+
+
+# --- a clone that is there ------------------------------------------------------------------------------------------
+
+DONE = {"exit_code": 0}
+CHECKED_OUT = (
+    "fatal: refusing to fetch into branch 'refs/heads/openhands/run-1' checked out at '/srv/runs/run-1/repo'\n"
+)
+EXISTS = "fatal: '/srv/runs/run-1/repo' already exists\n"
+
+
+async def worktree(wire: Wire, **changes: Any) -> tuple[list[str], str]:
+    """Start a run in org/repo, of which an operator keeps a clone; return git's commands, and the folder."""
+    run = a_run(started_by("as-start.02"), repository="org/repo", **{"id": "run-1", **changes})
+    async with agent_server(wire, workspaces={"Org/Repo": "/srv/kept"}) as openhands:
+        await openhands.start(run, "fix it", "")
+    commands = [one["command"].partition(" git ")[2] for one in wire.bodies if "command" in one]
+    return commands, wire.bodies[-1]["workspace"]["working_dir"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "begin", "folder"),
+    [
+        ({}, "HEAD:refs/heads/openhands/run-1", "run-1/repo"),
+        ({"branch": "dev"}, "refs/heads/dev:refs/heads/openhands/run-1", "run-1/repo"),
+        ({"turn": 3}, "HEAD:refs/heads/openhands/run-1-3", "run-1-3/repo"),
+    ],
+)
+async def test_each_run_gets_a_worktree_of_its_own(changes: dict[str, Any], begin: str, folder: str) -> None:
+    """On a branch of its own, from what the remote has now."""
+    commands, found = await worktree(ran(DONE, DONE), **changes)
+    own = begin.partition(":refs/heads/")[2]
+    assert found == f"/srv/runs/{folder}"
+    assert commands == [
+        f"-C /srv/kept fetch --quiet origin {begin}",
+        f"-C /srv/kept worktree add --quiet {found} {own}",
+    ]
+
+
+async def test_a_worktree_that_is_there_is_used_and_a_broken_one_is_not() -> None:
+    """Nor is a folder that something else left: then it is the second one."""
+    there = {"exit_code": 128, "stderr": CHECKED_OUT}
+    whole, folder = await worktree(ran(there, DONE))
+    assert (whole[1], folder) == ("-C /srv/runs/run-1/repo diff --quiet HEAD", "/srv/runs/run-1/repo")
+    _, folder = await worktree(ran(there, {"exit_code": 1}, DONE, DONE))
+    assert folder == "/srv/runs/run-1/repo-2"
+    commands, folder = await worktree(ran(DONE, {"exit_code": 128, "stderr": EXISTS}, DONE, DONE))
+    assert (folder, commands[-1].endswith(" openhands/run-1-2")) == ("/srv/runs/run-1/repo-2", True)
+
+
+@pytest.mark.parametrize(
+    ("stderr", "error"),
+    [
+        ("fatal: cannot change to '/srv/kept': No such file or directory\n", errors.NoAccess),
+        ("fatal: 'origin' does not appear to be a git repository\n", errors.NoAccess),
+        ("fatal: couldn't find remote ref refs/heads/nowhere\n", errors.Rejected),
+        ("fatal: unable to access: Could not resolve host: github.com\n", errors.Rejected),
+    ],
+)
+async def test_a_worktree_that_can_not_be_made_is_told_apart(stderr: str, error: type[Exception]) -> None:
+    """Nothing is started."""
+    wire = ran({"exit_code": 128, "stderr": stderr})
+    with pytest.raises(error):
+        await worktree(wire)
+    assert f"POST {ALL}" not in wire.calls
+
+
+async def test_branches_are_those_that_git_lists() -> None:
+    """Of the remote, or of the clone's; None where git can't tell."""
+    wire = ran("as-workspace.05", "as-workspace.03")
+    async with agent_server(wire) as openhands:
+        assert await openhands.branches("org/repo", "dev") == ["main"]
+        assert await openhands.branches("org/repo", "dev") is None
+    kept = ran("as-workspace.05")
+    async with agent_server(kept, workspaces={"org/repo": "/srv/kept"}) as openhands:
+        assert await openhands.branches("org/repo", "dev") == ["main"]
+    assert kept.bodies[0]["command"].endswith("git -C /srv/kept ls-remote --heads origin")
+
+
+async def test_what_the_stored_token_sees_is_listed_with_the_clones_that_are_kept() -> None:
+    """Page by page; without a token only those, and it is never all there is."""
+    search = "/api/git/repositories/search"
+    first, second = (
+        httpx.Response(200, json={"items": [{"full_name": name}], "next_page_id": more})
+        for name, more in (("org/a", "2"), ("org/b", None))
+    )
+    wire = Wire().then("GET", search, first, query={"provider": "github"})
+    wire.then("GET", search, second, query={"provider": "github", "page_id": "2"})
+    async with agent_server(wire, workspaces={"org/kept": "/srv/kept"}) as openhands:
+        assert await openhands.repositories() == Listed(("org/kept", "org/a", "org/b"))
+    for name in ("as-git.01", "as-git.05"):
+        wire = Wire().then("GET", search, response_of(exchange(name)), query={"provider": "github"})
+        async with agent_server(wire, workspaces={"org/kept": "/srv/kept"}) as openhands:
+            assert await openhands.repositories() == Listed(("org/kept",))
 
 
 # --- a lost start -----------------------------------------------------------------------------------------------

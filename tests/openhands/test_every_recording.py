@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from bot.core import errors
-from bot.core.model import DecisionOutcome, Phase, Run, RunState, Started
+from bot.core.model import DecisionOutcome, Listed, Phase, Run, RunState, Started
 from bot.openhands.agent_server import AgentServer, Hosting
 from bot.openhands.agent_server_answers import ServerInfo
 from bot.openhands.clones import Clones
@@ -34,7 +34,6 @@ NOT_CALLED = {
     "GET /api/git/branches/search": "there is no such call: git lists branches",
     "GET /api/git/changes": "no card shows changes",
     "GET /api/git/diff": "no card shows changes",
-    "GET /api/git/repositories/search": "it needs a stored token: git is asked",
     "GET /api/no-such-thing": "there is no such call",
     "GET /api/profiles": "a model is named by people, and refused by the start",
     "GET /api/settings": "the server has its settings",
@@ -68,6 +67,9 @@ NOT_ASKED = {
     "as-batch.07": "no more than 24 are asked about at once",
     "as-events.19": "an id that is none is left out",
     "as-follow-up.24": "an id that is none is left out",
+    "as-git.02": "GitHub is the one that it lists",
+    "as-git.03": "GitHub is the one that it lists",
+    "as-git.04": "a provider is always named",
     "as-fresh.08": "it is V0 that would ask so: see test_connect.py",
     "as-old-events.19": "an id that is none is left out",
     "as-old-fresh.08": "it is V0 that would ask so: see test_connect.py",
@@ -157,6 +159,7 @@ CALLS: dict[str, tuple[str, Act]] = {
     "GET /api/agent-profiles": ("", lambda openhands, _run: openhands.profile()),
     "POST /api/agent-profiles/{id}/materialize": ("", lambda openhands, _run: openhands.lacks()),
     "GET /api/settings/secrets": ("", lambda openhands, run: openhands.start(run, "fix it", "")),
+    "GET /api/git/repositories/search": ("", lambda openhands, _run: openhands.repositories()),
     "GET /api/file/home": ("", lambda openhands, run: openhands.start(run, "fix it", "")),
 }
 """Call → what the conversation does meanwhile, and who makes the call."""
@@ -214,6 +217,8 @@ def fits(name: str, outcome: object) -> bool:
             return response["last_user_message_id"] is None
         case errors.OpenHandsError():
             return isinstance(outcome, REFUSALS.get(status, ()))
+        case Listed():
+            return outcome == Listed()  # without a token, or out of reach, it is none
         case Started(conversation_id=conversation):
             return status < 300 and conversation == conversation_in(name)
         case _:
@@ -226,14 +231,15 @@ async def test_what_a_command_came_to_is_told_apart(name: str) -> None:
     """Cloned, refused, too long; never an answer that can't be read."""
     http = client(httpx.MockTransport(lambda _request: response_of(exchange(name))))
     try:
-        outcome: object = await Clones(http).clone("org/repo", None, "/srv/runs/one")
+        outcome: object = await Clones(http).checkout("org/repo", None, "/srv/runs/one")
     except errors.OpenHandsError as err:
         outcome = type(err)
     await http.aclose()
     code = exchange(name)["response"]["exit_code"]
     wanted = {0: "/srv/runs/one/repo", -1: errors.Rejected}
-    again = errors.Unavailable if "already exists" in str(exchange(name)["response"]["stderr"]) else errors.NoAccess
-    assert outcome == wanted.get(code, again)
+    said = str(exchange(name)["response"]["stderr"])
+    again = errors.Unavailable if "already exists" in said else errors.NoAccess
+    assert outcome == wanted.get(code, errors.Rejected if "Remote branch" in said else again)
 
 
 @pytest.mark.parametrize("name", [name for name in EVERY if call_of(name) == "GET /server_info"])

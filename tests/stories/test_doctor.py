@@ -359,6 +359,12 @@ async def test_an_agent_server_is_looked_at_as_one(make_world: Make) -> None:
         "✓ At work: 1 agent, other people's included; at most MAX_CONCURRENT_RUNS=10 of this bot's runs at once",
         "✓ Git provider: org/repo can be opened",
     ]
+    world.given |= {"workspaces": "org/repo = /srv/kept, org/other = /srv/other"}
+    world.openhands.machine.clones["/srv/kept"] = ("org/repo", "main")
+    assert [one for one in await said(world) if "Workspace" in one] == [
+        "✓ Workspace: org/repo in /srv/kept",
+        "✗ Workspace: no clone of org/other in /srv/other, or its origin can't be read → correct WORKSPACES",
+    ]
     world.openhands.machine.models.clear()
     assert await told(world, "Agent profile") == (
         "✗ Agent profile: default is not complete (LLM profile 'default' not found) → set its model in OpenHands' settings"

@@ -72,6 +72,8 @@ class Machine:
     dies: Death | None = None
     git: bool = True  # whether git is installed
     clones: dict[str, tuple[str, str]] = field(default_factory=dict)  # folder → repository, branch
+    fetched: dict[str, str] = field(default_factory=dict)  # a branch of a run's own → the branch it began at
+    worktrees: dict[str, str] = field(default_factory=dict)  # folder → the branch in it
     commands: list[str] = field(default_factory=list)
     stalled_until: datetime | None = None
 
@@ -94,18 +96,46 @@ class Machine:
         if not self.git:
             return Ran(127, stderr="env: 'git': No such file or directory\n")
         match words[1:]:
+            case ["-C", kept, *then] if kept in self.clones and then[0] in {"fetch", "worktree", "ls-remote"}:
+                return self._in_clone(kept, then, can_open)
+            case ["-C", folder, "diff", "--quiet", "HEAD"] if folder in self.clones:
+                return Ran(0)
+            case ["-C", folder, *_] if folder not in self.clones:
+                return Ran(128, stderr=f"fatal: cannot change to '{folder}': No such file or directory\n")
             case ["clone", "--quiet", "--branch", branch, "--", address, folder]:
                 return self._clone(address, folder, branch, can_open)
             case ["clone", "--quiet", "--", address, folder]:
                 return self._clone(address, folder, BRANCHES[0], can_open)
             case ["ls-remote", "--heads", "--", address]:
-                if not can_open(_repository(address)):
-                    return _no_access(address)
-                return Ran(0, stdout="".join(f"{'0' * 40}\trefs/heads/{one}\n" for one in BRANCHES))
-            case ["-C", folder, "pull", "--quiet", "--ff-only"]:
+                return _heads(address, can_open)
+            case ["-C", _, "pull", "--quiet", "--ff-only"]:
+                return Ran(0)
+        return None
+
+    def _in_clone(self, kept: str, words: list[str], can_open: Callable[[str | None], bool]) -> Ran | None:
+        """Run a command in a clone that is there: list what its remote has, fetch a branch, or make a worktree of it."""
+        repository, _ = self.clones[kept]
+        match words:
+            case ["ls-remote", "--heads", "origin"]:
+                return _heads(f"{REMOTE}{repository}", can_open)
+            case ["fetch", "--quiet", "origin", what]:
+                begin, _, own = what.partition(":refs/heads/")
+                branch = BRANCHES[0] if begin == "HEAD" else begin.removeprefix("refs/heads/")
+                if not can_open(repository):
+                    return _no_access(f"{REMOTE}{repository}")
+                if branch not in BRANCHES:
+                    return Ran(128, stderr=f"fatal: couldn't find remote ref {begin}\n")
+                if there := next((folder for folder, name in self.worktrees.items() if name == own), None):
+                    said = f"fatal: refusing to fetch into branch 'refs/heads/{own}' checked out at '{there}'\n"
+                    return Ran(128, stderr=said)
+                self.fetched[own] = branch
+                return Ran(0)
+            case ["worktree", "add", "--quiet", folder, own] if own in self.fetched:
                 if folder in self.clones:
-                    return Ran(0)
-                return Ran(128, stderr="fatal: not a git repository (or any of the parent directories): .git\n")
+                    return Ran(128, stderr=f"fatal: '{folder}' already exists\n")
+                self.clones[folder] = (repository, self.fetched[own])
+                self.worktrees[folder] = own
+                return Ran(0)
         return None
 
     def _clone(self, address: str, folder: str, branch: str, can_open: Callable[[str | None], bool]) -> Ran:
@@ -122,6 +152,12 @@ class Machine:
 
 def _repository(address: str) -> str:
     return address.removeprefix(REMOTE).removesuffix(".git")
+
+
+def _heads(address: str, can_open: Callable[[str | None], bool]) -> Ran:
+    if not can_open(_repository(address)):
+        return _no_access(address)
+    return Ran(0, stdout="".join(f"{'0' * 40}\trefs/heads/{one}\n" for one in BRANCHES))
 
 
 def _no_access(address: str) -> Ran:
