@@ -108,11 +108,12 @@ def demo(
 @cli.command()
 def doctor() -> None:
     """Check everything the bot needs, and say how to mend what is wrong."""
+    from bot.clock import WallClock  # noqa: PLC0415 - for this command alone
     from bot.ops.doctor import examine, names  # noqa: PLC0415 - for this command alone
 
     settings = loaded()
     logs.configure(settings.model_copy(update={"log_level": "ERROR"}))
-    findings = [*names(settings_of.unknown()), *asyncio.run(examine(settings))]
+    findings = [*names(settings_of.unknown()), *asyncio.run(examine(settings, WallClock()))]
     typer.echo("\n".join(map(str, findings)))
     raise typer.Exit(any(finding.ok is False for finding in findings))
 

@@ -81,7 +81,7 @@ async def test_an_authority_of_ones_own_is_named_as_the_trouble(server: str) -> 
         slack_api_url=f"{server}/api/",
         openhands_base_url=server,
     )
-    found = [str(one) for one in await doctor.examine(given)]
+    found = [str(one) for one in await doctor.examine(given, WallClock())]
     assert f"✗ OpenHands: {NOT_TRUSTED} → {TRUST_IT}" in found
     assert f"✗ SLACK_BOT_TOKEN: Slack's {NOT_TRUSTED} → {TRUST_IT}" in found
     assert f"✗ SLACK_APP_TOKEN: Slack's {NOT_TRUSTED} → {TRUST_IT}" in found

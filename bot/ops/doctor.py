@@ -13,7 +13,7 @@ from time import perf_counter
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.causes import trust_help
-from bot.clock import WallClock
+from bot.clock import Clock
 from bot.core.errors import (
     Moved,
     OpenHandsError,
@@ -84,9 +84,9 @@ def unclear(what: str, mend: str = "") -> Finding:
     return Finding(ok=None, what=what, mend=mend)
 
 
-async def examine(settings: Settings, within_s: float = CHECK_S) -> Sequence[Finding]:
+async def examine(settings: Settings, clock: Clock, within_s: float = CHECK_S) -> Sequence[Finding]:
     """Run all checks concurrently. The findings always come in the same order. Raises nothing."""
-    clock, patience = WallClock(), Patience(openhands_timeout_s=within_s)
+    patience = Patience(openhands_timeout_s=within_s)
     key = settings.openhands_api_key.get_secret_value()
     http = Http(settings.openhands_base_url, key, clock=clock, patience=patience)
     openhands = LateOpenHands(http, settings.openhands_api, settings.hosting)

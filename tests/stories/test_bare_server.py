@@ -35,7 +35,7 @@ async def test_an_address_with_a_path_too_much_is_told(make_world: Make, bare: B
         world = await make_world(openhands_base_url=f"{bare.base_url}{path}")
     advice = f"OPENHANDS_BASE_URL is the server's address alone: leave out {path}"
     assert [one["help"] for one in logs if one["event"] == "openhands.not_there"] == [advice]
-    assert [str(one) for one in await examine(world.settings()) if "OpenHands: " in one.what] == [
+    assert [str(one) for one in await examine(world.settings(), world.clock) if "OpenHands: " in one.what] == [
         f"✗ OpenHands: no OpenHands at this address → {advice}"
     ]
 

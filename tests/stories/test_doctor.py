@@ -23,7 +23,7 @@ from tests.stories.test_boot import ended, environment, old_log_beside
 
 async def said(world: Story) -> list[str]:
     """Return what the doctor says, without what depends on the machine."""
-    return [line for line in map(str, await examine(world.settings())) if "Disk" not in line]
+    return [line for line in map(str, await examine(world.settings(), world.clock)) if "Disk" not in line]
 
 
 async def told(world: Story, about: str) -> str:
@@ -177,7 +177,7 @@ async def test_a_service_that_hangs_costs_a_line_and_not_the_rest(make_world: Ma
     """What was found before it hung is told as well."""
     world = await make_world(start=False, notify_channel="#news")
     world.slack.fail("conversations.list", hang_s=60)
-    lines = list(map(str, await examine(world.settings(), within_s=0.4)))
+    lines = list(map(str, await examine(world.settings(), world.clock, within_s=0.4)))
     assert lines[1:4] == [
         f"✓ Scopes: all {len(SCOPES)} of manifest.yml",
         "✗ Slack did not answer within 0.4 s → try again; look at the network",
@@ -242,7 +242,11 @@ async def test_a_folder_that_is_missing_is_wrong(make_world: Make, tmp_path: Pat
     """The bot makes no folders, so no start would mend it; mostly a slash is missing. Of a disk nothing can be said."""
     missing = tmp_path / "data"
     world = await make_world(start=False, database_url=f"sqlite:///{missing}/openhands.db")
-    lines = [line for line in map(str, await examine(world.settings())) if line[2:].startswith(("Database", "Disk"))]
+    lines = [
+        line
+        for line in map(str, await examine(world.settings(), world.clock))
+        if line[2:].startswith(("Database", "Disk"))
+    ]
     assert lines == [
         (
             f"✗ Database: there is no folder {missing} → make it, or correct DATABASE_URL "
