@@ -39,7 +39,7 @@ BOTH_FORMS := awk 'function out() { if (block ~ /^[^ ]*\[/) { plain = block; sub
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo run doctor dead manifest test coverage lint check crash-test format docs picture bench bench-check requirements package clean
+.PHONY: help demo run doctor dead policy manifest test coverage lint check crash-test format docs picture bench bench-check requirements package clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -55,6 +55,9 @@ doctor: $(FOR_RUN) ## look at everything the bot needs from outside, and say how
 
 dead: $(FOR_RUN) ## list what could never be posted or done; make dead ARGS='retry 3', ARGS='drop --all'
 	@$(BIN)/python -m bot dead $(ARGS)
+
+policy: $(FOR_RUN) ## what POLICY_FILE says: make policy ARGS='check', ARGS='explain @bob "#dev" org/repo approve'
+	@$(BIN)/python -m bot policy $(ARGS)
 
 manifest: $(FOR_RUN) ## print what Slack makes the app from; make manifest ARGS='--command /agent --link'
 	@$(BIN)/python -m bot manifest $(ARGS)

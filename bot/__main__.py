@@ -30,7 +30,8 @@ import structlog
 
 from bot import __version__
 from bot import settings as settings_of
-from bot.core.errors import SettingsWrong, StoreInUse, StoreNewer, StoreReplaced, StoreUnavailable
+from bot.core.errors import SettingsWrong, SlackError, StoreInUse, StoreNewer, StoreReplaced, StoreUnavailable
+from bot.core.model import Act, Why
 from bot.ops import logs
 from bot.settings import Settings
 from bot.slack import manifest as manifest_of
@@ -51,6 +52,8 @@ Slack waits for it."""
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 dead = typer.Typer(invoke_without_command=True)
 cli.add_typer(dead, name="dead")
+policy = typer.Typer(no_args_is_help=True)
+cli.add_typer(policy, name="policy")
 
 Ids = Annotated[list[int] | None, typer.Argument(help="As they are listed.", show_default=False)]
 Command = Annotated[str, typer.Option(help="The slash command that people are to type.")]
@@ -109,11 +112,12 @@ def demo(
 def doctor() -> None:
     """Check everything the bot needs, and say how to mend what is wrong."""
     from bot.clock import WallClock  # noqa: PLC0415 - for this command alone
-    from bot.ops.doctor import examine, names  # noqa: PLC0415 - for this command alone
+    from bot.ops.doctor import examine, names, rules  # noqa: PLC0415 - for this command alone
 
     settings = loaded()
     logs.configure(settings.model_copy(update={"log_level": "ERROR"}))
-    findings = [*names(settings_of.unknown()), *asyncio.run(examine(settings, WallClock()))]
+    outside = asyncio.run(examine(settings, WallClock()))
+    findings = [*names(settings_of.unknown()), *rules(settings), *outside]
     typer.echo("\n".join(map(str, findings)))
     raise typer.Exit(any(finding.ok is False for finding in findings))
 
@@ -150,6 +154,37 @@ def drop_dead(ids: Ids = None, *, every: All = False) -> None:
     from bot.ops.dead_letters import dropped  # noqa: PLC0415 - for this command alone
 
     beside_the_bot(dropped(loaded().database_url, meant(ids, every=every)))
+
+
+@policy.command("check")
+def check_policy() -> None:
+    """Read POLICY_FILE, and name every mistake with its line."""
+    from bot.explain import checked  # noqa: PLC0415 - for this command alone
+
+    try:
+        typer.echo(checked(loaded().policy_file))
+    except SettingsWrong as err:
+        wrong(err)
+
+
+@policy.command("explain")
+def explain_policy(
+    person: Annotated[str, typer.Argument(help="Their id, or @name.")],
+    place: Annotated[str, typer.Argument(help="A channel's id, or #name; direct for direct messages.")],
+    repository: Annotated[str, typer.Argument(help="As org/repo; none for tasks without any.")],
+    act: Annotated[Act, typer.Argument(help="What they want to do.")] = Act.START,
+) -> None:
+    """Tell whether somebody may do something somewhere, and by which rule."""
+    from bot.explain import explained  # noqa: PLC0415 - for this command alone
+
+    settings = loaded()
+    logs.configure(settings.model_copy(update={"log_level": "ERROR"}))
+    try:
+        typer.echo(asyncio.run(explained(settings, Why(person, place, repository, act))))
+    except SettingsWrong as err:
+        wrong(err)
+    except SlackError as err:
+        fail(f"Slack does not say who that is, or where ({err.code}).", 1)
 
 
 def meant(ids: list[int] | None, *, every: bool) -> list[int] | None:
@@ -191,6 +226,8 @@ async def serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, bot.stop)
+    if settings.policy_file is not None:
+        loop.add_signal_handler(signal.SIGHUP, bot.read_policy)
     await bot.run()
 
 

@@ -26,6 +26,8 @@ from bot.core.errors import (
     Unreadable,
 )
 from bot.core.pacing import Patience
+from bot.core.policy import OPEN
+from bot.door import Door
 from bot.effects import Links
 from bot.inbound.catch_up import CatchUp
 from bot.inbound.dispatcher import Dispatcher
@@ -34,7 +36,7 @@ from bot.inbound.poller import Poller
 from bot.openhands.connect import LateOpenHands, wrong_address
 from bot.openhands.http import Http
 from bot.openhands.repositories import Repositories
-from bot.ops import health
+from bot.ops import health, policy_file
 from bot.ops.metrics import Metrics
 from bot.outbound.sender import Sender
 from bot.settings import Settings, how_to
@@ -68,6 +70,8 @@ class Bot:
         )
         self._metrics = Metrics()
         self._stop = asyncio.Event()
+        self._rules = OPEN
+        self._door: Door | None = None
         self._components = health.Components(stopping=self._stop)
         self.dispatcher: Dispatcher | None = None
         self.sender: Sender | None = None
@@ -75,6 +79,19 @@ class Bot:
         self.socket: Socket | None = None
         self.ready = asyncio.Event()
         """Set once every loop runs and the socket is open."""
+
+    def read_policy(self) -> None:
+        """Read `POLICY_FILE` again, as a whole; a wrong file leaves the rules that are in force."""
+        try:
+            self._rules, _ = policy_file.read(self._settings.policy_file)
+        except SettingsWrong as err:
+            log.error(  # noqa: TRY400 - the problems say it all
+                "policy.wrong", problems=err.problems, help="the rules stay as they were; mend it, then SIGHUP again"
+            )
+            return
+        if self._door is not None:
+            self._door.rules = self._rules
+        log.info("policy.read", file=str(self._settings.policy_file), rules=len(self._rules.rules))
 
     def stop(self) -> None:
         """Ask `run` to end: it takes no new requests and finishes calls under way; the next start does the rest."""
@@ -91,6 +108,7 @@ class Bot:
             raise SettingsWrong(
                 [f"{' and '.join(OAUTH_VARIABLES)} must not be set: they would replace SLACK_BOT_TOKEN."]
             )
+        self._rules, _ = policy_file.read(self._settings.policy_file)
         async with health.answering(self._settings.http_port, self._components, self._metrics, self._clock):
             await self._run()
 
@@ -207,9 +225,11 @@ class Bot:
             database=read_address(settings.database_url).name,
             port=settings.http_port,
         )
+        self._door = Door(gateway, us, self._rules)
         ctx = Context(
             database=database,
             gateway=gateway,
+            door=self._door,
             openhands=openhands,
             repositories=Repositories(openhands, self._clock, self._patience),
             links=Links(

@@ -3,18 +3,20 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot import effects, slots
 from bot.clock import Clock
+from bot.core import policy
 from bot.core.errors import StoreUnreadable
 from bot.core.lifecycle import OCCUPIES, Changed
 from bot.core.model import Effect, Run, RunId, RunState
 from bot.core.pacing import Patience
 from bot.core.repositories import suggest
+from bot.door import Door
 from bot.effects import Links
 from bot.openhands import OpenHands
 from bot.openhands.repositories import Repositories
@@ -38,6 +40,7 @@ class Context:
 
     database: Database
     gateway: Gateway
+    door: Door
     openhands: Callable[[], Awaitable[OpenHands]]
     """Returns the client once the server has been reached; until then raises what the probe raises."""
     repositories: Repositories
@@ -81,7 +84,10 @@ class Context:
         """
         now = self.clock.now()
         after, effect = changed
-        changed = suggest(after, self.repositories.known), effect
+        if not after.candidates:
+            after = suggest(after, self.repositories.known)
+            after = replace(after, candidates=policy.allowed(self.door.rules, after.candidates))
+        changed = after, effect
         saved = await effects.apply_transition(tx, before, changed, self.links, now)
         if not slots.concerns_queue(before, saved):
             return saved

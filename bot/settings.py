@@ -155,6 +155,7 @@ class Settings(BaseSettings):
     )
     poll_interval_s: float = Field(2.0, ge=0.05, le=60, description="seconds from 0.05 to 60")
     notify_channel: str | None = Field(None, description="name or id of a channel the bot is in")
+    policy_file: Path | None = Field(None, description="a file that exists, such as policy.toml")
     default_repository: Annotated[str, AfterValidator(repository)] | None = Field(None, description="org/repo")
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(upper)] = Field(
         "INFO", description="DEBUG, INFO, WARNING or ERROR"

@@ -38,7 +38,9 @@ SCOPES_OF_METHODS = {
     "conversations.replies": {f"{kind}:history" for kind in EVERYWHERE},
     "reactions.add": {"reactions:write"},
     "users.conversations": {f"{kind}:read" for kind in EVERYWHERE},
+    "usergroups.users.list": {"usergroups:read"},
     "users.info": {"users:read"},
+    "users.list": {"users:read"},
 }
 SCOPES_OF_EVENTS = {
     "app_mention": {"app_mentions:read"},

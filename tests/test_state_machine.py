@@ -18,8 +18,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from sqlalchemy import StaticPool, create_engine, select
 
 from bot.context import Context
-from bot.core.model import Action, FollowUp, Incoming, IncomingKind, MessageTs, Person, Phase, Place, Run, Start, UserId
+from bot.core.model import Action, FollowUp, Incoming, IncomingKind, MessageTs, Phase, Run, Start, UserId
 from bot.core.owed import TO_OPENHANDS, OutboxKind, OutboxRow
+from bot.core.retrying import MISSES
+from bot.door import Asker, Door
 from bot.inbound.dispatcher import Dispatcher
 from bot.inbound.poller import Poller
 from bot.inbound.replies import Replies
@@ -72,12 +74,14 @@ class Requests(Dispatcher):
     """Takes requests without the loop, and without asking Slack who made them."""
 
     async def begins(self, incoming: Incoming, command: Start) -> None:
-        place = Place(id=incoming.channel, private=False)
-        person, known = Person(id=incoming.user, team=TEAM), self._ctx.repositories.known
-        await self._start(row_of(incoming), command, person, place, known, earlier=[])
+        known = self._ctx.repositories.known
+        await self._start(row_of(incoming), command, await self.asker(incoming), known, earlier=[])
 
     async def clicked(self, incoming: Incoming, action: Action) -> None:
-        await self._click(row_of(incoming), action)
+        await self._click(row_of(incoming), action, await self.asker(incoming))
+
+    async def asker(self, incoming: Incoming) -> Asker:
+        return await self._ctx.door.asker(incoming.user, incoming.channel)
 
 
 class Looks(Poller):
@@ -127,6 +131,7 @@ class Life(RuleBasedStateMachine):
         ctx = Context(
             database=self.database,
             gateway=self.slack,
+            door=Door(self.slack, LINKS.us),
             openhands=reached,
             repositories=Repositories(reached, self.clock, PATIENCE),
             links=LINKS,
@@ -221,7 +226,14 @@ class Life(RuleBasedStateMachine):
         incoming = self.message(who, old=old, thread=run.thread_ts)
         async with self.database.transaction() as tx:
             text = word or f"{SAID}{self.requests}"
-            await self.replies.take(tx, await runs.get(tx, run.id), incoming, text, self.clock.now())
+            await self.replies.take(
+                tx,
+                await runs.get(tx, run.id),
+                incoming,
+                text,
+                self.clock.now(),
+                asker=await self.dispatcher.asker(incoming),
+            )
 
     @precondition(lambda self: bool(self.slack.buttons))
     @rule(at=which, who=people, old=rarely)
@@ -341,7 +353,7 @@ class Life(RuleBasedStateMachine):
         self.promises.at_rest(self.reads())
 
     def settles(self) -> None:
-        for _ in range(12):
+        for _ in range(MISSES + 4):  # one try of each call that is repeated so often, and what comes of it
             self.clock.passes(61)
             self.agents_begin()
             self.do(self.works_all())

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from urllib.parse import unquote
 
-from bot.core.model import Command, Do, Help, Start, Unclear, UnclearReason
+from bot.core.model import Act, Command, Do, Help, Start, Unclear, UnclearReason, Why
 from bot.core.mrkdwn import NAME
 from bot.core.vocabulary import ALONE, ASIDE, NEW, NO_REPOSITORY, SUGGESTED, Word
 
@@ -201,9 +201,25 @@ def prose(text: str) -> str:
     return _masked(text).replace("\0", " ")
 
 
+_WHY = re.compile(
+    rf"why\s+(?P<person><@\w+>|@\S+|U\w+)\s+(?P<place>#\S+|C\w+|direct)\s+(?P<repository>\S+)(?:\s+(?P<act>{'|'.join(Act)}))?",
+    re.IGNORECASE,
+)
+
+
+def _asked_why(text: str) -> Why | None:
+    """Read `why @person #channel org/repo start`; other questions that begin so are tasks."""
+    found = _WHY.fullmatch(text)
+    if found is None or (found["repository"] != NO_REPOSITORY.spellings[0] and not is_repository(found["repository"])):
+        return None
+    return Why(found["person"], found["place"], found["repository"], Act((found["act"] or Act.START).lower()))
+
+
 def _lone_word(text: str) -> Command | None:
     if text == "?":
         return Help()
+    if asked := _asked_why(text):
+        return asked
     word = _bare(text)
     if command := ALONE.get(word) or (_with_manners(text) if len(text) <= _SHORT else None):
         return command

@@ -344,6 +344,7 @@ def enter_state(
         resume_by=run.resume_by if state in RESUMABLE else None,
         approved=run.approved if same_action else None,
         decided_by=run.decided_by if same_action else None,
+        first_approval=run.first_approval if same_action else None,
         detail=detail,
         answer=run.answer if answer is None else answer,
     )
@@ -629,6 +630,16 @@ def cancel(run: Run, by: UserId, now: datetime) -> Changed:
     return changed(run, enter_state(asked, RunState.CANCELLED), now)
 
 
+def barred(run: Run, now: datetime) -> Changed:
+    """Cancel a run that the rules do not allow any more, before anything of this attempt went out."""
+    return changed(run, enter_state(within_reach(run), RunState.CANCELLED, reason=Reason.NOT_ALLOWED), now)
+
+
+def starter(run: Run) -> UserId:
+    """Return who answers for the start of a run: its requester, or whoever asked for it anew."""
+    return run.last_action_by if run.last_action is Action.RETRY and run.last_action_by else run.requester
+
+
 def retry(run: Run, by: UserId, conversation: ConversationId, now: datetime) -> Changed:
     """Queue the run to start over in a new conversation."""
     after = replace(
@@ -664,6 +675,11 @@ def not_resumed(run: Run) -> Run:
 def decide(run: Run, by: UserId, *, approve: bool) -> Run:
     """Record a decision on the action that waits; it takes effect once OpenHands is told."""
     return acted(replace(run, approved=approve, decided_by=by), Action.APPROVE if approve else Action.REJECT, by)
+
+
+def approved_by_one(run: Run, by: UserId) -> Run:
+    """Record the first of two approvals; the agent is told after the second."""
+    return acted(replace(run, first_approval=by), Action.APPROVE, by)
 
 
 def undecide(run: Run) -> Run:

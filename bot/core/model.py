@@ -49,6 +49,22 @@ class Action(StrEnum):
     """The task needs none."""
 
 
+class Act(StrEnum):
+    """What a person can do, as far as rules tell it apart."""
+
+    LOOK = "look"
+    START = "start"
+    STOP = "stop"
+    RESUME = "resume"
+    RETRY = "retry"
+    ANSWER = "answer"
+    """Tell the agent something."""
+    APPROVE = "approve"
+    REJECT = "reject"
+    ADMINISTER = "administer"
+    """Ask why somebody may do something, or what everybody did."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incoming:
     """One request as a person made it, recognised but not yet understood."""
@@ -182,7 +198,18 @@ class Unclear:
     suggestion: str | None = None
 
 
-Command = Start | Do | Status | ListRuns | Help | Unclear
+@dataclass(frozen=True, slots=True)
+class Why:
+    """Asks whether somebody may do something somewhere, and by which rule."""
+
+    person: str
+    """As it was typed: a mention, an id or a name."""
+    place: str
+    repository: str
+    act: Act
+
+
+Command = Start | Do | Status | ListRuns | Help | Unclear | Why
 
 
 # --- runs -------------------------------------------------------------------------------------------------------
@@ -319,6 +346,8 @@ class Reason(StrEnum):
     """OpenHands starts no more conversations today; `detail` has its numbers."""
     ACCOUNT_BUDGET = "account_budget"
     """The budget of the OpenHands account is used up, so it starts nothing."""
+    NOT_ALLOWED = "not_allowed"
+    """The rules do not allow it any more."""
     NO_WORDS = "no_words"
     """It ended, and what the agent said could not be read."""
 
@@ -440,6 +469,8 @@ class Run:
     approved: bool | None = None
     """The decision on `action`; None if there is none yet."""
     decided_by: UserId | None = None
+    first_approval: UserId | None = None
+    """Who approved `action` first, where two people must."""
     last_action: Action | None = None
     """What a person did last, so that whoever comes second can be told who was first."""
     last_action_by: UserId | None = None

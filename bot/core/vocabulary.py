@@ -1,7 +1,7 @@
 """What people type and click, each declared once.
 
 These tables are the source of the parser's words, `help`, the buttons, the tables in `docs/using.md` and the slash
-command's hint. The same people may use all of them; `policy.judge` decides who, before anything here is looked at.
+command's hint. `policy.judge` decides who may use which.
 """
 
 from collections.abc import Mapping
@@ -40,7 +40,7 @@ class Word:
     example: str = ""
     """Set if a spelling alone does not show how the word is used."""
     answers: bool = False
-    """It answers a question of the bot that names it, so `help` does not list it and no typing slip suggests it."""
+    """It answers a question of the bot that names it, or is for admins: `help` does not list it, no typing slip suggests it."""
 
 
 STATUS = Word(
@@ -75,6 +75,13 @@ REPOSITORY = Word(
     example="org/repo on branch dev",
     answers=True,
 )
+WHY = Word(
+    spellings=("why @person #channel org/repo …",),
+    where=(Where.COMMAND, Where.MENTION, Where.DIRECT),
+    help="tells the bot's admins whether somebody may do something there, and by which rule",
+    example="why @bob #dev org/repo approve",
+    answers=True,
+)
 NO_REPOSITORY = Word(
     spellings=("none", "no repository", "no repo"),
     where=(Where.THREAD, Where.DIRECT),
@@ -102,6 +109,7 @@ WORDS = (
     ASIDE,
     REPOSITORY,
     NO_REPOSITORY,
+    WHY,
     Word(
         spellings=("again", "try again"),
         command=Do(Action.AGAIN),

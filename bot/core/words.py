@@ -5,13 +5,16 @@ escaped here, where it enters a sentence; the sentences themselves are Slack's `
 """
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from difflib import get_close_matches
+from types import MappingProxyType
 from typing import assert_never
 
 from bot.core.lifecycle import not_resumed, offers, restartable, took
 from bot.core.model import (
+    Act,
     Action,
     ChannelId,
     Command,
@@ -29,9 +32,10 @@ from bot.core.model import (
     UnclearReason,
     UserId,
     Waiting,
+    Why,
 )
 from bot.core.mrkdwn import escape, link, outside, shorten
-from bot.core.policy import Verdict
+from bot.core.policy import UNKNOWN, Allowed, Refused, Verdict, What
 from bot.core.vocabulary import BUTTONS, TYPED, WORDS
 
 NAME_SHOWN = 40  # characters of a name that reaches the agent
@@ -53,7 +57,7 @@ def receipt(command: Command) -> str:
     match command:
         case Start():
             return "On it. A card for this run appears in the channel in a moment."
-        case Do() | Status() | ListRuns() | Help() | Unclear():
+        case Do() | Status() | ListRuns() | Help() | Unclear() | Why():
             return ""
         case _:
             assert_never(command)
@@ -91,8 +95,93 @@ def refused(verdict: Verdict) -> str:
             assert_never(verdict)
 
 
+DOES: Mapping[Act, str] = MappingProxyType(
+    {
+        Act.LOOK: "ask how runs are",
+        Act.START: "start runs",
+        Act.STOP: "stop this run",
+        Act.RESUME: "resume this run",
+        Act.RETRY: "start this run over",
+        Act.ANSWER: "tell this agent anything",
+        Act.APPROVE: "approve what this agent asks for",
+        Act.REJECT: "reject what this agent asks for",
+        Act.ADMINISTER: "ask that",
+    }
+)
+"""What a person may not do, in words."""
+
+
+def denied(refused_by: Refused, what: What, admins: Sequence[str]) -> str:
+    """Return the refusal of an act, to the person alone: the rule, and who can change it; empty for other bots."""
+    if refused_by.first is not None:
+        return refused(refused_by.first)
+    return f"{forbidden(refused_by, what)} Nothing was done. {who_can_change(admins)}"
+
+
+def forbidden(refused_by: Refused, what: What) -> str:
+    """Return which rule of the policy file forbids an act."""
+    rule = f"(rule `{code(refused_by.rule)}`)"
+    if refused_by.rule in ("channels", "denied_channels"):
+        return f"OpenHands does not work in this place {rule}."
+    if refused_by.rule == "repositories":
+        where = "without a repository" if what.repository is None else f"in `{code(what.repository)}`"
+        return f"OpenHands may not work {where} {rule}."
+    where = f" in `{code(what.repository)}`" if what.repository not in (None, UNKNOWN) else ""
+    return f"You may not {DOES[what.act]}{where} {rule}."
+
+
+def who_can_change(admins: Sequence[str]) -> str:
+    names = [f"<!subteam^{one}>" if one.startswith("S") else mention(UserId(one)) for one in admins]
+    return f"{' or '.join(names) if names else 'Who runs this bot'} can change that."
+
+
+def explained(asked: Why, said: Allowed | Refused) -> str:
+    """Return whether somebody may do something somewhere, and by which rule."""
+    about = f"{called(asked.person)} {asked.act} `{code(asked.repository)}` in {called(asked.place)}"
+    match said:
+        case Allowed(rule, approvals):
+            also = "" if approvals == 1 else f", with {approvals - 1} other person's approval"
+            return f"✅ {about}: allowed{also} (rule `{code(rule)}`)."
+        case Refused(rule):
+            return f"❌ {about}: refused (rule `{code(rule)}`)."
+        case _:
+            assert_never(said)
+
+
+def not_found_to_explain(asked: Why) -> str:
+    return f"I can't find {called(asked.person)} or {called(asked.place)} in Slack. Use `@name` and `#channel`, or ids."
+
+
+def called(name: str) -> str:
+    """Return a name as somebody typed it. A mention is none: Slack shows it as one only to who asks."""
+    shown = outside(name, NAME_SHOWN)
+    return shown if re.fullmatch(r"<@\w+>", shown) else escape(shown)
+
+
+def another_must_approve() -> str:
+    return "You have approved this already. Two people must, so the agent waits for another one; nothing more was done."
+
+
+def barred(refused_by: Refused, what: What, who: UserId) -> str:
+    """Return what a thread is told of something that was allowed when it was asked for, and is not any more.
+
+    who: the person it was done for.
+    """
+    match refused_by.first:
+        case None:
+            why = f"the rules have changed since it was asked for ({code(refused_by.rule)})"
+        case Verdict.SHARED:
+            why = "this channel is shared with another company by now"
+        case Verdict.DELETED:
+            why = f"the account of {mention(who)} is deactivated by now"
+        case _:
+            why = f"{mention(who)} is no full member of this workspace any more"
+    undone = {Act.START: "It was not started", Act.RESUME: "It was not resumed", Act.APPROVE: "It was not approved"}
+    return f"{undone.get(what.act, 'The message was not sent to the agent')}: {why}. Somebody else can ask for it anew."
+
+
 def cannot_tell_who() -> str:
-    return "I could not find out from Slack who asked, so nothing was done. Please ask again; if it happens twice, tell the bot's operator."
+    return "I could not find out from Slack who asked, or with whom this place is shared, so nothing was done. Please ask again; if it happens twice, tell the bot's operator."
 
 
 def not_permitted(scope: str) -> str:
@@ -281,6 +370,8 @@ def explanation(run: Run) -> str:
             return f"{by} {reply(run)} to go on."
         case RunState.CANCELLED:
             by = f"Cancelled by {mention(run.stop_by)}" if run.stop_by else "Cancelled"
+            if run.reason is Reason.NOT_ALLOWED:
+                by = "Cancelled, since the rules do not allow it any more,"
             return f"{by} before {'it was restarted' if run.turn > 1 else 'anything was started'}."
         case _:
             assert_never(run.state)
@@ -369,6 +460,8 @@ def approval(run: Run) -> str:
         verb = "approved" if run.approved else "rejected"
         return f"{mention(run.decided_by or run.requester)} {verb} this; the agent is being told."
     what = " for what is shown here" if run.detail else ""
+    if run.first_approval is not None:
+        what = f"{what}. {mention(run.first_approval)} approved it; another person must, too"
     later = "messages to the agent" if run.mentions_only else "replies here"
     if run.action is None:
         some = " This is not all of it: the rest is too long or must not be shown in Slack." if run.detail else ""
@@ -508,6 +601,7 @@ def why(run: Run) -> str:
             | Reason.DAY_LIMIT
             | Reason.NO_WORDS
             | Reason.UNLISTED
+            | Reason.NOT_ALLOWED
             | None
         ):
             return "The agent stopped with an error."

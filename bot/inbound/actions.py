@@ -3,14 +3,19 @@
 from dataclasses import replace
 from typing import assert_never
 
+import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot import effects
 from bot.context import Context
-from bot.core import cards, lifecycle, words
+from bot.core import cards, lifecycle, policy, words
 from bot.core.model import Action, FollowUpState, Incoming, Run, RunState
 from bot.core.owed import OutboxKind
+from bot.core.policy import Allowed, Refused, What
+from bot.door import Asker
 from bot.store import decisions, outbox, runs
+
+log = structlog.get_logger("policy")
 
 
 class Actions:
@@ -19,8 +24,34 @@ class Actions:
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
 
-    async def take(self, tx: AsyncConnection, run: Run, action: Action, incoming: Incoming) -> None:
-        """Do an action, if the run as it is now, in this transaction, offers it."""
+    async def may(self, tx: AsyncConnection, asker: Asker, incoming: Incoming, what: What) -> Allowed | None:
+        """Return what allows an act; where the rules refuse it, tell the person, alone, and return None."""
+        match asker.judge(what):
+            case Allowed() as allowed:
+                return allowed
+            case Refused() as refused:
+                log.info(
+                    "request.refused", rule=refused.rule, act=what.act, user=incoming.user, channel=incoming.channel
+                )
+                told = words.denied(refused, what, asker.rules.admins)
+                if told:
+                    await effects.enqueue_answer(tx, incoming, told, self._ctx.clock.now())
+                return None
+            case unread:
+                assert_never(unread)
+
+    async def take(self, tx: AsyncConnection, run: Run, action: Action, incoming: Incoming, asker: Asker) -> bool:
+        """Do an action, if the run as it is now, in this transaction, offers it and the rules allow it.
+
+        Return False if they do not.
+        """
+        allowed = await self.may(tx, asker, incoming, meant(run, action, incoming))
+        if allowed is None:
+            return False
+        await self._take(tx, run, action, incoming, allowed)
+        return True
+
+    async def _take(self, tx: AsyncConnection, run: Run, action: Action, incoming: Incoming, allowed: Allowed) -> None:
         now = self._ctx.clock.now()
         if action is Action.STOP or action is Action.CANCEL:
             await self._stop(tx, run, incoming)
@@ -36,6 +67,11 @@ class Actions:
                 await effects.enqueue_resume(tx, after, now)
             case Action.RETRY:
                 await self._begin_anew(tx, run, incoming)
+            case Action.APPROVE if allowed.approvals > 1 and run.first_approval in (None, by):
+                if run.first_approval is None:
+                    await self._ctx.save(tx, run, (lifecycle.approved_by_one(run, by), ()))
+                else:
+                    await effects.enqueue_answer(tx, incoming, words.another_must_approve(), now)
             case Action.APPROVE | Action.REJECT:
                 after = lifecycle.decide(run, by, approve=action is Action.APPROVE)
                 await self._ctx.save(tx, run, (after, ()))
@@ -44,8 +80,7 @@ class Actions:
             case Action.GO:
                 await self._ctx.save(tx, run, lifecycle.go(run, by, now))
             case Action.USE | Action.NO_REPOSITORY:
-                drawn = cards.drawn(incoming.value)
-                name = drawn.thing if drawn is not None and action is Action.USE else None
+                name = meant(run, action, incoming).repository
                 chosen = lifecycle.acted(run, action, by)
                 await self._ctx.save(tx, run, lifecycle.choose(chosen, name, None, effects.new_conversation(), now))
             case Action.AGAIN | Action.LEAVE:
@@ -116,6 +151,17 @@ class Actions:
                 await effects.enqueue_answer(tx, incoming, told, now)
             else:  # whoever else wrote one must read it
                 await effects.enqueue_message(tx, run, cards.sentence(told), now)
+
+
+def meant(run: Run, action: Action, incoming: Incoming) -> What:
+    """Return what an action does to a run; the button of a repository, or of none, chooses it."""
+    what = policy.what_of(run, policy.ACTS[action])
+    if action is Action.NO_REPOSITORY:
+        return replace(what, repository=None)
+    if action is Action.USE:
+        drawn = cards.drawn(incoming.value)
+        return replace(what, repository=None if drawn is None else drawn.thing)
+    return what
 
 
 def asked_elsewhere(incoming: Incoming) -> bool:

@@ -13,6 +13,7 @@ from bot.context import Context
 from bot.core import addressee, cards, commands, lifecycle, policy, repositories, words
 from bot.core.errors import SlackBusy, SlackError, SlackNoScope, SlackRefused, StoreUnreadable
 from bot.core.model import (
+    Act,
     Action,
     Command,
     Do,
@@ -20,17 +21,19 @@ from bot.core.model import (
     Incoming,
     IncomingKind,
     ListRuns,
-    Person,
-    Place,
     Run,
     RunId,
     RunState,
     Start,
     Status,
     Unclear,
+    UserId,
+    Why,
 )
 from bot.core.mrkdwn import unescape_request
 from bot.core.pacing import asked_to_wait, later, retry_at
+from bot.core.policy import Allowed, What
+from bot.door import Asker
 from bot.inbound.replies import LISTED, Replies
 from bot.lanes import LaneScheduler
 from bot.slack.gateway import Spoken
@@ -125,25 +128,26 @@ class Dispatcher:
             return None
         aside = is_aside(incoming, text)
         try:
-            person = await self._ctx.gateway.person(incoming.user)
-            place = await self._place(incoming)
+            asker = await self._ctx.door.asker(
+                incoming.user, incoming.channel, team=incoming.actor_team, external=incoming.external
+            )
         except SlackError as err:
             await self._facts_missing(row, err)
             return None
-        verdict = policy.judge(incoming, person, place)
+        verdict = policy.first_rules(asker.who, asker.where)
         if aside:  # nobody is refused what the bot has no part in
             await self._finish(row, words.kept_among_people() if verdict is policy.Verdict.ALLOWED else "")
             return None
         if verdict is not policy.Verdict.ALLOWED:
-            log.info("request.refused", verdict=verdict, user=incoming.user, channel=incoming.channel)
+            log.info("request.refused", rule=verdict, user=incoming.user, channel=incoming.channel)
             await self._finish(row, words.refused(verdict))
             return None
         if incoming.action is not None:
-            await self._click(row, incoming.action)
+            await self._click(row, incoming.action, asker)
             return None
         if incoming.kind is IncomingKind.COMMAND:
-            return await self._command(row, text, person, place)
-        return await self._message(row, text, person, place)
+            return await self._command(row, text, asker)
+        return await self._message(row, text, asker)
 
     async def _waits(self, incoming: Incoming) -> bool:
         """Return whether a request waits for older ones of its thread: missed ones that are unread, or ones in other lanes.
@@ -190,15 +194,6 @@ class Dispatcher:
             await inbox.done(tx, row.seq, now)
         self._ctx.wake_sender.set()
 
-    async def _place(self, incoming: Incoming) -> Place:
-        """Return where the request was made. What the bot can't see counts as private; it can't post there either."""
-        try:
-            return await self._ctx.gateway.place(incoming.channel)
-        except SlackNoScope:
-            raise  # it can't be known with whom the place is shared
-        except SlackRefused:
-            return Place(id=incoming.channel, private=True)
-
     async def _facts_missing(self, row: InboxRow, err: SlackError) -> None:
         """Retry while Slack can't say who asked; after `facts_person_s`, or if Slack refuses, refuse in words."""
         if isinstance(err, SlackRefused) or self._waited_enough(row):
@@ -230,22 +225,22 @@ class Dispatcher:
 
     # --- what was asked -----------------------------------------------------------------------------------------
 
-    async def _command(self, row: InboxRow, text: str, person: Person, place: Place) -> datetime | None:
+    async def _command(self, row: InboxRow, text: str, asker: Asker) -> datetime | None:
         command = commands.parse(text)
         if isinstance(command, Start):
             known = await self._known(command, row.incoming)
-            await self._start(row, command, person, place, known, earlier=[])
+            await self._start(row, command, asker, known, earlier=[])
             return None
-        await self._here(row, command)
+        await self._here(row, command, asker)
         return None
 
-    async def _message(self, row: InboxRow, text: str, person: Person, place: Place) -> datetime | None:
+    async def _message(self, row: InboxRow, text: str, asker: Asker) -> datetime | None:
         incoming = row.incoming
         async with self._ctx.database.reading() as tx:
             found = incoming.thread and await runs.of_thread(tx, incoming.team, incoming.channel, incoming.thread)
             mine = await runs.live_of(tx, incoming.channel, incoming.user) if incoming.direct else ()
         if found:
-            return await self._reply(row, found[0], text, person, place)
+            return await self._reply(row, found[0], text, asker)
         only = mine[0] if len(mine) == 1 and incoming.thread_ts is None else None
         anew = commands.anew(text)
         if anew is not None:
@@ -253,24 +248,17 @@ class Dispatcher:
         command = commands.parse(text)
         known = await self._known(command, incoming)
         if only is not None and await self._is_meant_for(only, command, text, incoming, known):
-            return await self._reply(row, only, text, person, place)
+            return await self._reply(row, only, text, asker)
         if incoming.thread_ts is not None and incoming.mentions_us and commands.points_above(text):
             command = Start(words.look_above())
         if not isinstance(command, Start):
-            await self._here(row, command)
+            await self._here(row, command, asker)
             return None
-        await self._begin(row, command, person, place, known)
+        await self._begin(row, command, asker, known)
         return None
 
     async def _begin(
-        self,
-        row: InboxRow,
-        command: Start,
-        person: Person,
-        place: Place,
-        known: repositories.Known,
-        *,
-        said: str = "",
+        self, row: InboxRow, command: Start, asker: Asker, known: repositories.Known, *, said: str = ""
     ) -> None:
         """Start a run from a message; in people's thread, their earlier messages go along as context.
 
@@ -293,7 +281,7 @@ class Dispatcher:
                     return
                 log.warning("context.unreadable", code=err.code, channel=incoming.channel)
                 notes.append(words.thread_unread_for_long())
-        earlier = await self._earlier(incoming, place, context)
+        earlier = await self._earlier(asker, context)
         if command.task == words.look_above() and not earlier:
             now = self._ctx.clock.now()
             async with self._ctx.database.transaction() as tx:
@@ -301,22 +289,29 @@ class Dispatcher:
                 await inbox.done(tx, row.seq, now)
             self._ctx.wake_sender.set()
             return
-        await self._start(row, command, person, place, known, earlier=earlier, notes=notes)
+        await self._start(row, command, asker, known, earlier=earlier, notes=notes)
 
-    async def _here(self, row: InboxRow, command: Do | Status | ListRuns | Help | Unclear) -> None:
+    async def _here(self, row: InboxRow, command: Do | Status | ListRuns | Help | Unclear | Why, asker: Asker) -> None:
         """Answer a command that was given outside of a run's thread, to its person alone."""
         incoming, now = row.incoming, self._ctx.clock.now()
+        is_admin = isinstance(asker.judge(What(act=Act.ADMINISTER)), Allowed)
+        told = await self._why(command) if isinstance(command, Why) and is_admin else ""
         async with self._ctx.database.transaction() as tx:
             match command:
+                case Status() | ListRuns() if not await self._replies.moves.may(tx, asker, incoming, policy.LOOKING):
+                    answer = ""
                 case Do(Action.STOP | Action.CANCEL):
-                    answer = await self._stop_only(tx, incoming)
+                    answer = await self._stop_only(tx, incoming, asker)
                 case Do(action):
-                    answer = await self._move_only(tx, incoming, action)
+                    answer = await self._move_only(tx, incoming, action, asker)
                 case Status():
                     mine = await runs.live_of(tx, incoming.channel, incoming.user)
                     answer = "\n".join(map(words.status, mine)) if mine else words.no_run_of_yours()
                 case ListRuns():
                     answer = self._replies.listed(await runs.latest_in(tx, incoming.channel, LISTED))
+                case Why():
+                    allowed = await self._replies.moves.may(tx, asker, incoming, What(act=Act.ADMINISTER))
+                    answer = told if allowed else ""
                 case Help():
                     answer = words.help_text()
                 case Unclear():
@@ -328,19 +323,26 @@ class Dispatcher:
             await inbox.done(tx, row.seq, now)
         self._ctx.wake_sender.set()
 
-    async def _stop_only(self, tx: AsyncConnection, incoming: Incoming) -> str:
+    async def _why(self, asked: Why) -> str:
+        """Tell an admin whether somebody may do something somewhere."""
+        try:
+            return words.explained(asked, await self._ctx.door.explain(asked))
+        except SlackError:
+            return words.not_found_to_explain(asked)
+
+    async def _stop_only(self, tx: AsyncConnection, incoming: Incoming, asker: Asker) -> str:
         """Stop the person's only live run in this place, or ask which; return the answer."""
         mine = await runs.live_of(tx, incoming.channel, incoming.user)
         match list(mine):
             case []:
                 return words.no_run_of_yours()
             case [run]:
-                await self._replies.moves.take(tx, run, Action.STOP, incoming)
-                return words.stopping()
+                taken = await self._replies.moves.take(tx, run, Action.STOP, incoming, asker)
+                return words.stopping() if taken else ""
             case several:
                 return f"{words.which_run()}\n{self._replies.listed(several)}"
 
-    async def _move_only(self, tx: AsyncConnection, incoming: Incoming, action: Action) -> str:
+    async def _move_only(self, tx: AsyncConnection, incoming: Incoming, action: Action, asker: Asker) -> str:
         """Apply a word to the person's only run here that can take it, or ask which; return the answer.
 
         A word can mean different things to different runs, so among several the thread must say which is meant.
@@ -351,8 +353,8 @@ class Dispatcher:
             case [(run, Action.APPROVE | Action.REJECT)]:
                 return f"{words.use_the_buttons()}\n{self._replies.listed([run])}"
             case [(run, move)]:
-                await self._replies.moves.take(tx, run, move, incoming)
-                return "" if move is Action.LEAVE else words.taken()
+                taken = await self._replies.moves.take(tx, run, move, incoming, asker)
+                return words.taken() if taken and move is not Action.LEAVE else ""
             case several:
                 return f"{words.which_to(action)}\n{self._replies.listed([run for run, _ in several][:LISTED])}"
 
@@ -386,7 +388,7 @@ class Dispatcher:
         async with self._ctx.database.reading() as tx:
             return bool(await self._moves(tx, incoming, command.action))
 
-    async def _click(self, row: InboxRow, action: Action) -> None:
+    async def _click(self, row: InboxRow, action: Action, asker: Asker) -> None:
         """Do what a button stands for, if it still does: the run may have changed since the button was drawn."""
         incoming, now = row.incoming, self._ctx.clock.now()
         async with self._ctx.database.transaction() as tx:
@@ -397,7 +399,7 @@ class Dispatcher:
             elif (move := lifecycle.action_for_click(run, action, drawn.turn, drawn.thing)) is None:
                 await effects.enqueue_answer(tx, incoming, words.not_now(run, action, incoming.user), now)
             else:
-                await self._replies.moves.take(tx, run, move, incoming)
+                await self._replies.moves.take(tx, run, move, incoming, asker)
             await inbox.done(tx, row.seq, now)
         self._ctx.wake_sender.set()
 
@@ -407,8 +409,7 @@ class Dispatcher:
         self,
         row: InboxRow,
         command: Start,
-        person: Person,
-        place: Place,
+        asker: Asker,
         known: repositories.Known,
         *,
         earlier: Sequence[Earlier],
@@ -422,8 +423,8 @@ class Dispatcher:
             run = lifecycle.requested(
                 command,
                 incoming,
-                person,
-                place,
+                asker.who.person,
+                asker.where,
                 id=RunId(effects.new_id()),
                 conversation=effects.new_conversation(),
                 context=transcript(
@@ -442,21 +443,29 @@ class Dispatcher:
             asked_at = written_at(row, now)
             if now - asked_at >= timedelta(seconds=self._ctx.patience.stale_request_s):
                 run = lifecycle.asked_long_ago(run, asked_at)
-            await runs.add(tx, run)
-            log.info("run.created", run=run.id, state=run.state, **effects.places(run))
-            if incoming.thread is not None:
-                await runs.own_thread(tx, run, incoming.thread, every_reply=every_reply)
-            await effects.enqueue_card(tx, run, incoming, now)
-            await slots.admit_waiting(tx, self._ctx.links, self._ctx.limits, now)
-            run = await runs.get(tx, run.id)
-            if incoming.ts is not None:
-                await effects.enqueue_reaction(tx, run, incoming.ts, effects.RECEIVED, now)
-            if notes:
-                await effects.enqueue_answer(tx, incoming, "\n".join(notes), now)
+            what = replace(policy.what_of(run, Act.START), requester=None)
+            if await self._replies.moves.may(tx, asker, incoming, what):
+                run = replace(run, candidates=policy.allowed(asker.rules, run.candidates))
+                await self._add(tx, run, incoming, notes)
             await inbox.done(tx, row.seq, now)
         self._ctx.wake_sender.set()
 
-    async def _earlier(self, incoming: Incoming, place: Place, context: Sequence[Spoken]) -> list[Earlier]:
+    async def _add(self, tx: AsyncConnection, run: Run, incoming: Incoming, notes: Sequence[str]) -> None:
+        """Keep a new run, and what it owes."""
+        now = self._ctx.clock.now()
+        await runs.add(tx, run)
+        log.info("run.created", run=run.id, state=run.state, **effects.places(run))
+        if incoming.thread is not None:
+            await runs.own_thread(tx, run, incoming.thread, every_reply=not run.mentions_only)
+        await effects.enqueue_card(tx, run, incoming, now)
+        await slots.admit_waiting(tx, self._ctx.links, self._ctx.limits, now)
+        run = await runs.get(tx, run.id)
+        if incoming.ts is not None:
+            await effects.enqueue_reaction(tx, run, incoming.ts, effects.RECEIVED, now)
+        if notes:
+            await effects.enqueue_answer(tx, incoming, "\n".join(notes), now)
+
+    async def _earlier(self, asker: Asker, context: Sequence[Spoken]) -> list[Earlier]:
         """Return what was said before, with its authors, but not what people kept to themselves or told the bot."""
         us, found = self._ctx.links.us, []
         for one in context:
@@ -466,17 +475,18 @@ class Dispatcher:
                 continue
             name, what = one.app or "", "app"
             if one.app is None:
-                name, what = await self._author(replace(incoming, user=one.user, actor_team=None), place)
+                name, what = await self._author(one.user, asker)
             found.append(Earlier(one, name, what, text))
         return found
 
-    async def _author(self, as_if: Incoming, place: Place) -> tuple[str, str]:
+    async def _author(self, user: UserId, asker: Asker) -> tuple[str, str]:
         """Return the name of who said something earlier, and what there is to know of them."""
         try:
-            person = await self._ctx.gateway.person(as_if.user)
+            person = await self._ctx.gateway.person(user)
         except SlackError:
             return "", "unknown"
-        return person.name, MARKED.get(policy.judge(as_if, person, place), "")
+        author = replace(asker.who, person=person, team=None, groups=frozenset())
+        return person.name, MARKED.get(policy.first_rules(author, asker.where), "")
 
     async def _known(self, command: Command, incoming: Incoming) -> repositories.Known:
         """Return the repositories that are known: the account's, and those that were used in this place before.
@@ -497,7 +507,7 @@ class Dispatcher:
 
     # --- replies in the thread of a run -------------------------------------------------------------------------
 
-    async def _reply(self, row: InboxRow, run: Run, text: str, person: Person, place: Place) -> datetime | None:
+    async def _reply(self, row: InboxRow, run: Run, text: str, asker: Asker) -> datetime | None:
         incoming, now = row.incoming, self._ctx.clock.now()
         anew = commands.anew(text)
         if anew is not None or (run.state is RunState.CANCELLED and incoming.mentions_us):
@@ -505,7 +515,7 @@ class Dispatcher:
             if isinstance(command, Start):
                 said = "" if anew is None else words.another_run()
                 known = await self._known(command, incoming)
-                await self._begin(row, command, person, place, known, said=said)
+                await self._begin(row, command, asker, known, said=said)
                 return None
         async with self._ctx.database.transaction() as tx:
             run = await runs.get(tx, run.id)
@@ -513,7 +523,7 @@ class Dispatcher:
             if meant is None:
                 await effects.enqueue_answer(tx, incoming, text, now)
             else:
-                await self._replies.take(tx, meant, incoming, text, sent_at(row))
+                await self._replies.take(tx, meant, incoming, text, sent_at(row), asker=asker)
             await inbox.done(tx, row.seq, now)
         self._ctx.wake_sender.set()
         return None

@@ -1,6 +1,7 @@
 """Replies in the thread of a run: commands, answers to the bot's questions, decisions, words for the agent."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import assert_never
 
@@ -8,8 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot import effects
 from bot.context import Context
-from bot.core import addressee, commands, lifecycle, words
+from bot.core import addressee, commands, lifecycle, policy, words
 from bot.core.model import (
+    Act,
     Action,
     Do,
     FollowUp,
@@ -24,7 +26,9 @@ from bot.core.model import (
     Unclear,
     UnclearReason,
     Waiting,
+    Why,
 )
+from bot.door import Asker
 from bot.inbound.actions import Actions
 from bot.store import runs
 
@@ -42,21 +46,27 @@ class Replies:
         """Return a list of runs, with links to their threads."""
         return words.runs([(run, self._ctx.links.thread(run)) for run in found])
 
-    async def take(self, tx: AsyncConnection, run: Run, incoming: Incoming, text: str, sent_at: datetime) -> None:
-        """Do what a reply says: a command, an answer, a decision, or words for the agent."""
+    async def take(
+        self, tx: AsyncConnection, run: Run, incoming: Incoming, text: str, sent_at: datetime, *, asker: Asker
+    ) -> None:
+        """Do what a reply says, if the rules allow it: a command, an answer, a decision, or words for the agent."""
         now = self._ctx.clock.now()
         reply = addressee.Reply(run=run, text=text, mentions_us=incoming.mentions_us)
         to = addressee.addressee(reply)
         if to is addressee.Addressee.PEOPLE:
             return
         if to is addressee.Addressee.AGENT:
-            await self._words(tx, run, incoming, text, sent_at)
+            await self._words(tx, run, incoming, text, sent_at, asker=asker)
+            return
+        if isinstance(reply.command, Status | ListRuns) and not await self.moves.may(
+            tx, asker, incoming, policy.what_of(run, Act.LOOK)
+        ):
             return
         match reply.command:
             case Do(Action.APPROVE | Action.REJECT) if run.waiting is Waiting.APPROVAL:
                 await effects.enqueue_answer(tx, incoming, words.use_the_buttons(), now)
             case Do(action) if (move := lifecycle.action_for_word(run, action)) is not None:
-                await self.moves.take(tx, run, move, incoming)
+                await self.moves.take(tx, run, move, incoming, asker)
             case Do(Action.LEAVE) if lifecycle.restartable(run):
                 await effects.enqueue_reply(tx, incoming, words.leave(), now)
             case Status():
@@ -71,18 +81,20 @@ class Replies:
                 await effects.enqueue_answer(tx, incoming, words.unclear(misspelt), now)
             case Unclear(UnclearReason.EMPTY) as empty if not text.strip():
                 await effects.enqueue_answer(tx, incoming, words.unclear(empty), now)
-            case Start() | Do() | Unclear():
-                await self._words(tx, run, incoming, text, sent_at)
+            case Start() | Do() | Unclear() | Why():
+                await self._words(tx, run, incoming, text, sent_at, asker=asker)
             case unread:
                 assert_never(unread)
 
-    async def _words(self, tx: AsyncConnection, run: Run, incoming: Incoming, text: str, sent_at: datetime) -> None:
+    async def _words(
+        self, tx: AsyncConnection, run: Run, incoming: Incoming, text: str, sent_at: datetime, *, asker: Asker
+    ) -> None:
         """Handle a reply that is no command: an answer to the bot's question, or words for the agent."""
         if run.state is RunState.NEEDS_REPOSITORY:
-            await self._choose(tx, run, incoming, text, sent_at)
+            await self._choose(tx, run, incoming, text, sent_at, asker=asker)
         elif run.state is RunState.CANCELLED:
             await self._say_once(tx, run, incoming, words.follow_up_cancelled())
-        else:
+        elif await self.moves.may(tx, asker, incoming, policy.what_of(run, Act.ANSWER)):
             await self._to_agent(tx, run, incoming, text, sent_at)
 
     async def _to_agent(self, tx: AsyncConnection, run: Run, incoming: Incoming, text: str, sent_at: datetime) -> None:
@@ -125,7 +137,9 @@ class Replies:
         """Return the answer to "which repository?" that a reply gives."""
         return commands.repository_answer(text, lifecycle.suggested(run))
 
-    async def _choose(self, tx: AsyncConnection, run: Run, incoming: Incoming, text: str, sent_at: datetime) -> None:
+    async def _choose(
+        self, tx: AsyncConnection, run: Run, incoming: Incoming, text: str, sent_at: datetime, *, asker: Asker
+    ) -> None:
         """Take the repository that a reply names, or ask about it if the account has none of that name."""
         now = self._ctx.clock.now()
         answer = self.answer(run, text)
@@ -134,11 +148,14 @@ class Replies:
             return
         known = self._ctx.repositories.known.also(await runs.used_in(tx, run.channel))
         name = answer.repository
+        what = replace(policy.what_of(run, Act.START), repository=name)
+        if not await self.moves.may(tx, asker, incoming, what):
+            return
         if name is not None:
             named_before = {one.lower() for one in (*run.candidates, run.repository) if one is not None}
             spelled = known.spelled(name)
             if spelled is None and known.whole and name.lower() not in named_before:
-                asking = lifecycle.asked_again(run, name, known.near(name))
+                asking = lifecycle.asked_again(run, name, policy.allowed(asker.rules, known.near(name)))
                 await self._ctx.save(tx, run, (asking, ()))
                 await effects.enqueue_reply(tx, incoming, words.which_repository(asking), now)
                 return

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -36,6 +36,7 @@ from bot.core.pacing import Patience
 from bot.openhands import CanCount, CanFindRepository, OpenHands, SelfHosted
 from bot.openhands.connect import LateOpenHands, wrong_address
 from bot.openhands.http import Http
+from bot.ops import policy_file
 from bot.settings import Settings, Unknown, how_to
 from bot.slack.gateway import ANSWER_LOST, TIMED_OUT, Gateway, session_of
 from bot.slack.scopes import REINSTALL, REQUIRED, SCOPES, lacking
@@ -125,6 +126,18 @@ def names(unknown: Sequence[Unknown]) -> list[Finding]:
     return [Finding(False if one.meant else None, f"Settings: {one}") for one in unknown]
 
 
+def rules(settings: Settings) -> Sequence[Finding]:
+    """Check the policy file; without one say what that means."""
+    if settings.policy_file is None:
+        return [unclear("Rules: open to the whole workspace", "POLICY_FILE says who may do what, and where")]
+    try:
+        found, _ = policy_file.read(settings.policy_file)
+    except SettingsWrong as err:
+        return [wrong(f"Rules: {problem}", "correct it: the bot does not start with it") for problem in err.problems]
+    bound = "bound to its repositories" if found.repositories else "in every repository of the account"
+    return [well(f"Rules: {settings.policy_file}, with {len(found.rules)} of its own for some, {bound}")]
+
+
 # --- Slack ------------------------------------------------------------------------------------------------------
 
 
@@ -138,6 +151,29 @@ async def slack(gateway: Gateway, settings: Settings) -> AsyncGenerator[Finding,
     yield well(f"Slack bot token: {us.user} in {us.workspace_url}")
     yield of_scopes(scopes)
     yield await team_channel(gateway, settings.notify_channel)
+    for group in sorted(named_groups(settings)):
+        yield await user_group(gateway, group)
+
+
+def named_groups(settings: Settings) -> Collection[str]:
+    """Return the user groups that the policy file names; none of a file that is wrong, which is told by itself."""
+    try:
+        return policy_file.read(settings.policy_file)[0].groups
+    except SettingsWrong:
+        return ()
+
+
+async def user_group(gateway: Gateway, group: str) -> Finding:
+    """Check that a user group can be read."""
+    try:
+        count = len(await gateway.members(group))
+    except SlackNoScope:
+        return wrong(f"User group {group}: the token lacks usergroups:read, so nobody counts as in it", REINSTALL)
+    except SlackRefused as err:
+        return wrong(f"User group {group}: Slack does not show it ({err.code})", "correct its id in POLICY_FILE")
+    except SlackError as err:
+        return slack_error(f"User group {group}", err)
+    return well(f"User group {group}: {count} {'person' if count == 1 else 'people'}")
 
 
 def of_scopes(scopes: frozenset[str]) -> Finding:

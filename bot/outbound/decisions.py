@@ -5,7 +5,7 @@ from typing import assert_never
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.core import lifecycle, words
-from bot.core.model import DecisionOutcome, Run, RunState, UserId, Waiting
+from bot.core.model import Act, DecisionOutcome, Run, RunState, UserId, Waiting
 from bot.core.owed import OutboxRow
 from bot.core.pacing import later
 from bot.core.retrying import Call, Done, GiveBack, Retry, Step
@@ -21,6 +21,11 @@ class Decisions(Handler):
         """Send the decision, again and again until the run shows that it took effect."""
         if run.waiting is not Waiting.APPROVAL or run.approved is None or run.action != row.payload["action"]:
             return Done("over")
+        if run.approved:
+            for person in filter(None, (run.first_approval, run.decided_by)):
+                barred = await self._no_longer(run, person, Act.APPROVE)
+                if barred is not None:
+                    return barred
         return await self._asked(Call.DECIDE, row, run, self._decide(row, run))
 
     async def _decide(self, row: OutboxRow, run: Run) -> Step:

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bot import effects
 from bot.core import lifecycle, words
 from bot.core.errors import Asleep, CannotTell, OpenHandsError, Stored, Unsure
-from bot.core.model import FollowUp, FollowUpState, Phase, Reason, Run, RunState, UserId
+from bot.core.model import Act, FollowUp, FollowUpState, Phase, Reason, Run, RunState, UserId
 from bot.core.owed import OutboxRow
 from bot.core.pacing import later, retry_at
 from bot.core.retrying import Ask, Call, Done, GiveBack, Hold, Lost, Refuse, Requeue, Retry, Step
@@ -59,6 +59,9 @@ class FollowUps(Handler):
         if follow_up.sends and await self._heard_meanwhile(run, follow_up, openhands):
             await self._delivered(row, run, follow_up, row.tried_at or row.created_at)
             return None
+        barred = await self._no_longer(run, follow_up.author, Act.ANSWER)
+        if barred is not None:
+            return barred
         if run.reason is Reason.ASLEEP:
             raise Asleep
         anchor = await openhands.last_event(run)

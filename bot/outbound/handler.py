@@ -10,11 +10,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bot import effects
 from bot.causes import trust_help
 from bot.context import Context
-from bot.core import cards, lifecycle, words
-from bot.core.errors import NoSuchCall, OpenHandsError
-from bot.core.model import Run, UserId
+from bot.core import cards, lifecycle, policy, words
+from bot.core.errors import NoSuchCall, OpenHandsError, SlackError, SlackRefused
+from bot.core.model import Act, Run, UserId
 from bot.core.owed import OutboxRow
 from bot.core.pacing import later
+from bot.core.policy import Allowed
 from bot.core.retrying import (
     Ask,
     Call,
@@ -169,6 +170,21 @@ class Handler(ABC):
                 await runs.poll_again(tx, [run.id], self._ctx.clock.now())
         if step.observe:
             self._ctx.wake_poller.set()
+
+    async def _no_longer(self, run: Run, user: UserId, act: Act) -> GiveBack | Retry | None:
+        """Ask the rules again, now that it is to be done; return why it is not, or when they can be asked."""
+        what = policy.what_of(run, act)
+        try:
+            verdict = (await self._ctx.door.asker(user, run.channel)).judge(what)
+        except SlackRefused as err:
+            log.warning("request.refused", rule="unknown", code=err.code, user=user, act=act)
+            return GiveBack(words.cannot_tell_who())
+        except SlackError:
+            return Retry(at=later(self._ctx.clock.now(), self._ctx.patience.look_around_s))
+        if isinstance(verdict, Allowed):
+            return None
+        log.info("request.refused", rule=verdict.rule, act=act, user=user, channel=run.channel)
+        return GiveBack(words.barred(verdict, what, user))
 
     async def _hold(self, row: OutboxRow, run: Run) -> None:
         """Hold a row until the run's next state releases it; one that was released just now stays due."""

@@ -4,7 +4,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot import effects
 from bot.core import lifecycle, words
-from bot.core.model import Run, RunState, UserId
+from bot.core.model import Act, Run, RunState, UserId
 from bot.core.owed import OutboxRow
 from bot.core.retrying import Ask, Call, Done, Lost, Refuse, Requeue, Step
 from bot.openhands import CanResume
@@ -19,7 +19,8 @@ class Resumes(Handler):
         """Ask OpenHands to continue the run; ask again while its conversation is being woken."""
         if run.resume_by is None or run.state not in lifecycle.RESUMABLE:
             return Done("over")
-        return await self._asked(Call.RESUME, row, run, self._resume(row, run))
+        barred = await self._no_longer(run, run.resume_by, Act.RESUME)
+        return barred or await self._asked(Call.RESUME, row, run, self._resume(row, run))
 
     async def _resume(self, row: OutboxRow, run: Run) -> Step | None:
         openhands = await self._ctx.openhands_of(run)

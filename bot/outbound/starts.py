@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bot import effects, slots
 from bot.core import lifecycle, words
 from bot.core.errors import SlackError
-from bot.core.model import Api, Failed, FollowUpState, Reason, Run, RunState, Started, UserId
+from bot.core.model import Act, Api, Failed, FollowUpState, Reason, Run, RunState, Started, UserId
 from bot.core.owed import OutboxRow
 from bot.core.pacing import later
 from bot.core.retrying import Ask, Call, Done, Lost, Refuse, Requeue, Retry, Step, next_look
@@ -35,6 +35,9 @@ class Starts(Handler):
         if run.stop_by is not None:  # the stop came while an earlier try was on its way
             await self._called_off(row, run)
             return None
+        barred = await self._no_longer(run, lifecycle.starter(run), Act.START)
+        if barred is not None:
+            return barred
         openhands = await self._ctx.openhands()
         if run.model and not (isinstance(openhands, CanChooseModel) and openhands.takes_models):
             return Refuse(Failed(Reason.MODEL_UNSUPPORTED))
@@ -140,6 +143,17 @@ class Starts(Handler):
             fresh = await runs.get(tx, run.id)
             await self._ctx.save(tx, fresh, lifecycle.cancel(fresh, fresh.stop_by or fresh.requester, now))
             await outbox.done(tx, row.seq, now, "withdrawn")
+
+    async def _give_back(self, row: OutboxRow, run: Run, text: str) -> None:
+        """Cancel a run that the rules do not allow any more, and tell its thread."""
+        now = self._ctx.clock.now()
+        async with self._ctx.database.transaction() as tx:
+            fresh = await runs.get(tx, run.id)
+            if fresh.state is RunState.STARTING and fresh.attempt == run.attempt:
+                await self._tell(tx, row, run, text)
+                await self._ctx.save(tx, fresh, lifecycle.barred(fresh, now))
+            await outbox.done(tx, row.seq, now, "not allowed")
+        self._ctx.wake_poller.set()
 
     async def _refuse(self, row: OutboxRow, run: Run, why: Failed) -> None:
         now = self._ctx.clock.now()

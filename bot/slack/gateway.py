@@ -1,5 +1,6 @@
 """The only caller of Slack's Web API: one session, our time-outs, no retries here, one error type per next step."""
 
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -70,6 +71,7 @@ APART_MOST = timedelta(days=1)
 """By no more than this a search allows for a wrong clock."""
 CONTEXT_MESSAGES = 30
 WRONG_CLOCK = "nothing is lost; set this machine's clock right, or requests may count as old"
+USER = re.compile(r"[UW][A-Z0-9]{2,31}")
 FACTS = 5_000
 """People, and places, that are remembered at most: an evicted one costs one more call."""
 
@@ -144,6 +146,7 @@ class Gateway:
         self._flooded: set[str] = set()
         self._people: dict[UserId, tuple[datetime, Person]] = {}
         self._places: dict[ChannelId, tuple[datetime, Place]] = {}
+        self._groups: dict[str, tuple[datetime, frozenset[UserId]]] = {}
 
     async def _call(self, method: str, call: Callable[..., Awaitable[Any]], **arguments: Any) -> Any:
         """Call Slack once, or not at all while the method is paused. Raises only `SlackError`s."""
@@ -383,6 +386,15 @@ class Gateway:
         self._remember(self._people, user, person)
         return person
 
+    async def members(self, group: str) -> frozenset[UserId]:
+        """Return who is in a user group, cached for a few minutes."""
+        if (known := self._groups.get(group)) is not None and not self._is_old(known[0]):
+            return known[1]
+        answer = await self._call("usergroups.users.list", self.client.usergroups_users_list, usergroup=group)
+        people = frozenset(UserId(one) for one in answer.get("users") or [])
+        self._groups[group] = (self._clock.now(), people)
+        return people
+
     async def place(self, channel: ChannelId) -> Place:
         """Return what kind of conversation this is, cached for a few minutes."""
         if known := self._remembered(self._places.get(channel)):
@@ -432,6 +444,17 @@ class Gateway:
         name = written.removeprefix("#")
         is_id = name[:1] in ("C", "G") and name.isalnum() and name.isupper()
         return ChannelId(name) if is_id else await self.channel_named(name)
+
+    async def person_called(self, written: str) -> UserId | None:
+        """Return the person somebody wrote as a mention, an id, or a name with `@`; None: no such name."""
+        name = written.strip("<>").removeprefix("@")
+        if USER.fullmatch(name):
+            return UserId(name)
+        async for user in self._pages("users.list", self.client.users_list, "members"):
+            names = {user.get("name"), user.get("real_name"), (user.get("profile") or {}).get("display_name")}
+            if name in names:
+                return UserId(user["id"])
+        return None
 
     async def channel_named(self, name: str) -> ChannelId | None:
         """Return the channel with this name; None if there is none."""

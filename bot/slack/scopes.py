@@ -22,6 +22,7 @@ WITHOUT: Mapping[str, str] = MappingProxyType(
         "mpim:history": "messages in group direct messages do not arrive",
         "mpim:read": "requests in group direct messages are refused",
         "reactions:write": "requests and replies get no reactions",
+        "usergroups:read": "nobody is known by a user group that POLICY_FILE names",
         "users:read": "every request is refused, since members can't be told from guests and outsiders",
     }
 )

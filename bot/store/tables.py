@@ -176,6 +176,7 @@ runs = Table(
     Column("resume_by", ShortText(32)),
     Column("approved", Boolean),
     Column("decided_by", ShortText(32)),
+    Column("first_approval", ShortText(32)),
     Column("moved", ShortText(16)),
     Column("moved_by", ShortText(32)),
     Column("undecided", ShortText(36)),

@@ -21,7 +21,7 @@ from bot.core.commands import (
     parse,
     repository_answer,
 )
-from bot.core.model import Action, Command, Do, Help, ListRuns, Start, Status, Unclear, UnclearReason
+from bot.core.model import Act, Action, Command, Do, Help, ListRuns, Start, Status, Unclear, UnclearReason, Why
 
 
 def without_faint(command: Command) -> Command:
@@ -723,3 +723,30 @@ def test_a_bare_mention_points_at_what_is_above(text: str) -> None:
 @pytest.mark.parametrize("text", ["fix it", "^ fix it", ":tada:", "?"])
 def test_words_do_not_point_above(text: str) -> None:
     assert not commands.points_above(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("why <@U1> #dev org/repo", Why("<@U1>", "#dev", "org/repo", Act.START)),
+        ("Why @bob direct none STOP", Why("@bob", "direct", "none", Act.STOP)),
+        ("why U1 C1 org/repo retry", Why("U1", "C1", "org/repo", Act.RETRY)),
+    ],
+)
+def test_admins_ask_why(text: str, meant: Why) -> None:
+    """In this form alone."""
+    assert commands.parse(text) == meant
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "why is the build slow?",
+        "why did <@U1> change #dev in org/repo",
+        "why <@U1> #dev fails",
+        "why <@U1> #dev org/repo x",
+    ],
+)
+def test_other_whys_are_tasks(text: str) -> None:
+    """People ask the agent why all the time."""
+    assert isinstance(commands.parse(text), Start)

@@ -945,3 +945,22 @@ def test_a_turn_begins_anew_until_somebody_looks() -> None:
     assert lifecycle.reads_back(seen, look(Phase.ENDED))
     assert not lifecycle.reads_back(seen, look(Phase.WORKING))
     assert not lifecycle.reads_back(replace(unseen, turn=1), look(Phase.ENDED))
+
+
+def test_the_first_of_two_approvals_holds_only_for_its_action() -> None:
+    """The agent is told after the second; another action asks for both anew."""
+    run = a_run(RunState.WAITING, waiting=Waiting.APPROVAL, action="e1", detail="make")
+    once = lifecycle.approved_by_one(run, BOB)
+    assert (once.first_approval, once.approved, lifecycle.offers(once)[:2]) == (BOB, None, lifecycle.offers(run)[:2])
+    assert lifecycle.spoken(once, ApprovalRequest("e1", "bash", "make", "LOW")).first_approval == BOB
+    assert lifecycle.spoken(once, ApprovalRequest("e2", "bash", "make", "LOW")).first_approval is None
+
+
+def test_a_start_that_is_not_allowed_any_more_is_cancelled() -> None:
+    """Whoever asked for it last answers for it."""
+    run = a_run(RunState.STARTING)
+    after, effects = lifecycle.barred(run, NOW)
+    assert (after.state, after.reason, effects) == (RunState.CANCELLED, Reason.NOT_ALLOWED, (Effect.RELEASE,))
+    assert lifecycle.starter(run) == run.requester
+    assert lifecycle.starter(changed(run, last_action=Action.STOP, last_action_by=BOB)) == run.requester
+    assert lifecycle.starter(changed(run, last_action=Action.RETRY, last_action_by=BOB)) == BOB

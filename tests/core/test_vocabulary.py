@@ -5,7 +5,7 @@ from typing import get_args
 import pytest
 
 from bot.core import commands, lifecycle, words
-from bot.core.model import Action, Command, Do, RunState, Start, Unclear, Waiting
+from bot.core.model import Act, Action, Command, Do, RunState, Start, Unclear, Waiting, Why
 from bot.core.vocabulary import (
     ALONE,
     ASIDE,
@@ -15,12 +15,13 @@ from bot.core.vocabulary import (
     OPEN,
     REPOSITORY,
     TYPED,
+    WHY,
     WORDS,
     Word,
 )
 from tests.core.runs import a_run
 
-FORMS = (NEW, ASIDE, REPOSITORY, NO_REPOSITORY)
+FORMS = (NEW, ASIDE, REPOSITORY, NO_REPOSITORY, WHY)
 """What is no command by itself, and read by a function of its own."""
 SPELLINGS = [spelling for word in WORDS for spelling in word.spellings]
 
@@ -40,7 +41,7 @@ def test_a_word_is_a_command_or_has_a_reader(word: Word) -> None:
 
 def test_every_command_can_be_typed() -> None:
     """A task, and what can't be understood, are what everything else is."""
-    assert {type(word.command) for word in WORDS} - {type(None)} == {*get_args(Command)} - {Start, Unclear}
+    assert {type(word.command) for word in WORDS} - {type(None)} == {*get_args(Command)} - {Start, Unclear, Why}
 
 
 def test_each_form_is_read_by_its_function() -> None:
@@ -49,6 +50,7 @@ def test_each_form_is_read_by_its_function() -> None:
     assert commands.is_aside(ASIDE.example)
     assert commands.repository_answer(REPOSITORY.example) == commands.Answer("org/repo", "dev")
     assert commands.repository_answer(REPOSITORY.spellings[0]) == commands.Answer("org/repo")
+    assert commands.parse(WHY.example) == Why("@bob", "#dev", "org/repo", Act.APPROVE)
     assert {commands.repository_answer(spelling) for spelling in NO_REPOSITORY.spellings} == {commands.Answer(None)}
 
 

@@ -7,6 +7,7 @@ from syrupy.assertion import SnapshotAssertion
 
 from bot.core import words
 from bot.core.model import (
+    Act,
     Action,
     Do,
     Help,
@@ -20,11 +21,13 @@ from bot.core.model import (
     Unclear,
     UnclearReason,
     Waiting,
+    Why,
 )
-from bot.core.policy import Verdict
+from bot.core.policy import Allowed, Refused, Verdict, What
 from tests.core.runs import ALICE, BOB, NOW, a_run
 
 HOSTILE = "<!channel> & `x`"
+WHY = Why("@bob<!channel>", "#dev", "org/repo", Act.APPROVE)
 SENTENCES = {
     "receipt": words.receipt(Start("fix README")),
     "a scope is missing": words.not_permitted("users:read"),
@@ -130,6 +133,36 @@ SENTENCES = {
     "other action": words.other_action(),
     "decision lost": words.decision_lost("https://openhands.example/c"),
     "decision lost, no page": words.decision_lost(None),
+    **{
+        f"denied by {refused.rule}, {what.act}, {what.repository}": words.denied(refused, what, admins)
+        for refused, what, admins in (
+            (Refused("guest", Verdict.GUEST), What(act=Act.START), ()),
+            (Refused("channels"), What(act=Act.START), ("U1", "S1")),
+            (Refused("repositories"), What(act=Act.START, repository="evil/`payload`"), ("U1",)),
+            (Refused("repositories"), What(act=Act.RETRY, repository=None), ()),
+            (Refused("starters of payments"), What(act=Act.START, repository="org/pay"), ("S1",)),
+            *((Refused("approvers"), What(act=act), ("U1",)) for act in Act),
+        )
+    },
+    **{
+        f"barred by {refused.rule}, {act}": words.barred(refused, What(act=act), ALICE)
+        for refused, act in (
+            (Refused("repositories"), Act.START),
+            (Refused("shared", Verdict.SHARED), Act.RESUME),
+            (Refused("deleted", Verdict.DELETED), Act.APPROVE),
+            (Refused("guest", Verdict.GUEST), Act.ANSWER),
+        )
+    },
+    "explained, allowed": words.explained(WHY, Allowed("starters of payments")),
+    "explained, allowed with two": words.explained(WHY, Allowed("approvers", 2)),
+    "explained by mention": words.explained(Why("<@U1>", "#dev", "org/repo", Act.STOP), Allowed("everybody")),
+    "explained, refused": words.explained(WHY, Refused("repositories")),
+    "not found to explain": words.not_found_to_explain(WHY),
+    "cancelled by the rules": words.explanation(a_run(RunState.CANCELLED, reason=Reason.NOT_ALLOWED)),
+    "another must approve": words.another_must_approve(),
+    "approved by one of two": words.approval(
+        a_run(RunState.WAITING, waiting=Waiting.APPROVAL, action="e1", detail="make", first_approval=BOB)
+    ),
     "cannot decide": words.cannot_decide("https://openhands.example/c"),
     "cannot decide, no page": words.cannot_decide(None),
     "cannot resume": words.cannot_resume(a_run(RunState.PAUSED)),

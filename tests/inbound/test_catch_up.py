@@ -18,6 +18,7 @@ from bot.core.cards import sentence
 from bot.core.errors import StoreUnavailable
 from bot.core.model import ChannelId, Incoming, MessageTs, RowId, RunState, TeamId
 from bot.core.pacing import Patience
+from bot.door import Door
 from bot.effects import Links
 from bot.inbound.catch_up import CatchUp
 from bot.openhands import OpenHands
@@ -148,6 +149,7 @@ async def reader(folder: Path, patience: Patience) -> AsyncIterator[Reader]:
         ctx = Context(
             database=database,
             gateway=at.gateway,
+            door=Door(at.gateway, us),
             openhands=no_openhands,
             repositories=Repositories(no_openhands, at.clock, patience),
             links=Links(us, "https://openhands.example", notifies=False),

@@ -9,6 +9,7 @@ import pytest
 from bot.context import Context
 from bot.core.errors import StoreUnavailable
 from bot.core.pacing import Patience
+from bot.door import Door
 from bot.effects import Links
 from bot.inbound.intake import Intake, Middleware
 from bot.openhands.repositories import Repositories
@@ -39,6 +40,7 @@ async def intake(folder: Path, missed: Missed) -> AsyncIterator[tuple[Middleware
         ctx = Context(
             database=database,
             gateway=at.gateway,
+            door=Door(at.gateway, us),
             openhands=no_openhands,
             repositories=Repositories(no_openhands, at.clock, Patience()),
             links=Links(us, "https://openhands.example", notifies=False),

@@ -11,6 +11,7 @@ from bot.context import Context
 from bot.core.errors import Unavailable
 from bot.core.model import Finish, Observation, Phase, Run, RunId, RunState
 from bot.core.pacing import Patience
+from bot.door import Door
 from bot.effects import Links
 from bot.inbound.poller import Poller
 from bot.openhands.repositories import Repositories
@@ -28,6 +29,7 @@ async def ctx(tmp_path: Path) -> AsyncIterator[Context]:
         yield Context(
             database=database,
             gateway=there.gateway,
+            door=Door(there.gateway, us),
             openhands=no_openhands,
             repositories=Repositories(no_openhands, there.clock, Patience()),
             links=Links(us, "https://openhands.example", notifies=True),

@@ -22,6 +22,7 @@ from bot.core.model import (
     Observation,
     Person,
     Phase,
+    Place,
     Reason,
     RowId,
     Run,
@@ -409,6 +410,9 @@ class Memory(Gateway):
 
     async def person(self, user: UserId) -> Person:
         return Person(id=user, team=None, name=f"name of {user}")
+
+    async def place(self, channel: ChannelId) -> Place:
+        return Place(id=channel, private=False)
 
     async def direct(self, user: UserId) -> ChannelId:
         return ChannelId(f"D{user}")

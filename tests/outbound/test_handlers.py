@@ -5,6 +5,7 @@ from pathlib import Path
 from bot.context import Context
 from bot.core.owed import OutboxKind
 from bot.core.pacing import Patience
+from bot.door import Door
 from bot.effects import Links
 from bot.openhands.repositories import Repositories
 from bot.outbound.to_openhands import ToOpenHands
@@ -24,6 +25,7 @@ async def test_each_kind_is_done_by_one_handler(tmp_path: Path) -> None:
         ctx = Context(
             database=database,
             gateway=at.gateway,
+            door=Door(at.gateway, us),
             openhands=no_openhands,
             repositories=Repositories(no_openhands, at.clock, Patience()),
             links=Links(us, "https://openhands.example", notifies=False),

@@ -10,6 +10,7 @@ from bot.core.errors import SlackRefused
 from bot.core.model import RowId, RunState
 from bot.core.owed import OutboxKind
 from bot.core.pacing import Patience
+from bot.door import Door
 from bot.effects import Links
 from bot.openhands.repositories import Repositories
 from bot.outbound.to_slack import ToSlack
@@ -29,6 +30,7 @@ async def context(folder: Path) -> AsyncIterator[Context]:
         yield Context(
             database=database,
             gateway=at.gateway,
+            door=Door(at.gateway, us),
             openhands=no_openhands,
             repositories=Repositories(no_openhands, at.clock, Patience()),
             links=Links(us, "https://openhands.example", notifies=False),

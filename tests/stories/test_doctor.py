@@ -13,6 +13,7 @@ from bot.__main__ import cli
 from bot.core.model import Slots
 from bot.ops import doctor
 from bot.ops.doctor import Finding, examine
+from bot.settings import load
 from bot.slack.scopes import REINSTALL, SCOPES, WITHOUT
 from bot.store.database import known_versions
 from tests.conftest import Make, Story
@@ -434,4 +435,31 @@ async def test_something_wrong_gives_1(tmp_path: Path) -> None:
     async with forked(tmp_path, {**nowhere, **tokens}, "doctor") as app:
         code = await ended(app)
     assert code == 1
-    assert app.log.startswith("✗ SLACK_BOT_TOKEN: no answer of Slack (no_connection) → ")
+    assert app.log.splitlines()[1].startswith("✗ SLACK_BOT_TOKEN: no answer of Slack (no_connection) → ")
+
+
+def test_without_a_policy_file_the_bot_is_open() -> None:
+    """It is no fault, and whoever runs it should know."""
+    [line] = doctor.rules(load(_env_file=None, slack_bot_token="xoxb-1", slack_app_token="xapp-1"))
+    assert str(line) == "– Rules: open to the whole workspace → POLICY_FILE says who may do what, and where"
+
+
+async def test_the_policy_file_is_looked_at(make_world: Make, tmp_path: Path) -> None:
+    """Its mistakes with their lines, and whether the groups that it names can be read."""
+    file = tmp_path / "policy.toml"
+    world = await make_world(start=False, policy_file=file)
+    group = world.slack.add_group([world.alice.id])
+    file.write_text(f'repositories = ["org/*"]\nstarters = ["{group}", "S0OTHER"]')
+    assert [str(one) for one in doctor.rules(world.settings())] == [
+        f"✓ Rules: {file}, with 0 of its own for some, bound to its repositories"
+    ]
+    assert await told(world, f"User group {group}") == f"✓ User group {group}: 1 person"
+    assert await told(world, "User group S0OTHER") == (
+        "✗ User group S0OTHER: Slack does not show it (no_such_subteam) → correct its id in POLICY_FILE"
+    )
+    world.slack.granted_scopes = SCOPES - {"usergroups:read"}
+    assert "lacks usergroups:read" in await told(world, f"User group {group}")
+    file.write_text("starter = []")
+    assert [str(one) for one in doctor.rules(world.settings())] == [
+        "✗ Rules: policy.toml, line 1: starter is no key of this file → correct it: the bot does not start with it"
+    ]

@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -136,6 +137,14 @@ class LocalSlack:
         made = self._workspace.add_channel("group" if private else "channel", name, people, ext_shared=ext_shared)
         made.archived = archived
         return made.id
+
+    def change_user(self, user: str, **kind: Any) -> None:
+        """Make a person something else. kind: deleted, restricted and the like, as in `add_user`."""
+        self._workspace.users[user] = replace(self._workspace.user(user), **kind)
+
+    def add_group(self, members: Iterable[str]) -> str:
+        """Add a user group of these people and return its id."""
+        return self._workspace.add_group(members)
 
     def dm(self, user: str) -> str:
         return self._workspace.conversation([user])[0].id

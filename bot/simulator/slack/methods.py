@@ -265,6 +265,22 @@ class WebApi:
         self._need("users:read")
         return {"user": shapes.user(self.workspace.users[self._person(args.get("user"))])}
 
+    def list_users(self, args: JSON) -> JSON:
+        self._need("users:read")
+        people = [*self.workspace.users.values()]
+        start, end = page(args, len(people), PAGE_DEFAULT)
+        return {
+            "members": [shapes.user(one) for one in people[start:end]],
+            "response_metadata": {"next_cursor": cursor(end) if end < len(people) else ""},
+        }
+
+    def group_members(self, args: JSON) -> JSON:
+        self._need("usergroups:read")
+        group = str(args.get("usergroup") or "")
+        if group not in self.workspace.groups:
+            raise Refused("no_such_subteam")
+        return {"users": sorted(self.workspace.groups[group])}
+
     def react(self, args: JSON) -> JSON:
         self._need("reactions:write")
         name = str(args.get("name") or "").strip(":")
@@ -355,6 +371,8 @@ METHODS = {
     "users.conversations": _method(
         WebApi.own_conversations, f"types exclude_archived team_id {_PAGE}", TIERS[3]
     ),
+    "usergroups.users.list": _method(WebApi.group_members, "usergroup include_disabled", TIERS[2]),
+    "users.list": _method(WebApi.list_users, f"include_locale team_id {_PAGE}", TIERS[2]),
     "users.info": _method(WebApi.user_info, "user", TIERS[4]),
     "reactions.add": _method(WebApi.react, "channel name timestamp", TIERS[3]),
 }  # fmt: skip

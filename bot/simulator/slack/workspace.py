@@ -32,6 +32,7 @@ SCOPES = frozenset(
         "mpim:read",
         "reactions:read",
         "reactions:write",
+        "usergroups:read",
         "users:read",
     }
 )
@@ -49,6 +50,7 @@ class Workspace:
         self.scopes: set[str] = set(SCOPES)
         self.users: dict[str, User] = {}
         self.channels: dict[str, Channel] = {}
+        self.groups: dict[str, set[str]] = {}  # user groups
         self.names: dict[str, str] = {}  # lower-case user name → id
         self.ephemerals: list[Ephemeral] = []
         self.violations: list[str] = []
@@ -82,6 +84,11 @@ class Workspace:
             raise ValueError(f"there is a {user.name} already")
         self.users[user.id] = user
         self.names[user.name.lower()] = user.id
+
+    def add_group(self, members: Iterable[str]) -> str:
+        made = self._id("S")
+        self.groups[made] = {self.user(one).id for one in members}
+        return made
 
     def add_channel(self, kind: Kind, name: str, members: Iterable[str], *, ext_shared: bool = False) -> Channel:
         people = list(dict.fromkeys(members))
