@@ -24,7 +24,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # What each half of `make test` ran.
 COUNTS := .pytest_cache/core.xml .pytest_cache/rest.xml
 
-BENCHMARKS := ack polling latency memory cpu cold_start
+BENCHMARKS := ack polling batches latency memory cpu cold_start
 
 # What is drawn by chance in the crash tests; `make crash-test CRASH_SEED=…` draws the same again.
 CRASH_SEED := $(or $(CRASH_SEED),$(shell date +%s))

@@ -32,6 +32,7 @@ LINES = {
         "at least, with one request for each conversation",
         "at least, for 10 posts, of which Slack takes 300 a minute",
     ],
+    "batches.py": ["4 live runs of 2 model calls each, asked about at once", "---", "1", "3"],
     "polling.py": ["live runs, requests a round", "---", "2"],
     "latency.py": [
         "3 live runs, one ends every 0.2 s: until it is seen",

@@ -78,7 +78,7 @@ PROFILES = "/api/agent-profiles"
 TOKEN = "GITHUB_TOKEN"  # noqa: S105 - a secret's name
 FOLDER = "openhands-for-slack"  # below the server's home, if no root is set
 
-BATCH = 24  # ids per request: each entry grows with every call of its model, up to tens of kilobytes
+BATCH = 24  # ids per request: each entry grows with every call of its model; measured in docs/performance.md
 UNREAD = timedelta(seconds=10)  # a message that nobody works on for so long was never run
 WORDS_LIMIT, WORDS_PAGES = 20, 10  # events per page, pages; a turn with more steps since its last words has not ended
 HEARD_LIMIT, HEARD_PAGES = 100, 20
