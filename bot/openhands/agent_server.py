@@ -70,7 +70,7 @@ from bot.openhands.events import Event, heard_among, pull_requests, words_of
 from bot.openhands.http import Answer, Http, read_as, readable, shown_words
 from bot.openhands.recent import Recent
 from bot.openhands.v1_agent import CONFIRMATION, REJECTION, content
-from bot.openhands.v1_answers import EventPage, Repository, RepositoryPage
+from bot.openhands.v1_answers import EventPage, Repository, RepositoryPage, id_of, uuid_of
 from bot.openhands.v1_events import Reading, collect, newest_first
 
 CONVERSATIONS = "/api/conversations"
@@ -163,7 +163,7 @@ class AgentServer(
         text = f"{text}\n\n{about}" if about else text
         self._texts.put(run.id, text)
         body: dict[str, Any] = {
-            "conversation_id": _id_of(run),
+            "conversation_id": id_of(run),
             "agent_profile_id": str(profile.id),
             "workspace": {"working_dir": folder},
             "initial_message": {"content": content(text, images)},
@@ -251,7 +251,7 @@ class AgentServer(
     def _started(self, run: Run) -> Started:
         """Return the start with a task's id, as V1 has one: it tells a start that arrived from one on its way."""
         self._texts.drop(run.id)
-        return Started(conversation_id=_id_of(run), start_task_id=_id_of(run))
+        return Started(conversation_id=id_of(run), start_task_id=id_of(run))
 
     async def find_start(
         self, run: Run, message: str, since: datetime, *, images: Sequence[str] = ()
@@ -282,7 +282,7 @@ class AgentServer(
                     odd.append(err)
             return found
 
-        names = {run.id: name for run in runs if (name := _uuid(run.conversation_id)) is not None}
+        names = {run.id: name for run in runs if (name := uuid_of(run.conversation_id)) is not None}
         found, failure = await self._asking.ask(dict.fromkeys(names.values()), fetch)
         seen: dict[RunId, Observation] = {}
         for run in runs:
@@ -303,7 +303,7 @@ class AgentServer(
 
     async def _runs_yet(self, run: Run, message: str, asked_at: datetime) -> bool:
         """Bring a message to run that nobody works on; return False if that was of no use, so that a person decides."""
-        key = (_id_of(run), message)
+        key = (id_of(run), message)
         known = self._unread.get(key) or _Unread(asked_at)
         pause = timedelta(seconds=self._http.patience.full_s)
         if asked_at - known.since >= UNREAD and (known.tried_at is None or asked_at - known.tried_at >= pause):
@@ -325,7 +325,7 @@ class AgentServer(
 
     async def _entry(self, run: Run) -> Conversation | None:
         """Fetch one conversation afresh: acting needs its current state. None: not there."""
-        name = _uuid(_id_of(run))
+        name = uuid_of(id_of(run))
         if name is None:
             return None
         _, [entry] = await self._batch([name])
@@ -513,17 +513,4 @@ def _tags(run: Run) -> dict[str, str]:
 
 
 def _path(run: Run) -> str:
-    return f"{CONVERSATIONS}/{_id_of(run)}"
-
-
-def _id_of(run: Run) -> ConversationId:
-    if run.conversation_id is None:
-        raise NotFound("no conversation yet")
-    return run.conversation_id
-
-
-def _uuid(text: str | None) -> UUID | None:
-    try:
-        return UUID(text or "")
-    except ValueError:
-        return None
+    return f"{CONVERSATIONS}/{id_of(run)}"

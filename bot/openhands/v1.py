@@ -71,7 +71,9 @@ from bot.openhands.v1_answers import (
     StartTask,
     TaskOf,
     TaskPage,
+    id_of,
     seen_of,
+    uuid_of,
 )
 from bot.openhands.v1_events import EventReader
 
@@ -170,7 +172,7 @@ class V1(
             if 200 <= answer.status < 300:
                 raise Unsure("the start was taken, its answer has another shape") from None
             raise
-        return Started(conversation_id=_id_of(run), start_task_id=str(task.id))
+        return Started(conversation_id=id_of(run), start_task_id=str(task.id))
 
     async def find_start(
         self,
@@ -187,11 +189,11 @@ class V1(
             raise Unreadable("no such list") from None
 
     async def _find_start(self, run: Run, since: datetime) -> Started | None:
-        ours = _uuid(_id_of(run))
+        ours = uuid_of(id_of(run))
         if ours is None:
             raise CannotTell("not an id of V1")
         if await self._conversation(run) is not None:
-            return Started(conversation_id=_id_of(run), start_task_id=run.start_task_id)
+            return Started(conversation_id=id_of(run), start_task_id=run.start_task_id)
         # Filtering by conversation finds a task only once it is ready; the unfiltered list has it within a second.
         since_text = (since - CLOCKS_DIFFER).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         page_id: str | None = None
@@ -203,7 +205,7 @@ class V1(
             page = read_as(TaskPage, answer.value())
             for item in page.items:
                 if _mentions(item, ours):
-                    return Started(conversation_id=_id_of(run), start_task_id=str(read_as(StartTask, item).id))
+                    return Started(conversation_id=id_of(run), start_task_id=str(read_as(StartTask, item).id))
             page_id = page.next_page_id
             if page_id is None:
                 return None
@@ -213,7 +215,9 @@ class V1(
 
     async def observe(self, runs: Sequence[Run]) -> Mapping[RunId, Observation]:
         starting = [run for run in runs if run.state is RunState.STARTING and run.start_task_id]
-        tasks, no_tasks = await self._entries(TASKS, {run.id: _uuid(run.start_task_id) for run in starting}, StartTask)
+        tasks, no_tasks = await self._entries(
+            TASKS, {run.id: uuid_of(run.start_task_id) for run in starting}, StartTask
+        )
         seen: dict[RunId, Observation] = {}
         for run in starting:
             found = tasks.get(run.id)
@@ -222,7 +226,7 @@ class V1(
         unasked = {run.id for run in starting if run.id not in tasks}
         there = [run for run in runs if run.id not in seen and run.conversation_id]
         entries, no_entries = await self._entries(
-            CONVERSATIONS, {run.id: _uuid(run.conversation_id) for run in there}, Conversation
+            CONVERSATIONS, {run.id: uuid_of(run.conversation_id) for run in there}, Conversation
         )
         for run in there:
             one = entries.get(run.id)
@@ -247,9 +251,9 @@ class V1(
     def _seen(self, run: Run, conversation: Conversation | None, asked_at: datetime) -> Observation:
         self._task_news.drop(run.id)
         if conversation is not None:
-            self._known.put(_id_of(run), conversation)
+            self._known.put(id_of(run), conversation)
             return seen_of(run, conversation, asked_at)
-        self._known.drop(_id_of(run))
+        self._known.drop(id_of(run))
         # Without a start task, a conversation not there yet can't be told from one that was deleted.
         on_its_way = run.state is RunState.STARTING and run.start_task_id is None
         phase = Phase.STARTING if on_its_way else Phase.GONE
@@ -290,14 +294,14 @@ class V1(
 
     async def _conversation(self, run: Run) -> Conversation | None:
         """Fetch one conversation afresh: acting needs its current state. None: not there."""
-        name = _uuid(_id_of(run))
+        name = uuid_of(id_of(run))
         if name is None:
             return None
         _, [entry] = await self._batch(CONVERSATIONS, [name])
         if entry is None:
             return None
         conversation = read_as(Conversation, entry)
-        self._known.put(_id_of(run), conversation)
+        self._known.put(id_of(run), conversation)
         return conversation
 
     # --- read ---------------------------------------------------------------------------------------------------
@@ -329,17 +333,17 @@ class V1(
         """Return the cached conversation, or fetch it after a restart; None if the conversation is gone."""
         if phase is Phase.GONE:
             return None
-        return self._known.get(_id_of(run)) or await self._conversation(run)
+        return self._known.get(id_of(run)) or await self._conversation(run)
 
     async def last_event(self, run: Run) -> str | None:
         known = await self._latest(run, run.watch.phase)
-        reading = await self._reader.read(_id_of(run), known, limit=1, pages=1, enough=bool)
+        reading = await self._reader.read(id_of(run), known, limit=1, pages=1, enough=bool)
         return reading.events[0].id if reading.events else None
 
     async def heard(self, run: Run, text: str, after: str | None) -> bool:
         """See `OpenHands.heard`. While `after` itself is not there yet, no event is known to be newer."""
         reading = await self._reader.read(
-            _id_of(run),
+            id_of(run),
             await self._latest(run, run.watch.phase),
             limit=HEARD_LIMIT,
             pages=HEARD_PAGES,
@@ -350,7 +354,7 @@ class V1(
     # --- act ----------------------------------------------------------------------------------------------------
 
     async def send(self, run: Run, text: str, before: Before = nothing, *, images: Sequence[str] = ()) -> None:
-        await self._calls.send(_id_of(run), text, before, images)
+        await self._calls.send(id_of(run), text, before, images)
 
     async def stop(self, run: Run, *, interrupts: bool = True) -> None:
         await self._calls.stop(await self._existing(run), interrupts=interrupts)
@@ -363,7 +367,7 @@ class V1(
             await self._calls.sandbox(conversation, "resume")
 
     async def go_on(self, run: Run, before: Before = nothing) -> bool:
-        return await self._calls.go_on(await self._existing(run), _id_of(run), before)
+        return await self._calls.go_on(await self._existing(run), id_of(run), before)
 
     async def decide(
         self, run: Run, action_id: str, *, accept: bool, reason: str, before: Before = nothing
@@ -509,23 +513,9 @@ class V1(
         return None if settings.provider_tokens_set is None else tuple(settings.provider_tokens_set)
 
 
-def _id_of(run: Run) -> ConversationId:
-    if run.conversation_id is None:
-        raise NotFound("no conversation yet")
-    return run.conversation_id
-
-
 def _mentions(task: Any, conversation: UUID) -> bool:
     """Return whether a start task is the conversation's, whatever the shape of its other parts."""
     try:
         return read_as(TaskOf, task).request.conversation_id == conversation
     except Unreadable:
         return conversation.hex in str(task).lower().replace("-", "")
-
-
-def _uuid(text: str | None) -> UUID | None:
-    """Parse an id, with or without dashes, since servers send either; return None if it is not a UUID."""
-    try:
-        return UUID(text or "")
-    except ValueError:
-        return None

@@ -10,7 +10,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from bot.core.model import Failed, Observation, Phase, Reason, Run
+from bot.core.errors import NotFound
+from bot.core.model import ConversationId, Failed, Observation, Phase, Reason, Run
 from bot.openhands.events import UNKNOWN_RISK, Event, Kind, command_of, numbered_pull_requests
 from bot.openhands.http import OR_NONE
 
@@ -254,3 +255,18 @@ def event_of(value: Any) -> Event | None:
             return Event(id=raw.id, kind=Kind.ERROR, text=raw.detail or "", code=raw.code or "")
         case _:
             return Event(id=raw.id, kind=Kind.OTHER)
+
+
+def id_of(run: Run) -> ConversationId:
+    """Return the id of a run's conversation. Raises `NotFound` if it has none yet."""
+    if run.conversation_id is None:
+        raise NotFound("no conversation yet")
+    return run.conversation_id
+
+
+def uuid_of(text: str | None) -> UUID | None:
+    """Parse an id, with or without dashes, since servers send either; return None if it is not a UUID."""
+    try:
+        return UUID(text or "")
+    except ValueError:
+        return None

@@ -31,7 +31,7 @@ from bot.core.errors import (
     Unavailable,
     Unreadable,
 )
-from bot.core.model import Slots
+from bot.core.model import Api, Slots
 from bot.core.pacing import Patience
 from bot.openhands import CanCount, CanFindRepository, OpenHands, SelfHosted
 from bot.openhands.connect import LateOpenHands, wrong_address
@@ -55,6 +55,7 @@ WHOLE_MACHINE = (
     "this key opens a shell on that machine: give the server one of its own, and keep the key as its password"
 )
 """What everybody who sets the key of an Agent Server should know."""
+DEPRECATED = "plan an update: no newer OpenHands has this API, and the cloud has announced to remove it"
 PLURALS = {"sandbox": "sandboxes", "agent": "agents"}
 SIGNS = {True: "✓", False: "✗", None: "–"}
 
@@ -341,6 +342,8 @@ async def openhands_server(openhands: LateOpenHands, settings: Settings) -> Asyn
         yield well(
             f"OpenHands: Agent Server {server.version or 'of a version it does not tell'}, {accepted}", WHOLE_MACHINE
         )
+    elif server.api is Api.V0:
+        yield unclear(f"OpenHands: API v0, {accepted}", DEPRECATED)
     else:
         yield well(f"OpenHands: API {server.api.value}, {accepted}")
     try:

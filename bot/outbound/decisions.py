@@ -46,11 +46,11 @@ class Decisions(Handler):
             before=going_out,
         )
         match outcome:
-            case DecisionOutcome.OVER:
+            case DecisionOutcome.OTHER if row.tried_at is None:
+                return GiveBack(words.other_action())
+            case DecisionOutcome.OVER | DecisionOutcome.OTHER:  # it took effect, and the agent may want the next by now
                 await self._observe_soon(run)
                 return Done()
-            case DecisionOutcome.OTHER:
-                return GiveBack(words.other_action())
             case DecisionOutcome.POSTED:
                 return self._after(Call.DECIDE, None, row, run)
             case _:

@@ -333,6 +333,27 @@ async def test_a_server_that_ended_in_order_is_a_pause(make_world: Make) -> None
     assert len(world.news()) == 1
 
 
+async def test_what_waited_while_the_server_was_killed_is_asked_for_anew(make_world: Make) -> None:
+    """The approved action is carried out; the agent has forgotten that it asked, and asks for the same again."""
+    world = await hosted(make_world)
+    await working(world)
+    world.openhands.want_approval(world.conversation, "rm -rf build", summary="Clean up")
+    await world.passes(6)
+    world.openhands.kill_server()
+    await world.passes(10)
+    assert (world.card().state, len(world.news())) == ("Needs approval", 1)
+    await world.bob.clicks("approve", world.cards()[0])
+    await world.passes(14)
+    assert (world.card().state, len(world.news())) == ("Needs approval", 2)
+    assert [event["kind"] for event in world.conversation.events].count("ObservationEvent") == 1
+    await world.bob.clicks("approve", world.cards()[0])
+    await world.passes(14)
+    assert world.card().state == "Working"
+    assert [event["kind"] for event in world.conversation.events].count("ObservationEvent") == 2
+    assert len(world.news()) == 2
+    assert len(world.news("#news")) == 2
+
+
 async def test_a_failure_of_the_model_is_told_with_its_reason(make_world: Make) -> None:
     """Also when its event comes a moment after its status."""
     world = await hosted(make_world)

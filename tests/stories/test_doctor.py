@@ -354,6 +354,16 @@ def test_slots_are_told(found: Slots | None, line: str) -> None:
     assert str(doctor.slots(found, 10)) == line
 
 
+async def test_an_api_that_will_be_removed_is_warned_of(make_world: Make) -> None:
+    """While it works it is no fault; and it can't tell about repositories."""
+    world = await make_world(openhands={"api": "v0"}, default_repository="org/repo", start=False)
+    assert (await said(world))[-3:] == [
+        f"– OpenHands: API v0, key accepted → {doctor.DEPRECATED}",
+        "✓ At work: 0 sandboxes, other people's included; at most MAX_CONCURRENT_RUNS=10 of this bot's runs at once",
+        "– Git provider: this server does not tell whether it can open org/repo → start a task on it",
+    ]
+
+
 async def test_an_agent_server_is_looked_at_as_one(make_world: Make) -> None:
     """Which version, whether its profile is complete, how many work there, and what its key is."""
     world = await make_world(openhands={"api": "agent", "closed": ["org/other"]}, default_repository="org/repo")

@@ -98,7 +98,12 @@ class Hosted(Controls):
     def respond_hosted(self, c: Conversation, *, accept: bool, reason: str) -> Outcome:
         if accept and c.pending and self.full:
             return "full"
+        again = c.pending if c.forgot and accept else []
         self.respond(c, accept=accept, reason=reason)
+        c.forgot = False
+        if again:
+            commands = [action["action"]["command"] for action in again]
+            self.want_approval(c, *commands, summary=again[0]["summary"], risk=again[0]["security_risk"])
         return "done"
 
     async def pause_hosted(self, c: Conversation) -> None:
@@ -118,6 +123,7 @@ class Hosted(Controls):
             for held in c.held:
                 held.taken.cancel()
             c.held.clear()
+            c.forgot = bool(c.pending)
             if c.working:
                 c.working = False
                 tool, c.tool = c.tool, None
@@ -128,6 +134,7 @@ class Hosted(Controls):
     def end_server(self) -> None:
         """End the server in good order, and start it again: what worked is paused."""
         for c in self.hosted():
+            c.forgot = bool(c.pending)
             if c.working:
                 self._end_tool(c)
                 self._cancel_runner(c)

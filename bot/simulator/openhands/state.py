@@ -98,6 +98,7 @@ class Conversation:
     tool: Tool | None = None
     held: list[Held] = field(default_factory=list)
     pending: list[Event] = field(default_factory=list)  # actions that wait for approval
+    forgot: bool = False  # what waits is not shown to the model, which asks for the same again
     pending_since: datetime | None = None
     unread: list[str] = field(default_factory=list)
     runner: asyncio.Task[None] | None = None
