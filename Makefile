@@ -39,7 +39,7 @@ BOTH_FORMS := awk 'function out() { if (block ~ /^[^ ]*\[/) { plain = block; sub
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo run doctor dead policy manifest test coverage lint check crash-test format docs picture bench bench-check requirements package clean
+.PHONY: help demo run doctor dead policy manifest test coverage lint check crash-test chaos-test format docs picture bench bench-check requirements package clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -88,6 +88,10 @@ crash-test: $(FOR_DEV) ## kill the bot at 100 random moments on each database an
 	@calls="$$($(BIN)/python -m tests.crash.wire)" && \
 		CRASH_SEED=$(CRASH_SEED) CRASH_KILLS=$(CRASH_KILLS) CRASH_CALLS="$$calls" \
 		$(BIN)/python -m pytest --numprocesses=4 --dist=loadgroup tests/crash
+
+chaos-test: $(FOR_DEV) ## fifty runs through a day in which all goes wrong, for each seed, and thousands of requests for what grows
+	CHAOS_SEEDS="$(or $(CHAOS_SEEDS),$(CRASH_SEED))" CHAOS_RUNS=50 CHAOS_HOURS=24 SOAK_REQUESTS=1000 \
+		$(BIN)/python -m pytest --numprocesses=4 tests/stories/test_chaos.py tests/stories/test_soak.py
 
 format: $(FOR_DEV) ## format the code and mend what can be mended
 	$(BIN)/ruff format

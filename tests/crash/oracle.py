@@ -10,7 +10,7 @@ from datetime import datetime
 
 from bot.simulator.openhands import Conversation
 from tests.crash import tables
-from tests.crash.errands import CARRIED, STARTED_PERHAPS, Errand, heard
+from tests.crash.errands import CARRIED, STARTED_PERHAPS, Errand, Reply, heard
 from tests.crash.town import PLACES, TEAM, Kind, Town
 
 FAILURE = "ConversationErrorEvent"
@@ -36,14 +36,22 @@ async def kept(town: Town, errands: Sequence[Errand], seconds: float) -> list[st
 
 
 def unheard(errands: Sequence[Errand], taken: Mapping[str, datetime], replies: Mapping[str, str]) -> list[str]:
-    """Return each acknowledged reply that the bot neither handed on nor answered. replies: their fates by `ts`."""
+    """Return each acknowledged reply that the bot neither handed on nor gave to a new attempt with its first message.
+
+    replies: their fates by `ts`.
+    """
     said = [(errand, one) for errand in errands if errand.over for one in errand.replies if one.ts in taken]
     fates = [(errand, one, replies.get(one.ts, "forgotten")) for errand, one in said]
     return [
         f"{errand.task}: {one.text!r} is {fate}"
         for errand, one, fate in fates
-        if fate not in {"delivered", "withdrawn"}
+        if fate not in {"delivered", "withdrawn"} and not (fate == "failed" and is_carried(errand, one))
     ]
+
+
+def is_carried(errand: Errand, reply: Reply) -> bool:
+    """Return whether a new attempt began with a reply to the one before."""
+    return any(CARRIED in text and reply.text in text for one in errand.conversations for text in one.messages)
 
 
 def about(town: Town, errand: Errand) -> Iterator[str]:
