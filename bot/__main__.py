@@ -175,12 +175,13 @@ def explain_policy(
     act: Annotated[Act, typer.Argument(help="What they want to do.")] = Act.START,
 ) -> None:
     """Tell whether somebody may do something somewhere, and by which rule."""
+    from bot.clock import WallClock  # noqa: PLC0415 - for this command alone
     from bot.explain import explained  # noqa: PLC0415 - for this command alone
 
     settings = loaded()
     logs.configure(settings.model_copy(update={"log_level": "ERROR"}))
     try:
-        typer.echo(asyncio.run(explained(settings, Why(person, place, repository, act))))
+        typer.echo(asyncio.run(explained(settings, WallClock(), Why(person, place, repository, act))))
     except SettingsWrong as err:
         wrong(err)
     except SlackError as err:

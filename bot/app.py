@@ -32,6 +32,7 @@ from bot.effects import Links
 from bot.inbound.catch_up import CatchUp
 from bot.inbound.dispatcher import Dispatcher
 from bot.inbound.intake import Intake
+from bot.inbound.leavers import Leavers
 from bot.inbound.poller import Poller
 from bot.openhands.connect import LateOpenHands, wrong_address
 from bot.openhands.http import Http
@@ -266,6 +267,7 @@ class Bot:
                 dispatcher.lanes.run(),
                 sender.lanes.run(),
                 poller.run(),
+                Leavers(ctx).run(),
                 self._team_channel(sender),
                 ctx.repositories.run(),
                 database.kept(),

@@ -6,7 +6,7 @@ import structlog
 
 from bot.core.errors import SlackRefused
 from bot.core.model import ChannelId, Place, TeamId, UserId, Why
-from bot.core.policy import DIRECT, NONE, OPEN, Allowed, Refused, Rules, What, Who, judge
+from bot.core.policy import DIRECT, NONE, OPEN, Allowed, Refused, Rules, Verdict, What, Who, first_rules, judge
 from bot.slack.gateway import Gateway
 from bot.slack.recognise import Identity
 
@@ -71,6 +71,17 @@ class Door:
                 self._unread.add(group)
                 log.warning("policy.group_unread", group=group, code=err.code)
             return frozenset()
+
+    async def standing(self, user: UserId) -> Verdict:
+        """Return what the first rules say of a person, wherever they are. Raises `SlackError`."""
+        who = Who(person=await self._gateway.person(user), home=self._us.team)
+        return first_rules(who, Place(id=ChannelId(""), private=False))
+
+    async def admins(self) -> frozenset[UserId]:
+        """Return the people who administer the bot, those of user groups among them. Raises `SlackError`."""
+        people = [UserId(one) for one in self.rules.admins if not one.startswith("S")]
+        groups = [await self.members(one) for one in self.rules.admins if one.startswith("S")]
+        return frozenset(people).union(*groups)
 
     async def place(self, channel: ChannelId) -> Place:
         """Return what Slack says of a place. One that is not there counts as private: the bot can't post there either."""

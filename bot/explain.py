@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bot.clock import WallClock
+from bot.clock import Clock
 from bot.core import words
 from bot.core.errors import SettingsWrong
 from bot.core.model import Why
@@ -24,11 +24,11 @@ def checked(file: Path | None) -> str:
     return f"{file} is right: {count} {'rule' if count == 1 else 'rules'} beside the general part (SHA-256 {fingerprint[:12]}…)."
 
 
-async def explained(settings: Settings, asked: Why) -> str:
+async def explained(settings: Settings, clock: Clock, asked: Why) -> str:
     """Return whether somebody may do something somewhere. Raises `SettingsWrong` and `SlackError`."""
     rules, _ = policy_file.read(settings.policy_file)
     async with session_of(WITHIN_S) as session:
         token = settings.slack_bot_token.get_secret_value()
-        gateway = Gateway(token, settings.slack_api_url, session, WallClock(), Patience())
+        gateway = Gateway(token, settings.slack_api_url, session, clock, Patience())
         us, _ = await gateway.identity()
         return words.explained(asked, await Door(gateway, us, rules).explain(asked))

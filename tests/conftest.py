@@ -174,7 +174,7 @@ class Story(World):
         bot = self._bot
         if bot is None or bot.dispatcher is None or bot.sender is None or bot.poller is None:
             return self.slack.idle and self.openhands.idle
-        ours = 5 + len(bot.dispatcher.lanes.under_way) + len(bot.sender.lanes.under_way) + len(bot.poller.reading)
+        ours = 6 + len(bot.dispatcher.lanes.under_way) + len(bot.sender.lanes.under_way) + len(bot.poller.reading)
         resting = (
             self.clock.resting() + self.openhands.timers.parked
         )  # a call may wait for the agent and thereby for time

@@ -72,3 +72,20 @@ def test_without_its_libraries_it_says_what_to_do(command: str) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     [said] = done.stderr.splitlines()
     assert said.startswith("typer is not installed for this Python. In a checkout type `make run`")
+
+
+def test_a_policy_file_is_checked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Before the bot is told to read it: every mistake has its line, and exit code 2."""
+    file = tmp_path / "policy.toml"
+    for name, value in {"SLACK_BOT_TOKEN": "xoxb-1", "SLACK_APP_TOKEN": "xapp-1", "POLICY_FILE": str(file)}.items():
+        monkeypatch.setenv(name, value)
+    file.write_text('starters = ["U0ALICE"]\n[[rules]]\nname = "docs"\n')
+    code, said = typed("policy", "check")
+    assert (code, said.startswith(f"{file} is right: 1 rule beside the general part (SHA-256 ")) == (0, True)
+    file.write_text("starter = []\nstops = []\n")
+    assert typed("policy", "check") == (
+        2,
+        "policy.toml, line 1: starter is no key of this file\npolicy.toml, line 2: stops is no key of this file\n",
+    )
+    monkeypatch.setenv("POLICY_FILE", "")
+    assert typed("policy", "check") == (2, "POLICY_FILE is not set: the bot is open to the whole workspace.\n")

@@ -180,6 +180,12 @@ def barred(refused_by: Refused, what: What, who: UserId) -> str:
     return f"{undone.get(what.act, 'The message was not sent to the agent')}: {why}. Somebody else can ask for it anew."
 
 
+def left_behind(verdict: Verdict, who: UserId) -> str:
+    """Return what is told of a live run whose requester may not start it any more."""
+    left = "whose account is deactivated" if verdict is Verdict.DELETED else "who is no full member here any more"
+    return f"This was asked for by {mention(who)}, {left}. It goes on; `stop` ends it."
+
+
 def cannot_tell_who() -> str:
     return "I could not find out from Slack who asked, or with whom this place is shared, so nothing was done. Please ask again; if it happens twice, tell the bot's operator."
 

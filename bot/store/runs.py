@@ -315,6 +315,16 @@ async def live_of(connection: AsyncConnection, channel: ChannelId, requester: Us
     return [run_of(row) for row in found.mappings()]
 
 
+ALL_LIVE = (
+    select(runs).where(runs.c.state.in_([state.value for state in LIVE]), not_(RESTS)).order_by(runs.c.created_at)
+)
+
+
+async def live(connection: AsyncConnection) -> Sequence[Run]:
+    """Return all live runs, oldest first."""
+    return [run_of(row) for row in (await connection.execute(ALL_LIVE)).mappings()]
+
+
 async def latest_in(connection: AsyncConnection, channel: ChannelId, limit: int) -> Sequence[Run]:
     """Return the runs of a place, newest first."""
     found = await connection.execute(

@@ -159,6 +159,8 @@ SENTENCES = {
     "explained, refused": words.explained(WHY, Refused("repositories")),
     "not found to explain": words.not_found_to_explain(WHY),
     "cancelled by the rules": words.explanation(a_run(RunState.CANCELLED, reason=Reason.NOT_ALLOWED)),
+    "left behind, deactivated": words.left_behind(Verdict.DELETED, ALICE),
+    "left behind, a guest": words.left_behind(Verdict.GUEST, ALICE),
     "another must approve": words.another_must_approve(),
     "approved by one of two": words.approval(
         a_run(RunState.WAITING, waiting=Waiting.APPROVAL, action="e1", detail="make", first_approval=BOB)

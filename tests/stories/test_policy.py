@@ -8,6 +8,7 @@ import pytest
 from bot.core import words
 from bot.core.model import Act, UserId, Why
 from bot.core.policy import Allowed, Refused, Verdict, What
+from bot.explain import explained
 from tests.conftest import Make, Story
 from tests.stories.shared import working
 from tests.stories.test_approval import asking, asks, decisions_of
@@ -100,7 +101,7 @@ async def test_a_group_that_can_not_be_read_has_nobody_in_it(ruled: Ruled) -> No
     world.logged("policy.group_unread")
 
 
-@pytest.mark.parametrize("how", ["deactivated", "guest", "rules"])
+@pytest.mark.parametrize("how", ["deactivated", "rules"])
 async def test_the_rules_are_asked_again_when_a_queued_run_starts(ruled: Ruled, how: str) -> None:
     """Who has left, become a guest or lost the right meanwhile starts nothing: it is cancelled, and the thread hears why."""
     world = await ruled(lambda _world: "", max_concurrent_runs=1)
@@ -110,14 +111,13 @@ async def test_the_rules_are_asked_again_when_a_queued_run_starts(ruled: Ruled, 
     await world.passes(4)
     refused = {
         "deactivated": Refused("deleted", Verdict.DELETED),
-        "guest": Refused("guest", Verdict.GUEST),
         "rules": Refused("starters"),
     }[how]
     if how == "rules":
         rules(world, f'starters = ["{world.bob.id}"]')
     else:
-        world.slack.change_user(world.alice.id, **{"deleted" if how == "deactivated" else "restricted": True})
-    await world.passes(400)  # what was known of her is too old by then
+        world.slack.change_user(world.alice.id, deleted=True)
+        await world.passes(310)  # what was known of her is too old by then
     world.openhands.finish(world.conversation, "Done.")
     await world.passes(40)
     said = words.barred(refused, What(act=Act.START), UserId(world.alice.id))
@@ -125,6 +125,24 @@ async def test_the_rules_are_asked_again_when_a_queued_run_starts(ruled: Ruled, 
     assert f"{words.mention(UserId(world.alice.id))} {said}" in world.news()
     assert [one.messages for one in world.openhands.conversations.values()] == [["fix LICENSE"]]
     world.cards()
+
+
+async def test_what_a_leaver_left_is_told(ruled: Ruled) -> None:
+    """Within an hour: what waits is cancelled, what goes on is told there and to an admin, once."""
+    world = await ruled(lambda world: f'admins = ["{world.slack.add_group([world.bob.id])}"]', max_concurrent_runs=1)
+    await working(world)
+    await world.alice.commands("delete the audit log in org/repo", in_="#dev")
+    await world.passes(4)
+    world.slack.change_user(world.alice.id, deleted=True)
+    await world.passes(3700)
+    await world.passes(4)
+    alice = UserId(world.alice.id)
+    barred = words.barred(Refused("deleted", Verdict.DELETED), What(act=Act.START), alice)
+    left = words.left_behind(Verdict.DELETED, alice)
+    assert sorted(world.news()) == sorted([barred, left])
+    [told] = world.posts(world.slack.dm(world.bob.id))
+    assert told.text.startswith(left)
+    assert [card.text.split("*")[1] for card in world.cards()] == ["🛠️ Working", "🚫 Cancelled"]
 
 
 async def test_what_waits_for_the_agent_is_judged_when_it_goes_out(ruled: Ruled) -> None:
@@ -215,3 +233,7 @@ async def test_admins_ask_why(ruled: Ruled) -> None:
     ]
     await world.bob.commands("why @bob #dev org/repo", in_="#dev")
     assert world.bob.sees() == [words.denied(Refused("admins"), What(act=Act.ADMINISTER), [world.alice.id])]
+    command_line = Why("@bob", "#dev", "org/repo", Act.STOP)
+    assert await explained(world.settings(), world.clock, command_line) == words.explained(
+        command_line, Refused("starters")
+    )
