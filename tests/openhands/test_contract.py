@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from bot.clock import WallClock
 from bot.core import errors
 from bot.core.model import ConversationId, Finish, Observation, Phase, Run, RunState, Said
+from bot.openhands import CanCount, CanFindRepository, CanListBranches, CanListRepositories
 from bot.openhands.connect import Client, connect
 from bot.openhands.http import Http
 from bot.simulator.openhands import Conversation, LocalOpenHands
@@ -18,12 +20,21 @@ from tests.openhands.recorded import a_run
 from tests.openhands.test_local import PATIENCE
 
 Server = LocalOpenHands | BareOpenHands
+
+
+def hosted(**more: Any) -> LocalOpenHands:
+    """Make an Agent Server with a stored token, by which it lists repositories."""
+    local = LocalOpenHands(key="key", api="agent", repositories=["org/repo"], **more)
+    local.machine.secrets["GITHUB_TOKEN"] = "hidden"
+    return local
+
+
 KINDS: dict[str, Callable[[], Server]] = {
-    "v1": lambda: LocalOpenHands(key="key"),
+    "v1": lambda: LocalOpenHands(key="key", repositories=["org/repo"]),
     "v0": lambda: LocalOpenHands(key="key", api="v0"),
     "guide": lambda: BareOpenHands(key="key"),
-    "agent": lambda: LocalOpenHands(key="key", api="agent"),
-    "agent 1.49": lambda: LocalOpenHands(key="key", api="agent", version="1.49.1"),
+    "agent": hosted,
+    "agent 1.49": lambda: hosted(version="1.49.1"),
 }
 TALKS = [kind for kind in KINDS if kind != "guide"]
 """Kinds that have more than a start and a look."""
@@ -204,6 +215,33 @@ async def test_what_is_not_there_is_not_found(kind: str) -> None:
             await at.openhands.send(run, "hello")
         with pytest.raises(errors.NotFound):
             await at.openhands.stop(run)
+
+
+@pytest.mark.parametrize("kind", TALKS)
+async def test_who_runs_is_counted(kind: str) -> None:
+    """None before a start, one while it runs."""
+    async with bench(kind) as at:
+        assert isinstance(at.openhands, CanCount)
+        before = await at.openhands.slots()
+        await at.starts(at.new())
+        after = await at.openhands.slots()
+    assert before is not None
+    assert after is not None
+    assert (before.running, after.running) == (0, 1)
+
+
+@pytest.mark.parametrize("kind", TALKS)
+async def test_what_can_be_known_before_a_start_is_known_there_or_nowhere(kind: str) -> None:
+    """A repository, its branches, a name among those there are."""
+    async with bench(kind) as at:
+        known: list[object] = []
+        if isinstance(at.openhands, CanFindRepository):
+            known.append(await at.openhands.lists("org/repo"))
+        if isinstance(at.openhands, CanListBranches):
+            known.append("main" in (await at.openhands.branches("org/repo", "main") or ()))
+        if isinstance(at.openhands, CanListRepositories):
+            known.append("org/repo" in (await at.openhands.repositories()).names)
+    assert known == ([] if kind == "v0" else [True, True, True])
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -54,7 +54,7 @@ async def see(openhands: Client, run: Run) -> Observation:
 
 async def ready(local: LocalOpenHands, openhands: Client, **changes: Any) -> Run:
     """Start a run and wait until it works."""
-    run = a_run(str(uuid4()) if openhands.api == "v1" else None, state=RunState.STARTING, **changes)
+    run = a_run(None if openhands.api == "v0" else str(uuid4()), state=RunState.STARTING, **changes)
     started = await openhands.start(run, "fix it", "")
     run = replace(run, conversation_id=started.conversation_id, start_task_id=started.start_task_id)
     for _ in range(10):
@@ -163,9 +163,9 @@ async def test_a_v1_repository_that_cannot_be_opened_fails_the_start() -> None:
         assert (seen.phase, seen.last) == (Phase.START_FAILED, Failed(Reason.REPOSITORY))
 
 
-@pytest.mark.parametrize("api", ["v1", "v0"])
+@pytest.mark.parametrize("api", ["v1", "v0", "agent"])
 async def test_a_full_account_is_told(api: Any) -> None:
-    """On both APIs."""
+    """At a start, whichever it speaks."""
     local = LocalOpenHands(api=api, limit=1)
     async with connected(local) as openhands:
         await ready(local, openhands)
@@ -208,7 +208,7 @@ async def test_a_full_account_wakes_nobody(api: Any) -> None:
     assert local.violations == []
 
 
-@pytest.mark.parametrize("api", ["v1", "v0"])
+@pytest.mark.parametrize("api", ["v1", "v0", "agent"])
 async def test_what_waits_for_approval_is_decided(api: Any) -> None:
     """Approved, then rejected; each decision only for what it names, and none for what is over."""
     local = LocalOpenHands(api=api)
@@ -304,7 +304,7 @@ async def test_a_v0_run_goes_on_from_wherever_it_is() -> None:
 
 
 @pytest.mark.parametrize("header", ["bearer", "session"])
-@pytest.mark.parametrize("api", ["v1", "v0"])
+@pytest.mark.parametrize("api", ["v1", "v0", "agent"])
 async def test_either_header_for_the_key_works(api: Any, header: Any) -> None:
     """And no key does not."""
     local = LocalOpenHands(api=api, key="right", key_header=header)
