@@ -5,7 +5,7 @@ from typing import Any
 
 from bot.simulator.openhands.hosted import last_message, leaf
 from bot.simulator.openhands.starts import Starts
-from bot.simulator.openhands.state import Conversation, Event, zulu
+from bot.simulator.openhands.state import Conversation, Event, images_in, zulu
 from bot.simulator.openhands.v1 import newest_first, since_and_until
 from bot.simulator.openhands.wire import (
     NOT_FOUND,
@@ -179,6 +179,7 @@ async def send(world: Starts, asked: Asked) -> object:
     content = read_content(body.get("content", []), ["body", "content"], least=0)
     c = _known(world, asked, named=True)
     text = "".join(part.get("text", "") for part in content)
+    c.images += images_in(content)
     match await world.send_hosted(c, text, run=body.get("run", False) is True):
         case "lost":
             raise NoAnswer

@@ -6,6 +6,7 @@ from uuid import UUID, uuid4
 from bot.simulator.openhands.host import FULL, info
 from bot.simulator.openhands.machine import Profile
 from bot.simulator.openhands.starts import Starts
+from bot.simulator.openhands.state import images_in
 from bot.simulator.openhands.wire import (
     Asked,
     Created,
@@ -133,6 +134,7 @@ def _begin(world: Starts, identifier: UUID, profile: Profile, body: dict[str, An
         _die(world)
     text = "".join(part.get("text", "") for part in body.get("initial_message", {}).get("content", []))
     if "initial_message" in body:
+        c.images += images_in(body["initial_message"].get("content", []))
         world.save_hosted(c, text)
     if dies == "before it runs":
         _die(world)

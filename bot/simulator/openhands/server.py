@@ -42,6 +42,7 @@ from bot.simulator.openhands.wire import (
 
 HOST = "127.0.0.1"
 TOO_MANY = {"message": "Too many requests"}
+BODY_MAX = 64 * 1024**2  # bytes; the real one took a message with 4 MB of images, and names no limit
 
 
 class LocalOpenHands(Starts):
@@ -120,7 +121,7 @@ class LocalOpenHands(Starts):
 
     async def start(self, port: int = 0) -> None:
         """Listen on loopback. Port 0 picks a free one; see `base_url`."""
-        app = web.Application(middlewares=[self._catch_all])
+        app = web.Application(middlewares=[self._catch_all], client_max_size=BODY_MAX)
         app_server = (
             *v1_starts.ROUTES,
             *v1.ROUTES,

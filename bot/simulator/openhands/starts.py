@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 from bot.simulator.openhands import events_v0, events_v1
 from bot.simulator.openhands.hosted import Hosted
 from bot.simulator.openhands.machine import Machine
-from bot.simulator.openhands.state import Agent, Conversation, Event, StartTask, bare, dashed
+from bot.simulator.openhands.state import Agent, Conversation, Event, StartTask, bare, dashed, images_in
 from bot.simulator.openhands.timers import Timers
 
 # When each state is reached, as a fraction of the whole start. The sandbox takes most of it.
@@ -209,6 +209,7 @@ class Starts(Hosted):
         self._become(c, "idle")
         if (first := request["initial_message"]) is not None:
             text = "".join(part.get("text", "") for part in first["content"])
+            c.images += images_in(first["content"])
             self.take(c, text, run=True)
             self.timers.after(TITLE_AFTER_S, partial(setattr, c, "title", title_of(text)))
 

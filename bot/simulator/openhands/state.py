@@ -28,6 +28,11 @@ def bare(identifier: str | UUID) -> str:
     return UUID(str(identifier)).hex
 
 
+def images_in(content: list[Event]) -> list[str]:
+    """Return the addresses of a message's images."""
+    return [address for part in content for address in part.get("image_urls", ())]
+
+
 def is_id(text: str) -> bool:
     try:
         UUID(text)
@@ -77,6 +82,7 @@ class Conversation:
     secrets: Event = field(default_factory=dict)  # what the start named; values are never shown
     profile: str = ""  # the agent profile it was started with
     messages: list[str] = field(default_factory=list)  # what the agent really got, in order, the first included
+    images: list[str] = field(default_factory=list)  # the addresses of the images it got, data URLs among them
     events: list[Event] = field(default_factory=list)
     copied: int = 0  # how many events have reached the app server's copy
     start_tasks: list["StartTask"] = field(default_factory=list)

@@ -2,7 +2,7 @@
 
 from bot.simulator.openhands.events_v1 import KINDS
 from bot.simulator.openhands.starts import Starts
-from bot.simulator.openhands.state import Conversation, Event, bare, dashed, zulu
+from bot.simulator.openhands.state import Conversation, Event, bare, dashed, images_in, zulu
 from bot.simulator.openhands.wire import (
     CRASH,
     Asked,
@@ -155,6 +155,7 @@ async def send_message(world: Starts, asked: Asked) -> object:
     runs = body.get("run", True) is not False
     if not await world.send(c, text, run=runs and not world.runs_full):
         raise Refused(502, {"detail": "Failed to reach agent server."})
+    c.images += images_in(content)
     if runs and world.runs_full:
         raise Refused(502, {"detail": "Agent server error: 429"})
     return {"success": True, "sandbox_status": "RUNNING", "message": None}

@@ -11,6 +11,7 @@ from bot.simulator.slack import shapes
 from bot.simulator.slack import text as wire_text
 from bot.simulator.slack.delivery import Deliveries
 from bot.simulator.slack.faults import Fault
+from bot.simulator.slack.files import in_connect
 from bot.simulator.slack.limits import Limits
 from bot.simulator.slack.records import JSON, Call, Channel, Command, Delivery, Ephemeral, Message, Refused, User
 from bot.simulator.slack.server import OnCall, Server
@@ -262,13 +263,38 @@ class LocalSlack:
         )
         return self._deliveries.send("interactive", payload, event_id=None)
 
-    async def edit(self, user: str, channel: str, ts: str, text: str) -> None:
+    def upload(
+        self,
+        user: str,
+        name: str,
+        data: bytes,
+        *,
+        mimetype: str = "application/octet-stream",
+        snippet: bool = False,
+        connect: bool = False,
+    ) -> JSON:
+        """Upload a file, and return it for `say`. connect: as a channel that is shared with another company shows it."""
+        address = f"http://127.0.0.1:{self._server.port}"
+        shown = self._server.files.add(user, name, data, mimetype, address, snippet=snippet)
+        return in_connect(shown) if connect else shown
+
+    def delete_file(self, file: JSON) -> None:
+        self._server.files.delete(file["id"])
+
+    async def edit(self, user: str, channel: str, ts: str, text: str, *, blocks: Iterable[JSON] | None = None) -> None:
+        """Edit a message. blocks: instead of those that Slack makes of the text."""
         message = self._stored(channel, ts)
         if message.user != user:
             raise ValueError("people edit only what they wrote")
         who = wire_text.notified(text, (), parses_names=False, names=self._workspace.names)
-        blocks = (wire_text.rich_text(text, self._workspace.new_block_id()),)
-        self._workspace.change(message, text=text, blocks=blocks, metadata=None, broadcasts=who.broadcasts)
+        shown = (wire_text.rich_text(text, self._workspace.new_block_id()),) if blocks is None else tuple(blocks)
+        self._workspace.change(message, text=text, blocks=shown, metadata=None, broadcasts=who.broadcasts)
+
+    async def unfurl(self, channel: str, ts: str, url: str) -> None:
+        """Let Slack add the preview of a link to a message, which it tells as a change of it."""
+        self._workspace.unfurl(
+            self._stored(channel, ts), {"from_url": url, "title": "A page", "text": "Its first lines"}
+        )
 
     async def delete(self, user: str, channel: str, ts: str) -> None:
         """Delete a message, even somebody else's, as a workspace's admins can."""

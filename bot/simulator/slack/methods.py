@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from bot.simulator.slack import shapes
+from bot.simulator.slack import files, shapes
 from bot.simulator.slack.arguments import (
     PAGE_DEFAULT,
     PAGE_MAX,
@@ -42,8 +42,11 @@ class Method:
 class WebApi:
     """Answers calls by name. socket_url: returns a fresh address for one socket."""
 
-    def __init__(self, workspace: Workspace, socket_url: Callable[[], str], limits: Limits) -> None:
+    def __init__(
+        self, workspace: Workspace, socket_url: Callable[[], str], limits: Limits, stored: files.Files
+    ) -> None:
         self.workspace = workspace
+        self._files = stored
         self._socket_url = socket_url
         self._limits = limits
 
@@ -259,7 +262,11 @@ class WebApi:
         }
         return answer | ({"response_metadata": {"next_cursor": cursor(end)}} if end < len(found) else {})
 
-    # -- users, reactions
+    # -- files, users, reactions
+
+    def file_info(self, args: JSON) -> JSON:
+        self._need(files.SCOPE)
+        return self._files.info(args)
 
     def user_info(self, args: JSON) -> JSON:
         self._need("users:read")
@@ -373,6 +380,7 @@ METHODS = {
     ),
     "usergroups.users.list": _method(WebApi.group_members, "usergroup include_disabled", TIERS[2]),
     "users.list": _method(WebApi.list_users, f"include_locale team_id {_PAGE}", TIERS[2]),
+    "files.info": _method(WebApi.file_info, f"file {_PAGE}", TIERS[4]),
     "users.info": _method(WebApi.user_info, "user", TIERS[4]),
     "reactions.add": _method(WebApi.react, "channel name timestamp", TIERS[3]),
 }  # fmt: skip

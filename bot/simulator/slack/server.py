@@ -13,6 +13,7 @@ from aiohttp import web
 from bot.simulator.slack.arguments import read_content
 from bot.simulator.slack.delivery import Deliveries
 from bot.simulator.slack.faults import Fault, Faults
+from bot.simulator.slack.files import FILE, Files
 from bot.simulator.slack.limits import Limits
 from bot.simulator.slack.methods import TooFast, WebApi
 from bot.simulator.slack.records import JSON, Call, Command, Refused
@@ -50,7 +51,8 @@ class Server:
         self.handling = 0  # requests being handled, sockets aside
         self._workspace = workspace
         self._deliveries = deliveries
-        self._api = WebApi(workspace, self._socket_url, limits)
+        self.files = Files(workspace)
+        self._api = WebApi(workspace, self._socket_url, limits, self.files)
         self._response_urls: dict[str, _ResponseUrl] = {}
         self._runner: web.AppRunner | None = None
         self._stopping = asyncio.Event()
@@ -60,6 +62,7 @@ class Server:
         app = web.Application(client_max_size=4 * 1024**2)
         app.router.add_route("*", "/api/{method}", self._web_api)
         app.router.add_post("/commands/{key}", self._respond)
+        app.router.add_get("/files-pri/{file}/{name}", self._file)
         app.router.add_get("/link", self._deliveries.connect)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
         await self._runner.setup()
@@ -99,7 +102,9 @@ class Server:
             args, token = await _read(request)
         except Refused as refused:
             return self._json({"ok": False, "error": refused.error})
-        return await self._handle(request, method, args, lambda: self._api.call(method, args, token))
+        return await self._handle(
+            request, method, args, lambda: self._json({"ok": True} | self._api.call(method, args, token))
+        )
 
     async def _respond(self, request: web.Request) -> web.StreamResponse:
         try:
@@ -107,10 +112,16 @@ class Server:
         except Refused as refused:
             return self._json({"ok": False, "error": refused.error}, status=400)
         key = request.match_info["key"]
-        return await self._handle(request, RESPONSE_URL, args, lambda: self._answer_command(key, args))
+        return await self._handle(
+            request, RESPONSE_URL, args, lambda: self._json({"ok": True} | self._answer_command(key, args))
+        )
+
+    async def _file(self, request: web.Request) -> web.StreamResponse:
+        key = request.match_info["file"]
+        return await self._handle(request, FILE, {"file": key}, lambda: self.files.download(key, request.headers))
 
     async def _handle(
-        self, request: web.Request, method: str, args: JSON, act: Callable[[], JSON]
+        self, request: web.Request, method: str, args: JSON, act: Callable[[], web.Response]
     ) -> web.StreamResponse:
         """Handle one call, with its fault if there is one. `act` is atomic: it happens completely or not at all."""
         self.handling += 1
@@ -131,9 +142,9 @@ class Server:
         finally:
             self.handling -= 1
 
-    def _answer(self, call: Call, act: Callable[[], JSON]) -> web.Response:
+    def _answer(self, call: Call, act: Callable[[], web.Response]) -> web.Response:
         try:
-            fields = act()
+            answer = act()
         except Refused as refused:
             call.ok, call.error = False, refused.error
             status = 404 if call.method == RESPONSE_URL else 200
@@ -142,7 +153,7 @@ class Server:
             call.ok, call.error = False, "ratelimited"
             return self._too_many(limit.retry_after_s)
         call.ok = True
-        return self._json({"ok": True} | fields)
+        return answer
 
     def _answer_command(self, key: str, args: JSON) -> JSON:
         """Accept an answer to a command, shown to one person, or to all with `response_type: in_channel`."""

@@ -176,8 +176,8 @@ def posted(shown: JSON, place: Channel) -> JSON:
 
 
 def mentioned(shown: JSON, place: Channel) -> JSON:
-    """Return the `app_mention` event of the same message: same channel and ts, no channel_type."""
-    kept = {key: value for key, value in shown.items() if key != "subtype"}
+    """Return the `app_mention` event of the same message: same channel and ts, no channel_type, no files."""
+    kept = {key: value for key, value in shown.items() if key not in ("subtype", "files", "upload")}
     return kept | {"type": "app_mention", "channel": place.id, "event_ts": shown["ts"]}
 
 

@@ -232,6 +232,10 @@ class Workspace:
         self._replace(message, after)
         return after
 
+    def unfurl(self, message: Message, preview: JSON) -> None:
+        """Add a preview to a message and send the app the event: words and `edited` stay as they are."""
+        self._replace(message, replace(message, attachments=(*message.attachments, preview)))
+
     def delete(self, message: Message) -> None:
         """Delete a message and send the app the event. A root with replies becomes a tombstone, sent as a change."""
         place = self.channel(message.channel)
