@@ -199,10 +199,15 @@ async def enqueue_reply(
     await outbox.add(tx, OutboxKind.REPLY, id=row, lane=f"reply:{incoming.key}"[:96], now=now, payload=about)
 
 
-async def enqueue_answer(tx: AsyncConnection, incoming: Incoming, text: str, now: datetime) -> None:
-    """Enqueue an answer that only its person sees; in direct messages an ordinary message, which stays."""
+async def enqueue_answer(
+    tx: AsyncConnection, incoming: Incoming, text: str, now: datetime, *, once: RowId | None = None
+) -> None:
+    """Enqueue an answer that only its person sees; in direct messages an ordinary message, which stays.
+
+    once: as of `enqueue_reply`.
+    """
     if incoming.direct and incoming.action is None:  # the answer to a click is ephemeral there too
-        await enqueue_reply(tx, incoming, text, now)
+        await enqueue_reply(tx, incoming, text, now, once=once)
         return
     about = {
         "response_url": incoming.response_url,
@@ -211,7 +216,8 @@ async def enqueue_answer(tx: AsyncConnection, incoming: Incoming, text: str, now
         "thread": incoming.thread_ts,
         "text": text,
     }
-    await outbox.add(tx, OutboxKind.ANSWER, id=new_id(), lane=f"answer:{incoming.key}"[:96], now=now, payload=about)
+    row = once or new_id()
+    await outbox.add(tx, OutboxKind.ANSWER, id=row, lane=f"answer:{incoming.key}"[:96], now=now, payload=about)
 
 
 async def enqueue_direct(
@@ -231,9 +237,12 @@ async def enqueue_direct(
     )
 
 
-async def enqueue_reaction(tx: AsyncConnection, run: Run, ts: MessageTs, name: str, now: datetime) -> None:
+async def enqueue_reaction(
+    tx: AsyncConnection, run: Run, ts: MessageTs, name: str, now: datetime, *, after_messages: bool = False
+) -> None:
+    """Enqueue a reaction on a message. after_messages: after those that are owed to the run's thread."""
     about = {"channel": run.channel, "ts": ts, "name": name}
-    lane = f"reaction:{run.channel}:{ts}"
+    lane = card_lane(run) if after_messages else f"reaction:{run.channel}:{ts}"
     await outbox.add(tx, OutboxKind.REACT, id=new_id(), lane=lane, now=now, run=run.id, payload=about)
 
 

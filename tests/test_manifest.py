@@ -36,6 +36,7 @@ SCOPES_OF_METHODS = {
     "conversations.list": {"channels:read", "groups:read"},  # public and private channels, looked up by name
     "conversations.open": {"im:write"},  # with one person
     "conversations.replies": {f"{kind}:history" for kind in EVERYWHERE},
+    "files.info": {"files:read"},
     "reactions.add": {"reactions:write"},
     "users.conversations": {f"{kind}:read" for kind in EVERYWHERE},
     "usergroups.users.list": {"usergroups:read"},

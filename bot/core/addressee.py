@@ -64,6 +64,8 @@ class Reply:
     text: str
     """As it was typed, without our mention."""
     mentions_us: bool
+    files: bool = False
+    """Something is attached to it."""
 
     @cached_property
     def command(self) -> Command:
@@ -103,6 +105,8 @@ def is_pleasantry(text: str) -> bool:
 def is_word(reply: Reply) -> bool:
     """Return whether a reply is a word for the bot that its run can take."""
     run = reply.run
+    if reply.files:  # only the agent has any use for them
+        return reply.command in (Do(Action.STOP), Do(Action.CANCEL))
     match reply.command:
         case Do(Action.APPROVE | Action.REJECT) if run.waiting is Waiting.APPROVAL:
             return True
@@ -185,7 +189,7 @@ RULES = (
     Rule(
         "`thanks!`, `lol`, 👍 and the like, while the agent is at rest",
         Addressee.PEOPLE,
-        lambda it: not it.mentions_us and rests(it) and is_pleasantry(it.text),
+        lambda it: not (it.mentions_us or it.files) and rests(it) and is_pleasantry(it.text),
     ),
     Rule(
         "`status`, `list` or `help` while the agent asks something",

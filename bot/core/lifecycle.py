@@ -16,6 +16,7 @@ from bot.core.model import (
     ConversationId,
     Effect,
     Failed,
+    File,
     Finish,
     FollowUp,
     Incoming,
@@ -417,6 +418,8 @@ def offers(run: Run) -> tuple[Action, ...]:
             assert_never(run.state)
     if run.resume_by is not None:
         fit = tuple(action for action in fit if action not in (Action.RESUME, Action.RETRY))
+    if not has_words(run):
+        fit = tuple(action for action in fit if action is not Action.RETRY)
     if run.doubtful_follow_up is not None:  # that message goes out first, if at all
         fit = tuple(action for action in fit if action is not Action.RESUME)
     if run.state in LIVE - NOT_BEGUN and run.stop_by is None:
@@ -490,10 +493,11 @@ def requested(
     context: str,
     choice: Choice,
     now: datetime,
+    files: tuple[File, ...] = (),
 ) -> Run:
     """Return a request's new run, which is queued or asks which repository is meant.
 
-    context: what people had said before.
+    context: what people had said before. files: those of the request, and of what was said before.
     """
     asks = choice.origin is None
     return Run(
@@ -506,6 +510,7 @@ def requested(
         requester=person.id,
         task=command.task,
         context=context,
+        files=files,
         repository=choice.unlisted if asks else choice.repository,
         origin=choice.origin,
         candidates=choice.candidates,
@@ -560,6 +565,59 @@ def choose(
         watch=replace(run.watch, phase=None, ambiguous_since=None, next_poll_at=None),
     )
     return changed(run, enter_state(after, RunState.QUEUED), now)
+
+
+def reworded(
+    run: Run,
+    command: Start,
+    choice: Choice | None,
+    *,
+    files: tuple[File, ...],
+    conversation: ConversationId,
+    now: datetime,
+) -> Changed:
+    """Take over the words of a request that was edited before it went out.
+
+    choice: None keeps the repository, since a person chose it. Whoever edits an old request still wants it.
+    """
+    after = replace(run, task=command.task, files=files, model=command.model)
+    if choice is None:
+        return replace(after, branch=command.branch or run.branch), ()
+    placed = replace(
+        after,
+        branch=command.branch or choice.branch,
+        repository=choice.unlisted if choice.origin is None else choice.repository,
+        origin=choice.origin,
+        candidates=choice.candidates,
+    )
+    if restartable(run):
+        return (placed if choice.origin is not None else after), ()
+    if choice.origin is None:
+        reason = Reason.UNLISTED if choice.unlisted else None
+        return changed(run, enter_state(placed, RunState.NEEDS_REPOSITORY, reason=reason), now)
+    if run.state is not RunState.NEEDS_REPOSITORY:
+        return placed, ()
+    chosen, effects = choose(placed, choice.repository, None, conversation, now)
+    return replace(chosen, origin=choice.origin), effects
+
+
+def taken_back(run: Run, now: datetime) -> Changed:
+    """Cancel a run whose request was deleted before it went out; nobody says by whom."""
+    return changed(run, enter_state(within_reach(run), RunState.CANCELLED), now)
+
+
+DELETED = "(the request was deleted)"
+"""The task of a run whose request was deleted."""
+
+
+def without_words(run: Run) -> Run:
+    """Forget what people wrote in a request that was deleted."""
+    return replace(run, task=DELETED, context="", files=())
+
+
+def has_words(run: Run) -> bool:
+    """Return whether a run's request is still there: without it nothing can be started."""
+    return run.task != DELETED
 
 
 def go(run: Run, by: UserId, now: datetime) -> Changed:
@@ -692,6 +750,11 @@ def asks(run: Run, follow_up: FollowUp) -> Run:
     if run.doubtful_follow_up is not None:
         return run
     return replace(run, doubtful_follow_up=follow_up.id, doubtful_text=follow_up.text)
+
+
+def asks_anew(run: Run, follow_up: FollowUp) -> Run:
+    """Show the new words of a message that a person must decide about."""
+    return replace(run, doubtful_text=follow_up.text) if run.doubtful_follow_up == follow_up.id else run
 
 
 def asks_no_more(run: Run, follow_up: str | None = None) -> Run:

@@ -25,6 +25,9 @@ class IncomingKind(StrEnum):
     COMMAND = "command"
     MESSAGE = "message"
     CLICK = "click"
+    EDIT = "edit"
+    """What a message says since its author changed it."""
+    DELETION = "deletion"
 
 
 class Action(StrEnum):
@@ -66,6 +69,19 @@ class Act(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """A file that somebody attached to a message. Its bytes stay at Slack until the message goes to the agent."""
+
+    id: str
+    name: str
+    """As its owner called it."""
+    url: str = ""
+    """Where its bytes are, for the bot's token; empty if Slack has to be asked."""
+    size: int = 0
+    """In bytes, as Slack says; 0 if it does not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Incoming:
     """One request as a person made it, recognised but not yet understood."""
 
@@ -96,16 +112,33 @@ class Incoming:
     """The channel is shared with another company."""
     response_url: str | None = None
     """Address for answers that only this person sees: up to five, within 30 minutes. A secret."""
+    files: tuple[File, ...] = ()
+    """Those of the messages it forwards included."""
+    edited_at: MessageTs | None = None
+    """Slack's time of the edit or deletion of the message `ts`; None if it is as it was written."""
+    was: str = ""
+    """What an edited message said before."""
 
     @property
     def redelivered_by_slack(self) -> bool:
         """Return whether Slack sends it again if it is not acknowledged: it does so for events, not for commands."""
-        return self.kind is IncomingKind.MESSAGE
+        return self.kind in (IncomingKind.MESSAGE, IncomingKind.EDIT, IncomingKind.DELETION)
 
     def age_s(self, now: datetime) -> float:
         """Return the seconds since a person wrote it, by Slack's clock; 0 for what Slack never delivers late."""
-        late = self.kind is IncomingKind.MESSAGE and self.ts is not None
-        return max(0.0, now.timestamp() - float(self.ts or 0)) if late else 0.0
+        said_at = self.edited_at or self.ts
+        late = self.kind is IncomingKind.MESSAGE and said_at is not None
+        return max(0.0, now.timestamp() - float(said_at or 0)) if late else 0.0
+
+    @property
+    def withdrawn(self) -> bool:
+        """Return whether its author, or an admin, deleted it."""
+        return self.kind is IncomingKind.DELETION
+
+    @property
+    def corrects(self) -> bool:
+        """Return whether it is about an earlier message, `ts`."""
+        return self.kind in (IncomingKind.EDIT, IncomingKind.DELETION)
 
     @property
     def thread(self) -> MessageTs | None:
@@ -425,6 +458,8 @@ class Run:
     task: str
     context: str = ""
     """What people had said in their thread before the bot was mentioned there."""
+    files: tuple[File, ...] = ()
+    """Those that go along with the task."""
     repository: str | None = None
     origin: Origin | None = None
     candidates: tuple[str, ...] = ()
@@ -514,6 +549,7 @@ class FollowUp:
     run: RunId
     author: UserId
     text: str
+    files: tuple[File, ...] = ()
     source_ts: MessageTs
     state: FollowUpState = FollowUpState.WAITING
     last_event: str | None = None

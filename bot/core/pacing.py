@@ -24,6 +24,10 @@ class Patience:
     retry_first_s: float = 1.0
     retry_slowest_s: float = 60.0
     slack_timeout_s: float = 15.0
+    file_timeout_s: float = 30.0
+    """How long one file may take to come, and as long again to be read if it is a document."""
+    files_wait_s: float = 120.0
+    """How long a message waits for files that Slack does not give out; then it goes without them."""
     openhands_timeout_s: float = 30.0
     probe_s: float = 3.0
     """How long the bot's start waits for OpenHands to accept the key; after that it answers Slack anyway."""

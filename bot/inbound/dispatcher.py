@@ -12,15 +12,18 @@ from bot import effects, slots
 from bot.context import Context
 from bot.core import addressee, cards, commands, lifecycle, policy, repositories, words
 from bot.core.errors import SlackBusy, SlackError, SlackNoScope, SlackRefused, StoreUnreadable
+from bot.core.files import LeftOut, Omission
 from bot.core.model import (
     Act,
     Action,
     Command,
     Do,
+    FollowUp,
     Help,
     Incoming,
     IncomingKind,
     ListRuns,
+    MessageTs,
     Run,
     RunId,
     RunState,
@@ -34,9 +37,11 @@ from bot.core.mrkdwn import unescape_request
 from bot.core.pacing import asked_to_wait, later, retry_at
 from bot.core.policy import Allowed, What
 from bot.door import Asker
+from bot.inbound.corrections import Corrections, is_new_request, read
 from bot.inbound.replies import LISTED, Replies
 from bot.lanes import LaneScheduler
 from bot.slack.gateway import Spoken
+from bot.slack.recognise import as_edit
 from bot.slack.said import Reader
 from bot.store import inbox, runs, threads
 from bot.store.inbox import InboxRow
@@ -82,6 +87,7 @@ class Dispatcher:
         self._is_ahead = is_ahead
         self._default_repository = default_repository
         self._replies = Replies(ctx)
+        self._corrections = Corrections(ctx, self._replies, default_repository=default_repository)
         self.lanes = LaneScheduler[InboxRow](
             "dispatcher",
             ctx.clock,
@@ -119,6 +125,22 @@ class Dispatcher:
         incoming = row.incoming
         if await self._waits(incoming):
             return later(self._ctx.clock.now(), self._ctx.patience.retry_first_s)
+        thing = await self._became(incoming)
+        if incoming.withdrawn:
+            return await self._delete(row)
+        if incoming.kind is IncomingKind.MESSAGE:
+            meant = await self._corrections.corrected(incoming)
+            if meant is None or (thing is not None and incoming.edited_at is None):
+                await self._finish(row)  # deleted, or sent once more after its key was forgotten
+                return None
+            incoming = meant if thing is None else as_edit(meant)
+        elif incoming.corrects and thing is None:
+            was = unescape_request(incoming.was, self._ctx.links.us.user)
+            if not is_new_request(incoming, was):
+                await self._finish(row)
+                return None
+            incoming = replace(incoming, kind=IncomingKind.MESSAGE)
+        row = replace(row, incoming=incoming)
         text = unescape_request(incoming.text, self._ctx.links.us.user)
         talk = await self._is_talk(incoming, text)  # first: talk is neither looked up nor refused
         if talk is None:
@@ -145,6 +167,9 @@ class Dispatcher:
         if incoming.action is not None:
             await self._click(row, incoming.action, asker)
             return None
+        if thing is not None:
+            await self._edit(row, text, asker)
+            return None
         if incoming.kind is IncomingKind.COMMAND:
             return await self._command(row, text, asker)
         return await self._message(row, text, asker)
@@ -154,6 +179,9 @@ class Dispatcher:
 
         What is urgent does not wait for a reading, nor for the replies that do.
         """
+        if incoming.corrects:
+            async with self._ctx.database.reading() as tx:
+                return await inbox.is_open(tx, incoming, incoming.ts or MessageTs(""))
         ahead = self._is_ahead(incoming)
         if ahead and not addressee.is_urgent(incoming):
             return True
@@ -161,6 +189,35 @@ class Dispatcher:
             return False
         async with self._ctx.database.reading() as tx:
             return await inbox.waits_for_earlier(tx, incoming, incoming.thread_ts, ahead=ahead)
+
+    async def _became(self, incoming: Incoming) -> Run | FollowUp | None:
+        """Return what a message became already: one that was changed, or that comes again after its key was forgotten."""
+        late = incoming.age_s(self._ctx.clock.now()) >= self._ctx.patience.keep_keys_s
+        if incoming.ts is None or incoming.action is not None or not (incoming.edited_at or incoming.corrects or late):
+            return None
+        async with self._ctx.database.reading() as tx:
+            return await runs.of_message(tx, incoming.channel, incoming.ts)
+
+    async def _edit(self, row: InboxRow, text: str, asker: Asker) -> None:
+        incoming, now = row.incoming, self._ctx.clock.now()
+        command = read(text)
+        known = await self._known(command, incoming)
+        async with self._ctx.database.transaction() as tx:
+            thing = incoming.ts and await runs.of_message(tx, incoming.channel, incoming.ts)
+            if thing:
+                await self._corrections.edit(tx, thing, incoming, text, known, asker=asker)
+            await inbox.done(tx, row.seq, now)
+        self._ctx.wake_sender.set()
+
+    async def _delete(self, row: InboxRow) -> datetime | None:
+        incoming, now = row.incoming, self._ctx.clock.now()
+        async with self._ctx.database.transaction() as tx:
+            thing = incoming.ts and await runs.of_message(tx, incoming.channel, incoming.ts)
+            if thing and not await self._corrections.delete(tx, thing):
+                return later(now, self._ctx.patience.retry_slowest_s)
+            await inbox.done(tx, row.seq, now)
+        self._ctx.wake_sender.set()
+        return None
 
     async def _is_talk(self, incoming: Incoming, text: str) -> bool | None:
         """Return whether a reply is talk among people, since the thread turned out not to be ours.
@@ -181,7 +238,7 @@ class Dispatcher:
                     return True
                 if addressee.meant(run, asking, text, incoming.user, mentions_us=False) != [run]:
                     return False
-                reply = addressee.Reply(run=run, text=text, mentions_us=False)
+                reply = addressee.Reply(run=run, text=text, mentions_us=False, files=bool(incoming.files))
                 return addressee.addressee(reply) is addressee.Addressee.PEOPLE and not commands.is_aside(text)
             return None if await inbox.card_owed(tx, incoming.channel) else True
 
@@ -246,10 +303,13 @@ class Dispatcher:
         if anew is not None:
             only, text = None, anew
         command = commands.parse(text)
+        if incoming.files and isinstance(command, Unclear):
+            command = Start(text.strip() or words.look_at_files())
         known = await self._known(command, incoming)
         if only is not None and await self._is_meant_for(only, command, text, incoming, known):
             return await self._reply(row, only, text, asker)
-        if incoming.thread_ts is not None and incoming.mentions_us and commands.points_above(text):
+        above = incoming.thread_ts is not None and incoming.mentions_us and commands.points_above(text)
+        if above and not incoming.files:
             command = Start(words.look_above())
         if not isinstance(command, Start):
             await self._here(row, command, asker)
@@ -282,6 +342,8 @@ class Dispatcher:
                 log.warning("context.unreadable", code=err.code, channel=incoming.channel)
                 notes.append(words.thread_unread_for_long())
         earlier = await self._earlier(asker, context)
+        if refused := [LeftOut(file.name, Omission.AUTHOR) for one in earlier if one.what for file in one.spoken.files]:
+            notes.append(words.files_left_out(refused))
         if command.task == words.look_above() and not earlier:
             now = self._ctx.clock.now()
             async with self._ctx.database.transaction() as tx:
@@ -430,6 +492,10 @@ class Dispatcher:
                 context=transcript(
                     [one for one in earlier if not (before and isinstance(commands.parse(one.text), ALONE))]
                 ),
+                files=(
+                    *incoming.files,
+                    *(file for one in reversed(earlier) if not one.what for file in one.spoken.files),
+                ),
                 choice=repositories.choose(
                     command,
                     known,
@@ -471,7 +537,7 @@ class Dispatcher:
         for one in context:
             text = unescape_request(one.text, us.user)
             ours = Reader(us.user).mentioned(one.text) and isinstance(commands.parse(text), ALONE)
-            if commands.is_aside(text) or ours or not text:
+            if commands.is_aside(text) or ours or not (text or one.files):
                 continue
             name, what = one.app or "", "app"
             if one.app is None:
@@ -580,7 +646,10 @@ def transcript(earlier: Sequence[Earlier]) -> str:
         if room <= 0:
             break
         at = datetime.fromtimestamp(float(one.spoken.ts), UTC)
-        lines.append(words.said_for_agent(one.spoken.user, one.name, one.what, one.text, at=at, limit=room))
+        names = [file.name for file in one.spoken.files]
+        lines.append(
+            words.said_for_agent(one.spoken.user, one.name, one.what, one.text, at=at, limit=room, files=names)
+        )
         room -= len(one.text)
     return "\n".join(reversed(lines))
 

@@ -13,7 +13,7 @@ from bot.core import cards, commands, words
 from bot.core.errors import SlackError, StoreUnavailable
 from bot.core.model import Incoming, IncomingKind, PlaceGone
 from bot.core.mrkdwn import unescape_request
-from bot.slack.recognise import is_rate_limited, place_gone, recognise
+from bot.slack.recognise import as_edit, is_rate_limited, place_gone, recognise
 from bot.store import inbox, runs
 
 log = structlog.get_logger("intake")
@@ -53,6 +53,8 @@ class Intake:
                 if not await inbox.is_for_us(tx, incoming):
                     return False
         if not await inbox.add(self._ctx.database, incoming, self._ctx.clock.now()):
+            if incoming.kind is IncomingKind.MESSAGE and (incoming.files or incoming.edited_at):
+                await self.remember(as_edit(incoming))  # the event that came first had less to say
             return False
         self._ctx.metrics.requested(incoming.kind)
         self._ctx.wake_dispatcher.set()

@@ -51,7 +51,7 @@ class Replies:
     ) -> None:
         """Do what a reply says, if the rules allow it: a command, an answer, a decision, or words for the agent."""
         now = self._ctx.clock.now()
-        reply = addressee.Reply(run=run, text=text, mentions_us=incoming.mentions_us)
+        reply = addressee.Reply(run=run, text=text, mentions_us=incoming.mentions_us, files=bool(incoming.files))
         to = addressee.addressee(reply)
         if to is addressee.Addressee.PEOPLE:
             return
@@ -95,9 +95,9 @@ class Replies:
         elif run.state is RunState.CANCELLED:
             await self._say_once(tx, run, incoming, words.follow_up_cancelled())
         elif await self.moves.may(tx, asker, incoming, policy.what_of(run, Act.ANSWER)):
-            await self._to_agent(tx, run, incoming, text, sent_at)
+            await self.to_agent(tx, run, incoming, text, sent_at)
 
-    async def _to_agent(self, tx: AsyncConnection, run: Run, incoming: Incoming, text: str, sent_at: datetime) -> None:
+    async def to_agent(self, tx: AsyncConnection, run: Run, incoming: Incoming, text: str, sent_at: datetime) -> None:
         """Enqueue a message for the agent, or ask whether it is still to be sent."""
         now = self._ctx.clock.now()
         if incoming.ts is not None:
@@ -112,6 +112,7 @@ class Replies:
                 run=run.id,
                 author=incoming.user,
                 text=text,
+                files=incoming.files,
                 source_ts=incoming.ts,
                 state=state,
             )
@@ -163,5 +164,5 @@ class Replies:
         after = await self._ctx.save(
             tx, run, lifecycle.choose(run, name, answer.branch, effects.new_conversation(), now)
         )
-        if answer.more:
-            await self._to_agent(tx, after, incoming, text, sent_at)
+        if answer.more or incoming.files:
+            await self.to_agent(tx, after, incoming, text, sent_at)

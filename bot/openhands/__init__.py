@@ -50,7 +50,7 @@ class OpenHands(Protocol):
     async def find_start(self, run: Run, message: str, since: datetime) -> Started | None:
         """Return the start whose answer was lost, if it arrived; None: not there (yet).
 
-        since: our clock just before the first attempt. Raises `CannotTell` if this server can't show it, or shows
+        message: as it was given, or its first paragraphs. since: our clock just before the first attempt. Raises `CannotTell` if this server can't show it, or shows
         several candidates, and `NotFound` while a candidate does not show its message yet. Any other error is not an
         answer either: nothing may be started because of it.
         """
@@ -87,7 +87,7 @@ class OpenHands(Protocol):
         ...
 
     async def heard(self, run: Run, text: str, after: str | None) -> bool:
-        """Return whether a person's message with this text is among the events newer than `after`.
+        """Return whether a person's message that is this text, or begins with it, is among the events newer than `after`.
 
         Raises `CannotTell` if the server has no events.
         """

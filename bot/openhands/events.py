@@ -207,10 +207,15 @@ def _wanted(events: Iterable[Event]) -> tuple[ApprovalRequest | None, bool]:
     return (_all_wanted(waiting[::-1]) if waiting else None), complete
 
 
+def begins(message: str, text: str) -> bool:
+    """Return whether a message is this text, or has more paragraphs after it."""
+    return message.strip() == text.strip() or message.strip().startswith(f"{text.strip()}\n\n")
+
+
 def heard_among(events: Sequence[Event], text: str, after: str | None, *, complete: bool) -> bool:
     """Return whether a person's message with this text is among the events newer than `after`.
 
-    events: newest first. complete: there are no older ones. Raises `CannotTell` if more events are needed to tell.
+    What its files say may follow, as further paragraphs. events: newest first. complete: there are no older ones. Raises `CannotTell` if more events are needed to tell.
     """
     ids = [event.id for event in events]
     if after is not None and after not in ids:
@@ -218,7 +223,7 @@ def heard_among(events: Sequence[Event], text: str, after: str | None, *, comple
             return False
         raise CannotTell("more events since than are read")
     newer = events if after is None else events[: ids.index(after)]
-    heard = any(event.kind is Kind.MESSAGE and event.text.strip() == text.strip() for event in newer)
+    heard = any(event.kind is Kind.MESSAGE and begins(event.text, text) for event in newer)
     if not heard and after is None and not complete:
         raise CannotTell("more events than are read")
     return heard

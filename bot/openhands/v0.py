@@ -38,7 +38,7 @@ from bot.core.model import (
 from bot.core.pacing import later
 from bot.openhands import GO_ON, Before, CanCount, CanDecide, CanResume, nothing
 from bot.openhands.batches import FAILURES, SPLITTING_S, is_its_own
-from bot.openhands.events import Kind, numbered_pull_requests, pull_requests, words_of
+from bot.openhands.events import Kind, begins, numbered_pull_requests, pull_requests, words_of
 from bot.openhands.http import Answer, Http, read_as, readable
 from bot.openhands.recent import Recent
 from bot.openhands.v0_answers import (
@@ -134,7 +134,7 @@ class V0(CanResume, CanDecide, CanCount):
         silent = any(first is None for _, first in said)
         if silent and not self._out_of_time(since):
             raise NotFound("a conversation without its message yet")
-        same = [one for one, first in said if first is not None and first.strip() == message.strip()]
+        same = [one for one, first in said if first is not None and begins(first, message)]
         ours = [one for one in same if one.created is not None and one.created >= since - CLOCKS_AGREE]
         if not same and not silent:
             if not created.whole:
@@ -303,7 +303,7 @@ class V0(CanResume, CanDecide, CanCount):
                 raise CannotTell("no events")
             page = read_as(EventPage0, answer.value())
             events = [one for one in map(told, page.events) if one]
-            if any(one.event.kind is Kind.MESSAGE and one.event.text.strip() == text.strip() for one in events):
+            if any(one.event.kind is Kind.MESSAGE and begins(one.event.text, text) for one in events):
                 return True
             if not page.has_more or not events:
                 return False

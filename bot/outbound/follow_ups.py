@@ -6,13 +6,15 @@ from datetime import datetime
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot import effects
+from bot.context import Context
 from bot.core import lifecycle, words
-from bot.core.errors import Asleep, CannotTell, OpenHandsError, Stored, Unsure
+from bot.core.errors import Asleep, CannotTell, OpenHandsError, SlackError, Stored, Unsure
 from bot.core.model import Act, FollowUp, FollowUpState, Phase, Reason, Run, RunState, UserId
 from bot.core.owed import OutboxRow
 from bot.core.pacing import later, retry_at
 from bot.core.retrying import Ask, Call, Done, GiveBack, Hold, Lost, Refuse, Requeue, Retry, Step
-from bot.openhands import CanResume, OpenHands
+from bot.openhands import CanResume, CanSeeImages, OpenHands
+from bot.outbound.files import Files, types_seen
 from bot.outbound.handler import Handler, Withdrawn
 from bot.store import outbox, runs
 
@@ -22,6 +24,10 @@ SENDS = 2
 
 class FollowUps(Handler):
     """Sends messages to the agent."""
+
+    def __init__(self, ctx: Context) -> None:
+        super().__init__(ctx)
+        self._files = Files(ctx)
 
     async def _step(self, row: OutboxRow, run: Run) -> Step | None:
         """Send the row's message, or find out whether it arrived."""
@@ -68,6 +74,14 @@ class FollowUps(Handler):
         at = await self._tell_end(run, openhands)
         if at is not None:
             return Retry(at=at)
+        try:
+            attached = await self._files.attached(follow_up.files, images=types_seen(openhands), since=row.created_at)
+        except SlackError:
+            return Retry(at=later(self._ctx.clock.now(), self._ctx.patience.poll_s))
+        left_out = words.files_left_out(attached.left_out)
+        if not follow_up.text and attached.empty:
+            return GiveBack(left_out)
+        written = follow_up
         follow_up = replace(
             follow_up,
             state=FollowUpState.SENDING,
@@ -82,15 +96,21 @@ class FollowUps(Handler):
             nonlocal went_out
             went_out = self._ctx.clock.now()
             async with self._ctx.database.transaction() as tx:
-                if (await runs.get_follow_up(tx, row.id)).state is FollowUpState.WITHDRAWN:
+                if await runs.get_follow_up(tx, row.id) != written:  # withdrawn, or edited
                     raise Withdrawn
                 if lifecycle.holds(await runs.get(tx, run.id)):  # by now it would count as approval
                     raise Withdrawn
+                if left_out:
+                    await self._tell(tx, row, run, left_out, once=f"files {follow_up.id}")
                 await runs.save_follow_up(tx, follow_up)
                 await outbox.mark_attempt(tx, row.seq, went_out)
 
         try:
-            await openhands.send(run, follow_up.text, before=going_out)
+            text = words.and_attached(said(follow_up), attached)
+            if isinstance(openhands, CanSeeImages):
+                await openhands.send(run, text, going_out, images=attached.images)
+            else:
+                await openhands.send(run, text, going_out)
         except Withdrawn:
             return Retry(at=self._ctx.clock.now())  # its state by now decides: closed, or held
         except Unsure:
@@ -132,7 +152,7 @@ class FollowUps(Handler):
     async def _heard_meanwhile(self, run: Run, follow_up: FollowUp, openhands: OpenHands) -> bool:
         """Return whether a message that a person wants sent again arrived after they were asked."""
         try:
-            return await openhands.heard(run, follow_up.text, follow_up.last_event)
+            return await openhands.heard(run, said(follow_up), follow_up.last_event)
         except CannotTell:
             return False
 
@@ -183,7 +203,8 @@ class FollowUps(Handler):
             after = after if begun else lifecycle.stored(after, went_out)
             await self._ctx.save(tx, fresh, (after, effect))
             await runs.save_follow_up(tx, replace(follow_up, state=FollowUpState.DELIVERED))
-            await effects.enqueue_reaction(tx, run, follow_up.source_ts, effects.DELIVERED, now)
+            name, told = effects.DELIVERED, bool(follow_up.files)  # which of them the agent did not get
+            await effects.enqueue_reaction(tx, run, follow_up.source_ts, name, now, after_messages=told)
             if after.stop_by is not None:  # a stop came while the message, which woke the agent, was on its way
                 await effects.enqueue_stop(tx, after, now)
             if begun:
@@ -202,7 +223,7 @@ class FollowUps(Handler):
         self, row: OutboxRow, run: Run, follow_up: FollowUp, openhands: OpenHands, tried_at: datetime
     ) -> None:
         """Look up whether a message whose answer was lost arrived; nothing later is sent before that is known."""
-        if await openhands.heard(run, follow_up.text, follow_up.last_event):
+        if await openhands.heard(run, said(follow_up), follow_up.last_event):
             await self._delivered(row, run, follow_up, tried_at)
             return
         now = self._ctx.clock.now()
@@ -331,3 +352,8 @@ class FollowUps(Handler):
     async def give_up(self, row: OutboxRow, run: Run) -> None:
         """Close the follow-up, and tell its author."""
         await self._give_back(row, run, words.follow_up_rejected(""))
+
+
+def said(follow_up: FollowUp) -> str:
+    """Return what a message begins with for the agent, whatever becomes of its files."""
+    return words.with_files(follow_up.text, follow_up.files)

@@ -41,6 +41,10 @@ class Withdrawn(Exception):
     """The row was called off just before its call went out."""
 
 
+class Reworded(Exception):
+    """The request was edited just before its call went out: the call is made anew."""
+
+
 class Handler(ABC):
     """Calls OpenHands for one row at a time, and writes the outcome in one transaction."""
 

@@ -1,18 +1,22 @@
 """Starts: creates the conversation of a run; a lost answer is looked up before the call is repeated."""
 
 from datetime import datetime
+from functools import partial
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot import effects, slots
+from bot.context import Context
 from bot.core import lifecycle, words
 from bot.core.errors import SlackError
-from bot.core.model import Act, Api, Failed, FollowUpState, Reason, Run, RunState, Started, UserId
+from bot.core.files import Attached
+from bot.core.model import Act, Api, Failed, File, FollowUpState, Reason, Run, RunState, Started, UserId
 from bot.core.owed import OutboxRow
 from bot.core.pacing import later
 from bot.core.retrying import Ask, Call, Done, Lost, Refuse, Requeue, Retry, Step, next_look
-from bot.openhands import CanChooseModel, CanListBranches, OpenHands
-from bot.outbound.handler import Handler, Withdrawn
+from bot.openhands import CanChooseModel, CanListBranches, CanSeeImages, OpenHands
+from bot.outbound.files import Files, types_seen
+from bot.outbound.handler import Handler, Reworded, Withdrawn
 from bot.store import outbox, runs
 
 STARTS = 2
@@ -21,6 +25,10 @@ STARTS = 2
 
 class Starts(Handler):
     """Starts conversations."""
+
+    def __init__(self, ctx: Context) -> None:
+        super().__init__(ctx)
+        self._files = Files(ctx)
 
     async def _step(self, row: OutboxRow, run: Run) -> Step | None:
         """Start the run's attempt, or look up whether it has started."""
@@ -32,7 +40,7 @@ class Starts(Handler):
 
     async def _start(self, row: OutboxRow, run: Run) -> Step | None:
         """Ask OpenHands for the conversation."""
-        if run.stop_by is not None:  # the stop came while an earlier try was on its way
+        if run.stop_by is not None or not lifecycle.has_words(run):  # it came while an earlier try was on its way
             await self._called_off(row, run)
             return None
         barred = await self._no_longer(run, lifecycle.starter(run), Act.START)
@@ -45,16 +53,37 @@ class Starts(Handler):
             names = await openhands.branches(run.repository, run.branch)
             if names is not None and run.branch not in names:
                 return Refuse(Failed(Reason.BRANCH, words.near_branches(run.branch, names)))
-        message = await self._message(run, openhands)
+        message, files = await self._message(run, openhands)
+        try:
+            attached = await self._files.attached(files, images=types_seen(openhands), since=row.created_at)
+        except SlackError:
+            return Retry(at=later(self._ctx.clock.now(), self._ctx.patience.poll_s))
         about = words.about_for_agent(await self._name(run), None if run.private else self._ctx.links.thread(run))
-        it = await openhands.start(run, message, about, before=lambda: self._going_out(row, run))
+        message = words.and_attached(message, attached)
+        try:
+            before = partial(self._going_out, row, run, attached)
+            if isinstance(openhands, CanSeeImages):
+                it = await openhands.start(run, message, about, before, images=attached.images)
+            else:
+                it = await openhands.start(run, message, about, before)
+        except Reworded:
+            return Retry(at=self._ctx.clock.now())
         await self._started(row, run, openhands.api, it)
         return None
 
     async def _find(self, row: OutboxRow, run: Run, tried_at: datetime) -> Step | None:
         """Look up a start whose answer was lost; repeat it, once, only when it surely did not arrive."""
         openhands = await self._ctx.openhands()
-        it = await openhands.find_start(run, await self._message(run, openhands), tried_at)
+        message, files = await self._message(run, openhands)
+        if openhands.api is Api.AGENT and isinstance(openhands, CanSeeImages):  # it may have to be told once more
+            try:
+                attached = await self._files.attached(files, images=openhands.image_types, since=row.created_at)
+            except SlackError:
+                return Retry(at=next_look(tried_at, self._ctx.clock.now(), self._ctx.patience))
+            message = words.and_attached(message, attached)
+            it = await openhands.find_start(run, message, tried_at, images=attached.images)
+        else:
+            it = await openhands.find_start(run, message, tried_at)
         now = self._ctx.clock.now()
         settled_at = later(tried_at, self._ctx.patience.start_settled_s)
         if it is not None and not await self._is_of_another(run, it):
@@ -72,23 +101,33 @@ class Starts(Handler):
         async with self._ctx.database.reading() as tx:
             return await runs.is_of_another(tx, run.id, it.conversation_id)
 
-    async def _message(self, run: Run, openhands: OpenHands) -> str:
-        return words.task_for_agent(run, await self._said(run), with_branch=openhands.api is Api.V0)
+    async def _message(self, run: Run, openhands: OpenHands) -> tuple[str, tuple[File, ...]]:
+        """Return what the agent is told, and the files that go along.
 
-    async def _said(self, run: Run) -> list[str]:
-        """Return what people said to the conversations before this one, which a new attempt carries over."""
-        if run.turn == 1:
-            return []
-        async with self._ctx.database.reading() as tx:
-            found = await runs.follow_ups_of(tx, run.id, [FollowUpState.DELIVERED, FollowUpState.FAILED])
-        return [one.text for one in found]
+        A new attempt carries over what people said to the conversations before it.
+        """
+        said: list[str] = []
+        files = run.files
+        if run.turn > 1:
+            async with self._ctx.database.reading() as tx:
+                found = await runs.follow_ups_of(tx, run.id, [FollowUpState.DELIVERED, FollowUpState.FAILED])
+            said = [words.with_files(one.text, one.files) for one in found]
+            files = (*files, *(file for one in found for file in one.files))
+        return words.task_for_agent(run, said, with_branch=openhands.api is Api.V0), files
 
-    async def _going_out(self, row: OutboxRow, run: Run) -> None:
-        """Mark the attempt, just before the call. Raises `Withdrawn` if somebody called it off while it waited."""
+    async def _going_out(self, row: OutboxRow, run: Run, attached: Attached) -> None:
+        """Mark the attempt, just before the call, and tell which files don't go along.
+
+        Raises `Withdrawn` if somebody called it off while it waited.
+        """
         async with self._ctx.database.transaction() as tx:
             fresh = await runs.get(tx, run.id)
             if fresh.state is not RunState.STARTING or fresh.attempt != run.attempt:
                 raise Withdrawn
+            if wording(fresh) != wording(run):
+                raise Reworded
+            if attached.left_out:
+                await self._tell(tx, row, run, words.files_left_out(attached.left_out), once=f"files {run.attempt}")
             await outbox.mark_attempt(tx, row.seq, self._ctx.clock.now())
 
     async def _name(self, run: Run) -> str:
@@ -176,3 +215,8 @@ class Starts(Handler):
             await self._refuse(row, run, Failed(Reason.START_UNSURE))
         else:
             await self._done(row, run, "given up")
+
+
+def wording(run: Run) -> tuple[object, ...]:
+    """Return what an edit of the request may change."""
+    return run.task, run.files, run.repository, run.branch, run.model

@@ -1,8 +1,9 @@
 """The only caller of Slack's Web API: one session, our time-outs, no retries here, one error type per next step."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
@@ -25,12 +26,12 @@ from bot.core.errors import (
     SlackUnavailable,
     SlackUnsure,
 )
-from bot.core.model import ChannelId, MessageTs, Person, Place, RowId, TeamId, UserId
+from bot.core.model import ChannelId, File, MessageTs, Person, Place, RowId, TeamId, UserId
 from bot.core.pacing import Patience, later
 from bot.slack.budget import Budget
 from bot.slack.history import ROOTS_BACK, Page, next_cursor, place_page, slack_time, thread_page
 from bot.slack.recognise import SAID_BY_PEOPLE, Identity
-from bot.slack.said import Reader
+from bot.slack.said import Reader, file_in, files_of
 from bot.trust import trusted
 
 log = structlog.get_logger("slack")
@@ -72,6 +73,12 @@ APART_MOST = timedelta(days=1)
 CONTEXT_MESSAGES = 30
 WRONG_CLOCK = "nothing is lost; set this machine's clock right, or requests may count as old"
 USER = re.compile(r"[UW][A-Z0-9]{2,31}")
+FILES_HOST = "files.slack.com"
+READ_FILES = "files:read"
+DOWNLOAD = "file"
+"""Our name for a download, beside Slack's methods."""
+NO_FILE, TOO_BIG = "file_not_found", "file_too_big"
+HTML = "text/html"
 FACTS = 5_000
 """People, and places, that are remembered at most: an evicted one costs one more call."""
 
@@ -104,6 +111,7 @@ class Spoken:
     ts: MessageTs
     app: str | None = None
     """The name of the app that wrote it; None: a person did."""
+    files: tuple[File, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +141,7 @@ class Gateway:
         called: is told each call's method and outcome.
         """
         self._api_url = api_url
+        self._token = token
         self.client = AsyncWebClient(token=token, base_url=api_url, session=session, retry_handlers=[])
         self.client.proxy = None
         self.budget = Budget()
@@ -366,6 +375,66 @@ class Gateway:
         answer = await self._call("conversations.open", self.client.conversations_open, users=user)
         return ChannelId(part(answer, "channel")["id"])
 
+    # --- files --------------------------------------------------------------------------------------------------
+
+    async def download(self, file: File, most: int) -> tuple[File, bytes]:
+        """Return a file's bytes, and the file as Slack shows it by now.
+
+        The token goes to Slack's own hosts alone, and no redirect is followed. Raises `SlackRefused`, as with `TOO_BIG` for
+        one of more than `most` bytes, `SlackNoScope` and, for what may pass, the others.
+        """
+        if not file.url:
+            answer = part(await self._call("files.info", self.client.files_info, file=file.id), "file")
+            file = replace(file_in({**answer, "file_access": None}), id=file.id)
+        if not self._is_slacks(file.url):
+            raise SlackRefused(NO_FILE)
+        try:
+            data = await self._downloaded(file, most)
+        except SlackError as err:
+            self._called(DOWNLOAD, type(err).__name__.removeprefix("Slack").lower())
+            raise
+        self._called(DOWNLOAD, "ok")
+        return file, data
+
+    def _is_slacks(self, url: str) -> bool:
+        """Return whether an address is one of Slack's, or of the server that stands for it."""
+        try:
+            asked, ours = urlsplit(url), urlsplit(self._api_url)
+        except ValueError:
+            return False
+        if asked.scheme == "https" and asked.netloc in (FILES_HOST, f"files.{ours.netloc}"):
+            return True
+        return (asked.scheme, asked.netloc) == (ours.scheme, ours.netloc)
+
+    async def _downloaded(self, file: File, most: int) -> bytes:
+        within = aiohttp.ClientTimeout(total=self._patience.file_timeout_s)
+        headers = {"Authorization": f"Bearer {self._token}"}
+        try:
+            async with self._session.get(file.url, headers=headers, allow_redirects=False, timeout=within) as answer:
+                if answer.status == 429:
+                    raise SlackBusy("ratelimited", retry_after_s=retry_after(answer.headers))
+                if answer.status >= 500:
+                    raise SlackUnsure(f"http_{answer.status}")
+                if answer.status in (401, 403):
+                    raise SlackNoScope(READ_FILES)
+                if answer.status != 200:
+                    raise SlackRefused(NO_FILE)
+                try:
+                    data = await answer.content.readexactly(most + 1)
+                except asyncio.IncompleteReadError as whole:
+                    data = whole.partial
+        except aiohttp.ClientConnectorError as err:
+            raise SlackUnavailable("no_connection", cause(err)) from None
+        except TimeoutError:
+            raise SlackUnsure(TIMED_OUT) from None
+        except (aiohttp.ClientError, ValueError):
+            raise SlackUnsure(ANSWER_LOST) from None
+        if answer.content_type == HTML and len(data) != file.size:
+            raise SlackNoScope(READ_FILES)  # a page to sign in, which comes instead of a refusal
+        if len(data) > most:
+            raise SlackRefused(TOO_BIG)
+        return data
+
     # --- facts --------------------------------------------------------------------------------------------------
 
     async def person(self, user: UserId) -> Person:
@@ -531,8 +600,8 @@ def spoken_in(message: Mapping[str, Any], us: Identity) -> Spoken | None:
         name = message.get("username") or profile.get("name") or ""
         by, text = message.get("user") or message.get("bot_id") or "", reader.alert(message)
         return Spoken(UserId(by), text, ts, app=str(name)) if text else None
-    text = reader.words(message)
-    return Spoken(UserId(message["user"]), text, ts) if "user" in message and text else None
+    text, files = reader.words(message), files_of(message)
+    return Spoken(UserId(message["user"]), text, ts, files=files) if "user" in message and (text or files) else None
 
 
 def part(answer: Any, name: str) -> Mapping[str, Any]:

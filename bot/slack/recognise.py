@@ -1,17 +1,17 @@
 """Payload → Incoming: what Slack sends is parsed once, at the edge. Pure.
 
-Commands, messages and clicks are requests. Everything else (joins, edits, clicks on a link button, our own messages,
-other bots) is acknowledged and ignored.
+Commands, messages, their edits and deletions, and clicks are requests. Everything else (joins, link previews, clicks on a
+link button, our own messages, other bots) is acknowledged and ignored.
 """
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, TypeGuard
 
-from bot.core.model import ChannelId, Incoming, IncomingKind, MessageTs, PlaceGone, TeamId, UserId
+from bot.core.model import ChannelId, File, Incoming, IncomingKind, MessageTs, PlaceGone, TeamId, UserId
 from bot.core.vocabulary import ACTION_IDS
-from bot.slack.said import Reader
+from bot.slack.said import Reader, files_of
 
 USER = re.compile(r"[UW][A-Za-z0-9_-]{1,31}")
 CHANNEL = re.compile(r"[CDG][A-Za-z0-9_-]{1,31}")
@@ -117,9 +117,19 @@ def message(body: Mapping[str, Any], us: Identity) -> Incoming | None:
     event = body.get("event")
     if not isinstance(event, dict) or event.get("type") not in ("message", "app_mention"):
         return None
-    if event.get("subtype") not in SAID_BY_PEOPLE or event.get("hidden"):
-        return None
+    match event.get("subtype"):
+        case "message_changed":
+            return changed(body, event, us)
+        case "message_deleted":
+            return deleted(body, event, fields(event.get("previous_message")), us)
+    return None if event.get("hidden") else said(body, event, us)
+
+
+def said(body: Mapping[str, Any], event: Mapping[str, Any], us: Identity) -> Incoming | None:
+    """Parse what a person wrote."""
     user, channel, ts = event.get("user"), event.get("channel"), event.get("ts")
+    if event.get("subtype") not in SAID_BY_PEOPLE:
+        return None
     if not (known(user, USER) and known(channel, CHANNEL) and known(ts, TS)):
         return None
     if event.get("bot_id") or event.get("app_id") or user in (us.user, SLACKBOT):
@@ -140,6 +150,51 @@ def message(body: Mapping[str, Any], us: Identity) -> Incoming | None:
         direct=event.get("channel_type") == "im" or str(channel).startswith("D"),
         actor_team=TeamId(team) if isinstance(team, str) else None,
         external=bool(body.get("is_ext_shared_channel")),
+        files=files_of(event),
+    )
+
+
+def changed(body: Mapping[str, Any], event: Mapping[str, Any], us: Identity) -> Incoming | None:
+    """Parse an edit; return None for what is none: link previews, and whatever else leaves the words as they were.
+
+    One that adds our mention is a request under the message's own key, as its author wrote it now. A thread's root that is
+    deleted arrives as a change too.
+    """
+    after, before = fields(event.get("message")), fields(event.get("previous_message"))
+    if after.get("subtype") == "tombstone":
+        return deleted(body, event, before, us)
+    where = {"channel": event.get("channel"), "channel_type": event.get("channel_type")}
+    now, at = said(body, {**after, **where}, us), event.get("event_ts") or event.get("ts")
+    if now is None or not known(at, TS):
+        return None
+    was = Reader(us.user).words(before)
+    if now.text == was and ids(now.files) == ids(files_of(before)):
+        return None
+    edit = replace(now, edited_at=MessageTs(at), was=was)
+    return edit if now.mentions_us and not Reader(us.user).mentioned(was) else as_edit(edit)
+
+
+def ids(files: Iterable[File]) -> list[str]:
+    return [one.id for one in files]
+
+
+def as_edit(now: Incoming) -> Incoming:
+    """Return a message's newer words, or files that came late, as an edit of what it said before."""
+    which = now.edited_at or "files"
+    return replace(now, kind=IncomingKind.EDIT, key=f"edit:{now.team}:{now.channel}:{now.ts}:{which}")
+
+
+def deleted(
+    body: Mapping[str, Any], event: Mapping[str, Any], before: Mapping[str, Any], us: Identity
+) -> Incoming | None:
+    """Parse the deletion of a person's message. before: the message as it was."""
+    where = {"channel": event.get("channel"), "channel_type": event.get("channel_type")}
+    was, at = said(body, {**before, **where}, us), event.get("event_ts") or event.get("ts")
+    if was is None or not known(at, TS):
+        return None
+    key = f"delete:{was.team}:{was.channel}:{was.ts}"
+    return replace(
+        was, kind=IncomingKind.DELETION, key=key, text="", files=(), mentions_us=False, edited_at=MessageTs(at)
     )
 
 

@@ -1,4 +1,4 @@
-"""What a message says, in the wire form of `text`: its words, wherever Slack keeps them, and what it forwards. Pure.
+"""What a message says, in the wire form of `text`: its words, wherever Slack keeps them, what it forwards, its files. Pure.
 
 Quoted lines begin with `&gt;`, as Slack writes them.
 """
@@ -8,12 +8,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bot.core.model import File
 from bot.core.mrkdwn import escape, redact
 from bot.core.words import forwarded_for_agent
 
 QUOTE = "&gt; "
 DEEPEST = 20  # nested parts of a block that are read
 LONGEST = 40_000  # characters; Slack cuts a message's text at this length
+MOST_FILES = 20  # of one message; what is more is not even named
+ASK = "check_file_info"
+"""Slack's word for a file of which a message shows only the id, as in channels shared with other companies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,25 @@ def forwards(attachments: Any) -> Iterable[str]:
         author = string(one.get("author_name")) or string(one.get("author_subname"))
         place = string(one.get("channel_name"))
         yield quoted(f"{escape(forwarded_for_agent(author, place, readable=bool(said)))}\n{said}".strip())
+
+
+def files_of(message: Mapping[str, Any]) -> tuple[File, ...]:
+    """Return the files of a message and of the messages it forwards."""
+    kept = [message, *(one for one in listed(message.get("attachments")) if one.get("is_share") is True)]
+    return tuple(file_in(one) for each in kept for one in listed(each.get("files")) if string(one.get("id")))[
+        :MOST_FILES
+    ]
+
+
+def file_in(one: Mapping[str, Any]) -> File:
+    """Return a file as Slack shows it. One that is deleted, or shown by its id alone, has no address."""
+    url = string(one.get("url_private_download")) or string(one.get("url_private"))
+    return File(
+        id=string(one.get("id")),
+        name=string(one.get("name")) or string(one.get("title")),
+        url="" if one.get("file_access") == ASK else url,
+        size=whole(one.get("size")),
+    )
 
 
 def in_attachments(attachments: Any) -> str:

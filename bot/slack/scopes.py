@@ -14,6 +14,7 @@ WITHOUT: Mapping[str, str] = MappingProxyType(
         "app_mentions:read": "mentions may not arrive",
         "channels:history": "replies and mentions in public channels do not arrive, and threads there are not read",
         "channels:read": "requests in public channels are refused, since nobody can see whom a channel is shared with",
+        "files:read": "agents get no files that people attach to a message, and whoever attaches one is told",
         "groups:history": "replies and mentions in private channels do not arrive, and threads there are not read",
         "groups:read": "requests in private channels are refused, since nobody can see whom a channel is shared with",
         "im:history": "direct messages do not arrive",

@@ -14,7 +14,7 @@ from bot.store import unreadable, upserts
 from bot.store.database import Database
 from bot.store.listed import as_list, listed
 from bot.store.mapping import from_row, to_row
-from bot.store.runs import asking_in, of_thread
+from bot.store.runs import asking_in, of_message, of_thread
 from bot.store.tables import inbox, outbox, runs, threads
 
 
@@ -46,10 +46,17 @@ def lane(incoming: Incoming) -> str:
     """
     if incoming.kind is IncomingKind.COMMAND:
         return incoming.key
+    if incoming.corrects:
+        return corrections_lane(incoming)
     if incoming.direct and incoming.action is None and incoming.thread_ts is None:
         return incoming.channel
     thread = f"{incoming.channel}:{incoming.thread}"
     return f"{thread}:urgent" if addressee.is_urgent(incoming) else thread
+
+
+def corrections_lane(incoming: Incoming) -> str:
+    """Return the lane of a message's edits and its deletion."""
+    return f"{incoming.channel}:{incoming.ts}:corrections"
 
 
 async def waits_for_earlier(connection: AsyncConnection, incoming: Incoming, root: MessageTs, *, ahead: bool) -> bool:
@@ -73,8 +80,8 @@ async def waits_for_earlier(connection: AsyncConnection, incoming: Incoming, roo
 
 
 def position(incoming: Incoming) -> str:
-    """Return Slack's time of a message or a click, by which a lane is in order."""
-    return incoming.clicked_at or incoming.ts or ""
+    """Return Slack's time of a message, an edit or a click, by which a lane is in order."""
+    return incoming.clicked_at or incoming.edited_at or incoming.ts or ""
 
 
 def _is_thread(incoming: Incoming, root: MessageTs) -> Any:
@@ -86,8 +93,10 @@ def _root_waits(incoming: Incoming, root: MessageTs) -> Any:
 
 
 def may_be_talk(incoming: Incoming) -> bool:
-    """Return whether only `is_for_us` can decide: a message between people that does not mention us."""
-    return not (incoming.kind is not IncomingKind.MESSAGE or incoming.mentions_us or incoming.direct)
+    """Return whether only `is_for_us` can decide: a message between people, or a change of any message."""
+    return incoming.corrects or not (
+        incoming.kind is not IncomingKind.MESSAGE or incoming.mentions_us or incoming.direct
+    )
 
 
 async def is_for_us(connection: AsyncConnection, incoming: Incoming) -> bool:
@@ -99,6 +108,8 @@ async def is_for_us(connection: AsyncConnection, incoming: Incoming) -> bool:
     """
     if not may_be_talk(incoming):
         return True
+    if incoming.corrects:
+        return await _is_known(connection, incoming, incoming.ts or MessageTs(""))
     if incoming.thread_ts is None:
         return False
     here = _is_thread(incoming, incoming.thread_ts)
@@ -107,6 +118,25 @@ async def is_for_us(connection: AsyncConnection, incoming: Incoming) -> bool:
     owed = first_card_owed(incoming.channel)
     is_ours, may_be = (await connection.execute(select(ours | asked | owed, exists().where(here)))).one()
     return bool(is_ours) or (bool(may_be) and await _is_answer(connection, incoming, incoming.thread_ts))
+
+
+async def _is_known(connection: AsyncConnection, incoming: Incoming, ts: MessageTs) -> bool:
+    """Return whether a message was for us."""
+    kept = exists().where(inbox.c.key == message_key(incoming, ts))
+    if (await connection.execute(select(kept))).scalar():
+        return True
+    return await of_message(connection, incoming.channel, ts) is not None
+
+
+async def is_open(connection: AsyncConnection, incoming: Incoming, ts: MessageTs) -> bool:
+    """Return whether a message is still to be handled."""
+    return bool((await connection.execute(select(_root_waits(incoming, ts)))).scalar())
+
+
+async def corrections(connection: AsyncConnection, incoming: Incoming) -> Sequence[Incoming]:
+    """Return the edits of a message, and its deletion, that came before it was handled, in their order."""
+    found = await connection.execute(CORRECTIONS, {"lane": corrections_lane(incoming)})
+    return [unreadable.read("inbox", row["seq"], row, inbox_row).incoming for row in found.mappings()]
 
 
 async def _is_answer(connection: AsyncConnection, incoming: Incoming, thread: MessageTs) -> bool:
@@ -155,6 +185,11 @@ BEFORE = (EARLIER.c.position < inbox.c.position) | (
     (EARLIER.c.position == inbox.c.position) & (EARLIER.c.seq < inbox.c.seq)
 )
 # Statements are built once: building one takes longer than the database needs for it.
+CORRECTIONS = (
+    select(inbox)
+    .where(inbox.c.lane == bindparam("lane"), inbox.c.done_at.is_(None))
+    .order_by(inbox.c.position, inbox.c.seq)
+)
 DUE = (
     select(inbox)
     .where(

@@ -1,10 +1,10 @@
 """Maps our frozen dataclasses to rows and back. Columns are named like their fields, except those in `COLUMNS`."""
 
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from bot.core.model import Card, Run, Watch
@@ -61,7 +61,7 @@ def column_value(value: Any) -> Any:
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, tuple):
-        return list(value)
+        return [to_row(one) if is_dataclass(one) else one for one in value]
     return value
 
 
@@ -105,9 +105,15 @@ def readers(kind: type[Any]) -> tuple[tuple[str, str | None, Any], ...]:
 
 
 def reader(hint: Any) -> Any:
-    """Return what makes a field of a column: enums, tuples and nested dataclasses have a type, all else has None."""
+    """Return what makes a field of a column: of enums, tuples and nested dataclasses; None for all else."""
     if get_origin(hint) in (Union, types.UnionType):
         [hint] = [one for one in get_args(hint) if one is not type(None)]
     if get_origin(hint) is tuple:
-        return tuple
+        [one, *_] = get_args(hint)
+        return partial(several, one) if isinstance(one, type) and is_dataclass(one) else tuple
     return hint if isinstance(hint, type) and (issubclass(hint, Enum) or is_dataclass(hint)) else None
+
+
+def several(kind: type[Data], rows: Sequence[Mapping[str, Any]]) -> tuple[Data, ...]:
+    """Build dataclasses from a list of their columns."""
+    return tuple(from_row(kind, row) for row in rows)

@@ -168,6 +168,14 @@ async def never_sent(connection: AsyncConnection, run: RunId, kind: OutboxKind, 
     return closed.rowcount > 0
 
 
+async def is_unsent(connection: AsyncConnection, run: RunId, kind: OutboxKind) -> bool:
+    """Return whether a run's row of a kind is open, and no call went out for it."""
+    waits = select(outbox.c.seq).where(
+        OPEN, outbox.c.run == run, outbox.c.kind == kind.value, outbox.c.tried_at.is_(None)
+    )
+    return (await connection.execute(waits.limit(1))).first() is not None
+
+
 OF_ROW = (outbox.c.seq, outbox.c.kind, outbox.c.run, outbox.c.failed_at, outbox.c.result, outbox.c.payload)
 OF_RUN = (runs.c.channel, runs.c.thread_ts, runs.c.card_ts, runs.c.private, runs.c.task)
 DEAD = (

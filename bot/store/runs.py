@@ -33,6 +33,7 @@ from bot.store.tables import follow_ups, outbox, runs, threads
 
 UNSEEN = frozenset(
     {
+        "files",
         "thread_ts",
         "request_ts",
         "card_ts",
@@ -473,6 +474,18 @@ async def follow_ups_of(
         .order_by(follow_ups.c.seq)
     )
     return [from_row(FollowUp, row) for row in found.mappings()]
+
+
+async def of_message(connection: AsyncConnection, channel: ChannelId, ts: MessageTs) -> Run | FollowUp | None:
+    """Return what a message became: a run, or a follow-up of one. None: neither, or it is not kept any more."""
+    asked = select(runs).where(runs.c.channel == channel, runs.c.request_ts == ts)
+    row = (await connection.execute(asked.order_by(runs.c.created_at.desc()).limit(1))).mappings().first()
+    if row is not None:
+        return run_of(row)
+    said = select(follow_ups).join(runs, runs.c.id == follow_ups.c.run)
+    said = said.where(runs.c.channel == channel, follow_ups.c.source_ts == ts).order_by(follow_ups.c.seq).limit(1)
+    row = (await connection.execute(said)).mappings().first()
+    return None if row is None else from_row(FollowUp, row)
 
 
 async def recent_of(

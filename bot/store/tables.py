@@ -144,6 +144,7 @@ runs = Table(
     Column("requester", ShortText(32), nullable=False),
     Column("task", LongText, nullable=False),
     Column("context", LongText, nullable=False),
+    Column("files", Document, nullable=False, server_default="[]"),
     Column("repository", ShortText(255)),
     Column("origin", ShortText(16)),
     Column("candidates", Document, nullable=False),
@@ -206,6 +207,7 @@ Index("runs_due", runs.c.next_poll_at)
 partial("runs_behind", runs.c.card_at, where="version > card_version")
 Index("runs_place", runs.c.channel, runs.c.requester, runs.c.created_at)
 Index("runs_state", runs.c.state, runs.c.queued_at)
+Index("runs_request", runs.c.request_ts)
 
 follow_ups = Table(
     "follow_ups",
@@ -215,7 +217,8 @@ follow_ups = Table(
     Column("run", ShortText(36), nullable=False, index=True),
     Column("author", ShortText(32), nullable=False),
     Column("text", LongText, nullable=False),
-    Column("source_ts", ShortText(32), nullable=False),
+    Column("files", Document, nullable=False, server_default="[]"),
+    Column("source_ts", ShortText(32), nullable=False, index=True),
     Column("state", ShortText(16), nullable=False),
     Column("last_event", ShortText(64)),
     Column("quiet_since", UtcTime),

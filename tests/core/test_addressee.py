@@ -234,6 +234,22 @@ def test_a_mention_means_that_it_is_not_for_people_alone(given: dict[str, Any], 
     assert addressee(Reply(run=a_run(**given), text=text, mentions_us=True)) is to
 
 
+@pytest.mark.parametrize(
+    ("given", "text", "to"),
+    [
+        (DONE, "thanks!", AGENT),
+        (WORKING, "", AGENT),
+        (DONE, "status", AGENT),
+        (WORKING, "stop", BOT),
+        (DONE, "aside: lunch?", PEOPLE),
+        (WHICH, "", BOT),
+    ],
+)
+def test_a_reply_with_files_is_more_than_its_words(given: dict[str, Any], text: str, to: Addressee) -> None:
+    """Only the agent has any use for what is attached; to stop is urgent all the same."""
+    assert addressee(Reply(run=a_run(**given), text=text, mentions_us=False, files=True)) is to
+
+
 def test_some_rule_holds_for_every_reply() -> None:
     """The last one is for whatever is left."""
     assert RULES[-1].holds(Reply(run=a_run(), text="", mentions_us=False))

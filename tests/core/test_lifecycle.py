@@ -17,6 +17,7 @@ from bot.core.model import (
     ConversationId,
     Effect,
     Failed,
+    File,
     Finish,
     FollowUp,
     Incoming,
@@ -964,3 +965,68 @@ def test_a_start_that_is_not_allowed_any_more_is_cancelled() -> None:
     assert lifecycle.starter(run) == run.requester
     assert lifecycle.starter(changed(run, last_action=Action.STOP, last_action_by=BOB)) == run.requester
     assert lifecycle.starter(changed(run, last_action=Action.RETRY, last_action_by=BOB)) == BOB
+
+
+# --- edits and deletions ----------------------------------------------------------------------------------------
+
+FILES = (File(id="F1", name="a.png"),)
+WORDED = Start("fix LICENCE", branch="dev", model="x")
+TYPED, UNKNOWN = Choice("org/other", Origin.TYPED), Choice(candidates=("org/a",), unlisted="org/b")
+
+
+def reworded(run: Run, choice: Choice | None, command: Start = WORDED) -> lifecycle.Changed:
+    return lifecycle.reworded(run, command, choice, files=FILES, conversation=ConversationId("c2"), now=NOW)
+
+
+@pytest.mark.parametrize("state", [RunState.QUEUED, RunState.NEEDS_GO, RunState.STARTING])
+def test_an_edit_of_what_waits_changes_it_where_it_stands(state: RunState) -> None:
+    """Task, files, branch, model and repository are those of the words as they are now."""
+    after, effects = reworded(a_run(state, repository="org/repo"), TYPED)
+    assert (after.state, after.task, after.files, effects) == (state, "fix LICENCE", FILES, ())
+    assert (after.repository, after.origin, after.branch, after.model) == ("org/other", Origin.TYPED, "dev", "x")
+
+
+def test_an_edit_keeps_a_repository_that_a_person_chose() -> None:
+    """And its branch, unless the words name one."""
+    run = a_run(RunState.QUEUED, repository="org/repo", origin=Origin.CHOSEN, branch="main")
+    after, _ = reworded(run, None, Start("fix LICENCE"))
+    assert (after.task, after.repository, after.branch) == ("fix LICENCE", "org/repo", "main")
+    assert reworded(run, None)[0].branch == "dev"
+
+
+def test_an_edit_can_ask_which_repository_and_can_answer_it() -> None:
+    """As the request would have, had it been written like that."""
+    asks, effects = reworded(a_run(RunState.QUEUED, repository="org/repo"), UNKNOWN)
+    assert (asks.state, asks.repository, asks.candidates) == (RunState.NEEDS_REPOSITORY, "org/b", ("org/a",))
+    assert (asks.reason, effects) == (Reason.UNLISTED, (Effect.TELL,))
+    assert reworded(a_run(RunState.QUEUED), Choice())[0].reason is None
+    answered, _ = reworded(asks, TYPED)
+    assert (answered.state, answered.repository) == (RunState.QUEUED, "org/other")
+    assert (answered.origin, answered.branch) == (Origin.TYPED, "dev")
+
+
+def test_an_edit_of_a_start_that_came_to_nothing_is_for_the_next_one() -> None:
+    """Where the words name no repository, it stays what it was."""
+    failed = a_run(RunState.FAILED, reason=Reason.BRANCH, repository="org/repo")
+    after, effects = reworded(failed, TYPED)
+    assert (after.state, after.task, after.repository, effects) == (RunState.FAILED, "fix LICENCE", "org/other", ())
+    assert reworded(failed, Choice())[0].repository == "org/repo"
+
+
+def test_a_deletion_before_the_start_cancels_and_forgets_the_words() -> None:
+    """Who deleted it is not known. A run without words can't be started again."""
+    after, effects = lifecycle.taken_back(a_run(RunState.QUEUED), NOW)
+    assert (after.state, after.stop_by, effects) == (RunState.CANCELLED, None, (Effect.RELEASE,))
+    blank = lifecycle.without_words(a_run(RunState.FAILED, reason=Reason.BRANCH, context="x", files=FILES))
+    assert (blank.task, blank.context, blank.files) == (lifecycle.DELETED, "", ())
+    assert (lifecycle.has_words(blank), lifecycle.has_words(a_run())) == (False, True)
+    assert Action.RETRY in lifecycle.offers(a_run(RunState.FAILED, reason=Reason.BRANCH))
+    assert Action.RETRY not in lifecycle.offers(blank)
+
+
+def test_a_question_about_a_message_shows_its_words_as_they_are_now() -> None:
+    """Only about the very message that was edited."""
+    edited = FollowUp(id="f1", run=RunId("run"), author=ALICE, text="new", source_ts=MessageTs("1.1"))
+    run = a_run(doubtful_follow_up="f1", doubtful_text="old")
+    assert lifecycle.asks_anew(run, edited).doubtful_text == "new"
+    assert lifecycle.asks_anew(replace(run, doubtful_follow_up="f2"), edited).doubtful_text == "old"

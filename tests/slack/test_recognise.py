@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.core.model import Action, ChannelId, Incoming, IncomingKind, MessageTs, PlaceGone, TeamId, UserId
+from bot.core.model import Action, ChannelId, File, Incoming, IncomingKind, MessageTs, PlaceGone, TeamId, UserId
 from bot.slack.recognise import Identity, place_gone, recognise
 
 US = Identity(TeamId("T1"), UserId("U0BOT"), "B0BOT", "https://acme.slack.com/")
@@ -240,6 +240,112 @@ def test_an_odd_field_does_no_harm(payload: JSON, expected: Incoming) -> None:
     assert recognise(payload, US) == expected
 
 
+# --- edits and deletions ----------------------------------------------------------------------------------------
+
+LATER = "1772442060.000300"
+SHOT: JSON = {"id": "F1", "name": "shot.png", "size": 7, "url_private": "https://files.slack.com/f1"}
+
+
+def edit(about: Mapping[str, Any], before: Mapping[str, Any] | None = None, **outer: Any) -> JSON:
+    """Return the payload of an edit of alice's "hello". about: what differs by now; before: what differed before."""
+    return event(
+        {
+            "subtype": "message_changed",
+            "hidden": True,
+            "user": None,
+            "text": None,
+            "ts": LATER,
+            "event_ts": LATER,
+            "message": event(about)["event"],
+            "previous_message": event(before)["event"],
+            **outer,
+        }
+    )
+
+
+def deletion(**outer: Any) -> JSON:
+    gone = {"subtype": "message_deleted", "hidden": True, "user": None, "text": None, "ts": LATER, "event_ts": LATER}
+    return event({**gone, "deleted_ts": TS, "previous_message": event()["event"], **outer})
+
+
+def an_edit(**about: Any) -> Incoming:
+    was = {"kind": IncomingKind.EDIT, "edited_at": MessageTs(LATER), "was": "hello"}
+    return a_message(**{**was, "key": f"edit:T1:C01:{TS}:{LATER}", **about})
+
+
+ASKS = "<@U0BOT> fix README"
+
+
+@pytest.mark.parametrize(
+    ("payload", "expected"),
+    [
+        (edit({"text": "bye"}), an_edit(text="bye")),
+        (edit({"text": "bye"}, event_ts=None), an_edit(text="bye")),
+        (edit({"text": "bye"}, previous_message=None), an_edit(text="bye", was="")),
+        (edit({"files": [SHOT]}), an_edit(files=(File(id="F1", name="shot.png", url=SHOT["url_private"], size=7),))),
+        (edit({"text": ASKS}), an_edit(text=ASKS, mentions_us=True, kind=IncomingKind.MESSAGE, key=f"msg:T1:C01:{TS}")),
+        (
+            edit({"text": "<@U0BOT> fix it"}, {"text": ASKS}),
+            an_edit(text="<@U0BOT> fix it", mentions_us=True, was=ASKS),
+        ),
+        (edit({}), None),
+        (edit({"attachments": [{"from_url": "https://example.com", "text": "x"}]}), None),
+        (edit({"blocks": [{"type": "divider"}]}), None),
+        (edit({"files": [SHOT]}, {"files": [{**SHOT, "size": 0}]}), None),
+        (edit({"text": "bye", "bot_id": "B1"}), None),
+        (edit({"text": "bye", "user": "U0BOT"}), None),
+        (edit({"text": "bye"}, event_ts=None, ts=None), None),
+        (edit({}, message=None), None),
+        (edit({"text": "bye", "ts": "x"}), None),
+    ],
+)
+def test_an_edit_is_about_words_or_files(payload: JSON, expected: Incoming | None) -> None:
+    """One that adds our mention is a request; previews and the like are nothing."""
+    assert recognise(payload, US) == expected
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [deletion(), edit({"subtype": "tombstone", "text": "This message was deleted.", "user": "USLACKBOT"})],
+)
+def test_a_deletion_says_which_message_is_gone(payload: JSON) -> None:
+    """A root with replies is deleted by a change of it."""
+    known = {"kind": IncomingKind.DELETION, "key": f"delete:T1:C01:{TS}", "text": "", "edited_at": MessageTs(LATER)}
+    assert recognise(payload, US) == a_message(**known)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        deletion(previous_message=None),
+        deletion(previous_message=event({"bot_id": "B0BOT"})["event"]),
+        deletion(event_ts=None, ts=None),
+    ],
+)
+def test_other_deletions_are_nothing(payload: JSON) -> None:
+    """Our own messages, and what can't be told."""
+    assert recognise(payload, US) is None
+
+
+@pytest.mark.parametrize(
+    ("about", "files"),
+    [
+        ([SHOT], (File(id="F1", name="shot.png", url="https://files.slack.com/f1", size=7),)),
+        ([{**SHOT, "url_private_download": "https://files.slack.com/d1", "size": "7"}],
+         (File(id="F1", name="shot.png", url="https://files.slack.com/d1"),)),
+        ([{"id": "F1", "title": "A shot", "mode": "tombstone"}], (File(id="F1", name="A shot"),)),
+        ([{**SHOT, "file_access": "check_file_info"}], (File(id="F1", name="shot.png", size=7),)),
+        ([{"name": "x"}, "F2", {"id": 7}], ()),
+        ({"id": "F1"}, ()),
+        ([SHOT] * 30, (File(id="F1", name="shot.png", url="https://files.slack.com/f1", size=7),) * 20),
+    ],
+)  # fmt: skip
+def test_the_files_of_a_message(about: Any, files: tuple[File, ...]) -> None:
+    """As Slack shows them; those that it shows by their id alone have to be asked for."""
+    found = recognise(event({"subtype": "file_share", "files": about}), US)
+    assert found == a_message(files=files)
+
+
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=8), inner, max_size=2),
@@ -257,7 +363,18 @@ MESSAGES = nearly({**event({"thread_ts": ROOT, "subtype": "file_share", "user_te
 EVENTS = st.builds(lambda body, inner: body | {"event": inner}, nearly(event()), MESSAGES)
 
 
-@given(payload=st.dictionaries(st.text(max_size=8), ANYTHING, max_size=4) | nearly(command()) | EVENTS)
+CHANGED = st.builds(
+    lambda outer, after, before, kind: event(
+        {**outer, "type": "message", "subtype": kind, "message": after, "previous_message": before}
+    ),
+    nearly(edit({})["event"]),
+    MESSAGES,
+    MESSAGES,
+    st.sampled_from(["message_changed", "message_deleted"]),
+)
+
+
+@given(payload=st.dictionaries(st.text(max_size=8), ANYTHING, max_size=4) | nearly(command()) | EVENTS | CHANGED)
 def test_no_payload_breaks_it(payload: JSON) -> None:
     """Whatever arrives gives a request with fields of the right kinds, or None; nothing is raised."""
     found = recognise(payload, US)
