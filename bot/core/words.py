@@ -17,6 +17,7 @@ from bot.core.lifecycle import not_resumed, offers, restartable, took
 from bot.core.model import (
     Act,
     Action,
+    Api,
     ChannelId,
     Command,
     Do,
@@ -521,7 +522,8 @@ def paused(run: Run) -> str:
         return (
             f"What the agent wanted to do was rejected{by}, and not done. {reply(run)} with what it should do instead."
         )
-    return f"Somebody paused it in OpenHands. Nothing is lost: {how_to_go_on(run, 'to go on')}"
+    restarted = ", or its server was restarted" if run.api is Api.AGENT else ""  # both look alike there
+    return f"Somebody paused it in OpenHands{restarted}. Nothing is lost: {how_to_go_on(run, 'to go on')}"
 
 
 def how_to_go_on(run: Run, what: str) -> str:

@@ -10,6 +10,7 @@ from bot.core.files import Attached, LeftOut, Omission
 from bot.core.model import (
     Act,
     Action,
+    Api,
     Do,
     File,
     Help,
@@ -65,6 +66,7 @@ SENTENCES = {
     ),
     "an answer, in a thread of people": words.news(a_run(RunState.WAITING, waiting=Waiting.ANSWER, mentions_only=True)),
     "approval, in a thread of people": words.approval(a_run(action="e1", detail="rm -rf build", mentions_only=True)),
+    "paused, on an Agent Server": words.paused(a_run(RunState.PAUSED, api=Api.AGENT)),
     "paused, in a thread of people": words.paused(a_run(RunState.PAUSED, mentions_only=True)),
     "another run": words.another_run(),
     "which of two runs": words.which_asks(

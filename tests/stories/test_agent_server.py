@@ -327,6 +327,9 @@ async def test_a_server_that_ended_in_order_is_a_pause(make_world: Make) -> None
     world.openhands.end_server()
     await world.passes(10)
     assert world.card().state == "Paused"
+    assert (
+        "Somebody paused it in OpenHands, or its server was restarted. Nothing is lost: press Resume" in world.news()[0]
+    )
     await world.alice.clicks("resume", world.cards()[0])
     await world.passes(6)
     assert (world.card().state, world.conversation.state) == ("Working", "running")
