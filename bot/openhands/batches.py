@@ -15,7 +15,7 @@ BATCH = 99  # ids per request; the server refuses 100
 FAILURES = 15  # in a row: the whole, its halves, quarters and eighths; it is the server then, not the ids
 LEAST = 12  # ids per request after an outage, however often it failed, so that its end is no flood of requests
 SPLITTING_S = 75.0  # after that long the rest waits for the next time: a request that hangs takes up to 30 s
-REST_S = 60.0  # pause before an id that failed by itself is asked again
+REST_S = 60.0  # pause before an id that failed by itself is asked again, and a batch that failed in that size
 
 Entry = TypeVar("Entry")
 
@@ -34,7 +34,8 @@ class Batches:
         """most: ids per request."""
         self._clock = clock
         self._most = most
-        self._sizes = Recent[UUID, int](clock)
+        self._sizes = Recent[UUID, tuple[int, datetime]](clock)
+        """In how small a batch an id is asked, and when a larger one is tried again."""
         self._resting = Recent[UUID, datetime](clock)
 
     async def ask(
@@ -86,22 +87,29 @@ class Batches:
         return parts
 
     def _size(self, one: UUID) -> int:
-        return self._sizes.get(one) or self._most
+        known = self._sizes.get(one)
+        return self._most if known is None else known[0]
 
     def _grow(self, part: Sequence[UUID]) -> None:
+        now = self._clock.now()
         for one in part:
             self._resting.drop(one)
-            size = 2 * self._size(one)
+            known = self._sizes.get(one)
+            if known is None or now < known[1]:
+                continue
+            size = 2 * known[0]
             if size < self._most:
-                self._sizes.put(one, size)
+                self._sizes.put(one, (size, now))
             else:
                 self._sizes.drop(one)
 
     def _shrink(self, part: Sequence[UUID], least: int) -> None:
         if len(part) == least == 1:
             self._rest(part[0])
+        # After an outage it grows at once; what was too much while others were answered will be so for a while.
+        again_at = later(self._clock.now(), REST_S if least == 1 else 0)
         for one in part:
-            self._sizes.put(one, min(self._size(one), max(least, len(part) // 2)))
+            self._sizes.put(one, (min(self._size(one), max(least, len(part) // 2)), again_at))
 
     def _rest(self, one: UUID) -> None:
         self._resting.put(one, later(self._clock.now(), REST_S))

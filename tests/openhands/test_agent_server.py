@@ -607,6 +607,27 @@ async def test_the_cost_is_the_sum_of_all_uses() -> None:
     assert (await looked_at("as-batch.03")).cost is None
 
 
+async def test_answers_that_grow_too_long_are_asked_for_in_smaller_batches_for_a_while() -> None:
+    """Each model call makes an entry longer, and stays in it: the whole is tried again once a minute, not each time."""
+    runs, clock, sizes = [a_run(str(UUID(int=number))) for number in range(24)], JumpingClock(), list[int]()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        ids = request.url.params.get_list("ids")
+        sizes.append(len(ids))
+        if len(ids) > 12:
+            raise httpx.ReadTimeout("too long")
+        return httpx.Response(200, json=[None] * len(ids))
+
+    async with agent_server(httpx.MockTransport(answer), clock=clock) as openhands:
+        for _ in range(3):
+            assert len(await openhands.observe(runs)) == 24
+        assert sizes == [24, 12, 12, 12, 12, 12, 12]
+        clock.time += timedelta(seconds=61)
+        await openhands.observe(runs)
+        await openhands.observe(runs)
+    assert sizes[7:] == [12, 12, 24, 12, 12]
+
+
 async def test_many_are_asked_in_batches_of_a_few() -> None:
     """Each entry grows with every call of a model."""
     names = [f"{number:08d}-0000-4000-8000-000000000000" for number in range(60)]
