@@ -848,6 +848,13 @@ def call_waits(run: Run, since: datetime, why: Obstacle) -> Run:
     )
 
 
+def wakes_up(run: Run, now: datetime) -> bool:
+    """Return whether a call waits for a sandbox to wake up, and that may still take a while: silence is no outage."""
+    watch = run.watch
+    since = watch.call_waits_since if watch.call_waits_why is Obstacle.WAKING else None
+    return since is not None and now - since < WAKING
+
+
 def call_through(run: Run) -> Run:
     """Clear that warning: the call got through, or is not made any more."""
     return replace(run, watch=replace(run.watch, call_waits_since=None, call_waits_why=None))
@@ -914,6 +921,8 @@ def gone(run: Run, now: datetime) -> Changed:
 def sandbox_woken(run: Run, now: datetime) -> Changed:
     """Record that a sandbox was woken: its agent may continue before the message arrives."""
     after = replace(run, turn_at=now, watch=replace(run.watch, phase=None, next_poll_at=now, observed_at=now))
+    if not wakes_up(after, now):
+        after = call_waits(call_through(after), now, Obstacle.WAKING)
     if run.reason is Reason.ASLEEP:
         after = enter_state(after, RunState.WORKING)
     return changed(run, after, now)

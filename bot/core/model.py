@@ -395,6 +395,8 @@ class Obstacle(StrEnum):
     MOVED = "moved"
     FULL = "full"
     """The agent server keeps a message, but runs no more agents for now."""
+    WAKING = "waking"
+    """The sandbox was told to wake up, which may take minutes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

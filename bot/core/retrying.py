@@ -45,6 +45,8 @@ STOPS = 6
 """How often a stop may have no effect before the person is told: a minute, with its pauses."""
 INTERRUPTS = 3
 """How many stops may have no effect before the sandbox is paused: a frozen agent is deaf to interrupts."""
+NO_MESSAGES = "takes no messages"
+"""Why a run is told once, and not for each message, that its server lacks a call."""
 MISSES = 12
 """How often a call may find no conversation before it counts as gone, or the person is told: about seven minutes."""
 STOP_SHOWS_S = lifecycle.FRESH.total_seconds() + 3
@@ -126,6 +128,8 @@ class GiveBack:
     """Close the row as not done, and tell the person who waits for it."""
 
     text: str
+    once: str = ""
+    """If set, a run is told so at most once, whoever waits; the reaction on each message says the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,7 +308,7 @@ def _send(error: OpenHandsError | None, here: Situation) -> Step | None:
         case Rejected():
             return GiveBack(words.follow_up_rejected(error.words))
         case NoSuchCall():
-            return GiveBack(words.follow_up_unsupported(here.page))
+            return GiveBack(words.follow_up_unsupported(here.page), once=NO_MESSAGES)
         case _:
             return None
 
@@ -326,7 +330,7 @@ def _wake(error: OpenHandsError | None, here: Situation) -> Step | None:
         case _, OutOfBudget():
             return GiveBack(words.out_of_budget())
         case OutboxKind.SEND, NoSuchCall():
-            return GiveBack(words.follow_up_unsupported(here.page))
+            return GiveBack(words.follow_up_unsupported(here.page), once=NO_MESSAGES)
         case OutboxKind.SEND, NotFound() | Archived() | Rejected() if here.row.attempts < WAKES - 1:
             return _perhaps_gone(here)
         case OutboxKind.SEND, NotFound() | Archived() | Rejected():
@@ -347,7 +351,8 @@ def _resume(error: OpenHandsError | None, here: Situation) -> Step | None:
         case Asleep() | Unsure() if here.row.attempts >= WAKES:
             return GiveBack(words.cannot_resume(here.run))
         case Asleep() | Unsure():  # repeating it is safe
-            return Retry(at=here.backoff(), effort=Effort.COUNTED, observe=True)
+            waking = Unreachable(why=Obstacle.WAKING) if isinstance(error, Asleep) else None
+            return Retry(at=here.backoff(), effort=Effort.COUNTED, observe=True, unreachable=waking)
         case AtCapacity():
             at = here.after(here.patience.full_s)
             return Retry(at=at, effort=Effort.UNDONE, say=words.no_room_to_resume())

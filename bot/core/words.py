@@ -695,6 +695,11 @@ def unreachable(since: datetime, why: Obstacle) -> str:
                 f"⏳ OpenHands keeps your message since {clock_time(since)}, but runs no more agents for now. The agent goes on "
                 "as soon as there is room; nothing is lost."
             )
+        case Obstacle.WAKING:
+            return (
+                f"⏳ Waking up: OpenHands has been getting the agent's sandbox ready since {clock_time(since)}. That may take "
+                "minutes; it goes on by itself."
+            )
         case Obstacle.AWAY:
             return f"⚠️ I haven't got through to OpenHands since {clock_time(since)}. I keep trying; nothing is lost."
         case _:

@@ -71,7 +71,7 @@ class FollowUps(Handler):
         if run.reason is Reason.ASLEEP:
             raise Asleep
         anchor = await openhands.last_event(run)
-        at = await self._tell_end(run, openhands)
+        at = await self._tell_end(row, run, openhands)
         if at is not None:
             return Retry(at=at)
         try:
@@ -125,14 +125,17 @@ class FollowUps(Handler):
         await self._delivered(row, run, follow_up, went_out)
         return None
 
-    async def _tell_end(self, run: Run, openhands: OpenHands) -> datetime | None:
+    async def _tell_end(self, row: OutboxRow, run: Run, openhands: OpenHands) -> datetime | None:
         """Tell how the turn under way ended, if it did since the last look; return when to try the message again.
 
-        None: there was nothing to tell. Once the message is out, all words before it are old news.
+        None: there was nothing to tell. Once the message is out, all words before it are old news. Where the agent of a
+        woken sandbox does not answer yet, nothing is told, and nothing goes out: its answer would be lost.
         """
         if run.state not in lifecycle.MAY_HAVE_ENDED:
             return None
         seen = (await openhands.observe([run])).get(run.id)
+        if seen is not None and seen.phase is Phase.UNCLEAR and lifecycle.wakes_up(run, seen.asked_at):
+            return later(seen.asked_at, self._pause_s((seen.asked_at - row.created_at).total_seconds()))
         if seen is None or seen.phase not in lifecycle.WORDS_DECIDE:
             return None
         if seen.last is None:
@@ -241,14 +244,17 @@ class FollowUps(Handler):
             await self._ask(row, run, after)
             return
         unsure = after.state is FollowUpState.UNSURE
-        age_s = (now - tried_at).total_seconds() if unsure else 0.0  # each look-up reads events: back off
-        pause_s = min(self._ctx.patience.poll_slowest_s, max(self._ctx.patience.poll_s, age_s / 8))
+        pause_s = self._pause_s((now - tried_at).total_seconds() if unsure else 0.0)  # each look-up reads events
         async with self._ctx.database.transaction() as tx:
             if await self._as_it_was(tx, follow_up):
                 await runs.save_follow_up(tx, after)
                 await outbox.reschedule(tx, row.seq, later(now, pause_s), sent=unsure)
             await runs.poll_again(tx, [run.id], now)
         self._ctx.wake_poller.set()
+
+    def _pause_s(self, age_s: float) -> float:
+        """Return the pause between looks for something that has been awaited for so long."""
+        return min(self._ctx.patience.poll_slowest_s, max(self._ctx.patience.poll_s, age_s / 8))
 
     async def _as_it_was(self, tx: AsyncConnection, follow_up: FollowUp) -> bool:
         """Return whether nobody decided about a message while OpenHands was asked about it."""

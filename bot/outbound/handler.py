@@ -12,7 +12,7 @@ from bot.causes import trust_help
 from bot.context import Context
 from bot.core import cards, lifecycle, policy, words
 from bot.core.errors import NoSuchCall, OpenHandsError, SlackError, SlackRefused
-from bot.core.model import Act, Run, UserId
+from bot.core.model import Act, Obstacle, Run, UserId
 from bot.core.owed import OutboxRow
 from bot.core.pacing import later
 from bot.core.policy import Allowed
@@ -123,8 +123,8 @@ class Handler(ABC):
                 await self._retry(row, run, step)
             case Hold():
                 await self._hold(row, run)
-            case GiveBack(text):
-                await self._give_back(row, run, text)
+            case GiveBack(text, once):
+                await self._give_back(row, run, text, once=once or None)
             case Refuse() | Requeue() | Lost() | Ask():
                 await self._end(row, run, step)
             case Wake():
@@ -143,7 +143,10 @@ class Handler(ABC):
     async def _retry(self, row: OutboxRow, run: Run, step: Retry) -> None:
         async with self._ctx.database.transaction() as tx:
             fresh = await runs.get(tx, run.id)
-            if step.unreachable is not None:
+            wakes_up = lifecycle.wakes_up(fresh, self._ctx.clock.now())
+            if wakes_up and (step.unreachable is None or step.unreachable.why is Obstacle.AWAY):
+                pass  # the card says so
+            elif step.unreachable is not None:
                 if step.unreachable.cause:
                     log.warning(
                         "openhands.unreachable",
@@ -199,9 +202,9 @@ class Handler(ABC):
                 await runs.save(tx, fresh, lifecycle.call_through(fresh))
                 await outbox.reschedule(tx, row.seq, at)
 
-    async def _give_back(self, row: OutboxRow, run: Run, text: str) -> None:
+    async def _give_back(self, row: OutboxRow, run: Run, text: str, *, once: str | None = None) -> None:
         async with self._ctx.database.transaction() as tx:
-            await self._tell(tx, row, run, text)
+            await self._tell(tx, row, run, text, once=once)
             fresh = await runs.get(tx, run.id)
             await self._close(tx, row, await runs.save(tx, fresh, lifecycle.call_through(fresh)))
         self._ctx.wake_poller.set()

@@ -267,6 +267,15 @@ def test_what_was_awake_and_falls_asleep_is_paused_at_once() -> None:
     assert (after.state, after.reason, effects) == (RunState.PAUSED, Reason.ASLEEP, (Effect.TELL,))
 
 
+def test_a_wake_up_is_shown_until_it_has_taken_too_long() -> None:
+    """It counts from the first call that the server took, however often that is repeated."""
+    once, _ = lifecycle.sandbox_woken(a_run(RunState.PAUSED, reason=Reason.ASLEEP), NOW)
+    twice, _ = lifecycle.sandbox_woken(once, NOW + timedelta(minutes=2))
+    shown = [lifecycle.wakes_up(twice, NOW + timedelta(seconds=age_s)) for age_s in (150, 299, 300)]
+    assert (twice.watch.call_waits_since, shown) == (NOW, [True, True, False])
+    assert not lifecycle.wakes_up(a_run(), NOW)
+
+
 def test_waking_what_did_not_sleep_changes_no_state() -> None:
     """A conversation that OpenHands called asleep before a look showed it."""
     assert lifecycle.sandbox_woken(a_run(RunState.DONE), NOW)[0].state is RunState.DONE

@@ -32,6 +32,7 @@ from bot.core.pacing import Patience
 from bot.core.retrying import (
     DECISIONS,
     MISSES,
+    NO_MESSAGES,
     QUOTA_LONGEST_S,
     QUOTA_UNNAMED_S,
     REFUSED_S,
@@ -158,7 +159,7 @@ TABLE: list[tuple[Call, OpenHandsError | None, Run, dict[str, Any], Step]] = [
     (Call.SEND, Archived(), WORKING, {"attempts": 2}, Retry(at=at(4), effort=Effort.COUNTED, observe=True)),
     (Call.SEND, Archived(), WORKING, {"attempts": MISSES}, Lost()),
     (Call.SEND, Rejected("why"), WORKING, {}, GiveBack(words.follow_up_rejected("why"))),
-    (Call.SEND, NoSuchCall(), WORKING, {}, GiveBack(words.follow_up_unsupported(PAGE))),
+    (Call.SEND, NoSuchCall(), WORKING, {}, GiveBack(words.follow_up_unsupported(PAGE), once=NO_MESSAGES)),
     (
         Call.SEND,
         AtCapacity(),
@@ -184,7 +185,7 @@ TABLE: list[tuple[Call, OpenHandsError | None, Run, dict[str, Any], Step]] = [
         {},
         Retry(at=at(PATIENCE.full_s), effort=Effort.UNDONE, say=words.no_room_to_wake()),
     ),
-    (Call.WAKE, NoSuchCall(), WORKING, {}, GiveBack(words.follow_up_unsupported(PAGE))),
+    (Call.WAKE, NoSuchCall(), WORKING, {}, GiveBack(words.follow_up_unsupported(PAGE), once=NO_MESSAGES)),
     (Call.WAKE, NotFound(), WORKING, {}, Retry(at=at(1), effort=Effort.COUNTED, observe=True)),
     (Call.WAKE, NotFound(), WORKING, {"attempts": WAKES - 1}, Lost()),
     (Call.WAKE, Archived(), WORKING, {}, Retry(at=at(1), effort=Effort.COUNTED, observe=True)),
@@ -201,7 +202,13 @@ TABLE: list[tuple[Call, OpenHandsError | None, Run, dict[str, Any], Step]] = [
     ),
     (Call.WAKE, NotFound(), WORKING, {"kind": OutboxKind.DECIDE}, Retry(at=at(1), observe=True)),
     # a resume may be repeated
-    (Call.RESUME, Asleep(), STOPPED, {"attempts": 1}, Retry(at=at(2), effort=Effort.COUNTED, observe=True)),
+    (
+        Call.RESUME,
+        Asleep(),
+        STOPPED,
+        {"attempts": 1},
+        Retry(at=at(2), effort=Effort.COUNTED, observe=True, unreachable=Unreachable(why=Obstacle.WAKING)),
+    ),
     (Call.RESUME, Unsure(), STOPPED, {}, Retry(at=at(1), effort=Effort.COUNTED, observe=True)),
     (Call.RESUME, Asleep(), STOPPED, {"attempts": WAKES}, GiveBack(words.cannot_resume(STOPPED))),
     (

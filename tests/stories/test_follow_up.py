@@ -3,8 +3,8 @@
 from bot.core import words
 from bot.core.model import Reason, RunState
 from bot.simulator.world import Said
-from tests.conftest import Story
-from tests.stories.shared import APPROVE_OR_REJECT, why
+from tests.conftest import Card, Story
+from tests.stories.shared import APPROVE_OR_REJECT, SINCE, asked_by, why
 
 
 async def working(world: Story) -> Said:
@@ -173,6 +173,29 @@ async def test_a_sleeping_run_is_woken_for_a_reply(world: Story) -> None:
     assert world.conversation.messages == ["fix README", "please go on"]
     assert world.reactions(reply) == ["eyes", "white_check_mark"]
     assert world.card().state == "Working"
+
+
+async def test_a_wake_up_of_five_minutes_is_shown_as_one(world: Story) -> None:
+    """No slot for two minutes, then a sandbox whose agent server is not there yet: neither is an outage or the end."""
+    asked = await working(world)
+    world.openhands.fall_asleep(world.conversation)
+    await world.passes(130)
+    world.openhands.break_next("sandbox_resume", status=429, body={"detail": {"error": "full"}}, times=4)
+    world.conversation.silent = True
+    reply = await world.alice.says("please go on", thread=asked)
+    await world.passes(110)
+    assert world.card().state == "Paused"
+    for _ in range(2):
+        await world.passes(75)
+        assert world.card().state == "Working"
+        assert any(line.startswith("⏳ Waking up: ") for line in world.card().lines)
+    world.conversation.silent = False
+    await world.passes(40)
+
+    assert world.conversation.messages == ["fix README", "please go on"]
+    assert world.reactions(reply) == ["eyes", "white_check_mark"]
+    assert world.card() == Card("Working", "fix README", (f"{asked_by(world)} · {SINCE}",))
+    assert words.no_room_to_wake() in world.news()[-1]
 
 
 async def test_a_run_that_fell_asleep_after_its_end_is_woken_too(world: Story) -> None:

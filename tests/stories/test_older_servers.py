@@ -42,14 +42,17 @@ async def test_where_no_agent_can_be_paused_either_its_sandbox_is(make_world: Ma
 
 
 async def test_a_server_that_takes_no_messages_is_told_of_once(make_world: Make) -> None:
-    """A reply comes back with the place where it can be written; it is sent once, and the run goes on."""
+    """The first reply comes back with the place where it can be written, each later one with a sign; the run goes on."""
     world = await make_world(openhands={"lacks": ["send"]})
     card = await working(world)
     await world.bob.says("and the docs", thread=card)
-    await world.passes(120)
+    await world.passes(10)
+    later = await world.alice.says("and the licence", thread=card)
+    await world.passes(110)
 
     assert world.news() == [f"<@{world.bob.id}> {words.follow_up_unsupported(page(world))}"]
-    assert calls(world, "send") == ["send"]
+    assert calls(world, "send") == ["send", "send"]
+    assert world.reactions(later) == ["eyes", "x"]
     assert world.card() == Card("Working", "fix README", (f"{asked_by(world)} · {SINCE}",))
     world.leaves("#dev: eyes, x on a message")
 
