@@ -293,12 +293,14 @@ async def own_thread(connection: AsyncConnection, run: Run, thread: MessageTs, *
     await connection.execute(upserts.put(connection, threads, "team", "channel", "thread_ts"), row)
 
 
+IS_LIVE = runs.c.state.in_([state.value for state in LIVE])
 RESTS = and_(
     runs.c.state == RunState.WAITING.value,
     func.coalesce(runs.c.waiting, "") == Waiting.ANSWER.value,
     runs.c.next_poll_at.is_(None),
 )
 """A run that answered long ago: it is not polled any more, and nobody means it by `stop`, `status` or a new message."""
+GOES_ON = IS_LIVE & not_(RESTS)
 
 
 async def live_of(connection: AsyncConnection, channel: ChannelId, requester: UserId) -> Sequence[Run]:
@@ -308,8 +310,7 @@ async def live_of(connection: AsyncConnection, channel: ChannelId, requester: Us
         .where(
             runs.c.channel == channel,
             runs.c.requester == requester,
-            runs.c.state.in_([state.value for state in LIVE]),
-            not_(RESTS),
+            GOES_ON,
         )
         .order_by(runs.c.created_at.desc())
     )
@@ -491,15 +492,16 @@ async def of_message(connection: AsyncConnection, channel: ChannelId, ts: Messag
 async def recent_of(
     connection: AsyncConnection, channel: ChannelId, requester: UserId, since: datetime
 ) -> Sequence[Run]:
-    """Return a person's runs in a place that are live, wait for a decision or had news since then, newest first."""
+    """Return a person's runs in a place that are live, wait for a decision or had news since then, newest first.
+
+    Those that answered long ago count as little as for `stop`.
+    """
     found = await connection.execute(
         select(runs)
         .where(
             runs.c.channel == channel,
             runs.c.requester == requester,
-            runs.c.state.in_([state.value for state in LIVE])
-            | runs.c.undecided.is_not(None)
-            | (runs.c.news_at >= since),
+            GOES_ON | runs.c.undecided.is_not(None) | ((runs.c.news_at >= since) & not_(RESTS)),
         )
         .order_by(runs.c.created_at.desc())
     )

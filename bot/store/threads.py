@@ -8,7 +8,8 @@ from sqlalchemy import and_, bindparam, case, delete, exists, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.core.lifecycle import OCCUPIES
-from bot.core.model import LIVE, ChannelId, MessageTs, TeamId
+from bot.core.model import ChannelId, MessageTs, TeamId
+from bot.store.runs import GOES_ON
 from bot.store.tables import runs, threads
 
 
@@ -24,11 +25,12 @@ async def of_runs(
 ) -> Sequence[Thread]:
     """Return the threads whose run is live, or is not: where an agent works first, then by news, the newest first.
 
+    A run that answered long ago counts as one that ended.
+
     news_after: leave out those whose last news is older.
     """
-    state_fits = runs.c.state.in_([state.value for state in LIVE])
     wanted = select(threads.c.channel, threads.c.thread_ts).join(runs, runs.c.id == threads.c.run)
-    wanted = wanted.where(threads.c.team == team, state_fits if live else ~state_fits)
+    wanted = wanted.where(threads.c.team == team, GOES_ON if live else ~GOES_ON)
     if news_after is not None:
         wanted = wanted.where(runs.c.news_at > news_after)
     works = case((runs.c.state.in_([state.value for state in OCCUPIES]), 0), else_=1)

@@ -1,9 +1,10 @@
 """Where runs live in Slack."""
 
-from bot.core.model import ChannelId, MessageTs, Run, RunId, RunState, TeamId
+from bot.core.model import ChannelId, MessageTs, Run, RunId, RunState, TeamId, Waiting
 from bot.store import runs, threads
 from bot.store.database import Database
 from bot.store.threads import Thread
+from tests.changes import changed
 from tests.store.bench import DEV, DIRECT, TEAM, a_run, at
 
 OPS = ChannelId("C2")
@@ -35,6 +36,20 @@ async def test_threads_of_live_runs_are_told_from_others_newest_news_first(datab
     assert live == [Thread(DIRECT, MessageTs("paused")), Thread(DEV, MessageTs("queued"))]
     assert ended == [Thread(DEV, MessageTs("lost")), Thread(DEV, MessageTs("done"))]
     assert lately == [Thread(DEV, MessageTs("lost"))]
+
+
+async def test_a_run_that_answered_long_ago_counts_as_ended(database: Database) -> None:
+    """A hundred of them would use up what may be read after a gap, before the threads where something goes on."""
+    answered = changed(a_run("answered", state=RunState.WAITING, next_poll_at=at(9)), waiting=Waiting.ANSWER)
+    resting = changed(answered, id=RunId("resting"), next_poll_at=None)
+    await put(database, answered, resting)
+    async with database.reading() as tx:
+        live = await threads.of_runs(tx, TEAM, live=True)
+        ended = await threads.of_runs(tx, TEAM, live=False)
+        recent = await runs.recent_of(tx, DEV, answered.requester, answered.watch.news_at)
+
+    assert ([one.ts for one in live], [one.ts for one in ended]) == (["answered"], ["resting"])
+    assert [run.id for run in recent] == ["answered"]
 
 
 async def test_threads_where_an_agent_works_come_first(database: Database) -> None:
