@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bot.core import cards, lifecycle
 from bot.core.lifecycle import Changed, restartable
 from bot.core.model import (
+    ChannelId,
     ConversationId,
     Effect,
     FollowUp,
@@ -238,11 +239,22 @@ async def enqueue_direct(
 
 
 async def enqueue_reaction(
-    tx: AsyncConnection, run: Run, ts: MessageTs, name: str, now: datetime, *, after_messages: bool = False
+    tx: AsyncConnection,
+    run: Run,
+    ts: MessageTs,
+    name: str,
+    now: datetime,
+    *,
+    channel: ChannelId | None = None,
+    after_messages: bool = False,
 ) -> None:
-    """Enqueue a reaction on a message. after_messages: after those that are owed to the run's thread."""
-    about = {"channel": run.channel, "ts": ts, "name": name}
-    lane = card_lane(run) if after_messages else f"reaction:{run.channel}:{ts}"
+    """Enqueue a reaction on a message.
+
+    channel: where it is, if not in the run's place. after_messages: after those that are owed to the run's thread.
+    """
+    where = channel or run.channel
+    about = {"channel": where, "ts": ts, "name": name}
+    lane = card_lane(run) if after_messages else f"reaction:{where}:{ts}"
     await outbox.add(tx, OutboxKind.REACT, id=new_id(), lane=lane, now=now, run=run.id, payload=about)
 
 

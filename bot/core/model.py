@@ -553,6 +553,8 @@ class FollowUp:
     text: str
     files: tuple[File, ...] = ()
     source_ts: MessageTs
+    source_channel: ChannelId | None = None
+    """Where it was written; None: in its run's place."""
     state: FollowUpState = FollowUpState.WAITING
     last_event: str | None = None
     """The newest event before the message was sent; the message's own event is newer."""

@@ -295,7 +295,10 @@ class Dispatcher:
         incoming = row.incoming
         async with self._ctx.database.reading() as tx:
             found = incoming.thread and await runs.of_thread(tx, incoming.team, incoming.channel, incoming.thread)
-            mine = await runs.live_of(tx, incoming.channel, incoming.user) if incoming.direct else ()
+            mine: Sequence[Run] = ()
+            if incoming.direct:
+                asking = await runs.asking_directly(tx, incoming.channel, incoming.user)
+                mine = asking or await runs.live_of(tx, incoming.channel, incoming.user)
         if found:
             return await self._reply(row, found[0], text, asker)
         only = mine[0] if len(mine) == 1 and incoming.thread_ts is None else None

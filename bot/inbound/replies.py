@@ -114,6 +114,7 @@ class Replies:
                 text=text,
                 files=incoming.files,
                 source_ts=incoming.ts,
+                source_channel=incoming.channel if incoming.channel != run.channel else None,
                 state=state,
             )
             await runs.add_follow_up(tx, follow_up)
@@ -121,7 +122,7 @@ class Replies:
                 await self._say_once(tx, run, incoming, words.cannot_follow_up(run))
                 return
             await effects.enqueue_send(tx, run, follow_up, now)
-            await effects.enqueue_reaction(tx, run, incoming.ts, effects.RECEIVED, now)
+            await effects.enqueue_reaction(tx, run, incoming.ts, effects.RECEIVED, now, channel=incoming.channel)
             if state is FollowUpState.HELD:
                 if run.doubtful_follow_up is None:
                     asking = words.follow_up_overtaken(text) if overtaken else words.follow_up_old(text)

@@ -206,8 +206,10 @@ class FollowUps(Handler):
             after = after if begun else lifecycle.stored(after, went_out)
             await self._ctx.save(tx, fresh, (after, effect))
             await runs.save_follow_up(tx, replace(follow_up, state=FollowUpState.DELIVERED))
-            name, told = effects.DELIVERED, bool(follow_up.files)  # which of them the agent did not get
-            await effects.enqueue_reaction(tx, run, follow_up.source_ts, name, now, after_messages=told)
+            ts, where, told = follow_up.source_ts, follow_up.source_channel, bool(follow_up.files)
+            await effects.enqueue_reaction(  # told: which of them the agent did not get
+                tx, run, ts, effects.DELIVERED, now, channel=where, after_messages=told
+            )
             if after.stop_by is not None:  # a stop came while the message, which woke the agent, was on its way
                 await effects.enqueue_stop(tx, after, now)
             if begun:
@@ -352,7 +354,8 @@ class FollowUps(Handler):
         now, follow_up = self._ctx.clock.now(), await runs.get_follow_up(tx, row.id)
         await runs.save(tx, fresh, lifecycle.asks_no_more(lifecycle.within_reach(fresh), follow_up.id))
         await runs.save_follow_up(tx, replace(follow_up, state=FollowUpState.FAILED))
-        await effects.enqueue_reaction(tx, fresh, follow_up.source_ts, effects.FAILED, now)
+        ts, where = follow_up.source_ts, follow_up.source_channel
+        await effects.enqueue_reaction(tx, fresh, ts, effects.FAILED, now, channel=where)
         await outbox.failed(tx, row.seq, now, "undeliverable")
 
     async def give_up(self, row: OutboxRow, run: Run) -> None:

@@ -183,13 +183,13 @@ class Starts(Handler):
             await self._ctx.save(tx, fresh, lifecycle.cancel(fresh, fresh.stop_by or fresh.requester, now))
             await outbox.done(tx, row.seq, now, "withdrawn")
 
-    async def _give_back(self, row: OutboxRow, run: Run, text: str) -> None:
+    async def _give_back(self, row: OutboxRow, run: Run, text: str, *, once: str | None = None) -> None:
         """Cancel a run that the rules do not allow any more, and tell its thread."""
         now = self._ctx.clock.now()
         async with self._ctx.database.transaction() as tx:
             fresh = await runs.get(tx, run.id)
             if fresh.state is RunState.STARTING and fresh.attempt == run.attempt:
-                await self._tell(tx, row, run, text)
+                await self._tell(tx, row, run, text, once=once)
                 await self._ctx.save(tx, fresh, lifecycle.barred(fresh, now))
             await outbox.done(tx, row.seq, now, "not allowed")
         self._ctx.wake_poller.set()

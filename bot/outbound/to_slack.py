@@ -194,8 +194,12 @@ class ToSlack:
 
     async def _direct(self, row: OutboxRow) -> None:
         channel = await self._ctx.gateway.direct(UserId(row.payload["user"]))
-        if await self._posted(row, channel, message_of(row), None):
-            await self._done(row)
+        if posted := await self._posted(row, channel, message_of(row), None):
+            async with self._ctx.database.transaction() as tx:
+                if row.run is not None:  # who replies below it means that run
+                    run = await runs.get(tx, row.run)
+                    await runs.own_thread(tx, run, posted.ts, every_reply=True, channel=channel)
+                await outbox.done(tx, row.seq, self._ctx.clock.now())
 
     async def _notify(self, row: OutboxRow) -> None:
         channel = await self.team_channel()

@@ -269,9 +269,15 @@ IN_THREAD = (
     .where(runs.c.channel == bindparam("channel"), runs.c.thread_ts == bindparam("thread"))
     .order_by(runs.c.created_at)
 )
-ASKING = IN_THREAD.where(
-    (runs.c.state == RunState.NEEDS_REPOSITORY.value)
-    | ((runs.c.state == RunState.WAITING.value) & (runs.c.waiting == Waiting.QUESTION.value))
+ASKS = (runs.c.state == RunState.NEEDS_REPOSITORY.value) | (
+    (runs.c.state == RunState.WAITING.value) & (runs.c.waiting == Waiting.QUESTION.value)
+)
+ASKING = IN_THREAD.where(ASKS)
+ASKING_DIRECTLY = select(runs).where(
+    ASKS,
+    runs.c.requester == bindparam("requester"),
+    runs.c.channel != bindparam("channel"),
+    exists().where(threads.c.run == runs.c.id, threads.c.channel == bindparam("channel")),
 )
 
 
@@ -287,9 +293,18 @@ async def asking_in(connection: AsyncConnection, channel: ChannelId, thread: Mes
     return [run_of(row) for row in found.mappings()]
 
 
-async def own_thread(connection: AsyncConnection, run: Run, thread: MessageTs, *, every_reply: bool) -> None:
-    """Make a thread this run's."""
-    row = {"team": run.team, "channel": run.channel, "thread_ts": thread, "run": run.id, "every_reply": every_reply}
+async def asking_directly(connection: AsyncConnection, channel: ChannelId, requester: UserId) -> Sequence[Run]:
+    """Return a person's runs of other places that ask something, and told so in their direct messages."""
+    found = await connection.execute(ASKING_DIRECTLY, {"channel": channel, "requester": requester})
+    return [run_of(row) for row in found.mappings()]
+
+
+async def own_thread(
+    connection: AsyncConnection, run: Run, thread: MessageTs, *, every_reply: bool, channel: ChannelId | None = None
+) -> None:
+    """Make a thread this run's. channel: where it is, if not in the run's place."""
+    where = channel or run.channel
+    row = {"team": run.team, "channel": where, "thread_ts": thread, "run": run.id, "every_reply": every_reply}
     await connection.execute(upserts.put(connection, threads, "team", "channel", "thread_ts"), row)
 
 

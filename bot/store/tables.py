@@ -219,6 +219,7 @@ follow_ups = Table(
     Column("text", LongText, nullable=False),
     Column("files", Document, nullable=False, server_default="[]"),
     Column("source_ts", ShortText(32), nullable=False, index=True),
+    Column("source_channel", ShortText(32)),
     Column("state", ShortText(16), nullable=False),
     Column("last_event", ShortText(64)),
     Column("quiet_since", UtcTime),

@@ -85,6 +85,25 @@ async def test_when_a_place_is_back_its_threads_are_told_again(world: Story) -> 
     world.logged("slack.refused")
 
 
+@pytest.mark.parametrize("below", [True, False])
+async def test_a_question_that_was_told_directly_can_be_answered_there(world: Story, *, below: bool) -> None:
+    """Below it, or as the next thing she writes to the bot; the signs are on her answer."""
+    await working(world)
+    archived(world)
+    world.openhands.ask(world.conversation, "Which docs?")
+    await world.passes(10)
+    [_, asks] = world.posts(world.slack.dm(world.alice.id))
+    said = await world.alice.says("all of them", in_="dm", thread=asks if below else None)
+    await world.passes(10)
+
+    assert world.conversation.messages == ["fix README", "all of them"]
+    assert world.reactions(said) == ["eyes", "white_check_mark"]
+    assert direct(world) == [place_lost(world), f"{ELSEWHERE}\n{question(world)}"]
+    world.leaves("#news: 💬 Has a question")
+    world.logged("place.lost")
+    world.logged("slack.refused")
+
+
 async def test_an_answer_in_a_place_that_is_lost_comes_to_who_asked(world: Story) -> None:
     """Not to the requester of the run it is about."""
     card = await working(world)
