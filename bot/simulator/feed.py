@@ -99,7 +99,8 @@ class Feed:
             self._seen[key] = message
             now = datetime.now(UTC)
             if before is None:
-                yield self._entry(message, What.SAYS, message.posted_at, text=message.text)
+                names = "".join(f" [{one.get('name', 'a file')}]" for one in message.files)
+                yield self._entry(message, What.SAYS, message.posted_at, text=f"{message.text}{names}")
             elif message.text != before.text or message.blocks != before.blocks:
                 yield self._entry(message, What.EDITS, now, text=message.text, before=before)
             known = before.reactions if before else {}  # a quick bot reacts before the first look at a message

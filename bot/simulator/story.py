@@ -5,6 +5,7 @@ The app runs in its own process and knows the two servers only from its settings
 
 import asyncio
 import signal
+from base64 import b64decode
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,9 @@ from bot.simulator.typed import Choose, End, HowTo, Mistyped, Press, Reply, Slas
 
 ASKED = "fix README in org/repo"
 FOLLOW_UP = "and please name the licence in it"
+SHOT = "screenshot.png"
+PICTURE = b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg==")
+"""A PNG of one pixel."""
 STEP_S = 1.5  # in the story; a card is edited at most every 3 s
 SLOW_STEP_S = 3.0  # in later runs, so that there is time to press Stop
 START_S = 0.5
@@ -106,7 +110,7 @@ async def tell(stage: Stage, app: App, lines: Lines) -> list[str]:
     stage.scene = Scene.STORY
     await stage.asks(ASKED)
     if await until(lambda: works(stage) or failed(stage)) and not failed(stage):
-        await stage.bob.says(FOLLOW_UP, thread=card_of(stage))
+        await stage.bob.says(FOLLOW_UP, thread=card_of(stage), files={SHOT: PICTURE})
         await until(lambda: not missing_in(stage))
     return missing_in(stage)
 
@@ -137,6 +141,7 @@ def missing_in(stage: Stage) -> list[str]:
         "one conversation on OpenHands": len(stage.openhands.conversations) == 1,
         "a card that says Done": card is not None and "Done" in card.text.split("\n")[0],
         "bob's reply with the agent, once": sum(FOLLOW_UP in text for text in got) == 1,
+        "bob's screenshot with the agent": any(one.images for one in stage.openhands.conversations.values()),
         "the answer in the thread": any("/pull/7" in text and f"<@{stage.alice.id}>" in text for text in answers),
         "the line in #team": any("Done" in one.text for one in stage.posts(stage.team)),
     }

@@ -1,7 +1,8 @@
 """People in the local Slack, what they do and what they see: the vocabulary of the demo and the tests."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from bot.simulator.openhands import LocalOpenHands
@@ -40,14 +41,26 @@ class Person:
         await self._world.settle()
         return command
 
-    async def says(self, text: str, *, in_: str | None = None, thread: "Said | Message | None" = None) -> Said:
-        """Write a message, with `@OpenHands` and `@names` as people type them. in_: "dm" for a message to the bot."""
+    async def says(
+        self,
+        text: str,
+        *,
+        in_: str | None = None,
+        thread: "Said | Message | None" = None,
+        files: Mapping[str, bytes] = MappingProxyType({}),
+    ) -> Said:
+        """Write a message, with `@OpenHands` and `@names` as people type them.
+
+        in_: "dm" for a message to the bot. files: what is attached, by name.
+        """
         if thread is not None:
             channel, root = thread.channel, (thread.thread_ts or thread.ts)
         else:
             channel = self._world.slack.dm(self.id) if in_ == "dm" else self._world.place(in_ or "#dev")
             root = None
-        ts = await self._world.slack.say(self.id, channel, self._world.slack.wire(text), thread_ts=root)
+        slack = self._world.slack
+        attached = [slack.upload(self.id, name, data) for name, data in files.items()]
+        ts = await slack.say(self.id, channel, slack.wire(text), thread_ts=root, files=attached)
         await self._world.settle()
         return Said(channel, ts, root)
 

@@ -164,7 +164,7 @@ def test_the_command_plays_the_whole_story(options: list[str]) -> None:
         "│ [Stop]\n",
         "╭─ run 1 · #dev · 🛠️ Working\n",
         "│ [Open in OpenHands] [Stop]\n",
-        "#dev run 1 ↳ bob: and please name the licence in it\n",
+        "#dev run 1 ↳ bob: and please name the licence in it [screenshot.png]\n",
         "#dev run 1 ↳ OpenHands reacts: ✅ on “and please name the licence in it”\n",
     ), played.stdout
     assert in_order(
@@ -193,7 +193,7 @@ async def test_a_run_that_fails_is_no_success() -> None:
         "The language model refuses its key",
         "The log of the bot:",
         "slack.connected",
-        "What is missing:\na card that says Done\nbob's reply with the agent, once\nthe answer in the thread\n",
+        "What is missing:\na card that says Done\nbob's reply with the agent, once\nbob's screenshot with the agent\nthe answer in the thread\n",
     ), out.getvalue()
     assert WORKED not in out.getvalue()
 
