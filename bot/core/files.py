@@ -13,6 +13,8 @@ FILES_MAX = 10
 """Files of one message that are fetched; Slack's own window takes no more."""
 FILE_BYTES = 10 * 1024**2
 """The most that is fetched of one file."""
+HEAD = 12
+"""Bytes by which a file that is no text is told."""
 IMAGES_MAX = 5
 IMAGE_BYTES = 5 * 1024**2
 TEXT_MAX = 50_000

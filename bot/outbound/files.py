@@ -53,7 +53,7 @@ class Files:
         if files.kind_of(data) not in DOCUMENTS:
             return Fetched(file, data)
         text = await text_in(data, most=TEXT_MAX + 1, within_s=self._ctx.patience.file_timeout_s)
-        return Fetched(file, data, text)
+        return Fetched(file, data[: files.HEAD], text)
 
 
 def types_seen(openhands: OpenHands) -> Collection[str]:

@@ -111,7 +111,7 @@ class Starts(Handler):
         if run.turn > 1:
             async with self._ctx.database.reading() as tx:
                 found = await runs.follow_ups_of(tx, run.id, [FollowUpState.DELIVERED, FollowUpState.FAILED])
-            said = [words.with_files(one.text, one.files) for one in found]
+            said = [words.with_files(one.text, one.files) for one in found if one.text or one.files]  # else deleted
             files = (*files, *(file for one in found for file in one.files))
         return words.task_for_agent(run, said, with_branch=openhands.api is Api.V0), files
 

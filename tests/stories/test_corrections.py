@@ -13,7 +13,7 @@ from bot.slack.scopes import SCOPES
 from tests.conftest import Make, Story, read_card, until
 from tests.core.runs import a_run
 from tests.papers import PNG
-from tests.stories.shared import labels
+from tests.stories.shared import in_database, labels, meanwhile
 
 TOO_LATE = words.edited_too_late(a_run())
 
@@ -185,6 +185,37 @@ async def test_an_edit_of_a_start_that_was_refused_goes_out_with_retry(make_worl
     assert (world.conversation.messages, world.conversation.branch) == (["fix README"], None)
     assert (world.card().state, len(world.news())) == ("Working", 1)
     world.leaves("#dev: eyes, x on a message", "log: run.changed")
+
+
+async def test_an_edit_of_a_start_that_can_not_get_through_changes_it(world: Story) -> None:
+    """It is still on this side."""
+    await world.openhands.stop()
+    asked = await world.alice.says("@OpenHands fix README in org/repo", in_="#dev")
+    await world.passes(4)
+    await edits(world, asked, "@OpenHands fix LICENCE in org/repo")
+    await world.openhands.start(int(world.openhands.base_url.rsplit(":", 1)[1]))
+    await world.passes(20)
+
+    assert world.conversation.messages == ["fix LICENCE"]
+    assert world.card().task == "fix LICENCE"
+    assert world.alice.sees() == []
+
+
+async def test_an_edit_at_the_last_moment_goes_out_or_is_told(world: Story) -> None:
+    """While the branch is looked up, nothing has gone out; the start is made with the words as they are then."""
+
+    async def edit() -> None:
+        new = world.slack.wire("@OpenHands fix LICENCE in org/repo@main")
+        await world.slack.edit(world.alice.id, asked.channel, asked.ts, new)
+        await until(lambda: in_database(world, "task") == "fix LICENCE")
+
+    meanwhile(world, "before", "branches", edit)
+    channel, text = world.place("#dev"), world.slack.wire("@OpenHands fix README in org/repo@main")
+    asked = Said(channel, await world.slack.say(world.alice.id, channel, text), None)
+    await world.passes(10)
+
+    assert world.conversation.messages == ["fix LICENCE"]
+    assert (world.card().task, world.alice.sees()) == ("fix LICENCE", [])
 
 
 async def test_a_deletion_takes_back_what_waits(make_world: Make) -> None:
