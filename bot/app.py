@@ -256,7 +256,7 @@ class Bot:
         self.sender = sender = Sender(ctx, notify_channel=settings.notify_channel)
         # A name, since Bolt reads every source file on the stack to make one up.
         bolt = AsyncApp(name="openhands", authorize=authorize(settings, us), logger=bolt_log())
-        bolt.use(intake.middleware(catch_up.missed))
+        bolt.use(intake.middleware(catch_up.missed, catch_up.passed_over))
         self.socket = self._components.socket = socket = Socket(
             bolt, settings.slack_app_token.get_secret_value(), gateway, self._clock, self._patience
         )

@@ -97,6 +97,10 @@ class CatchUp:
         """What was read to its end in an earlier round for the same gap."""
         self._seen: list[Thread] = []
         """Threads with new replies, as found while reading places, in any round for the same gap."""
+        self._begun: set[Thread] = set()
+        """Threads whose requests were found while reading places, in any round for the same gap."""
+        self._passed_over: set[Thread] = set()
+        """Threads in which somebody said what was not for us as far as was known, since the gap."""
         self._round_gaps = 0
         """The gaps at the start of that round."""
         self._again_at = self._ctx.clock.now()
@@ -168,8 +172,7 @@ class CatchUp:
                 await self._ctx.clock.wait(None, later(self._ctx.clock.now(), self._ctx.patience.heard_settle_s))
             gaps, heard = self._gaps, heard_until()  # the reading may miss what comes later
             if gaps != self._round_gaps:
-                self._read.clear()
-                self._seen.clear()
+                self._forget()
             ended = mark is None or await self._read_back(mark)
             self._new = False
             self._unknown, self._locked = self._gaps != gaps, False
@@ -178,10 +181,19 @@ class CatchUp:
                 self._again_at = later(self._ctx.clock.now(), AGAIN_S)
                 return
             self._rounds, self._closed = 0, gaps
-            self._read.clear()
-            self._seen.clear()
+            self._forget()
             await self._put(heard)
         await self._mark(heard_until())
+
+    def _forget(self) -> None:
+        self._seen.clear()
+        for found in (self._read, self._begun, self._passed_over):
+            found.clear()
+
+    def passed_over(self, incoming: Incoming) -> None:
+        """Note a reply that is not for us as far as is known: its request may be among what is still to be read."""
+        if self._gaps != self._closed and incoming.thread_ts is not None:
+            self._passed_over.add(Thread(incoming.channel, incoming.thread_ts))
 
     async def _marked_until(self, tx: AsyncConnection) -> datetime | None:
         """Return the watermark; 0.1.0 kept none, but the requests it took."""
@@ -228,7 +240,7 @@ class CatchUp:
         self._unread.clear()  # a thread that could not be read holds up nobody
         self._wanted.clear()
         await self._read_all(reading, [Spot(channel) for channel in await self._places(reading, known)])
-        await self._read_threads(reading, [*self._seen, *ended])
+        await self._read_threads(reading, [*self._seen, *ended, *(self._begun & self._passed_over)])
         unread = dict(reading.unread)
         counts = {"new": reading.new, "found": reading.found, "calls": reading.calls.total(), "unread": unread}
         self._ctx.metrics.read_back(complete=not unread)
@@ -338,10 +350,13 @@ class CatchUp:
             reading.found += 1
             while True:
                 try:
-                    reading.new += await self._remember(incoming)
+                    new = await self._remember(incoming)
                     break
                 except StoreUnavailable:
                     await self._ctx.clock.wait(None, later(self._ctx.clock.now(), self._ctx.patience.look_around_s))
+            reading.new += new
+            if new and incoming.thread_ts is None and incoming.ts is not None:
+                self._begun.add(Thread(incoming.channel, incoming.ts))
 
     async def _is_turn(self, method: str, *, at_once: bool = False) -> bool:
         """Wait until this method may be called again: reading back can be slow, cards must not be.

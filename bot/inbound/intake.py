@@ -32,15 +32,16 @@ class Intake:
         self._us = ctx.links.us
         self._saying: set[asyncio.Task[None]] = set()
 
-    def middleware(self, missed: Callable[[], None]) -> Middleware:
+    def middleware(self, missed: Callable[[], None], passed_over: Callable[[Incoming], None]) -> Middleware:
         """Return Bolt's global middleware. It never calls `next`: no listener answers, the inbox does.
 
         missed: called when a message could not be committed, so that it is read back even if Slack gives it up.
+        passed_over: called with what is not for us, or was heard before.
         """
 
         async def write_down(body: dict[str, Any]) -> BoltResponse:
             with self._ctx.metrics.acknowledging():
-                return await self._answer(body, missed)
+                return await self._answer(body, missed, passed_over)
 
         return write_down
 
@@ -66,7 +67,9 @@ class Intake:
             saying.cancel()
         await asyncio.gather(*self._saying, return_exceptions=True)
 
-    async def _answer(self, body: Mapping[str, Any], missed: Callable[[], None]) -> BoltResponse:
+    async def _answer(
+        self, body: Mapping[str, Any], missed: Callable[[], None], passed_over: Callable[[Incoming], None]
+    ) -> BoltResponse:
         incoming = recognise(body, self._us)
         if incoming is None:
             if is_rate_limited(body):
@@ -75,7 +78,8 @@ class Intake:
             await self._hear(body)
             return BoltResponse(status=200, body="")
         try:
-            await self.remember(incoming)
+            if not await self.remember(incoming):
+                passed_over(incoming)
         except StoreUnavailable as down:
             if self._ctx.stopping.is_set():  # nothing is wrong, and no gap: the next start reads back from before it
                 log.info("intake.stopping", kind=incoming.kind, help="Slack sends it again, or its person is told")

@@ -49,7 +49,7 @@ async def intake(folder: Path, missed: Missed) -> AsyncIterator[tuple[Middleware
             patience=Patience(),
         )
         try:
-            yield Intake(ctx).middleware(missed), database
+            yield Intake(ctx).middleware(missed, lambda _said: None), database
         finally:
             await database.close()
 

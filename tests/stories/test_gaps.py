@@ -357,6 +357,27 @@ async def test_what_slack_says_it_dropped_is_read_back(world: Story) -> None:
     world.logged("slack.events_dropped")
 
 
+async def test_a_reply_while_its_mention_is_read_back_is_heard(world: Story) -> None:
+    """It came after Slack had looked, and before the mention was there: then it was nobody's, and is read as well."""
+    world.slack.dropping = True
+    asked = await world.alice.says("@OpenHands fix README in org/repo")
+    await world.passes(5)
+    world.slack.dropping = False
+
+    async def meanwhile(phase: str, method: str, _args: object) -> None:
+        if (phase, method) == ("after", "conversations.history"):
+            world.slack.on_call = None
+            await world.slack.say(world.alice.id, asked.channel, "and the docs", thread_ts=asked.ts)
+            await until(lambda: world.slack.deliveries[-1].acked_at is not None)
+
+    world.slack.on_call = meanwhile
+    world.slack.say_dropped()
+    await world.passes(60)
+    assert world.conversation.messages == ["fix README", "and the docs"]
+    assert world.card().state == "Working"
+    world.logged("slack.events_dropped")
+
+
 async def test_another_copy_of_the_bot_is_named_once(make_world: Make) -> None:
     """Slack counts the connections of the app: the other one gets part of what people write."""
     world = await make_world(start=False)
