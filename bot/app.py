@@ -110,7 +110,9 @@ class Bot:
                 [f"{' and '.join(OAUTH_VARIABLES)} must not be set: they would replace SLACK_BOT_TOKEN."]
             )
         self._rules, _ = policy_file.read(self._settings.policy_file)
-        async with health.answering(self._settings.http_port, self._components, self._metrics, self._clock):
+        async with health.answering(
+            self._settings.http_host, self._settings.http_port, self._components, self._metrics, self._clock
+        ):
             await self._run()
 
     async def _run(self) -> None:
@@ -122,6 +124,7 @@ class Bot:
             clock=self._clock,
             patience=self._patience,
             called=self._metrics.openhands_called,
+            agent_hosts=self._settings.agent_hosts,
         )
         openhands = LateOpenHands(http, self._settings.openhands_api, self._settings.hosting)
         self._components.database, self._components.openhands = database, http

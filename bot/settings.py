@@ -139,6 +139,10 @@ class Settings(BaseSettings):
     openhands_api: Annotated[Literal["auto", "v1", "v0", "agent"], BeforeValidator(lower)] = Field(
         "auto", description="auto, which finds out what your server speaks; or v1, v0 or agent, which says it"
     )
+    openhands_agent_hosts: str | None = Field(
+        None,
+        description="hosts of agent servers that OpenHands may name, as *.runtime.example.com, 10.0.0.5; without it any",
+    )
     openhands_agent_profile: str | None = Field(
         None, description="name of an agent profile of your Agent Server; without it the active one"
     )
@@ -164,6 +168,9 @@ class Settings(BaseSettings):
     http_port: int | None = Field(
         None, ge=1, le=65535, description="a free port, from 1 to 65535; without it no server"
     )
+    http_host: str = Field(
+        "127.0.0.1", description="the address that HTTP_PORT is opened on; 0.0.0.0 for all, as in a container"
+    )
     stale_after_h: float = Field(12.0, gt=0, le=1000, description="hours, fractions allowed, above 0 and up to 1000")
     max_concurrent_runs: int = Field(10, ge=1, le=1000, description="a whole number from 1 to 1000")
     retention_days: Annotated[int, AfterValidator(retention)] = Field(
@@ -178,6 +185,11 @@ class Settings(BaseSettings):
         The environment has overridden the file by now, so an empty variable there hides the value in the file.
         """
         return {name: value for name, value in found.items() if value != ""}
+
+    @property
+    def agent_hosts(self) -> tuple[str, ...]:
+        """The patterns of `openhands_agent_hosts`; none: any host."""
+        return tuple((self.openhands_agent_hosts or "").lower().replace(",", " ").split())
 
     @property
     def hosting(self) -> Hosting:

@@ -71,6 +71,7 @@ def test_two_tokens_are_all_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
         "openhands_base_url": "https://app.all-hands.dev",
         "openhands_public_url": None,
         "openhands_api": "auto",
+        "openhands_agent_hosts": None,
         "openhands_agent_profile": None,
         "openhands_workspace_root": None,
         "workspaces": None,
@@ -82,6 +83,7 @@ def test_two_tokens_are_all_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
         "log_level": "INFO",
         "log_format": LogFormat.CONSOLE,
         "http_port": None,
+        "http_host": "127.0.0.1",
         "stale_after_h": 12.0,
         "max_concurrent_runs": 10,
         "retention_days": 90,
@@ -294,3 +296,10 @@ def test_clones_that_are_kept_are_named_by_their_repository(monkeypatch: pytest.
     """As many as there are, each with its folder."""
     given(monkeypatch, WORKSPACES="org/a = /srv/a, org/b=/srv/b/")
     assert settings.load().hosting.workspaces == {"org/a": "/srv/a", "org/b": "/srv/b"}
+
+
+def test_hosts_are_separated_as_people_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    given(monkeypatch)
+    assert settings.load().agent_hosts == ()
+    given(monkeypatch, OPENHANDS_AGENT_HOSTS="*.Runtime.example.com, 10.0.0.5")
+    assert settings.load().agent_hosts == ("*.runtime.example.com", "10.0.0.5")

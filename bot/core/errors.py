@@ -217,6 +217,10 @@ class Unreadable(OpenHandsError):
     """The answer is not OpenHands' own: HTML, broken JSON, an unknown shape, an unexpected status."""
 
 
+class TooLong(Unreadable):
+    """The answer is longer than any that is read; a shorter page of the same may do."""
+
+
 class Unavailable(OpenHandsError):
     """Nothing was done: no connection, 503, or a server that says it failed before doing anything."""
 

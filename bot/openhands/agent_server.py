@@ -71,7 +71,7 @@ from bot.openhands.http import Answer, Http, read_as, readable, shown_words
 from bot.openhands.recent import Recent
 from bot.openhands.v1_agent import CONFIRMATION, REJECTION, content
 from bot.openhands.v1_answers import EventPage, Repository, RepositoryPage, id_of, uuid_of
-from bot.openhands.v1_events import Reading, collect, newest_first
+from bot.openhands.v1_events import Reading, collect, newest_first, page_of
 
 CONVERSATIONS = "/api/conversations"
 PROFILES = "/api/agent-profiles"
@@ -375,8 +375,8 @@ class AgentServer(
         return await collect(await fetch(), fetch, pages, enough)
 
     async def _page(self, run: Run, limit: int, page_id: str | None = None) -> EventPage:
-        answer = await self._http.get(f"{_path(run)}/events/search", newest_first(limit, page_id))
-        return read_as(EventPage, answer.value())
+        path = f"{_path(run)}/events/search"
+        return await page_of(limit, lambda limit: self._http.get(path, newest_first(limit, page_id)))
 
     # --- act ----------------------------------------------------------------------------------------------------
 

@@ -9,10 +9,13 @@ import json
 import logging
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
+from ipaddress import ip_address
+from itertools import islice
 from typing import Any, TypeVar
 
 import httpx
@@ -32,6 +35,7 @@ from bot.core.errors import (
     OverQuota,
     Rejected,
     TooFast,
+    TooLong,
     Unauthorised,
     Unavailable,
     Unreadable,
@@ -43,13 +47,18 @@ from bot.openhands import Before, nothing
 from bot.openhands.recent import Recent
 from bot.trust import trusted
 
-MAX_BYTES = 20_000_000  # of one answer, decompressed; a page of events with long outputs has some hundred thousand
+MAX_BYTES = 2_000_000  # of one answer; a page of events with long outputs has some hundred thousand
+LONG_BYTES = 100_000  # of an answer that is parsed in a thread, so that the loop goes on meanwhile
+MAX_ITEMS = 1000  # of a list in an answer; pages of a hundred are asked for
 WORDS_LENGTH = 300  # characters of the server's own words
 LONGEST_RETRY_S = 3600.0  # the cap on Retry-After; a longer one is nonsense
 RETRY_AFTER_S = 1.0  # if a 429 has no Retry-After; the value that servers were seen to send
 
 DAY_LIMIT = "daily_conversation_limit_reached"
 BUDGET = re.compile("budget|credit", re.IGNORECASE)
+
+METADATA = frozenset({"metadata", "metadata.google.internal", "instance-data"})
+"""Names under which clouds keep a machine's own credentials."""
 
 SESSION_HEADER = "X-Session-API-Key"
 BEARER = "Authorization"
@@ -79,6 +88,8 @@ class Answer:
     """The body is JSON."""
     body: Any = field(default=None, repr=False)
     """The parsed JSON; None if the body is not JSON."""
+    too_long: bool = False
+    """The body was not read, since it has more than `MAX_BYTES`."""
     retry_after_s: float | None = None
     leads_to: str = ""
     """For a redirect: scheme, host and port of its target, without what else may stand there."""
@@ -121,6 +132,8 @@ class Answer:
                 return Unavailable("503")
             case status if status >= 500:
                 return Unsure(str(status)) if self.changes else Unavailable(str(status), faltered=True)
+            case status if status < 300 and self.too_long and not self.changes:
+                return TooLong("too long")
             case status if status < 300:
                 return Unsure("an answer that can't be read") if self.changes else Unreadable("not JSON")
             case 301 | 302 | 303 | 307 | 308:
@@ -184,8 +197,8 @@ def read_as(model: type[Model], value: Any) -> Model:
 
 
 def readable(model: type[Model], values: Iterable[Any]) -> Iterator[Model]:
-    """Yield the values that are of this shape: one of another hides none of its neighbours."""
-    for value in values:
+    """Yield the values that are of this shape, of at most `MAX_ITEMS`: one of another hides none of its neighbours."""
+    for value in islice(values, MAX_ITEMS):
         with suppress(ValidationError):
             yield model.model_validate(value)
 
@@ -235,6 +248,7 @@ class Http:
         patience: Patience,
         transport: httpx.AsyncBaseTransport | None = None,
         called: Called = nobody_counts,
+        agent_hosts: Sequence[str] = (),
     ) -> None:
         """Create the client; nothing is sent yet.
 
@@ -242,6 +256,7 @@ class Http:
         key: empty if the server needs none; then no header is sent.
         transport: replaces the network, for tests.
         called: is told each call's status; None if no answer came.
+        agent_hosts: the hosts, `*` for any part, to which full addresses may lead; none: to all but link-local ones.
         """
         self.base_url = base_url.rstrip("/")
         self.clock = clock
@@ -254,6 +269,7 @@ class Http:
         self._forms = ({BEARER: f"Bearer {key}"}, {SESSION_HEADER: key}) if key else ({}, {})
         self._form = 0
         self._called = called
+        self._agent_hosts = agent_hosts
         self._limiters = Recent[str, Limiter](clock)  # each sandbox is a server of its own
         for name in ("httpx", "httpcore"):  # they log headers, and addresses with their queries
             logging.getLogger(name).setLevel(logging.WARNING)
@@ -262,7 +278,11 @@ class Http:
             verify=trusted(),
             mounts=None if transport else dict.fromkeys(_NO_PROXY_TO),
             limits=httpx.Limits(max_connections=None),  # a message may hold one for 30 s; the limiter bounds the rate
-            headers={"User-Agent": "openhands-for-slack", "Accept": "application/json"},
+            headers={
+                "User-Agent": "openhands-for-slack",
+                "Accept": "application/json",
+                "Accept-Encoding": "identity",  # packed answers are not read: a small one may unpack to any length
+            },
         )
 
     @property
@@ -313,8 +333,10 @@ class Http:
         timeout_s: for the whole call; None: `Patience.openhands_timeout_s`.
         before: awaited just before the call goes out; if it raises, nothing is sent.
         Raises `Unavailable` (nothing was sent, or a GET failed), `Unsure` (the answer to a change was lost) and
-        `Unreadable` (`url` is not an address).
+        `Unreadable` (`url` is not an address, or one that must not be called).
         """
+        if not url.startswith("/") and not may_call(url, self._agent_hosts):
+            raise Unreadable("not an agent server's address")
         ours = url.startswith("/") and headers is None
         call = _Call(
             method=method,
@@ -373,17 +395,14 @@ class Http:
         except (httpx.HTTPError, TimeoutError) as failure:
             lost = cause(failure)
             raise (Unsure(lost) if changes else Unavailable(lost, faltered=True)) from None
-        try:
-            found = None if content is None else json.loads(content)
-            readable = content is not None
-        except (ValueError, RecursionError):
-            found, readable = None, False
+        found, readable = await _parsed(content or b"")
         return Answer(
             status=response.status_code,
             changes=changes,
             asked_at=asked_at,
             readable=readable,
             body=found,
+            too_long=content is None,
             retry_after_s=_seconds(response.headers.get("Retry-After")),
             leads_to=_target(response),
         )
@@ -429,19 +448,49 @@ def origin(url: str) -> str:
     return f"{read.scheme}://{read.netloc.decode()}"
 
 
+def may_call(url: str, hosts: Sequence[str]) -> bool:
+    """Return whether an address that a server named may be called, with the key it gave for it.
+
+    hosts: see `Http`. Without them, any but link-local ones, where clouds keep a machine's own credentials.
+    """
+    try:
+        read = httpx.URL(url)
+    except httpx.InvalidURL:
+        return False
+    if read.scheme not in {"http", "https"} or not read.host or read.userinfo:
+        return False
+    if hosts:
+        return any(fnmatchcase(read.host, one) for one in hosts)
+    try:
+        return not ip_address(read.host).is_link_local
+    except ValueError:
+        return read.host not in METADATA
+
+
 def _key_refused(answer: Answer) -> bool:
     """Return whether the key was refused. A V0 server's refusal of a repository is a 401 too, with a bare string."""
     return answer.status == 401 and not isinstance(answer.body, str)
 
 
 async def _bounded(response: httpx.Response) -> bytes | None:
-    """Return the body; None if it is longer than `MAX_BYTES`."""
+    """Return the body, empty if it is packed although we asked for it plain; None if it is longer than `MAX_BYTES`."""
+    if response.headers.get("Content-Encoding", "identity") != "identity":
+        return b""
     content = bytearray()
     async for part in response.aiter_bytes():
         content += part
         if len(content) > MAX_BYTES:
             return None
     return bytes(content)
+
+
+async def _parsed(content: bytes) -> tuple[Any, bool]:
+    """Return the JSON in a body, and whether there is any."""
+    try:
+        long = len(content) > LONG_BYTES
+        return (await asyncio.to_thread(json.loads, content) if long else json.loads(content)), True
+    except (ValueError, RecursionError):
+        return None, False
 
 
 def _seconds(header: str | None) -> float | None:

@@ -6,11 +6,11 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from bot.core.errors import NotFound, OpenHandsError, Unauthorised, Unavailable, Unreadable
+from bot.core.errors import NotFound, OpenHandsError, TooLong, Unauthorised, Unavailable, Unreadable
 from bot.core.model import ConversationId
 from bot.core.pacing import later
 from bot.openhands.events import Event
-from bot.openhands.http import SESSION_HEADER, Http, origin, read_as
+from bot.openhands.http import SESSION_HEADER, Answer, Http, origin, read_as
 from bot.openhands.recent import Recent
 from bot.openhands.v1_answers import Conversation, EventPage, event_of
 
@@ -87,19 +87,33 @@ class EventReader:
         return None
 
     async def _agent_page(self, known: Conversation, limit: int, page_id: str | None = None) -> EventPage:
-        answer = await self._http.ask(
-            "GET",
-            f"{known.conversation_url}/events/search",
-            params=newest_first(limit, page_id),
-            headers=agent_headers(known),
-            timeout_s=min(AGENT_TIMEOUT_S, self._http.patience.openhands_timeout_s),
-        )
-        return read_as(EventPage, answer.value())
+        def ask(limit: int) -> Awaitable[Answer]:
+            return self._http.ask(
+                "GET",
+                f"{known.conversation_url}/events/search",
+                params=newest_first(limit, page_id),
+                headers=agent_headers(known),
+                timeout_s=min(AGENT_TIMEOUT_S, self._http.patience.openhands_timeout_s),
+            )
+
+        return await page_of(limit, ask)
 
     async def _from_app(self, conversation: ConversationId, limit: int, page_id: str | None = None) -> EventPage:
         path = f"/api/v1/conversation/{conversation}/events/search"  # singular, unlike all its neighbours
-        answer = await self._http.get(path, newest_first(limit, page_id))
-        return read_as(EventPage, answer.value())
+        return await page_of(limit, lambda limit: self._http.get(path, newest_first(limit, page_id)))
+
+
+async def page_of(limit: int, ask: Callable[[int], Awaitable[Answer]]) -> EventPage:
+    """Return a page of at most so many events; of fewer, where so many are too long for one answer."""
+    while True:
+        try:
+            page = read_as(EventPage, (await ask(limit)).value())
+        except TooLong:
+            if limit == 1:
+                raise
+            limit = max(1, limit // 10)
+        else:
+            return page.model_copy(update={"items": page.items[:limit]})
 
 
 async def collect(

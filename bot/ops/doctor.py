@@ -90,7 +90,7 @@ async def examine(settings: Settings, clock: Clock, within_s: float = CHECK_S) -
     """Run all checks concurrently. The findings always come in the same order. Raises nothing."""
     patience = Patience(openhands_timeout_s=within_s)
     key = settings.openhands_api_key.get_secret_value()
-    http = Http(settings.openhands_base_url, key, clock=clock, patience=patience)
+    http = Http(settings.openhands_base_url, key, clock=clock, patience=patience, agent_hosts=settings.agent_hosts)
     openhands = LateOpenHands(http, settings.openhands_api, settings.hosting)
     async with session_of(within_s) as session:
         token = settings.slack_bot_token.get_secret_value()

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 from aiohttp import web
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
@@ -19,6 +20,19 @@ from bot.store.stats import Standing, standing
 
 ANSWER_S = 2.0
 """Time limit for the database: probes give up after a few seconds, so a later answer is useless."""
+FRESH_S = 5.0
+"""How long one look at the database answers whoever asks: many who ask must not keep requests waiting."""
+CONNECTIONS = 50
+"""How many may be connected; who comes on top is turned away at once."""
+OPEN_S = 15.0
+"""How long a connection may stay open."""
+
+
+class TurnedAway(asyncio.Protocol):
+    """Closes a connection at once."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
 
 
 @dataclass(slots=True)
@@ -35,9 +49,13 @@ class Components:
 
 
 class Health:
-    """Serves three endpoints on all interfaces, since probes come from outside the container."""
+    """Serves three endpoints, however many ask, without taking time or connections from requests."""
 
-    def __init__(self, port: int, components: Components, metrics: Metrics, clock: Clock) -> None:
+    def __init__(
+        self, host: str, port: int, components: Components, metrics: Metrics, *, clock: Clock, open_s: float
+    ) -> None:
+        self._open_s = open_s
+        self._host = host
         self._port = port
         self._components = components
         self._metrics = metrics
@@ -51,20 +69,37 @@ class Health:
             ]
         )
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        self._listens: asyncio.Server | None = None
+        self._looking = asyncio.Lock()
+        self._look_after: datetime | None = None
+        self._saw: Standing | None = None
 
     async def start(self) -> None:
         """Open the port. Raises `SettingsWrong` if it can't be opened."""
         await self._runner.setup()
+        loop = asyncio.get_running_loop()
         try:
-            await web.TCPSite(self._runner, port=self._port).start()
+            self._listens = await loop.create_server(self._connection, self._host, self._port)
         except OSError as err:
             await self._runner.cleanup()
+            problem = f"HTTP_PORT: {self._host}:{self._port} can't be opened ({err.strerror}). "
             raise SettingsWrong(
-                [f"HTTP_PORT: {self._port} can't be opened ({err.strerror}). Stop what uses it, or set another one."]
+                [f"{problem}Stop what uses it, or set another one; HTTP_HOST must be an address of this machine."]
             ) from None
 
     async def close(self) -> None:
+        if self._listens is not None:
+            self._listens.close()
         await self._runner.cleanup()
+
+    def _connection(self) -> asyncio.BaseProtocol:
+        """Return what serves a new connection, for a while: also one that never sends a whole request ends."""
+        server = self._runner.server
+        if server is None or len(server.connections) >= CONNECTIONS:
+            return TurnedAway()
+        serves = server()
+        asyncio.get_running_loop().call_later(self._open_s, serves.force_close)
+        return serves
 
     async def _alive(self, _request: web.Request) -> web.Response:
         """Return only that the event loop runs: a restart would not fix an outage of Slack."""
@@ -108,7 +143,15 @@ class Health:
         return web.Response(body=exposition(self._metrics, moment), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
 
     async def _standing(self) -> Standing | None:
-        """Return counts of what is in the tables; None if the database does not answer in time."""
+        """Return recent counts of what is in the tables; None if the database does not answer in time."""
+        async with self._looking:
+            now = self._clock.now()
+            if self._look_after is None or now >= self._look_after:
+                self._saw = await self._look()
+                self._look_after = now + timedelta(seconds=FRESH_S) if self._components.database else None
+            return self._saw
+
+    async def _look(self) -> Standing | None:
         database = self._components.database
         if database is None:
             return None
@@ -120,12 +163,14 @@ class Health:
 
 
 @asynccontextmanager
-async def answering(port: int | None, components: Components, metrics: Metrics, clock: Clock) -> AsyncIterator[None]:
-    """Serve the endpoints on a port until the end of the block; None: no server. Raises `SettingsWrong`."""
+async def answering(
+    host: str, port: int | None, components: Components, metrics: Metrics, clock: Clock, *, open_s: float = OPEN_S
+) -> AsyncIterator[None]:
+    """Serve the endpoints on a port of an address until the end of the block; None: no server. Raises `SettingsWrong`."""
     if port is None:
         yield
         return
-    health = Health(port, components, metrics, clock)
+    health = Health(host, port, components, metrics, clock=clock, open_s=open_s)
     await health.start()
     try:
         yield

@@ -1,7 +1,9 @@
 """How a call's fate becomes an answer or an error."""
 
 import asyncio
+import gzip
 import logging
+from collections.abc import Sequence
 from datetime import timedelta
 
 import httpx
@@ -9,7 +11,8 @@ import pytest
 
 from bot.core import errors
 from bot.core.pacing import Patience
-from bot.openhands.http import MAX_BYTES, Http, Limiter
+from bot.openhands.http import MAX_BYTES, Answer, Http, Limiter, may_call
+from bot.openhands.v1_events import page_of
 from tests.openhands.recorded import NOON, JumpingClock, Wire, client
 
 READ, CHANGE = "GET", "POST"
@@ -65,9 +68,9 @@ async def test_a_status_tells_what_to_do_next(status: int, of_a_read: str, of_a_
         (b"\xff\xfe\x00", {}),
         (b"[" * 100_000, {}),
         (b" " * (MAX_BYTES + 1), {}),
-        (b"not gzip", {"content-encoding": "gzip"}),
+        (gzip.compress(gzip.compress(b"[" + b" " * 10_000_000 + b"]")), {"content-encoding": "gzip, gzip"}),
     ],
-    ids=["html", "empty", "cut off", "no text", "too deep", "too long", "not packed as said"],
+    ids=["html", "empty", "cut off", "no text", "too deep", "too long", "packed twice"],
 )
 async def test_an_answer_that_is_no_json_is_unreadable(body: bytes, headers: dict[str, str]) -> None:
     """A change was taken all the same, perhaps: look before repeating it."""
@@ -75,7 +78,7 @@ async def test_an_answer_that_is_no_json_is_unreadable(body: bytes, headers: dic
     def answer(_: httpx.Request) -> httpx.Response:
         return httpx.Response(200, stream=httpx.ByteStream(body), headers=headers)
 
-    assert (await outcome(client(answer), READ)) in ({"error": "Unreadable"}, {"error": "Unavailable"})
+    assert (await outcome(client(answer), READ)) in ({"error": "Unreadable"}, {"error": "TooLong"})
     assert (await outcome(client(answer), CHANGE)) == {"error": "Unsure"}
 
 
@@ -97,6 +100,69 @@ async def test_a_connection_lost_after_sending_leaves_a_change_unsure(
     """Only what fails before anything was sent has surely not happened."""
     assert await outcome(client(Wire().then(READ, "/x", failure)), READ) == {"error": of_a_read}
     assert await outcome(client(Wire().then(CHANGE, "/x", failure)), CHANGE) == {"error": of_a_change}
+
+
+async def test_answers_are_asked_for_as_they_are() -> None:
+    """A server that packs them all the same is not read: a few bytes may unpack to any length."""
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.headers["accept-encoding"])
+        return httpx.Response(200, json={})
+
+    await outcome(client(answer), READ)
+    assert asked == ["identity"]
+
+
+async def test_a_long_answer_does_not_hold_up_the_loop() -> None:
+    """It is parsed beside it: whatever else runs gets its turns meanwhile."""
+    items = MAX_BYTES // 3 - 1
+    http = client(lambda _: httpx.Response(200, stream=httpx.ByteStream(b"[" + b"{}," * (items - 1) + b"{}]")))
+    turns = 0
+
+    async def counts() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(counts())
+    assert len((await http.get("/x")).value()) == items
+    counting.cancel()
+    await http.aclose()
+    assert turns > 50
+
+
+@pytest.mark.parametrize(
+    ("url", "hosts", "may"),
+    [
+        ("https://abc.runtime.example.com/api/conversations/1", (), True),
+        ("http://localhost:8000/api", (), True),
+        ("http://10.0.0.5:8000/api", (), True),
+        ("http://169.254.169.254/latest/meta-data", (), False),
+        ("http://[fe80::1]/", (), False),
+        ("http://metadata.google.internal/", (), False),
+        ("file:///etc/passwd", (), False),
+        ("ftp://example.com/", (), False),
+        ("https://user:word@example.com/", (), False),
+        ("https://", (), False),
+        ("http://[::1", (), False),
+        ("https://abc.runtime.example.com/", ("*.runtime.example.com",), True),
+        ("https://runtime.example.com.evil.example/", ("*.runtime.example.com", "runtime.example.com"), False),
+        ("http://169.254.1.1/", ("169.254.1.1",), True),
+    ],
+)
+def test_addresses_that_servers_name_are_called_only_where_they_may_lead(
+    url: str, hosts: Sequence[str], *, may: bool
+) -> None:
+    assert may_call(url, hosts) is may
+
+
+async def test_an_address_that_must_not_be_called_is_not() -> None:
+    http = client(lambda _: httpx.Response(200, json={}))
+    with pytest.raises(errors.Unreadable):
+        await http.get("http://169.254.169.254/latest/meta-data", headers={})
+    await http.aclose()
 
 
 async def test_a_server_that_drips_is_left_after_the_whole_time() -> None:
@@ -313,3 +379,46 @@ async def test_the_pace_of_a_server_that_is_gone_is_forgotten() -> None:
         await http.get(f"https://sandbox{number}.test/events", headers={})
     assert len(http._limiters) == 61
     await http.aclose()
+
+
+# --- pages --------------------------------------------------------------------------------------------------------
+
+
+def an_answer(body: object, *, too_long: bool = False) -> Answer:
+    return Answer(
+        status=200,
+        changes=False,
+        asked_at=NOON,
+        readable=not too_long,
+        body=None if too_long else body,
+        too_long=too_long,
+    )
+
+
+async def test_a_page_that_is_too_long_is_asked_for_in_smaller_ones() -> None:
+    """Its events may be long; the first of them are seen all the same."""
+    asked: list[int] = []
+
+    async def ask(limit: int) -> Answer:
+        asked.append(limit)
+        return an_answer({"items": [{}] * limit, "next_page_id": "2"}, too_long=limit > 2)
+
+    page = await page_of(20, ask)
+    assert (asked, len(page.items), page.next_page_id) == ([20, 2], 2, "2")
+
+
+async def test_one_event_that_is_too_long_is_unreadable() -> None:
+    async def ask(_limit: int) -> Answer:
+        return an_answer({}, too_long=True)
+
+    with pytest.raises(errors.TooLong):
+        await page_of(100, ask)
+
+
+async def test_no_more_events_are_read_than_were_asked_for() -> None:
+    """Whoever sits in a sandbox may send a million."""
+
+    async def ask(_limit: int) -> Answer:
+        return an_answer({"items": [{}] * 100_000})
+
+    assert len((await page_of(20, ask)).items) == 20

@@ -6,14 +6,16 @@ import socket
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import aiohttp
 import pytest
+from sqlalchemy import event
 
-from bot.clock import WallClock
+from bot.clock import Clock, WallClock
 from bot.core.errors import StoreUnavailable
-from bot.ops.health import Components, answering
+from bot.ops.health import CONNECTIONS, FRESH_S, OPEN_S, Components, answering
 from bot.ops.metrics import Metrics
 from bot.store import checkpoints, inbox
 from bot.store.checkpoints import Mark
@@ -23,13 +25,22 @@ from tests.postgres import database_of, server
 from tests.store.bench import a_message, file_in
 
 
+class Later(WallClock):
+    """The clock, put forward by hand."""
+
+    ahead = timedelta()
+
+    def now(self) -> datetime:
+        return super().now() + self.ahead
+
+
 @asynccontextmanager
-async def port_of(components: Components) -> AsyncIterator[str]:
+async def port_of(components: Components, clock: Clock | None = None, *, open_s: float = OPEN_S) -> AsyncIterator[str]:
     """Answer about these components; return the address."""
     with socket.socket() as free:
         free.bind(("", 0))
         port = free.getsockname()[1]
-    async with answering(port, components, Metrics(), WallClock()):
+    async with answering("127.0.0.1", port, components, Metrics(), clock or WallClock(), open_s=open_s):
         yield f"http://127.0.0.1:{port}"
 
 
@@ -57,19 +68,61 @@ async def test_before_anything_is_there_the_process_is_alive_and_not_ready() -> 
     assert (shown, "bot_database_up 0.0\n" in text, "bot_runs" in text) == (200, True, False)
 
 
+async def test_many_who_ask_get_one_look_at_the_database(tmp_path: Path) -> None:
+    """It takes one of the connections that requests are checked on."""
+    database = await open_database(f"sqlite:///{tmp_path / 'bot.db'}")
+    looks = 0
+
+    @event.listens_for(database._backend.readers.sync_engine, "checkout")
+    def counted(*_: object) -> None:
+        nonlocal looks
+        looks += 1
+
+    clock = Later()
+    try:
+        async with port_of(Components(asyncio.Event(), database=database), clock) as port:
+            await asyncio.gather(*(get(f"{port}/{path}") for path in ("readyz", "metrics") * 10))
+            at_once = looks
+            clock.ahead += timedelta(seconds=FRESH_S)
+            await get(f"{port}/readyz")
+    finally:
+        await database.close()
+    assert (at_once, looks) == (1, 2)
+
+
+async def test_only_so_many_are_connected_and_none_for_long() -> None:
+    """Connections that send half a request are closed, those above the bound at once; then others get an answer."""
+    async with port_of(Components(asyncio.Event()), open_s=0.5) as url:
+        where = url.removeprefix("http://").split(":")
+        halves = []
+        for _ in range(CONNECTIONS):
+            reader, writer = await asyncio.open_connection(where[0], int(where[1]))
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: ")
+            halves.append((reader, writer))
+        with pytest.raises(aiohttp.ClientError):
+            await get(f"{url}/healthz")
+        assert [await reader.read() for reader, _ in halves] == [b""] * CONNECTIONS
+        assert await get(f"{url}/healthz") == (200, '{"alive": true}')
+        for _, writer in halves:
+            writer.close()
+
+
 async def test_a_database_that_went_away_is_told_and_holds_up_no_answer() -> None:
     """The numbers of the process itself are still there; those of the tables come back with the database."""
     url = await server().empty()
     name = database_of(url)
     database = await open_database(url)
     try:
-        async with port_of(Components(asyncio.Event(), database=database)) as port:
+        clock = Later()
+        async with port_of(Components(asyncio.Event(), database=database), clock) as port:
             before = json.loads((await get(f"{port}/readyz"))[1])["database"]
             await server().execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
             await server().throw_out(url)
+            clock.ahead += timedelta(seconds=FRESH_S)
             during = json.loads((await get(f"{port}/readyz"))[1])["database"]
             numbers = await get(f"{port}/metrics")
             await server().execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+            clock.ahead += timedelta(seconds=FRESH_S)
             after = json.loads((await get(f"{port}/readyz"))[1])["database"]
     finally:
         await database.close()
