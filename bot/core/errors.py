@@ -32,6 +32,7 @@ BotError
     ├── CannotTell           nobody can find out whether it happened: a person decides
     ├── Unsure               perhaps done: look before repeating
     ├── Unreadable           an answer that is not OpenHands' own: HTML, broken JSON, an unknown shape
+    │   └── TooLong          more than is read: ask for less of it
     └── Unavailable          not done: nothing reached OpenHands; retry later
         └── Moved            the address leads elsewhere: an operator sets `OPENHANDS_BASE_URL`
 """
