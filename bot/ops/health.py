@@ -1,6 +1,7 @@
 """`HTTP_PORT`: liveness, readiness and metrics. No texts, no secrets."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -82,7 +83,7 @@ class Health:
             self._listens = await loop.create_server(self._connection, self._host, self._port)
         except OSError as err:
             await self._runner.cleanup()
-            problem = f"HTTP_PORT: {self._host}:{self._port} can't be opened ({err.strerror}). "
+            problem = f"HTTP_PORT: {self._host}:{self._port} can't be opened ({os.strerror(err.errno or 0)}). "
             raise SettingsWrong(
                 [f"{problem}Stop what uses it, or set another one; HTTP_HOST must be an address of this machine."]
             ) from None

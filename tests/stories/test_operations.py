@@ -140,8 +140,8 @@ async def test_a_port_in_use_is_named(make_world: Make) -> None:
             await world.starts()
         world._bot = None
     [problem] = wrong.value.problems
-    assert problem.startswith(f"HTTP_PORT: {port} can't be opened (")
-    assert problem.endswith(". Stop what uses it, or set another one.")
+    assert problem.startswith(f"HTTP_PORT: 127.0.0.1:{port} can't be opened (")
+    assert problem.endswith(" an address of this machine.")
 
 
 # --- numbers ----------------------------------------------------------------------------------------------------
