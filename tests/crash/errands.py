@@ -13,6 +13,7 @@ CLICK_AGAIN_S = 1.0
 """After Slack says that a click did not arrive, people first check whether it did anyway."""
 CARRIED = "An earlier attempt came to nothing. Since then people added:"
 """How a new attempt introduces what was said to the one before."""
+NOT_TAKEN = "OpenHands did not take your decision"
 STARTED_PERHAPS = "I can't find out whether the task started"
 
 
@@ -221,6 +222,10 @@ class Errand:
                 return
             await self.town.rest(CLICK_AGAIN_S)
 
+    def _not_taken(self) -> str | None:
+        """Return the newest message that says that a decision came to nothing."""
+        return next((one.ts for one in reversed(self.news()) if NOT_TAKEN in one.text), None)
+
     async def _until(self, true: Callable[[], bool]) -> None:
         """Wait without limit, and meanwhile decide what the bot leaves to a person."""
         while not true():
@@ -228,12 +233,15 @@ class Errand:
             await self.town.look()
 
     async def _decide(self) -> None:
-        """Look in OpenHands, as the bot asks people to, whether a message arrived or the task started, and click."""
+        """Do what the bot asks of people: look in OpenHands what became of a message or a start, or decide again."""
         asked = [(one.ts, reply.text) for one in self.news() for reply in self.replies if f"“{reply.text}”" in one.text]
         if asked and asked[-1][0] not in self._decided and self.offers("again"):
             question, text = asked[-1]
             await self._presses("leave" if any(text in heard(c) for c in self.conversations) else "again")
             self._decided.add(question)
+        elif (lost := self._not_taken()) and lost not in self._decided and self.offers(self.clicks[-1][0]):
+            await self._presses(self.clicks[-1][0])
+            self._decided.add(lost)
         elif self.state == "Perhaps started" and self.offers("retry") and len(self.conversations) < self.attempts:
             await self._presses("retry")
             await self.town.rest(CLICK_AGAIN_S)
