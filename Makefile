@@ -39,7 +39,7 @@ BOTH_FORMS := awk 'function out() { if (block ~ /^[^ ]*\[/) { plain = block; sub
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo run doctor dead policy manifest test coverage lint check crash-test chaos-test format docs picture bench bench-check requirements package clean
+.PHONY: help demo run doctor dead policy audit manifest test coverage lint check crash-test chaos-test format docs picture bench bench-check requirements package clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -58,6 +58,9 @@ dead: $(FOR_RUN) ## list what could never be posted or done; make dead ARGS='ret
 
 policy: $(FOR_RUN) ## what POLICY_FILE says: make policy ARGS='check', ARGS='explain @bob "#dev" org/repo approve'
 	@$(BIN)/python -m bot policy $(ARGS)
+
+audit: $(FOR_RUN) ## who did what, by which rule: make audit ARGS='--since 2026-01-01 --json', ARGS='verify'
+	@$(BIN)/python -m bot audit $(ARGS)
 
 manifest: $(FOR_RUN) ## print what Slack makes the app from; make manifest ARGS='--command /agent --link'
 	@$(BIN)/python -m bot manifest $(ARGS)

@@ -52,6 +52,8 @@ Slack waits for it."""
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 dead = typer.Typer(invoke_without_command=True)
 cli.add_typer(dead, name="dead")
+audit = typer.Typer(invoke_without_command=True)
+cli.add_typer(audit, name="audit")
 policy = typer.Typer(no_args_is_help=True)
 cli.add_typer(policy, name="policy")
 
@@ -186,6 +188,33 @@ def explain_policy(
         wrong(err)
     except SlackError as err:
         fail(f"Slack does not say who that is, or where ({err.code}).", 1)
+
+
+@audit.callback()
+def list_audit(
+    context: typer.Context,
+    since: Annotated[datetime, typer.Option(help="The first day, or moment, in UTC.")] = datetime(2000, 1, 1),  # noqa: DTZ001 - UTC is added below
+    *,
+    as_json: Annotated[bool, typer.Option("--json/--csv", help="A JSON object each, or CSV.")] = False,
+) -> None:
+    """List who did what, and by which rule."""
+    from bot.ops.audit import listed  # noqa: PLC0415 - for this command alone
+
+    if context.invoked_subcommand is None:
+        beside_the_bot(listed(loaded().database_url, since.replace(tzinfo=UTC), as_json=as_json))
+
+
+@audit.command("verify")
+def verify_audit(
+    known: Annotated[str | None, typer.Option(help="A fingerprint noted before, which must still be there.")] = None,
+) -> None:
+    """Find rows that were changed, taken out or put in."""
+    from bot.ops.audit import Tampered, verified  # noqa: PLC0415 - for this command alone
+
+    try:
+        beside_the_bot(verified(loaded().database_url, known))
+    except Tampered as err:
+        fail("\n".join(err.problems), 1)
 
 
 def meant(ids: list[int] | None, *, every: bool) -> list[int] | None:

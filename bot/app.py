@@ -46,7 +46,7 @@ from bot.slack.recognise import Identity
 from bot.slack.scopes import REINSTALL, REQUIRED, lacking
 from bot.slack.socket import Socket
 from bot.slots import Limits
-from bot.store import ahead
+from bot.store import ahead, audit
 from bot.store.address import read_address
 from bot.store.database import Database, open_database
 
@@ -72,7 +72,9 @@ class Bot:
         self._metrics = Metrics()
         self._stop = asyncio.Event()
         self._rules = OPEN
-        self._door: Door | None = None
+        self._policy = ""
+        """The fingerprint of the policy file in force."""
+        self._policy_asked = asyncio.Event()
         self._components = health.Components(stopping=self._stop)
         self.dispatcher: Dispatcher | None = None
         self.sender: Sender | None = None
@@ -83,16 +85,26 @@ class Bot:
 
     def read_policy(self) -> None:
         """Read `POLICY_FILE` again, as a whole; a wrong file leaves the rules that are in force."""
+        self._policy_asked.set()
+
+    async def _policy_kept(self, ctx: Context) -> None:
+        """Record which policy is in force, and read the file again whenever that is asked for."""
+        while True:
+            async with ctx.database.transaction() as tx:
+                await audit.policy_in_force(tx, self._policy, ctx.clock.now())
+            await self._policy_asked.wait()
+            self._policy_asked.clear()
+            self._read_policy(ctx)
+
+    def _read_policy(self, ctx: Context) -> None:
         try:
-            self._rules, _ = policy_file.read(self._settings.policy_file)
+            ctx.door.rules, self._policy = policy_file.read(self._settings.policy_file)
         except SettingsWrong as err:
             log.error(  # noqa: TRY400 - the problems say it all
                 "policy.wrong", problems=err.problems, help="the rules stay as they were; mend it, then SIGHUP again"
             )
             return
-        if self._door is not None:
-            self._door.rules = self._rules
-        log.info("policy.read", file=str(self._settings.policy_file), rules=len(self._rules.rules))
+        log.info("policy.read", file=str(self._settings.policy_file), rules=len(ctx.door.rules.rules))
 
     def stop(self) -> None:
         """Ask `run` to end: it takes no new requests and finishes calls under way; the next start does the rest."""
@@ -109,7 +121,7 @@ class Bot:
             raise SettingsWrong(
                 [f"{' and '.join(OAUTH_VARIABLES)} must not be set: they would replace SLACK_BOT_TOKEN."]
             )
-        self._rules, _ = policy_file.read(self._settings.policy_file)
+        self._rules, self._policy = policy_file.read(self._settings.policy_file)
         async with health.answering(
             self._settings.http_host, self._settings.http_port, self._components, self._metrics, self._clock
         ):
@@ -229,11 +241,10 @@ class Bot:
             database=read_address(settings.database_url).name,
             port=settings.http_port,
         )
-        self._door = Door(gateway, us, self._rules)
         ctx = Context(
             database=database,
             gateway=gateway,
-            door=self._door,
+            door=Door(gateway, us, self._rules),
             openhands=openhands,
             repositories=Repositories(openhands, self._clock, self._patience),
             links=Links(
@@ -271,6 +282,7 @@ class Bot:
                 sender.lanes.run(),
                 poller.run(),
                 Leavers(ctx).run(),
+                self._policy_kept(ctx),
                 self._team_channel(sender),
                 ctx.repositories.run(),
                 database.kept(),

@@ -27,7 +27,8 @@ from bot.core.model import (
 )
 from bot.core.owed import OutboxKind
 from bot.slack.recognise import Identity
-from bot.store import outbox, runs
+from bot.store import audit, outbox, runs
+from bot.store.audit import Entry
 
 log = structlog.get_logger("runs")
 
@@ -115,6 +116,12 @@ async def apply_transition(tx: AsyncConnection, before: Run, changed: Changed, l
         unstarted = before.state in (RunState.QUEUED, RunState.STARTING) and saved.state is RunState.FAILED
         tell = log.warning if unstarted else log.info
         tell("run.changed", run=saved.id, before=before.state, after=saved.state, **places(saved))
+    if saved.state in lifecycle.ENDED and before.state not in lifecycle.ENDED:
+        reason = saved.reason.value if saved.reason is not None else ""
+        ended = Entry(
+            actor=audit.BOT, action="end", verdict=saved.state.value, rule=reason, place=saved.channel, run=saved.id
+        )
+        await audit.add(tx, ended, now)
     await enqueue(tx, saved, effects, links, now)
     return saved
 

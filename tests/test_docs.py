@@ -135,7 +135,7 @@ def test_every_command_has_its_target() -> None:
         assert target == command
         assert re.findall(r"ARGS='([a-z]+)", cells[1]) == rest
         api = r" \$\(if \$\(API\),--api \$\(API\)\)" if command == "demo" else ""
-        arguments = r" \$\(ARGS\)" if command in ("dead", "manifest", "policy") else api
+        arguments = r" \$\(ARGS\)" if command in ("audit", "dead", "manifest", "policy") else api
         assert re.search(
             rf"^{target}: .*\n\t@\$\(BIN\)/python -m bot {command}{arguments}$", text("Makefile"), re.MULTILINE
         )

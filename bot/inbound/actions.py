@@ -9,11 +9,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bot import effects
 from bot.context import Context
 from bot.core import cards, lifecycle, policy, words
-from bot.core.model import Action, FollowUpState, Incoming, Run, RunState
+from bot.core.model import Act, Action, FollowUpState, Incoming, Run, RunState
 from bot.core.owed import OutboxKind
 from bot.core.policy import Allowed, Refused, What
 from bot.door import Asker
-from bot.store import decisions, outbox, runs
+from bot.store import audit, outbox, runs
+from bot.store.audit import Entry
 
 log = structlog.get_logger("policy")
 
@@ -24,7 +25,9 @@ class Actions:
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
 
-    async def may(self, tx: AsyncConnection, asker: Asker, incoming: Incoming, what: What) -> Allowed | None:
+    async def may(
+        self, tx: AsyncConnection, asker: Asker, incoming: Incoming, what: What, run: Run | None = None
+    ) -> Allowed | None:
         """Return what allows an act; where the rules refuse it, tell the person, alone, and return None."""
         match asker.judge(what):
             case Allowed() as allowed:
@@ -33,6 +36,7 @@ class Actions:
                 log.info(
                     "request.refused", rule=refused.rule, act=what.act, user=incoming.user, channel=incoming.channel
                 )
+                await self.note(tx, what.act, incoming, refused, run)
                 told = words.denied(refused, what, asker.rules.admins)
                 if told:
                     await effects.enqueue_answer(tx, incoming, told, self._ctx.clock.now())
@@ -40,14 +44,32 @@ class Actions:
             case unread:
                 assert_never(unread)
 
+    async def note(
+        self, tx: AsyncConnection, action: Act | Action, incoming: Incoming, said: Allowed | Refused, run: Run | None
+    ) -> None:
+        """Record what somebody did, or was refused; of a decision also what they were shown."""
+        decides = run is not None and action in (Action.APPROVE, Action.REJECT)
+        entry = Entry(
+            actor=incoming.user,
+            action=action.value,
+            verdict="allowed" if isinstance(said, Allowed) else "refused",
+            rule=said.rule,
+            place=incoming.channel,
+            run="" if run is None else run.id,
+            shown=audit.sha256(run.detail) if run is not None and decides else "",
+        )
+        await audit.add(tx, entry, self._ctx.clock.now())
+
     async def take(self, tx: AsyncConnection, run: Run, action: Action, incoming: Incoming, asker: Asker) -> bool:
         """Do an action, if the run as it is now, in this transaction, offers it and the rules allow it.
 
         Return False if they do not.
         """
-        allowed = await self.may(tx, asker, incoming, meant(run, action, incoming))
+        allowed = await self.may(tx, asker, incoming, meant(run, action, incoming), run)
         if allowed is None:
             return False
+        if action in lifecycle.offers(run) or action in (Action.STOP, Action.CANCEL):
+            await self.note(tx, action, incoming, allowed, run)
         await self._take(tx, run, action, incoming, allowed)
         return True
 
@@ -75,7 +97,6 @@ class Actions:
             case Action.APPROVE | Action.REJECT:
                 after = lifecycle.decide(run, by, approve=action is Action.APPROVE)
                 await self._ctx.save(tx, run, (after, ()))
-                await decisions.add(tx, after, now)
                 await effects.enqueue_decision(tx, after, now)
             case Action.GO:
                 await self._ctx.save(tx, run, lifecycle.go(run, by, now))

@@ -119,10 +119,20 @@ class Dispatcher:
             await inbox.done(tx, row.seq, now)
         self._ctx.wake_sender.set()
 
+    async def _refuse(self, row: InboxRow, verdict: policy.Verdict) -> None:
+        """Close a row that a first rule refuses. Other bots are no people: nothing is recorded of them."""
+        if verdict is not policy.Verdict.DROPPED:
+            act = policy.ACTS.get(row.incoming.action) if row.incoming.action else Act.START
+            async with self._ctx.database.transaction() as tx:
+                said = policy.Refused(verdict.value, verdict)
+                await self._replies.moves.note(tx, act or Act.START, row.incoming, said, None)
+        await self._finish(row, words.refused(verdict))
+
     # --- facts and rules ----------------------------------------------------------------------------------------
 
     async def _work(self, row: InboxRow) -> datetime | None:
         incoming = row.incoming
+        structlog.contextvars.bind_contextvars(actor=incoming.user)  # each job is a task of its own
         if await self._waits(incoming):
             return later(self._ctx.clock.now(), self._ctx.patience.retry_first_s)
         thing = await self._became(incoming)
@@ -162,7 +172,7 @@ class Dispatcher:
             return None
         if verdict is not policy.Verdict.ALLOWED:
             log.info("request.refused", rule=verdict, user=incoming.user, channel=incoming.channel)
-            await self._finish(row, words.refused(verdict))
+            await self._refuse(row, verdict)
             return None
         if incoming.action is not None:
             await self._click(row, incoming.action, asker)
@@ -513,7 +523,8 @@ class Dispatcher:
             if now - asked_at >= timedelta(seconds=self._ctx.patience.stale_request_s):
                 run = lifecycle.asked_long_ago(run, asked_at)
             what = replace(policy.what_of(run, Act.START), requester=None)
-            if await self._replies.moves.may(tx, asker, incoming, what):
+            if allowed := await self._replies.moves.may(tx, asker, incoming, what):
+                await self._replies.moves.note(tx, Act.START, incoming, allowed, run)
                 run = replace(run, candidates=policy.allowed(asker.rules, run.candidates))
                 await self._add(tx, run, incoming, notes)
             await inbox.done(tx, row.seq, now)

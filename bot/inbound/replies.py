@@ -59,7 +59,7 @@ class Replies:
             await self._words(tx, run, incoming, text, sent_at, asker=asker)
             return
         if isinstance(reply.command, Status | ListRuns) and not await self.moves.may(
-            tx, asker, incoming, policy.what_of(run, Act.LOOK)
+            tx, asker, incoming, policy.what_of(run, Act.LOOK), run
         ):
             return
         match reply.command:
@@ -94,7 +94,8 @@ class Replies:
             await self._choose(tx, run, incoming, text, sent_at, asker=asker)
         elif run.state is RunState.CANCELLED:
             await self._say_once(tx, run, incoming, words.follow_up_cancelled())
-        elif await self.moves.may(tx, asker, incoming, policy.what_of(run, Act.ANSWER)):
+        elif allowed := await self.moves.may(tx, asker, incoming, policy.what_of(run, Act.ANSWER), run):
+            await self.moves.note(tx, Act.ANSWER, incoming, allowed, run)
             await self.to_agent(tx, run, incoming, text, sent_at)
 
     async def to_agent(self, tx: AsyncConnection, run: Run, incoming: Incoming, text: str, sent_at: datetime) -> None:
@@ -151,7 +152,8 @@ class Replies:
         known = self._ctx.repositories.known.also(await runs.used_in(tx, run.channel))
         name = answer.repository
         what = replace(policy.what_of(run, Act.START), repository=name)
-        if not await self.moves.may(tx, asker, incoming, what):
+        allowed = await self.moves.may(tx, asker, incoming, what, run)
+        if allowed is None:
             return
         if name is not None:
             named_before = {one.lower() for one in (*run.candidates, run.repository) if one is not None}
@@ -162,6 +164,7 @@ class Replies:
                 await effects.enqueue_reply(tx, incoming, words.which_repository(asking), now)
                 return
             name = spelled or name
+        await self.moves.note(tx, Action.USE, incoming, allowed, run)
         after = await self._ctx.save(
             tx, run, lifecycle.choose(run, name, answer.branch, effects.new_conversation(), now)
         )

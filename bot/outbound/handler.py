@@ -32,7 +32,8 @@ from bot.core.retrying import (
     Wake,
     next_step,
 )
-from bot.store import outbox, runs
+from bot.store import audit, outbox, runs
+from bot.store.audit import Entry
 
 log = structlog.get_logger("sender")
 
@@ -191,6 +192,11 @@ class Handler(ABC):
         if isinstance(verdict, Allowed):
             return None
         log.info("request.refused", rule=verdict.rule, act=act, user=user, channel=run.channel)
+        refused = Entry(
+            actor=user, action=act.value, verdict="refused", rule=verdict.rule, place=run.channel, run=run.id
+        )
+        async with self._ctx.database.transaction() as tx:
+            await audit.add(tx, refused, self._ctx.clock.now())
         return GiveBack(words.barred(verdict, what, user))
 
     async def _hold(self, row: OutboxRow, run: Run) -> None:

@@ -250,17 +250,22 @@ partial("outbox_open", outbox.c.lane, outbox.c.seq, where="done_at IS NULL AND f
 partial("outbox_dead", outbox.c.failed_at, where="failed_at IS NOT NULL")
 partial("outbox_old", outbox.c.done_at, where="done_at IS NOT NULL")
 
-decisions = Table(
-    "decisions",
+audit = Table(
+    "audit",
     metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=True),
-    Column("run", ShortText(36), nullable=False),
+    Column("seq", Integer, primary_key=True, autoincrement=False),
     Column("at", UtcTime, nullable=False),
-    Column("person", ShortText(32), nullable=False),
-    Column("accept", Boolean, nullable=False),
-    Column("action", ShortText(255), nullable=False),
+    Column("actor", ShortText(32), nullable=False),  # empty: the bot
+    Column("action", ShortText(32), nullable=False),
+    Column("verdict", ShortText(32), nullable=False),
+    Column("rule", ShortText(255), nullable=False),
+    Column("place", ShortText(32), nullable=False),
+    Column("run", ShortText(36), nullable=False),
     Column("shown", ShortText(64), nullable=False),  # SHA-256 of what was shown, in hexadecimal
+    Column("before", ShortText(64), nullable=False),  # the fingerprint of the row before
+    Column("fingerprint", ShortText(64), nullable=False),
 )
+Index("audit_at", audit.c.at)
 
 marks = Table(
     "marks",

@@ -66,11 +66,13 @@ async def test_a_decision_is_kept_with_a_fingerprint_of_what_was_shown(world: St
     await world.passes(6)
 
     with closing(sqlite3.connect(world.database)) as file:
-        kept = file.execute("SELECT person, accept, shown FROM decisions ORDER BY seq").fetchall()
+        kept = file.execute(
+            "SELECT actor, action, shown FROM audit WHERE action IN ('approve', 'reject') ORDER BY seq"
+        ).fetchall()
     shown = [f"terminal · the agent rates it high\n{command}" for command in ("rm -rf build", "rm -rf /")]
     assert kept == [
-        (world.bob.id, True, hashlib.sha256(shown[0].encode()).hexdigest()),
-        (world.alice.id, False, hashlib.sha256(shown[1].encode()).hexdigest()),
+        (world.bob.id, "approve", hashlib.sha256(shown[0].encode()).hexdigest()),
+        (world.alice.id, "reject", hashlib.sha256(shown[1].encode()).hexdigest()),
     ]
     world.leaves("#dev: ✋ Needs approval", "#dev: ✋ Needs approval", "#dev: card ⏸️ Paused", "#dev: ⏸️ Paused")
 

@@ -387,7 +387,7 @@ async def test_the_console_keeps_the_order_of_an_event(make_world: Make, tmp_pat
         await until(lambda: "after=starting" in app.log)
         assert await app.end() == 0
     changed = next(line for line in app.log.splitlines() if "run.changed" in line)
-    assert re.search(r"run=\S+ before=queued after=starting conversation=\S+ channel=\S+$", changed)
+    assert re.search(r"run=\S+ before=queued after=starting conversation=\S+ channel=\S+ actor=\S+$", changed)
 
 
 async def test_a_slack_out_of_reach_is_named_with_the_cause(make_world: Make, tmp_path: Path) -> None:

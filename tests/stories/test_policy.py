@@ -1,14 +1,19 @@
 """A policy file: who may do what, where and in which repositories, when it is asked for and when it is done."""
 
+import sqlite3
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+import structlog
+from structlog.testing import capture_logs
 
 from bot.core import words
 from bot.core.model import Act, UserId, Why
 from bot.core.policy import Allowed, Refused, Verdict, What
 from bot.explain import explained
+from bot.ops.audit import verified
 from tests.conftest import Make, Story
 from tests.stories.shared import working
 from tests.stories.test_approval import asking, asks, decisions_of
@@ -33,10 +38,17 @@ def ruled(make_world: Make, tmp_path: Path) -> Callable[..., Awaitable[Story]]:
 Ruled = Callable[..., Awaitable[Story]]
 
 
-def rules(world: Story, text: str) -> None:
+async def rules(world: Story, text: str) -> None:
     """Write the file anew, and tell the bot so."""
     world.given["policy_file"].write_text(text)
     world.bot.read_policy()
+    await world.settles()
+
+
+def recorded(world: Story) -> list[tuple[str, ...]]:
+    """Return who did what, how that was judged, and by which rule."""
+    with closing(sqlite3.connect(world.database)) as file:
+        return file.execute("SELECT actor, action, verdict, rule FROM audit ORDER BY seq").fetchall()
 
 
 def denied(rule: str, act: Act, repository: str | None, *admins: str) -> str:
@@ -114,7 +126,7 @@ async def test_the_rules_are_asked_again_when_a_queued_run_starts(ruled: Ruled, 
         "rules": Refused("starters"),
     }[how]
     if how == "rules":
-        rules(world, f'starters = ["{world.bob.id}"]')
+        await rules(world, f'starters = ["{world.bob.id}"]')
     else:
         world.slack.change_user(world.alice.id, deleted=True)
         await world.passes(310)  # what was known of her is too old by then
@@ -150,7 +162,7 @@ async def test_what_waits_for_the_agent_is_judged_when_it_goes_out(ruled: Ruled)
     world = await ruled(lambda _world: "")
     asked = await world.alice.says("@OpenHands fix README in org/repo", in_="#dev")
     await world.bob.says("and push to main", thread=asked)
-    rules(world, f'answer = ["{world.alice.id}"]')
+    await rules(world, f'answer = ["{world.alice.id}"]')
     await world.passes(20)
     said = words.barred(Refused("answer"), What(act=Act.ANSWER), UserId(world.bob.id))
     assert f"{words.mention(UserId(world.bob.id))} {said}" in world.news()
@@ -198,14 +210,14 @@ async def test_two_people_approve(ruled: Ruled) -> None:
 async def test_a_wrong_file_changes_nothing(ruled: Ruled) -> None:
     """The rules in force stay, every mistake is in the log with its line; a right one holds from then on."""
     world = await ruled(lambda world: f'starters = ["{world.alice.id}"]')
-    rules(world, 'starters = ["everybody"]\nstop = ["@bob"]')
+    await rules(world, 'starters = ["everybody"]\nstop = ["@bob"]')
     [line] = world.logged("policy.wrong")
     assert line["problems"] == (
         'policy.toml, line 2: stop: "@bob" is no id: write U… of a person, S… of a user group, "everybody" or "requester"',
     )
     await world.bob.commands("fix README in org/repo", in_="#dev")
     assert world.bob.sees()[-1] == denied("starters", Act.START, "org/repo")
-    rules(world, 'starters = ["everybody"]')
+    await rules(world, 'starters = ["everybody"]')
     await world.bob.commands("fix README in org/repo", in_="#dev")
     await world.passes(4)
     assert world.card().state == "Working"
@@ -237,3 +249,52 @@ async def test_admins_ask_why(ruled: Ruled) -> None:
     assert await explained(world.settings(), world.clock, command_line) == words.explained(
         command_line, Refused("starters")
     )
+
+
+async def test_all_that_people_do_is_recorded(ruled: Ruled) -> None:
+    """Starts, refusals, words, choices, decisions, ends and changes of the rules; and the chain is whole."""
+    world = await ruled(lambda _world: 'repositories = ["org/*"]\napproval = "not the requester"')
+    gast = world.person("gast", restricted=True)
+    world.slack.join(world.place("#dev"), gast.id)
+    await gast.commands("fix README in org/repo", in_="#dev")
+    await world.bob.commands("fix README in evil/payload", in_="#dev")
+    asked = await world.alice.says("@OpenHands why is the build slow?")
+    await world.bob.says("org/repo", thread=asked)
+    await world.passes(4)
+    await world.bob.says("and the tests", thread=asked)
+    await world.passes(8)
+    card = await asks(world, "rm -rf build")
+    await world.alice.clicks("approve", card)
+    await world.bob.clicks("reject", card)
+    await world.passes(8)
+    await world.bob.says("stop", thread=asked)
+    await rules(world, "")
+    await world.passes(8)
+    alice, bob = world.alice.id, world.bob.id
+    assert recorded(world) == [
+        ("", "policy", "in force", ""),
+        (gast.id, "start", "refused", "guest"),
+        (bob, "start", "refused", "repositories"),
+        (alice, "start", "allowed", "everybody"),
+        (bob, "use", "allowed", "everybody"),
+        (bob, "answer", "allowed", "everybody"),
+        (alice, "approve", "refused", 'approval = "not the requester"'),
+        (bob, "reject", "allowed", "everybody"),
+        (bob, "stop", "allowed", "everybody"),
+        ("", "end", "stopped", ""),
+        ("", "policy", "in force", ""),
+    ]
+    assert (await verified(world.settings().database_url, None)).startswith("11 rows, none changed")
+    world.cards()
+    world.news()
+    for person in (gast, world.alice, world.bob):
+        person.sees()
+
+
+async def test_the_log_says_who(world: Story) -> None:
+    """In each line of what a request causes."""
+    with capture_logs(processors=[structlog.contextvars.merge_contextvars]) as lines:
+        await world.alice.commands("fix README in org/repo", in_="#dev")
+    by_request = [line["actor"] for line in lines if line["event"] in ("run.created", "run.changed")]
+    assert by_request[:2] == [world.alice.id] * 2
+    assert world.card().state in ("Starting", "Working")
