@@ -14,7 +14,7 @@ from bot.core import words
 from bot.core.model import ChannelId, PlaceGone, TeamId, UserId
 from bot.core.vocabulary import USAGE_HINT
 from bot.slack import gateway
-from bot.slack.recognise import Identity, place_gone, recognise
+from bot.slack.recognise import Identity, place_changed, place_gone, recognise
 from bot.slack.scopes import SCOPES
 
 ROOT = Path(__file__).parents[1]
@@ -46,6 +46,8 @@ SCOPES_OF_METHODS = {
 SCOPES_OF_EVENTS = {
     "app_mention": {"app_mentions:read"},
     "channel_archive": {"channels:read"},
+    "channel_shared": {"channels:read"},
+    "channel_unshared": {"channels:read"},
     "group_archive": {"groups:read"},
     "member_left_channel": {"channels:read", "groups:read"},
     "message.channels": {"channels:history"},
@@ -55,6 +57,8 @@ SCOPES_OF_EVENTS = {
 }
 SCOPES_OF_COMMANDS = {"commands"}
 
+SHARING = {"channel_shared", "channel_unshared"}
+"""Events that say with whom a place is shared by now."""
 PLACES = {"channel_archive", "group_archive", "member_left_channel"}
 """Events that are not requests, but say that the bot can't write somewhere any more."""
 
@@ -145,7 +149,7 @@ def test_the_scopes_checked_at_start_are_those_of_the_manifest() -> None:
     assert asked() == SCOPES
 
 
-@pytest.mark.parametrize("event", sorted(SCOPES_OF_EVENTS.keys() - PLACES))
+@pytest.mark.parametrize("event", sorted(SCOPES_OF_EVENTS.keys() - PLACES - SHARING))
 def test_each_subscribed_request_is_read(event: str) -> None:
     """Every subscribed event has a handler."""
     incoming = recognise(envelope(event), US)
@@ -160,10 +164,19 @@ def test_each_subscribed_loss_of_a_place_is_read(event: str) -> None:
     assert (recognise(told, US), place_gone(told, US)) == (None, PlaceGone(ChannelId("C0DEV")))
 
 
+@pytest.mark.parametrize("event", sorted(SHARING))
+def test_each_subscribed_change_of_a_place_is_read(event: str) -> None:
+    """What was known of it is asked anew."""
+    told = {"type": "event_callback", "event": {"type": event, "channel": "C0DEV", "connected_team_id": "T2"}}
+    assert (recognise(told, US), place_changed(told)) == (None, "C0DEV")
+
+
 @pytest.mark.parametrize("event", OTHER_EVENTS)
 def test_an_event_that_is_not_subscribed_has_no_reader(event: str) -> None:
     """Only subscribed events have a handler: any other handler would wait for ever."""
-    assert (recognise(envelope(event), US), place_gone(envelope(event), US)) == (None, None)
+    assert (recognise(envelope(event), US), place_gone(envelope(event), US), place_changed(envelope(event))) == (
+        None,
+    ) * 3
 
 
 def test_the_command_is_the_one_people_are_told() -> None:

@@ -289,6 +289,14 @@ def not_posted(run: Run) -> str:
     )
 
 
+def shared_meanwhile(channel: ChannelId) -> str:
+    """Return the head of a direct message sent because another company can read where it belongs."""
+    return (
+        f"<#{channel}> is shared with another company by now, so I say nothing more there: code and answers would leave "
+        "yours. The run goes on. This is what I would have said:"
+    )
+
+
 def not_answered() -> str:
     """Return the head of a direct message sent because the place of a request can't be written to any more."""
     return "I can't answer where you asked (archived, deleted, or I was removed). This is what I would have said:"

@@ -121,6 +121,7 @@ class CatchUp:
 
     def missed(self) -> None:
         """Record a gap, in which something may have been missed, and wake the reader."""
+        self._ctx.gateway.forget_places()
         self._gaps += 1
         self._unknown = True
         self._hold_until = later(self._ctx.clock.now(), self._ctx.patience.heard_hold_s)

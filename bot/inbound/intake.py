@@ -13,7 +13,7 @@ from bot.core import cards, commands, words
 from bot.core.errors import SlackError, StoreUnavailable
 from bot.core.model import Incoming, IncomingKind, PlaceGone
 from bot.core.mrkdwn import unescape_request
-from bot.slack.recognise import as_edit, is_rate_limited, place_gone, recognise
+from bot.slack.recognise import as_edit, is_rate_limited, place_changed, place_gone, recognise
 from bot.store import inbox, runs
 
 log = structlog.get_logger("intake")
@@ -121,6 +121,9 @@ class Intake:
     async def _hear(self, body: Mapping[str, Any]) -> None:
         """Commit what an event that is no request changes. Idempotent. Raises `StoreUnavailable`: Slack redelivers."""
         self._ctx.metrics.ignored(body)
+        if (changed := place_changed(body)) is not None:
+            self._ctx.gateway.forget_places(changed)
+            self._ctx.wake_sender.set()
         if gone := place_gone(body, self._us):
             await self._place_lost(gone)
 

@@ -196,6 +196,7 @@ async def team_channel(gateway: Gateway, name: str | None) -> Finding:
     try:
         channel = await gateway.channel_called(name)
         inside = channel is not None and await gateway.is_in(channel)
+        shared = channel is not None and (await gateway.place(channel)).external
     except SlackNoScope as err:
         scopes = err.needed or "a scope"
         return wrong(f"NOTIFY_CHANNEL: it can't be looked up, since the token lacks {scopes}", REINSTALL)
@@ -205,6 +206,8 @@ async def team_channel(gateway: Gateway, name: str | None) -> Finding:
         return slack_error("NOTIFY_CHANNEL", err)
     if channel is None:
         return wrong("NOTIFY_CHANNEL: no such channel that the bot can see", "correct it; invite the bot if private")
+    if shared:
+        return wrong("NOTIFY_CHANNEL: it is shared with another company, so nothing is said there", "name one of yours")
     if not inside:
         return wrong("NOTIFY_CHANNEL: the bot is not in it", "/invite @OpenHands there")
     return well("NOTIFY_CHANNEL: the bot is in it")

@@ -78,6 +78,8 @@ class Sender:
         """Look NOTIFY_CHANNEL up at start, so that a wrong one is in the log before it is needed."""
         try:
             channel = await self._slack.team_channel()
+            if channel is not None and (await self._ctx.door.place(channel)).external:
+                log.warning("notify.channel_shared", channel=channel, help="name one that no other company reads")
             if channel is not None and not await self._ctx.gateway.is_in(channel):
                 log.warning("notify.not_in_channel", channel=channel, help="/invite @OpenHands there")
         except SlackError as err:

@@ -24,6 +24,7 @@ from bot.core.errors import (
 from bot.core.model import ChannelId, MessageTs, Run, RunId, RunState, UserId
 from bot.core.owed import OUTBOX, OutboxKind, OutboxRow, Refusal
 from bot.core.pacing import asked_to_wait, later, retry_at
+from bot.core.policy import Verdict
 from bot.slack.gateway import TIMED_OUT, Posted
 from bot.store import outbox, runs
 
@@ -35,6 +36,8 @@ TOO_MUCH = frozenset(
 )
 """Our own mistakes in layout or size: the text alone is sent instead."""
 GIVEN_UP = "given_up"
+SHARED = "shared_outside"
+"""Our code for a place that another company reads along in: nothing is said there."""
 CARDS = 2  # a deleted card comes back once
 
 
@@ -130,6 +133,7 @@ class ToSlack:
 
         None: not found yet, and too early to be sure that it never arrived.
         """
+        await self._stays_inside(channel)
         now = self._ctx.clock.now()
         if row.tried_at is not None:
             try:
@@ -145,6 +149,11 @@ class ToSlack:
                 await self._reschedule(row, settled)
                 return None
         return await self._call(row, lambda: self._post(row, channel, message, thread))
+
+    async def _stays_inside(self, channel: ChannelId) -> None:
+        """Raise `SlackRefused` where another company would read along, also since a moment ago."""
+        if not channel.startswith("D") and (await self._ctx.door.place(channel)).external:
+            raise SlackRefused(SHARED)
 
     async def _post(self, row: OutboxRow, channel: ChannelId, message: Message, thread: MessageTs | None) -> Posted:
         try:
@@ -290,7 +299,7 @@ class ToSlack:
                     if run is not None:
                         await runs.save(tx, run, lifecycle.card_gone(run))
                 case Refusal.DIRECT:
-                    await self._said_directly(tx, row, run, now)
+                    await self._said_directly(tx, row, run, err, now)
                 case Refusal.DROPPED:
                     if row.kind is OutboxKind.NOTIFY:  # look it up anew for the next line
                         self._notify_id = None
@@ -299,7 +308,9 @@ class ToSlack:
                 case _ as never:
                     assert_never(never)
 
-    async def _said_directly(self, tx: AsyncConnection, row: OutboxRow, run: Run | None, now: datetime) -> None:
+    async def _said_directly(
+        self, tx: AsyncConnection, row: OutboxRow, run: Run | None, err: SlackRefused, now: datetime
+    ) -> None:
         """Enqueue as a direct message what could not be posted where it belongs."""
         about = row.payload
         if row.kind is OutboxKind.ANSWER:  # it may name no person
@@ -310,12 +321,16 @@ class ToSlack:
             why, person = words.not_answered(), about["user"]
         else:
             why, person = words.not_posted(run), about.get("user") or run.requester
+        if err.code == SHARED:
+            why = words.shared_meanwhile(about["channel"])
         await effects.enqueue_direct(tx, run, person, elsewhere(why, message_of(row)), now, instead_of=row.id)
 
     async def _nowhere(self, tx: AsyncConnection, row: OutboxRow, run: Run, err: SlackRefused, now: datetime) -> None:
         """End a run that never had a card: nothing starts where the bot can't post."""
         await self._ctx.save(tx, run, lifecycle.unpostable(run, now))
         text = words.invite() if err.code in NOT_THERE else words.place_closed()
+        if err.code == SHARED:
+            text = words.refused(Verdict.SHARED)
         if err.code == GIVEN_UP or err.code in TOO_MUCH:
             text = words.broken()
         url = row.payload.get("response_url")
@@ -336,6 +351,7 @@ class ToSlack:
         now = self._ctx.clock.now()
         message = cards.card(run, self._ctx.links.page(run))
         try:
+            await self._stays_inside(run.channel)
             await self._edited(run.channel, run.card.ts, message)
         except SlackBusy as err:
             return asked_to_wait(err.retry_after_s, now, self._ctx.patience)

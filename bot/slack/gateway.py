@@ -476,6 +476,13 @@ class Gateway:
         self._remember(self._places, channel, place)
         return place
 
+    def forget_places(self, channel: ChannelId | None = None) -> None:
+        """Ask anew about a place that changed; None: about all, since a change may have been missed."""
+        if channel is None:
+            self._places.clear()
+        else:
+            self._places.pop(channel, None)
+
     def _remembered(self, asked: tuple[datetime, Fact] | None) -> Fact | None:
         return None if asked is None or self._is_old(asked[0]) else asked[1]
 

@@ -20,6 +20,9 @@ SLACKBOT = "USLACKBOT"
 SAID_BY_PEOPLE = (None, "file_share", "me_message", "thread_broadcast")
 """Subtypes of messages that a person wrote."""
 ARCHIVED = ("channel_archive", "group_archive")
+SHARING = ("channel_shared", "channel_unshared")
+TURNED = ("channel_convert_to_private", "channel_convert_to_public")
+"""Subtypes of messages that tell what a channel became."""
 RATE_LIMITED = "app_rate_limited"
 
 
@@ -213,6 +216,16 @@ def place_gone(body: Mapping[str, Any], us: Identity) -> PlaceGone | None:
     if not (left or kind in ARCHIVED) or not known(channel, CHANNEL):
         return None
     return PlaceGone(ChannelId(channel))
+
+
+def place_changed(body: Mapping[str, Any]) -> ChannelId | None:
+    """Parse the event that says with whom a channel is shared by now, or that it turned private; None for others."""
+    event = body.get("event")
+    if body.get("type") != "event_callback" or not isinstance(event, dict):
+        return None
+    channel = event.get("channel")
+    changed = event.get("type") in SHARING or event.get("subtype") in TURNED
+    return ChannelId(channel) if changed and known(channel, CHANNEL) else None
 
 
 def fields(value: Any) -> Mapping[str, Any]:

@@ -11,6 +11,7 @@ from bot.core.model import (
     Act,
     Action,
     Api,
+    ChannelId,
     Do,
     File,
     Help,
@@ -165,6 +166,7 @@ SENTENCES = {
     "cancelled by the rules": words.explanation(a_run(RunState.CANCELLED, reason=Reason.NOT_ALLOWED)),
     "left behind, deactivated": words.left_behind(Verdict.DELETED, ALICE),
     "left behind, a guest": words.left_behind(Verdict.GUEST, ALICE),
+    "shared meanwhile": words.shared_meanwhile(ChannelId("C1")),
     "another must approve": words.another_must_approve(),
     "approved by one of two": words.approval(
         a_run(RunState.WAITING, waiting=Waiting.APPROVAL, action="e1", detail="make", first_approval=BOB)

@@ -160,6 +160,10 @@ class LocalSlack:
     def leave(self, channel: str, user: str) -> None:
         self._workspace.leave(self._workspace.channel(channel), self._workspace.user(user))
 
+    def share(self, channel: str, *, shared: bool = True) -> None:
+        """Share a channel with another company, or end that."""
+        self._workspace.share(self._workspace.channel(channel), shared=shared)
+
     def archive(self, channel: str) -> None:
         self._workspace.archive(self._workspace.channel(channel))
 

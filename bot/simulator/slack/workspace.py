@@ -144,6 +144,13 @@ class Workspace:
         place.archived = True
         self._tell(shapes.archived(place.creator, place, self.next_ts(place)), place)
 
+    def share(self, place: Channel, *, shared: bool) -> None:
+        """Share a channel with another company, or end that."""
+        place.ext_shared = shared
+        kind = "channel_shared" if shared else "channel_unshared"
+        told = {"type": kind, "channel": place.id, "event_ts": self.next_ts(place)}
+        self._tell(told | ({"connected_team_id": "T0OTHER"} if shared else {"is_ext_shared": False}), place)
+
     # -- messages
 
     def next_ts(self, place: Channel) -> str:
