@@ -337,8 +337,8 @@ async def test_a_thread_that_may_not_be_read_is_left_out(world: Story) -> None:
     assert world.alice.sees()[-1] == words.thread_unread()
 
 
-async def test_a_requester_slack_cannot_name_just_now_is_given_by_id(make_world: Make) -> None:
-    """The name is for the agent's eyes only: no reason to wait."""
+async def test_a_start_waits_while_slack_does_not_say_who_asked(make_world: Make) -> None:
+    """Its requester may have left meanwhile; it goes out, with their name, once Slack says that they have not."""
     world = await make_world(start=False)
     world.patience = Patience(ping_s=0.2, drain_s=5.0, facts_cache_s=5.0)
     await world.starts()
@@ -347,10 +347,12 @@ async def test_a_requester_slack_cannot_name_just_now_is_given_by_id(make_world:
     await world.bob.commands("list", in_="#dev")  # from here on bob is known
     world.slack.fail("users.info", status=500)
     await world.bob.says("org/repo", thread=world.cards()[0])
+    await world.passes(2)
+    assert len(world.openhands.conversations) == 0
     await world.passes(10)
 
     suffix = world.conversation.suffix or ""
-    assert suffix.startswith(f'This task was given by "{world.alice.id}" in this Slack thread: https://')
+    assert suffix.startswith('This task was given by "alice" in this Slack thread: https://')
     world.leaves("#dev: card 🛠️ Working", "bob alone: • ❔ Which repository?")
 
 
