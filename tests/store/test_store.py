@@ -170,7 +170,7 @@ async def test_a_database_of_each_earlier_version_is_brought_up_to_date(empty: s
     assert (asked, owed.kind, owed.payload) == (ASKED, OutboxKind.MESSAGE, {"text": "Done"})
     assert (thread, differs) == ((RUN, True), [])
     assert heard == (None if made_by == "0001" else NOW)
-    if made_by in ("0006", "0007", "0008"):  # decisions are rows of the audit by now
+    if "0006" <= made_by < "0010":  # decisions are rows of the audit by now
         async with opened(empty) as database, database.reading() as tx:
             [kept] = [row async for row in audit.every(tx)]
         assert (kept["actor"], kept["action"], kept["run"], kept["at"]) == ("U1", "approve", RUN.id, NOW)

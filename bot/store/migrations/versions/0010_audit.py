@@ -6,8 +6,8 @@ from alembic import op
 from bot.store import audit
 from bot.store.tables import ShortText, UtcTime
 
-revision = "0009"
-down_revision = "0008"
+revision = "0010"
+down_revision = "0009"
 
 
 def upgrade() -> None:
