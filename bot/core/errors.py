@@ -35,6 +35,7 @@ BotError
     │   └── TooLong          more than is read: ask for less of it
     └── Unavailable          not done: nothing reached OpenHands; retry later
         └── Moved            the address leads elsewhere: an operator sets `OPENHANDS_BASE_URL`
+            └── LoginPage    a proxy before the server lets nobody through
 """
 
 from collections.abc import Sequence
@@ -237,3 +238,10 @@ class Moved(Unavailable):
     def __init__(self, to: str) -> None:
         super().__init__(f"redirected to {to}" if to else "redirected")
         self.to = to
+
+
+class LoginPage(Moved):
+    """A page that asks people to log in, as of a proxy before the server: the server itself was not reached."""
+
+    def __init__(self) -> None:
+        super().__init__("a login page")

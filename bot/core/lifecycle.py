@@ -3,6 +3,7 @@
 Everything here is pure: functions take a run and return it changed, with the effects of the change.
 """
 
+import re
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import assert_never
@@ -90,6 +91,13 @@ WORDS_DECIDE = frozenset(
 """Phases whose meaning is in the events: a run that sleeps or is gone may have ended before, between two looks."""
 MAY_HAVE_ENDED = frozenset({RunState.WORKING, RunState.WAITING, RunState.PAUSED})
 """States in which a turn may have ended since the last look: a message must not go out before that end is told."""
+
+GOES_FURTHER = re.compile(
+    r"(?:(?:next|now|then|after that|afterwards),? +)?(?:i(?:'ll| will| am going to|'m going to)|let me) +(?:now |then |next )?"
+    r"(?!(?:be|gladly|happily|wait|await|leave|stop|keep|need|know|not|never|only|also be)\b)(?!.*\bif\b)\w[^?]*$",
+    re.IGNORECASE,
+)
+"""A last sentence such as "Next I will run the tests."; not "Let me know …" or "I'll be glad to …"."""
 
 MOST_SUGGESTED = 5
 """So many repositories get a button; a person may name any other."""
@@ -291,6 +299,8 @@ def awake(run: Run) -> Run:
 def spoken(run: Run, last: Last) -> Run:
     """Return the run in the state that the agent's last words of this turn mean."""
     match last:
+        case Finish(words, None) if goes_further(words):
+            return enter_state(run, RunState.WAITING, waiting=Waiting.ANSWER, answer=words)
         case Finish(words, reason):
             return enter_state(run, RunState.DONE, reason=reason, answer=words or run.answer)
         case Said(words):
@@ -306,6 +316,12 @@ def spoken(run: Run, last: Last) -> Run:
             return failed(run, last)
         case _:
             assert_never(last)
+
+
+def goes_further(words: str) -> bool:
+    """Return whether an agent's last sentence says what it does next, although it has ended: it is not done then."""
+    last = re.split(r"(?<=[.!?:])\s+|\n", words.strip(" *_\n"))[-1]
+    return GOES_FURTHER.match(last.strip(" *_-•").replace("’", "'")) is not None
 
 
 def failed(run: Run, why: Failed) -> Run:

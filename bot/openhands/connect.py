@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from bot.core.errors import NoSuchCall, NotFound, Rejected, Unauthorised, Unreadable
+from bot.core.errors import LoginPage, NoSuchCall, NotFound, Rejected, Unauthorised, Unreadable
 from bot.core.model import Api
 from bot.openhands.agent_server import CONVERSATIONS as AGENT_CONVERSATIONS
 from bot.openhands.agent_server import AgentServer, Hosting
@@ -95,7 +95,7 @@ async def _agent_server(http: Http) -> ServerInfo | None:
     answer = await http.get("/server_info", headers={})
     try:
         info = read_as(ServerInfo, answer.value())
-    except (NotFound, Rejected, Unauthorised, Unreadable, NoSuchCall):
+    except (LoginPage, NotFound, Rejected, Unauthorised, Unreadable, NoSuchCall):
         return None
     return info if info.title == TITLE else None
 
@@ -113,7 +113,7 @@ async def _speaks_v1(http: Http) -> bool:
     answer = await http.get(f"{V1_CONVERSATIONS}/count")
     try:
         return type(answer.value()) is int
-    except (NotFound, Rejected, Unreadable, NoSuchCall):
+    except (LoginPage, NotFound, Rejected, Unreadable, NoSuchCall):
         return False
 
 

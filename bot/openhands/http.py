@@ -27,6 +27,7 @@ from bot.core.errors import (
     Archived,
     Asleep,
     AtCapacity,
+    LoginPage,
     Moved,
     NoSuchCall,
     NotFound,
@@ -90,6 +91,8 @@ class Answer:
     """The parsed JSON; None if the body is not JSON."""
     too_long: bool = False
     """The body was not read, since it has more than `MAX_BYTES`."""
+    page: bool = False
+    """The body is a web page: OpenHands' own answers are none."""
     retry_after_s: float | None = None
     leads_to: str = ""
     """For a redirect: scheme, host and port of its target, without what else may stand there."""
@@ -118,6 +121,8 @@ class Answer:
     def error(self) -> OpenHandsError:
         """Return the error that an answer without a value means, for calls without rules of their own."""
         match self.status:
+            case 401 | 403 if self.page:
+                return LoginPage()
             case 401:
                 return Unauthorised("401")
             case 402:
@@ -403,6 +408,7 @@ class Http:
             readable=readable,
             body=found,
             too_long=content is None,
+            page=response.headers.get("Content-Type", "").lower().startswith("text/html"),
             retry_after_s=_seconds(response.headers.get("Retry-After")),
             leads_to=_target(response),
         )

@@ -346,9 +346,9 @@ async def openhands_server(openhands: LateOpenHands, settings: Settings) -> Asyn
             f"OpenHands: Agent Server {server.version or 'of a version it does not tell'}, {accepted}", WHOLE_MACHINE
         )
     elif server.api is Api.V0:
-        yield unclear(f"OpenHands: API v0, {accepted}", DEPRECATED)
+        yield unclear(f"OpenHands: an older server (OPENHANDS_API=v0), {accepted}", DEPRECATED)
     else:
-        yield well(f"OpenHands: API {server.api.value}, {accepted}")
+        yield well(f"OpenHands: cloud or Enterprise (OPENHANDS_API={server.api.value}), {accepted}")
     try:
         if isinstance(server, SelfHosted):
             yield await agent_profile(server)

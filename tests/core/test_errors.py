@@ -23,6 +23,7 @@ from bot.core import errors
         (errors.SlackNoScope("users:read"), "missing_scope"),
         (errors.SlackBusy("ratelimited", retry_after_s=3), "ratelimited"),
         (errors.TooFast(1.5), "again in 1.5 s"),
+        (errors.LoginPage(), "redirected to a login page"),
         (errors.Rejected("your model key sk-123 is wrong"), "rejected"),
     ],
 )

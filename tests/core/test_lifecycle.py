@@ -532,6 +532,30 @@ def test_a_stop_during_the_send_still_holds() -> None:
     assert (after.stop_by, after.stop_at) == (BOB, NOW)
 
 
+@pytest.mark.parametrize(
+    ("said", "state"),
+    [
+        ("Fixed two links. Next I will run the tests.", RunState.WAITING),
+        ("I fixed it.\n\nNow let me run the tests:", RunState.WAITING),
+        ("Now I'll open a pull request.", RunState.WAITING),
+        ("I’m going to check the build.", RunState.WAITING),
+        ("**Next, I will run the tests.**", RunState.WAITING),
+        ("Fixed two links.", RunState.DONE),
+        ("Next I will run the tests. They pass.", RunState.DONE),
+        ("Fixed. Let me know if you want more.", RunState.DONE),
+        ("Fixed. I'll be happy to adjust it.", RunState.DONE),
+        ("Fixed. I will wait for your review.", RunState.DONE),
+        ("Shall I go on?", RunState.DONE),
+        ("I will add tests if you want them.", RunState.DONE),
+        ("", RunState.DONE),
+    ],
+)
+def test_who_says_what_comes_next_is_not_done(said: str, state: RunState) -> None:
+    """An agent may end in the middle, with the words for what it meant to do; a reply lets it go on."""
+    after, _ = advance(a_run(), look(Phase.ENDED, Finish(said)))
+    assert (after.state, after.answer) == (state, said)
+
+
 def test_what_cannot_be_woken_is_lost() -> None:
     """And the thread is told."""
     after, effects = lifecycle.gone(a_run(RunState.PAUSED), NOW)

@@ -29,6 +29,17 @@ async def outcome(http: Http, method: str, **more: object) -> object:
         await http.aclose()
 
 
+@pytest.mark.parametrize("call", [READ, CHANGE])
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_login_page_says_nothing_of_the_key(call: str, status: int) -> None:
+    """It is a proxy's: nothing was done, and the server was not reached; OpenHands refuses a key in JSON."""
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(status, html="<html>Log in</html>")
+
+    assert await outcome(client(answer), call) == {"error": "LoginPage"}
+
+
 @pytest.mark.parametrize(
     ("status", "of_a_read", "of_a_change"),
     [

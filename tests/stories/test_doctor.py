@@ -49,7 +49,7 @@ async def test_everything_is_well_beside_a_running_bot(make_world: Make) -> None
     assert lines[4].startswith("✓ Database: answers in ")
     assert lines[4].endswith(" ms, a bot works on it")
     assert lines[6:] == [
-        "✓ OpenHands: API v1, key accepted",
+        "✓ OpenHands: cloud or Enterprise (OPENHANDS_API=v1), key accepted",
         "✓ At work: 1 sandbox, other people's included; at most MAX_CONCURRENT_RUNS=10 of this bot's runs at once",
         "✓ Git provider: org/repo can be opened",
     ]
@@ -358,7 +358,7 @@ async def test_an_api_that_will_be_removed_is_warned_of(make_world: Make) -> Non
     """While it works it is no fault; and it can't tell about repositories."""
     world = await make_world(openhands={"api": "v0"}, default_repository="org/repo", start=False)
     assert (await said(world))[-3:] == [
-        f"– OpenHands: API v0, key accepted → {doctor.DEPRECATED}",
+        f"– OpenHands: an older server (OPENHANDS_API=v0), key accepted → {doctor.DEPRECATED}",
         "✓ At work: 0 sandboxes, other people's included; at most MAX_CONCURRENT_RUNS=10 of this bot's runs at once",
         "– Git provider: this server does not tell whether it can open org/repo → start a task on it",
     ]

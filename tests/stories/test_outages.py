@@ -45,6 +45,22 @@ async def test_a_start_with_a_broken_answer_runs_once(world: Story, fault: dict[
     assert world.conversation.messages == ["fix README"]
 
 
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_login_page_fails_no_start(world: Story, status: int) -> None:
+    """A proxy before the server lets nobody through for a while; the card says so, and the run starts afterwards."""
+    world.openhands.break_next("start", status=status, html=True, times=1_000)
+    await world.alice.commands("fix README in org/repo", in_="#dev")
+    await world.passes(100)
+    assert world.card().state == "Starting"
+    assert "⚠️ OpenHands has moved" in world.card()
+
+    world.openhands.recover()
+    await world.passes(70)
+    assert world.card() == Card("Working", "fix README", (f"{asked_by(world)} · {SINCE}",))
+    assert world.news() == []
+    world.logged("openhands.unreachable")
+
+
 async def test_a_start_that_answers_too_slowly_is_found_again(make_world: Make) -> None:
     """The bot gives up waiting, looks for it, and finds the one that is there."""
     world = await make_world(start=False)
