@@ -86,6 +86,8 @@ def run() -> None:
     logs.configure(settings)
     for one in settings_of.unknown():
         log.warning("settings.unknown", name=one.name, help=str(one))
+    for risk in settings_of.risks(settings):
+        log.warning("settings.risk", help=risk)
     try:
         asyncio.run(serve(settings))
     except SettingsWrong as err:
@@ -114,12 +116,12 @@ def demo(
 def doctor() -> None:
     """Check everything the bot needs, and say how to mend what is wrong."""
     from bot.clock import WallClock  # noqa: PLC0415 - for this command alone
-    from bot.ops.doctor import examine, names, rules  # noqa: PLC0415 - for this command alone
+    from bot.ops.doctor import examine, names, risks, rules  # noqa: PLC0415 - for this command alone
 
     settings = loaded()
     logs.configure(settings.model_copy(update={"log_level": "ERROR"}))
     outside = asyncio.run(examine(settings, WallClock()))
-    findings = [*names(settings_of.unknown()), *rules(settings), *outside]
+    findings = [*names(settings_of.unknown()), *risks(settings_of.risks(settings)), *rules(settings), *outside]
     typer.echo("\n".join(map(str, findings)))
     raise typer.Exit(any(finding.ok is False for finding in findings))
 

@@ -2,8 +2,11 @@
 
 import difflib
 import os
+import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from ipaddress import ip_address
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -15,7 +18,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from bot.core.commands import is_repository
 from bot.core.errors import SettingsWrong
 from bot.openhands.agent_server import Hosting
-from bot.store.address import read_address
+from bot.store.address import PostgresServer, read_address
 
 FILE = Path(".env")
 ENCODING = "utf-8-sig"  # editors on Windows write a byte order mark
@@ -38,6 +41,8 @@ def address(value: str) -> str:
         parts = None
     if parts is None or not parts.hostname:
         raise ValueError("it names no server")
+    if parts.username or parts.password:
+        raise ValueError("it must name no user or password: the address is shown to people")
     if parts.query or parts.fragment:
         raise ValueError("it must end before the ? or #")
     return value.rstrip("/")
@@ -65,6 +70,12 @@ def bot_token(value: SecretStr) -> SecretStr:
 def app_token(value: SecretStr) -> SecretStr:
     if not value.get_secret_value().startswith("xapp-"):
         raise ValueError("an app-level token begins with xapp-")
+    return value
+
+
+def printable(value: SecretStr) -> SecretStr:
+    if not (value.get_secret_value().isascii() and value.get_secret_value().isprintable()):
+        raise ValueError("it has characters that no key has: copy it again")
     return value
 
 
@@ -118,16 +129,16 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_file=FILE, env_file_encoding=ENCODING, extra="ignore", case_sensitive=False)
 
-    slack_bot_token: Annotated[SecretStr, AfterValidator(bot_token)] = Field(
+    slack_bot_token: Annotated[SecretStr, AfterValidator(bot_token), AfterValidator(printable)] = Field(
         description="Slack app settings > OAuth & Permissions > Bot User OAuth Token (xoxb-…)"
     )
-    slack_app_token: Annotated[SecretStr, AfterValidator(app_token)] = Field(
+    slack_app_token: Annotated[SecretStr, AfterValidator(app_token), AfterValidator(printable)] = Field(
         description="Slack app settings > Basic Information > App-Level Tokens, scope connections:write (xapp-…)"
     )
     slack_api_url: Annotated[str, AfterValidator(api_address)] = Field(
         "https://slack.com/api/", description="nothing, unless you test against a local Slack"
     )
-    openhands_api_key: SecretStr = Field(
+    openhands_api_key: Annotated[SecretStr, AfterValidator(printable)] = Field(
         SecretStr(""), description="OpenHands > Settings > API Keys; empty where your own server needs none"
     )
     openhands_base_url: Annotated[str, AfterValidator(address)] = Field(
@@ -259,6 +270,31 @@ def unknown() -> list[Unknown]:
         Unknown(name, "the environment", alike(name)) for name in map(str.upper, os.environ) if not is_setting(name)
     ]
     return [*in_file, *(one for one in around if one.meant)]
+
+
+def risks(settings: Settings) -> list[str]:
+    """Return a sentence for each setting that lets others read along: no reason not to start."""
+    found = []
+    with suppress(OSError):
+        if FILE.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
+            found.append(f"`{FILE}` can be read by other users of this machine: chmod 600 {FILE}")
+    for name in ("slack_api_url", "openhands_base_url"):
+        url = urlsplit(getattr(settings, name))
+        if url.scheme == "http" and not is_near(url.hostname or ""):
+            found.append(f"{name.upper()} sends the key unencrypted to another network: write https://")
+    where = read_address(settings.database_url)
+    if isinstance(where, PostgresServer) and not where.encrypted and not all(map(is_near, where.hosts)):
+        found.append("DATABASE_URL does not insist on encryption: add ?sslmode=verify-full, or require")
+    return found
+
+
+def is_near(host: str) -> bool:
+    """Return whether a host is on this machine or in a private network: a name without a dot, or a private address."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return "." not in host or host.endswith((".localhost", ".local", ".internal", ".lan"))
+    return address.is_private or address.is_link_local
 
 
 def is_setting(name: str) -> bool:

@@ -22,6 +22,7 @@ HOW = {
     "SLACK_BOT_TOKEN": "Slack app settings > OAuth & Permissions > Bot User OAuth Token (xoxb-…)",
     "SLACK_APP_TOKEN": "Slack app settings > Basic Information > App-Level Tokens, scope connections:write (xapp-…)",
     "SLACK_API_URL": "nothing, unless you test against a local Slack",
+    "OPENHANDS_API_KEY": "OpenHands > Settings > API Keys; empty where your own server needs none",
     "OPENHANDS_BASE_URL": "the address at which people open your OpenHands in the browser",
     "OPENHANDS_PUBLIC_URL": "the address of OpenHands' pages, if it is another one; /conversations/ follows it",
     "OPENHANDS_API": "auto, which finds out what your server speaks; or v1, v0 or agent, which says it",
@@ -143,6 +144,13 @@ def test_in_a_checkout_the_example_is_the_place_to_begin(nothing_set: Path) -> N
         ("OPENHANDS_BASE_URL", "https://openhands.test/?tab=code", "it must end before the ? or #"),
         ("OPENHANDS_PUBLIC_URL", "canvas", "it must begin with https:// (or http:// for a server of your own)"),
         ("OPENHANDS_API", "v2", "it must be 'auto', 'v1', 'v0' or 'agent'"),
+        (
+            "OPENHANDS_BASE_URL",
+            "https://me:word@openhands.example",
+            "it must name no user or password: the address is shown to people",
+        ),
+        ("OPENHANDS_API_KEY", "kéy", "it has characters that no key has: copy it again"),
+        ("SLACK_BOT_TOKEN", "xoxb-1\u200b", "it has characters that no key has: copy it again"),
         ("WORKSPACES", "org/repo", "it must begin at the root, since it is on the server"),
         ("WORKSPACES", "org/a=/srv/a, b=/srv/b", "write it as org/repo"),
         ("OPENHANDS_WORKSPACE_ROOT", "runs", "it must begin at the root, since it is on the server"),
@@ -303,3 +311,37 @@ def test_hosts_are_separated_as_people_do(monkeypatch: pytest.MonkeyPatch) -> No
     assert settings.load().agent_hosts == ()
     given(monkeypatch, OPENHANDS_AGENT_HOSTS="*.Runtime.example.com, 10.0.0.5")
     assert settings.load().agent_hosts == ("*.runtime.example.com", "10.0.0.5")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("OPENHANDS_BASE_URL", "http://openhands.example.com", "OPENHANDS_BASE_URL sends the key unencrypted to another network: write https://"),
+        ("SLACK_API_URL", "http://8.8.8.8/api", "SLACK_API_URL sends the key unencrypted to another network: write https://"),
+        ("OPENHANDS_BASE_URL", "http://localhost:3000", None),
+        ("OPENHANDS_BASE_URL", "http://openhands:3000", None),
+        ("OPENHANDS_BASE_URL", "http://10.0.0.5:3000", None),
+        ("DATABASE_URL", "postgresql://bot:word@db.example.com/bot", "DATABASE_URL does not insist on encryption: add ?sslmode=verify-full, or require"),
+        ("DATABASE_URL", "postgresql://bot:word@db,db.example.com:5432/bot?sslmode=prefer", "DATABASE_URL does not insist on encryption: add ?sslmode=verify-full, or require"),
+        ("DATABASE_URL", "postgresql://bot:word@db.example.com/bot?sslmode=require", None),
+        ("DATABASE_URL", "postgresql://bot:word@db.example.com/bot?sslrootcert=system", None),
+        ("DATABASE_URL", "postgresql://bot:word@[::1]:5432/bot", None),
+        ("DATABASE_URL", "postgresql:///bot?host=/run/postgresql", None),
+        ("DATABASE_URL", "postgresql://bot@db/bot", None),
+    ],
+)  # fmt: skip
+def test_settings_that_let_others_read_along_are_told(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str | None
+) -> None:
+    given(monkeypatch, **{name: value})
+    assert settings.risks(settings.load()) == ([said] if said else [])
+
+
+def test_a_file_that_others_can_read_is_told(nothing_set: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given(monkeypatch)
+    file = nothing_set / ".env"
+    file.write_text("", encoding="utf-8")
+    file.chmod(0o640)
+    assert settings.risks(settings.load()) == ["`.env` can be read by other users of this machine: chmod 600 .env"]
+    file.chmod(0o600)
+    assert settings.risks(settings.load()) == []

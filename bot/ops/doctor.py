@@ -127,6 +127,11 @@ def names(unknown: Sequence[Unknown]) -> list[Finding]:
     return [Finding(False if one.meant else None, f"Settings: {one}") for one in unknown]
 
 
+def risks(found: Sequence[str]) -> list[Finding]:
+    """Return a finding for each setting that lets others read along; they may be known and wanted."""
+    return [Finding(None, f"Settings: {risk}") for risk in found]
+
+
 def rules(settings: Settings) -> Sequence[Finding]:
     """Check the policy file; without one say what that means."""
     if settings.policy_file is None:

@@ -1,6 +1,7 @@
 """The only caller of Slack's Web API: one session, our time-outs, no retries here, one error type per next step."""
 
 import asyncio
+import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -85,11 +86,25 @@ FACTS = 5_000
 
 def session_of(timeout_s: float) -> aiohttp.ClientSession:
     """Return a session for Slack. It honours proxies, and trusts whom the machine trusts. Close it when done."""
+    # Proxies come from the environment; passwords of ~/.netrc, which the library would read too, are for nobody here.
+    os.environ["NETRC"] = os.devnull
     return aiohttp.ClientSession(
         timeout=aiohttp.ClientTimeout(total=timeout_s),
         connector=aiohttp.TCPConnector(ssl=trusted()),
         trust_env=True,
     )
+
+
+def is_slacks(url: str, api_url: str) -> bool:
+    """Return whether an address is on Slack's own hosts, or on that of the API which the bot is set to."""
+    try:
+        there, api = urlsplit(url), urlsplit(api_url)
+    except ValueError:
+        return False
+    if (there.scheme, there.netloc) == (api.scheme, api.netloc):
+        return True
+    host = there.hostname or ""
+    return there.scheme == "https" and (host == "slack.com" or host.endswith(".slack.com"))
 
 
 Key = TypeVar("Key", UserId, ChannelId)
@@ -347,9 +362,15 @@ class Gateway:
         )
 
     async def respond(self, response_url: str, text: str) -> None:
-        """Answer a command so that only its author sees it. Raises only `SlackError`s."""
+        """Answer a command so that only its author sees it. Raises only `SlackError`s.
+
+        The address came with the command: one that is not Slack's own gets no word of ours.
+        """
+        if not is_slacks(response_url, self._api_url):
+            raise SlackRefused("foreign_response_url")
+        said = {"response_type": "ephemeral", "text": text}
         try:
-            async with self._session.post(response_url, json={"response_type": "ephemeral", "text": text}) as answer:
+            async with self._session.post(response_url, json=said, allow_redirects=False) as answer:
                 status, wait_s = answer.status, retry_after(answer.headers)
         except aiohttp.ClientConnectorError as err:
             raise SlackUnavailable("no_connection", cause(err)) from None
@@ -359,7 +380,7 @@ class Gateway:
             raise SlackBusy("ratelimited", retry_after_s=wait_s)
         if status >= 500:
             raise SlackUnsure(f"http_{status}")
-        if status >= 400:
+        if status >= 300:
             raise SlackRefused(f"http_{status}")
 
     async def react(self, channel: ChannelId, ts: MessageTs, name: str) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy.exc import ArgumentError
 WRITE = "write sqlite:///openhands.db or postgresql://user:password@host/database"
 FOUR_SLASHES = "an absolute path begins with four slashes, as in sqlite:////data/openhands.db"
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+ENCRYPTED = ("require", "verify-ca", "verify-full")
 FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
 PUBLIC = "system"
 """libpq's word, in place of a file, for the certificate authorities that this computer trusts."""
@@ -62,6 +63,10 @@ class PostgresServer:
     """The database and where it is, for people; nothing secret."""
     public: bool = False
     """The server must present a certificate for its own name, from an authority that this computer trusts."""
+    hosts: tuple[str, ...] = ()
+    """The names or addresses of its machines; none, or a folder: this one."""
+    encrypted: bool = False
+    """A connection without TLS is refused."""
     advice = "Check DATABASE_URL, and that the server runs and lets the bot in."
 
 
@@ -113,13 +118,20 @@ def server(url: str) -> PostgresServer:
     dsn = f"postgresql://{login}@{hosts}{parts.path}" + (f"?{urlencode(kept, quote_via=quote)}" if kept else "")
     database = unquote(parts.path.lstrip("/")) or asked.get("dbname", "the default database")
     where = unquote(hosts) or asked.get("host", "this computer")
-    return PostgresServer(dsn, f"{database} on {where}", public)
+    machines = [host.strip("[]") for host in without_ports(unquote(hosts) or asked.get("host", ""))]
+    return PostgresServer(dsn, f"{database} on {where}", public, tuple(machines), encrypted=public or mode in ENCRYPTED)
 
 
 def ports(hosts: str) -> list[str]:
     """Return the ports of `host`, `host:port`, `[address]:port`, or several of them with commas."""
     after = [host.rpartition("]")[2].rpartition(":") for host in hosts.split(",")]
     return [port for _, colon, port in after if colon and port]
+
+
+def without_ports(hosts: str) -> list[str]:
+    """Return the hosts of `host`, `host:port`, `[address]:port`, or several of them with commas; none of a folder."""
+    names = [host[: host.index("]") + 1] if "]" in host else host.partition(":")[0] for host in hosts.split(",")]
+    return [name for name in names if name and not name.startswith("/")]
 
 
 def query(parts: SplitResult) -> dict[str, str]:

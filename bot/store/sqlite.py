@@ -235,6 +235,7 @@ def prepare(engine: Engine, begin: str) -> None:
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout={BUSY_MS}")
         cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA secure_delete=ON")  # what is deleted or blanked is overwritten in the file
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.execute("PRAGMA synchronous")
         if tuple(cursor.fetchone()) != (2,):

@@ -4,6 +4,7 @@ import logging
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from structlog.testing import capture_logs
 from bot.core.cards import Message
 from bot.core.errors import SlackBusy, SlackError, SlackLocked, SlackRefused, SlackUnavailable, SlackUnsure
 from bot.core.model import ChannelId, MessageTs, RowId, UserId
-from bot.slack.gateway import BUSY, FLOODED, LOCKED, UNKNOWN_OUTCOME
+from bot.slack.gateway import BUSY, FLOODED, LOCKED, UNKNOWN_OUTCOME, is_slacks, session_of
 from tests.conftest import HandClock
 from tests.slack.bench import Bench, bench, gateway
 
@@ -338,3 +339,35 @@ async def test_no_token_text_or_address_leaks(
     secrets = (at.slack.bot_token, at.slack.app_token, SECRET, key)
     assert at.called() == methods
     assert [secret for secret in secrets if secret in everything] == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://evil.example/commands/1",
+        "http://hooks.slack.com/1",
+        "https://slack.com.evil.example/1",
+        "https://[",
+        "",
+    ],
+)
+async def test_an_answer_to_a_command_goes_to_slack_alone(at: Bench, url: str) -> None:
+    """The address comes with the command: whoever made it up gets no word of ours."""
+    with pytest.raises(SlackRefused, match="foreign_response_url"):
+        await at.gateway.respond(url, SECRET)
+
+
+@pytest.mark.parametrize("url", ["https://hooks.slack.com/commands/T1/1", "https://slack.com/1"])
+def test_slacks_own_hosts_are_known(url: str) -> None:
+    assert is_slacks(url, "https://slack.com/api/")
+
+
+async def test_passwords_of_the_home_folder_are_not_read(
+    at: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would go along with every call to Slack, in the place of the token."""
+    (tmp_path / ".netrc").write_text("default login me password word\n", encoding="utf-8")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("NETRC", raising=False)
+    async with session_of(5.0) as session, session.post(f"{at.slack.api_url}auth.test") as answer:
+        assert "Authorization" not in answer.request_info.headers

@@ -44,12 +44,12 @@ async def stored(database: Database) -> list[str]:
 
 async def test_what_is_committed_is_on_the_disk(database: Database) -> None:
     """Write-ahead log and synchronous=FULL (2), on the writer's connection and the readers' alike."""
-    pragmas = ("journal_mode", "synchronous", "busy_timeout")
+    pragmas = ("journal_mode", "synchronous", "busy_timeout", "secure_delete")
     async with database.transaction() as tx:
         writer = [(await tx.execute(text(f"PRAGMA {name}"))).scalar() for name in pragmas]
     async with database.reading() as tx:
         reader = [(await tx.execute(text(f"PRAGMA {name}"))).scalar() for name in pragmas]
-    assert writer == reader == ["wal", 2, 1000]
+    assert writer == reader == ["wal", 2, 1000, 1]
 
 
 async def test_a_request_is_on_the_disk_when_it_is_written_down(database: Database, tmp_path: Path) -> None:
