@@ -80,6 +80,19 @@ async def test_agents_work_only_in_the_repositories_listed(ruled: Ruled) -> None
     assert len(world.openhands.conversations) == 0
 
 
+async def test_an_edit_to_a_repository_that_is_not_listed_is_not_taken(ruled: Ruled) -> None:
+    """The question stays as it was."""
+    world = await ruled(lambda world: f'admins = ["{world.bob.id}"]\nrepositories = ["org/*"]')
+    asked = await world.alice.says("@OpenHands compare org/a with org/b", in_="#dev")
+    await world.passes(4)
+    await world.slack.edit(
+        world.alice.id, asked.channel, asked.ts, world.slack.wire("@OpenHands fix it in evil/payload")
+    )
+    await world.passes(4)
+    assert world.alice.sees() == [denied("repositories", Act.START, "evil/payload", world.bob.id)]
+    assert (world.card().state, world.card().task) == ("Which repository?", "compare org/a with org/b")
+
+
 async def test_only_who_is_listed_starts_and_steers(ruled: Ruled) -> None:
     """By user group; everybody else is told the rule and who can change it, and the agent hears nothing of them."""
     world = await ruled(
