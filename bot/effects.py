@@ -32,8 +32,8 @@ from bot.store.audit import Entry
 
 log = structlog.get_logger("runs")
 
-RECEIVED, DELIVERED, FAILED = "eyes", "white_check_mark", "x"
-"""Names of the reactions on a request or a reply."""
+HAS_IT, DONE, FAILED = "eyes", "white_check_mark", "x"
+"""Names of the reactions: the bot has a request, or the agent a reply; a run is done; a run, or a reply, came to nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ async def enqueue(tx: AsyncConnection, run: Run, effects: Iterable[Effect], link
                     )
             case Effect.REACT:
                 if run.request_ts is not None:
-                    name = DELIVERED if run.state is RunState.DONE else FAILED
+                    name = DONE if run.state is RunState.DONE else FAILED
                     await enqueue_reaction(tx, run, run.request_ts, name, now)
             case Effect.RELEASE:
                 await outbox.release(tx, send_lane(run), stop_lane(run), now=now)
@@ -160,8 +160,8 @@ async def enqueue_overtaken(tx: AsyncConnection, run: Run, seen: Observation, li
     run: as it was before this observation.
     """
     ended = lifecycle.overtaken(run, seen)
-    for one in ended:
-        await enqueue(tx, one, (Effect.TELL, Effect.NOTIFY), links, now)
+    for one, its_effects in ended:
+        await enqueue(tx, one, its_effects, links, now)
     return bool(ended)
 
 
@@ -182,29 +182,36 @@ async def enqueue_message(
 ) -> None:
     """Enqueue a new message in the run's thread, after its card.
 
-    to: who gets it as a direct message if that thread is lost; by default the requester.
+    to: who gets it as a direct message if that thread is lost; by default whom its turn is for.
     once: an idempotency key within the run.
     """
-    about = {"channel": run.channel, "user": to or run.requester, **payload(message)}
+    about = {"channel": run.channel, "user": to or lifecycle.waits_for_end(run)[0], **payload(message)}
     row = new_id() if once is None else RowId(str(uuid.uuid5(uuid.UUID(run.id), once)))
     await outbox.add(tx, OutboxKind.MESSAGE, id=row, lane=card_lane(run), now=now, run=run.id, payload=about)
 
 
 async def enqueue_reply(
-    tx: AsyncConnection, incoming: Incoming, text: str, now: datetime, *, once: RowId | None = None
+    tx: AsyncConnection,
+    incoming: Incoming,
+    text: str,
+    now: datetime,
+    *,
+    once: RowId | None = None,
+    about: Run | None = None,
 ) -> None:
     """Enqueue an answer that everybody there can read, in the thread of the request.
 
     once: the id of the row, where several requests are answered only once.
+    about: the run whose buttons are to be under it.
     """
-    about = {
+    told = {
         "channel": incoming.channel,
         "thread": incoming.thread_ts if incoming.direct else incoming.thread,
         "user": incoming.user,
-        **payload(cards.sentence(text)),
+        **payload(cards.sentence(text, about)),
     }
     row = once or new_id()
-    await outbox.add(tx, OutboxKind.REPLY, id=row, lane=f"reply:{incoming.key}"[:96], now=now, payload=about)
+    await outbox.add(tx, OutboxKind.REPLY, id=row, lane=f"reply:{incoming.key}"[:96], now=now, payload=told)
 
 
 async def enqueue_answer(

@@ -369,9 +369,9 @@ def picture() -> str:
 
     thread = Canvas()
     thread.window(Span("Thread  ", head), Span("# dev", beside))
-    thread.post(typed(ALICE, BEGAN, REQUEST, effects.RECEIVED))
+    thread.post(typed(ALICE, BEGAN, REQUEST, effects.HAS_IT))
     thread.post(posted(BEGAN, cards.card(working, PAGE)))
-    thread.post(typed(BOB, REPLIED, REPLY, effects.RECEIVED, effects.DELIVERED))
+    thread.post(typed(BOB, REPLIED, REPLY, effects.HAS_IT))
     thread.later("At the end: the same card, edited, and one new message")
     thread.post(posted(BEGAN, cards.card(done, PAGE)))
     thread.post(posted(ENDED, cards.news(done, PAGE)))

@@ -57,7 +57,7 @@ def messages_of(run: Run, page: str | None, thread: str | None) -> dict[str, car
         "news": cards.news(run, page),
         "stale": cards.stale(run, page),
         "notification": cards.notification(run, thread, NOW),
-        "status": cards.sentence(words.status(run)),
+        "status": cards.sentence(words.status(run, thread)),
         "not now": cards.sentence(words.not_now(run, Action.RESUME, BOB)),
         "not posted": cards.sentence(words.not_posted(run)),
         "cannot follow up": cards.sentence(words.cannot_follow_up(run)),

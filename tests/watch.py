@@ -21,7 +21,7 @@ from bot.simulator.slack.records import Message
 
 RECEIPT = words.receipt(Start("anything"))
 PERMALINK = re.compile(r"/archives/(\w+)/p(\d{10})(\d{6})")
-HEAD = re.compile(r"(?:<@\w+> )?([^\n:,.]*)")
+HEAD = re.compile(r"(?:<@\w+> )*((?:(?! · )[^\n:,.])*)")
 
 OPEN = {
     "outbox": "SELECT kind, lane FROM outbox WHERE done_at IS NULL AND failed_at IS NULL ORDER BY kind",
@@ -81,7 +81,7 @@ class Watch:
     """Records what a story looked at, and reports what it did not.
 
     What always follows from something a story looked at need not be looked at: the receipt of a command, 👀 on what was
-    accepted, ✅ on what was done or reached the agent, and the team's line about what a thread was told.
+    accepted, ✅ on what was done, and the team's line about what a thread was told.
     """
 
     def __init__(self, slack: LocalSlack, openhands: LocalOpenHands, lines: Lines) -> None:
@@ -133,8 +133,7 @@ class Watch:
             case ("eyes",):
                 return True
             case ("eyes", "white_check_mark"):
-                sent = [text for one in self._openhands.conversations.values() for text in one.messages]
-                return any(text and text in message.text for text in sent) or any(
+                return any(
                     "Done" in shown
                     for one in ours
                     if is_card(one) and one.thread_ts == (message.thread_ts or message.ts)

@@ -21,9 +21,11 @@ SECTION_MAX = 3000  # characters of a section's text
 TEXT_MAX = 4000  # characters of `text`; chat.update accepts no more
 ANSWER_MAX = 9000  # characters of the agent's words in one message; all blocks together may have about 13,000
 ANSWER_ON_CARD = 600
+FIRST_ON_CARD = 300
 ANSWER_IN_TEXT = 3000
 LABEL_MAX = 75  # characters on a button
 LINKS_SHOWN = 10
+LINKS_IN_LINE = 3
 LONG_WORD = 500  # characters; a longer word, more than one link's address, is split
 HALF = re.compile(r"(?:<[^<>]*|&\w{0,3})\Z")  # an unfinished link or escape at the end of a cut
 
@@ -104,10 +106,12 @@ def drawn(value: str) -> Drawn | None:
     return Drawn(RunId(run), int(turn), thing) if found and turn.isdecimal() else None
 
 
-def buttons(run: Run, address: str | None) -> list[Block]:
-    """Return the row of buttons that fit the state, or no block if there are none."""
+def buttons(run: Run, address: str | None, *, stop: bool = True) -> list[Block]:
+    """Return the row of buttons that fit the state, or no block if there are none. stop: Stop among them."""
     row = [open_button(address)] if address else []
     for action in offers(run):
+        if action is Action.STOP and not stop:
+            continue
         row += use_buttons(run) if action is Action.USE else [button(run, action)]
     return [{"type": "actions", "elements": row}] if row else []
 
@@ -128,7 +132,9 @@ def card(run: Run, address: str | None) -> Message:
     head = f"*{words.state(run)}*"
     blocks = [section(head), *literal_block(task)]
     lines: list[str] = []
-    if explanation := words.explanation(run):
+    explanation = words.explanation(run)
+    answered = bool(run.answer) and run.waiting in (Waiting.QUESTION, Waiting.ANSWER)
+    if explanation and not answered:
         lines.append(explanation)
     if run.detail and run.state is RunState.FAILED and run.reason is not Reason.BRANCH:
         lines.append(f"> {escape(shorten(words.one_line(run.detail), words.DETAIL_SHOWN))}")
@@ -144,7 +150,10 @@ def card(run: Run, address: str | None) -> Message:
         progress = shorten(run.progress, words.DETAIL_SHOWN)
         blocks += literal_block(progress, italic=True)
         lines.append(f"_{escape(progress)}_")
-    ours: list[str] = list(filter(None, [words.went_along(run)]))
+    if first := first_result(run):
+        blocks += [section(words.FIRST_RESULT), *literal_block(first)]
+        lines.append(f"{words.FIRST_RESULT} {escape(first)}")
+    ours: list[str] = list(filter(None, [explanation if answered else "", words.went_along(run)]))
     if run.doubtful_follow_up:
         ours.append(words.undecided(run.doubtful_text))
     if run.watch.silence_told_at:
@@ -162,6 +171,12 @@ def card(run: Run, address: str | None) -> Message:
     head = f"{head}\n{escape(words.one_line(task))}"
     text = "\n".join([head, *lines, *ours, *([pull_requests(run)] if run.pull_requests else []), *tail])
     return Message(cut(text, TEXT_MAX), blocks)
+
+
+def first_result(run: Run) -> str:
+    """Return what the agent said at the end of its first turn, once that is no more what the card shows as its answer."""
+    shown = run.answer if run.state in (RunState.DONE, RunState.WAITING) else ""
+    return "" if run.first_answer == shown else markdown.plain(run.first_answer, limit=FIRST_ON_CARD)
 
 
 def wish(run: Run) -> list[Block]:
@@ -196,12 +211,17 @@ def describe(run: Run) -> list[str]:
 
 
 def pull_requests(run: Run) -> str:
-    """Return the line of pull requests: links, and as text those whose address is not known."""
+    """Return the line of pull requests."""
+    return f"Pull requests: {', '.join(results(run))}"
+
+
+def results(run: Run) -> list[str]:
+    """Return the pull requests: links, and as text those whose address is not known."""
     links = {name_of(url): url for url in run.pull_requests if "://" in url}
     shown = dict.fromkeys(links.get(one, one) for one in run.pull_requests)
-    return "Pull requests: " + ", ".join(
+    return [
         link(one, outside_label(name_of(one), one)) if "://" in one else escape(one) for one in [*shown][:LINKS_SHOWN]
-    )
+    ]
 
 
 def name_of(url: str) -> str:
@@ -216,17 +236,21 @@ def name_of(url: str) -> str:
 
 
 def news(run: Run, address: str | None) -> Message:
-    """Render the thread's news: a mention of the requester, what became of the run, the agent's own words if any."""
-    head = [words.news(run)]
+    """Render the thread's news: who is called, what became of the run, the agent's own words if any, and what to do."""
+    spoke = bool(run.answer) and run.state in (RunState.DONE, RunState.WAITING) and not run.detail
+    explanation = words.what_next(run)
+    last = explanation if spoke and run.state is RunState.WAITING else ""
+    head = [part for part in (words.news(run), "" if last else explanation) if part]
     if run.detail and run.state is RunState.FAILED and run.reason is not Reason.BRANCH:
         head.append(f"> {escape(shorten(words.one_line(run.detail), words.DETAIL_SHOWN))}")
     wanted = wish(run)
     blocks = [section("\n".join(head)), *wanted]
     if wanted:
         head.append(escape(words.wish(run.detail)))
-    spoke = bool(run.answer) and run.state in (RunState.DONE, RunState.WAITING) and not run.detail
     if spoke:
         blocks.extend(markdown.rich_text(run.answer, limit=ANSWER_MAX))
+    if last:
+        blocks.append(section(last))
     tail = []
     if run.pull_requests:
         tail.append(pull_requests(run))
@@ -236,9 +260,8 @@ def news(run: Run, address: str | None) -> Message:
         tail.append(link(address, "Open in OpenHands"))
     if tail:
         blocks.append(context(" · ".join(tail)))
-    if run.state is RunState.NEEDS_REPOSITORY:
-        blocks.extend(buttons(run, None))
-    said = [escape(markdown.plain(run.answer, limit=ANSWER_IN_TEXT))] if spoke else []
+    blocks.extend(buttons(run, None, stop=False))
+    said = [escape(markdown.plain(run.answer, limit=ANSWER_IN_TEXT)), *([last] if last else [])] if spoke else []
     return Message(cut("\n".join([*head, *said, *tail[: 1 if run.pull_requests else 0]]), TEXT_MAX), blocks)
 
 
@@ -248,11 +271,11 @@ def stale(run: Run, address: str | None) -> Message:
     return Message(cut(text, TEXT_MAX), [section(text), *buttons(run, address)])
 
 
-def sentence(text: str) -> Message:
-    """Render one of our own sentences."""
-    return Message(cut(text, TEXT_MAX), [section(text)])
+def sentence(text: str, run: Run | None = None) -> Message:
+    """Render one of our own sentences. run: with the buttons of what can be done with it now, if it tells to press one."""
+    return Message(cut(text, TEXT_MAX), [section(text), *(buttons(run, None, stop=False) if run else [])])
 
 
 def notification(run: Run, thread: str | None, now: datetime) -> Message:
     """Render the one line for the team's channel."""
-    return sentence(words.notification(run, thread, now))
+    return sentence(words.notification(run, thread, ", ".join(results(run)[:LINKS_IN_LINE]), now))

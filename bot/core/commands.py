@@ -22,7 +22,7 @@ from urllib.parse import unquote
 
 from bot.core.model import Act, Command, Do, Help, Start, Unclear, UnclearReason, Why
 from bot.core.mrkdwn import NAME
-from bot.core.vocabulary import ALONE, ASIDE, NEW, NO_REPOSITORY, SUGGESTED, Word
+from bot.core.vocabulary import ALONE, ASIDE, NEW, NO_REPOSITORY, ONLY, SUGGESTED, Word
 
 _AROUND_WORDS = " \t\n.,;:!?…'\"`*_~-–—/"
 _END = " \t\n.,;:!?…。、！？"
@@ -109,6 +109,12 @@ def numbered(text: str) -> tuple[int, str] | None:
     """Return the number and the rest of `2: …`, which says for which run of a thread a reply is; None for all else."""
     found = _NUMBERED.fullmatch(text.strip())
     return (int(found[1]), found[2]) if found else None
+
+
+def only(text: str) -> str | None:
+    """Return what follows `only: …`, which takes nothing of its thread along; None if the text does not begin with it."""
+    found = _begins_with(ONLY, text)
+    return text[found.end() :].lstrip() if found else None
 
 
 def points_above(text: str) -> bool:

@@ -6,7 +6,7 @@ Everything here is pure: functions take a run and return it changed, with the ef
 import re
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import assert_never
+from typing import TypeVar, assert_never
 
 from bot.core.model import (
     LIVE,
@@ -103,6 +103,7 @@ MOST_SUGGESTED = 5
 """So many repositories get a button; a person may name any other."""
 
 Changed = tuple[Run, tuple[Effect, ...]]
+Text = TypeVar("Text", bound=str)
 
 
 def advance(run: Run, seen: Observation) -> Changed:
@@ -113,6 +114,7 @@ def advance(run: Run, seen: Observation) -> Changed:
     # An old answer, or a run that has no conversation yet, or none any more.
     if seen.asked_at <= run.watch.observed_at or run.state in NOT_BEGUN:
         return run, ()
+    ended = [one for one, _ in overtaken(run, seen)]
     looked = replace(
         run,
         cost=max(run.cost, run.cost_before + (seen.cost or 0.0)),
@@ -122,6 +124,8 @@ def advance(run: Run, seen: Observation) -> Changed:
         start_task_id=seen.start_task_id or run.start_task_id,
         started_at=run.started_at or (seen.asked_at if seen.phase in EXISTS else None),
         ending=seen.overtaken[-1].id if seen.overtaken else run.ending,
+        told_team=outcome(ended[-1]) if ended else run.told_team,
+        first_answer=ended[0].first_answer if ended else run.first_answer,
         watch=replace(
             run.watch,
             observed_at=seen.asked_at,
@@ -144,12 +148,27 @@ def advance(run: Run, seen: Observation) -> Changed:
     return replace(after, ending=seen.ending or looked.ending), effects
 
 
-def overtaken(run: Run, seen: Observation) -> tuple[Run, ...]:
-    """Return the run as each turn left it whose end a message overtook, so that it is still to be told, oldest first."""
+def overtaken(run: Run, seen: Observation) -> tuple[Changed, ...]:
+    """Return the run as each turn left it whose end a message overtook, so that it is still to be told, oldest first.
+
+    Who began those turns is not known any more, so the requester is called.
+    """
     if seen.asked_at <= run.watch.observed_at or run.state in NOT_BEGUN:
         return ()
-    looked = replace(run, pull_requests=merged(run.pull_requests, seen.pull_requests))
-    return tuple(spoken(looked, one.last) for one in seen.overtaken if one.id != run.ending)
+    left = replace(run, pull_requests=merged(run.pull_requests, seen.pull_requests), turn_by=())
+    ended: list[Changed] = []
+    for one in seen.overtaken:
+        if one.id != run.ending:
+            left, news = for_team(spoken(left, one.last))
+            ended.append((left, (Effect.TELL, *news)))
+    return tuple(ended)
+
+
+def for_team(run: Run) -> Changed:
+    """Let the team hear of a run's outcome, unless it was the last it heard."""
+    if run.state not in NOTIFIED or outcome(run) == run.told_team:
+        return run, ()
+    return replace(run, told_team=outcome(run)), (Effect.NOTIFY,)
 
 
 def begins_anew(run: Run) -> bool:
@@ -206,8 +225,19 @@ def watched_after_end(run: Run) -> bool:
 
 
 def took(run: Run, now: datetime) -> timedelta:
-    """Return how long the run's turn took, or takes so far; the first one begins with the request."""
-    return (run.ended_at or now) - (run.created_at if run.turn == 1 else run.turn_at)
+    """Return how long the run's turns took together, or take so far; the hours between them do not count."""
+    since = now - run.watch.news_at if run.state in OCCUPIES else timedelta(0)
+    return timedelta(seconds=run.worked_s) + since
+
+
+def waits_for_end(run: Run) -> tuple[UserId, ...]:
+    """Return who is called when the run's turn ends."""
+    return run.turn_by or (run.requester,)
+
+
+def outcome(run: Run) -> str:
+    """Return what the team is told anew only if it differs."""
+    return " ".join(filter(None, [run.state, run.waiting, *(["with pull request"] * len(run.pull_requests))]))
 
 
 def rests(run: Run, now: datetime, after: timedelta) -> bool:
@@ -290,7 +320,7 @@ def waits_asleep(run: Run) -> bool:
 def awake(run: Run) -> Run:
     """Clear a stop that is over: the run ended by it, or was resumed since, which begins a new turn."""
     if run.resume_by is not None:
-        return replace(run, turn=run.turn + 1, stop_by=None, stop_at=None)
+        return replace(run, turn=run.turn + 1, turn_by=(run.resume_by,), stop_by=None, stop_at=None)
     ended_by_it = run.stop_at is not None and run.ended_at is not None and run.stop_at <= run.ended_at
     ended_by_it = ended_by_it and not may_live(run)  # nothing ended it: it was only out of sight
     return replace(run, stop_by=None, stop_at=None) if ended_by_it else run
@@ -302,10 +332,12 @@ def spoken(run: Run, last: Last) -> Run:
         case Finish(words, None) if goes_further(words):
             return enter_state(run, RunState.WAITING, waiting=Waiting.ANSWER, answer=words)
         case Finish(words, reason):
-            return enter_state(run, RunState.DONE, reason=reason, answer=words or run.answer)
+            done = enter_state(run, RunState.DONE, reason=reason, answer=words or run.answer)
+            return replace(done, first_answer=run.first_answer or done.answer)
         case Said(words):
             kind = Waiting.QUESTION if words.rstrip(" *_\n)").endswith("?") else Waiting.ANSWER
-            return enter_state(run, RunState.WAITING, waiting=kind, answer=words)
+            first = run.first_answer or (words if kind is Waiting.ANSWER else "")
+            return replace(enter_state(run, RunState.WAITING, waiting=kind, answer=words), first_answer=first)
         case ApprovalRequest(action_id=action_id, tool=tool, command=command, risk=risk, whole=whole):
             head = " · ".join(part for part in (tool, f"the agent rates it {risk.lower()}" if risk else "") if part)
             wish = "\n".join(part for part in (head, command) if part)
@@ -367,8 +399,8 @@ def enter_state(
     )
 
 
-def merged(known: tuple[str, ...], new: tuple[str, ...]) -> tuple[str, ...]:
-    return known + tuple(link for link in new if link not in known)
+def merged(known: tuple[Text, ...], new: tuple[Text, ...]) -> tuple[Text, ...]:
+    return known + tuple(one for one in new if one not in known)
 
 
 def changed(before: Run, after: Run, now: datetime) -> Changed:
@@ -378,6 +410,7 @@ def changed(before: Run, after: Run, now: datetime) -> Changed:
     after = replace(
         after,
         ended_at=now if after.state in ENDED else None,
+        worked_s=took(before, now).total_seconds(),
         watch=replace(after.watch, news_at=now, heard_at=now, silence_told_at=None),
     )
     if after.state is not RunState.WORKING:
@@ -385,8 +418,8 @@ def changed(before: Run, after: Run, now: datetime) -> Changed:
     effects: list[Effect] = []
     if after.state in TOLD:
         effects.append(Effect.TELL)
-    if after.state in NOTIFIED:
-        effects.append(Effect.NOTIFY)
+    after, news = for_team(after)
+    effects += news
     if after.state in SETTLED:
         effects.append(Effect.REACT)
     if (holds(before) and not holds(after)) or (may_live(before) and before.stop_by is not None):
@@ -438,7 +471,8 @@ def offers(run: Run) -> tuple[Action, ...]:
         fit = tuple(action for action in fit if action is not Action.RETRY)
     if run.doubtful_follow_up is not None:  # that message goes out first, if at all
         fit = tuple(action for action in fit if action is not Action.RESUME)
-    if run.state in LIVE - NOT_BEGUN and run.stop_by is None:
+    rests = run.waiting is Waiting.ANSWER
+    if run.state in LIVE - NOT_BEGUN and run.stop_by is None and not rests:
         fit = (*fit, Action.STOP)
     return (*fit, Action.AGAIN, Action.LEAVE) if run.doubtful_follow_up is not None else fit
 
@@ -723,6 +757,7 @@ def retry(run: Run, by: UserId, conversation: ConversationId, now: datetime) -> 
         api=None,
         turn=run.turn + 1,
         turn_at=now,
+        turn_by=(by,),
         turn_after=None,
         conversation_id=conversation,
         start_task_id=None,
@@ -876,9 +911,9 @@ def call_through(run: Run) -> Run:
     return replace(run, watch=replace(run.watch, call_waits_since=None, call_waits_why=None))
 
 
-def sent(run: Run, anchor: str | None, went_out: datetime, now: datetime) -> Changed:
+def sent(run: Run, by: UserId, anchor: str | None, went_out: datetime, now: datetime) -> Changed:
     """Begin a new turn: the agent has the message, and everything before it is old news."""
-    return turn_resumed(replace(run, turn_after=anchor), went_out, now)
+    return turn_resumed(replace(run, turn_after=anchor), by, went_out, now)
 
 
 def stored(run: Run, since: datetime) -> Run:
@@ -892,17 +927,21 @@ def taken_up(run: Run, now: datetime) -> Run:
     return call_through(replace(run, turn_at=now, watch=watch))
 
 
-def turn_resumed(run: Run, went_out: datetime, now: datetime) -> Changed:
+def turn_resumed(run: Run, by: UserId | None, went_out: datetime, now: datetime) -> Changed:
     """Begin a new turn: the conversation runs again, whether or not by our call. The next poll shows if it has ended.
+
+    by: who is called when it does, beside those whom the turn before was for if it had not ended.
 
     What was said since the last message is still to be told, unless it was. A stop requested while the call was on its
     way still holds; an older one is over.
     """
     overtaken = run.stop_at is not None and run.stop_at >= went_out
+    before = waits_for_end(run) if by is None or run.state is RunState.WORKING else ()
     after = replace(
         run,
         turn=run.turn + 1,
         turn_at=now,
+        turn_by=merged(before, (by,) if by else ()),
         stop_by=run.stop_by if overtaken else None,
         stop_at=run.stop_at if overtaken else None,
         resume_by=None,

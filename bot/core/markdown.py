@@ -222,7 +222,7 @@ class _Reader:
                 case "blockquote_open":
                     self._quotes += 1
                 case "blockquote_close":
-                    self._quotes -= 1
+                    self._quotes = max(0, self._quotes - 1)
                 case "bullet_list_open" | "ordered_list_open":
                     start = token.attrGet("start")
                     self._lists.append(
@@ -233,7 +233,7 @@ class _Reader:
                         )
                     )
                 case "bullet_list_close" | "ordered_list_close":
-                    self._lists.pop()
+                    self._lists = self._lists[:-1]  # of a footnote that is defined within itself, only the end is there
                 case "list_item_open":
                     self._item = self._lists[-1] = replace(self._lists[-1], number=self._lists[-1].number + 1)
                 case "list_item_close":

@@ -478,6 +478,10 @@ class Run:
     """Words of OpenHands that explain the reason or the approval it wants; redacted."""
     answer: str = ""
     """The agent's last words of this turn, Markdown, redacted."""
+    first_answer: str = ""
+    """What the agent said when it was done, or had answered, for the first time."""
+    told_team: str = ""
+    """The outcome that the team's channel was told last."""
     pull_requests: tuple[str, ...] = ()
     cost: float = 0.0
     """USD, the highest seen; of all attempts together."""
@@ -494,6 +498,10 @@ class Run:
     turn: int = 1
     turn_at: datetime
     """When this turn's message went out, or its conversation was woken."""
+    turn_by: tuple[UserId, ...] = ()
+    """Whose replies or click this turn works on: they are called when it ends; empty for the requester alone."""
+    worked_s: float = 0.0
+    """Seconds in which it started or worked, up to its last change of state."""
     turn_after: str | None = None
     """The last event before this turn's message; None in a conversation's first turn."""
     ending: str | None = None

@@ -66,6 +66,7 @@ class Patience:
     final_gap_s: float = 1.0
     """The same before an edit that shows a final state or one in which a person must look."""
     facts_person_s: float = 600.0
+    context_s: float = 120.0
     """How long a request waits to find out who made it."""
     facts_cache_s: float = 300.0
     reaction_stale_s: float = 300.0
@@ -116,10 +117,13 @@ def asked_to_wait(retry_after_s: float, now: datetime, patience: Patience) -> da
     return later(now, max(retry_after_s, patience.retry_first_s))
 
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
 def on_grid(now: datetime, step_s: float) -> datetime:
     """Return the first point after `now` on the grid of `step_s`, which is the same for all runs."""
-    steps = int(now.timestamp() / step_s) + 1
-    return datetime.fromtimestamp(steps * step_s, UTC)
+    step = timedelta(seconds=step_s)  # counted in microseconds: a fraction of seconds would round to the same moment
+    return EPOCH + ((now - EPOCH) // step + 1) * step
 
 
 def poll_at(now: datetime, *, news_at: datetime, person: bool, patience: Patience) -> datetime:

@@ -73,11 +73,13 @@ def names_one(command: Start, known: Known) -> bool:
     return command.repository is not None or there or (bool(command.candidates) and not known.whole)
 
 
-def choose(command: Start, known: Known, *, thread: str | None, default: str | None) -> Choice:
+def choose(
+    command: Start, known: Known, *, thread: str | None, default: str | None, others: tuple[str, ...] = ()
+) -> Choice:
     """Return the repository and where it came from, or what has to be asked.
 
     thread: the repository of the thread it was asked in. default: where nothing names any. Neither is taken where the
-    text may name another place.
+    text may name another place. others: what only guests, outsiders or apps named there, which is asked about.
     """
     if command.repository is not None:
         spelled = known.spelled(command.repository)
@@ -96,6 +98,8 @@ def choose(command: Start, known: Known, *, thread: str | None, default: str | N
         return Choice(candidates=command.candidates)
     if thread is not None:
         return Choice(thread, Origin.THREAD)
+    if others:
+        return Choice(candidates=tuple(dict.fromkeys(known.spelled(name) or name for name in others)))
     return Choice() if default is None else Choice(default, Origin.DEFAULT)
 
 

@@ -68,6 +68,12 @@ ASIDE = Word(
     help="keeps a reply among people: the agent does not get it",
     example="aside: who reviews this?",
 )
+ONLY = Word(
+    spellings=("only: …",),
+    where=(Where.MENTION,),
+    help="leaves out what people said in the thread before: the agent gets these words alone",
+    example="only: fix README in org/repo",
+)
 REPOSITORY = Word(
     spellings=("org/repo",),
     where=(Where.THREAD, Where.DIRECT),
@@ -107,6 +113,7 @@ WORDS = (
     LIST,
     HELP,
     ASIDE,
+    ONLY,
     REPOSITORY,
     NO_REPOSITORY,
     WHY,
@@ -177,7 +184,7 @@ class Button:
     """What it does, in one line of Markdown."""
     about: About
     done: str
-    """What happened when it was clicked, for whoever comes second."""
+    """What whoever clicked it first has done, for whoever comes second."""
     style: str | None = None
     """One of Slack's own: "primary" or "danger"."""
 
@@ -194,69 +201,69 @@ class LinkButton:
 OPEN = LinkButton(action_id="open", label="Open in OpenHands", help="opens the conversation")
 
 BUTTONS: Mapping[Action, Button] = {
-    Action.STOP: Button(label="Stop", help="interrupts the agent", about=About.RUN, done="it was asked to stop"),
+    Action.STOP: Button(label="Stop", help="interrupts the agent", about=About.RUN, done="asked it to stop"),
     Action.RESUME: Button(
         label="Resume",
         help="lets a paused, stopped, failed or sleeping run go on",
         about=About.TURN,
-        done="it was asked to go on",
+        done="asked it to go on",
     ),
     Action.RETRY: Button(
         label="Retry",
         help="starts over in a new conversation, which gets the task and what was said in the thread",
         about=About.TURN,
-        done="it was restarted",
+        done="restarted it",
     ),
     Action.APPROVE: Button(
         label="Approve",
         help="lets the agent do the very action the card shows: tool, command, risk",
         about=About.APPROVAL,
-        done="the action was approved",
+        done="approved the action",
         style="primary",
     ),
     Action.REJECT: Button(
         label="Reject",
         help="keeps the agent from that action; it waits for other words",
         about=About.APPROVAL,
-        done="the action was rejected",
+        done="rejected the action",
         style="danger",
     ),
     Action.CANCEL: Button(
         label="Cancel",
         help="takes a run out of the queue, or calls it off before it starts",
         about=About.RUN,
-        done="it was cancelled",
+        done="cancelled it",
     ),
     Action.GO: Button(
         label="Start",
         help="starts what was asked for more than an hour before the bot could read it",
         about=About.TURN,
-        done="it was started",
+        done="started it",
         style="primary",
     ),
     Action.USE: Button(
         label="org/repo",
         help="answers which repository is meant: the one it names",
         about=About.REPOSITORY,
-        done="the repository was chosen",
+        done="chosen the repository",
     ),
     Action.NO_REPOSITORY: Button(
         label="No repository",
         help="answers it too: the task needs none",
         about=About.RUN,
-        done="it was started without a repository",
+        done="started it without a repository",
     ),
     Action.AGAIN: Button(
         label="Send again",
         help="sends a message again that may not have arrived",
         about=About.MESSAGE,
-        done="the message is sent again",
+        done="had the message sent again",
     ),
     Action.LEAVE: Button(
         label="Leave it",
         help="leaves that message as it is",
         about=About.MESSAGE,
-        done="the message was left as it is",
+        done="left the message as it is",
     ),
 }
 """Every action has its button, in the order people read them."""

@@ -63,6 +63,8 @@ class Corrections:
         asker: Asker,
     ) -> None:
         """Take an edit over, as far as the rules allow it, or tell its author that the agent has the message as it was."""
+        if incoming.mentions_us and (alone := commands.only(text)) is not None:
+            text = alone
         if isinstance(thing, FollowUp):
             await self._edit_reply(tx, thing, incoming, text, asker)
             return
@@ -137,7 +139,8 @@ class Corrections:
             else:
                 await self._late_files(tx, run, incoming, follow_up, asker)
             return
-        if (text, incoming.files) == (follow_up.text, follow_up.files) or not (follow_up.text or follow_up.files):
+        before = words.own_words(follow_up.text)
+        if (text, incoming.files) == (before, follow_up.files) or not (follow_up.text or follow_up.files):
             return
         if follow_up.state is FollowUpState.WITHDRAWN:
             await self._answer(tx, run, incoming, words.edited_withdrawn())
@@ -148,7 +151,7 @@ class Corrections:
         said = addressee.Reply(run=run, text=text, mentions_us=incoming.mentions_us, files=bool(incoming.files))
         match addressee.addressee(said):
             case addressee.Addressee.AGENT:
-                after = replace(follow_up, text=text, files=incoming.files)
+                after = replace(follow_up, text=text + follow_up.text[len(before) :], files=incoming.files)
                 await runs.save_follow_up(tx, after)
                 await self._ctx.save(tx, run, (lifecycle.asks_anew(run, after), ()))
             case addressee.Addressee.PEOPLE:

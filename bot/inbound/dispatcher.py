@@ -55,6 +55,7 @@ READ_BACK_S = 120.0
 """Slack's clock and ours differ by less than this."""
 LOOKED_UP = 3  # names of a request that are looked up by themselves
 CONTEXT_MAX = 8_000  # characters of a thread that go along with a task
+LINKS_READ = 3  # messages that a request links
 
 
 ALONE = (Do, Status, ListRuns, Help)
@@ -76,6 +77,8 @@ class Earlier:
     what: str
     """What there is to know of its author; empty for a colleague."""
     text: str
+    link: str = ""
+    """Set if it is not of the thread, but somebody pointed to it."""
 
 
 class Dispatcher:
@@ -263,7 +266,7 @@ class Dispatcher:
 
     async def _facts_missing(self, row: InboxRow, err: SlackError) -> None:
         """Retry while Slack can't say who asked; after `facts_person_s`, or if Slack refuses, refuse in words."""
-        if isinstance(err, SlackRefused) or self._waited_enough(row):
+        if isinstance(err, SlackRefused) or self._waited(row, self._ctx.patience.facts_person_s):
             if is_aside(row.incoming, row.incoming.text):
                 await self._finish(row)
                 return
@@ -274,8 +277,8 @@ class Dispatcher:
         await self._wait(row, err)
         return
 
-    def _waited_enough(self, row: InboxRow) -> bool:
-        return self._ctx.clock.now() - row.received_at >= timedelta(seconds=self._ctx.patience.facts_person_s)
+    def _waited(self, row: InboxRow, seconds: float) -> bool:
+        return self._ctx.clock.now() - row.received_at >= timedelta(seconds=seconds)
 
     async def _wait(self, row: InboxRow, err: SlackError) -> None:
         """Try a request again when Slack may answer."""
@@ -296,13 +299,15 @@ class Dispatcher:
         command = commands.parse(text)
         if isinstance(command, Start):
             known = await self._known(command, row.incoming)
-            await self._start(row, command, asker, known, earlier=[])
+            await self._begin(row, command, asker, known)
             return None
         await self._here(row, command, asker)
         return None
 
     async def _message(self, row: InboxRow, text: str, asker: Asker) -> datetime | None:
         incoming = row.incoming
+        words_alone = commands.only(text) if incoming.mentions_us else None
+        bare, text = words_alone is not None, text if words_alone is None else words_alone
         async with self._ctx.database.reading() as tx:
             found = incoming.thread and await runs.of_thread(tx, incoming.team, incoming.channel, incoming.thread)
             mine: Sequence[Run] = ()
@@ -310,7 +315,7 @@ class Dispatcher:
                 asking = await runs.asking_directly(tx, incoming.channel, incoming.user)
                 mine = asking or await runs.live_of(tx, incoming.channel, incoming.user)
         if found:
-            return await self._reply(row, found[0], text, asker)
+            return await self._reply(row, found[0], text, asker, bare=bare)
         only = mine[0] if len(mine) == 1 and incoming.thread_ts is None else None
         anew = commands.anew(text)
         if anew is not None:
@@ -320,41 +325,39 @@ class Dispatcher:
             command = Start(text.strip() or words.look_at_files())
         known = await self._known(command, incoming)
         if only is not None and await self._is_meant_for(only, command, text, incoming, known):
-            return await self._reply(row, only, text, asker)
+            return await self._reply(row, only, text, asker, bare=bare)
         above = incoming.thread_ts is not None and incoming.mentions_us and commands.points_above(text)
         if above and not incoming.files:
             command = Start(words.look_above())
         if not isinstance(command, Start):
             await self._here(row, command, asker)
             return None
-        await self._begin(row, command, asker, known)
+        await self._begin(row, command, asker, known, bare=bare)
         return None
 
     async def _begin(
-        self, row: InboxRow, command: Start, asker: Asker, known: repositories.Known, *, said: str = ""
+        self,
+        row: InboxRow,
+        command: Start,
+        asker: Asker,
+        known: repositories.Known,
+        *,
+        said: str = "",
+        bare: bool = False,
     ) -> None:
-        """Start a run from a message; in people's thread, their earlier messages go along as context.
+        """Start a run; what was said before in its thread, and the messages that it links, go along as context.
 
-        said: what the person is told about it.
+        said: what the person is told about it. bare: nothing goes along.
         """
         incoming = row.incoming
-        context: list[Spoken] = []
         notes = [said] if said else []
-        if incoming.thread_ts is not None and incoming.ts is not None:
-            try:
-                context = await self._ctx.gateway.spoken(
-                    incoming.channel, incoming.thread_ts, incoming.ts, self._ctx.links.us
-                )
-            except SlackRefused as err:
-                log.warning("context.unreadable", code=err.code, channel=incoming.channel)
-                notes.append(words.thread_unread())
-            except SlackError as err:
-                if not self._waited_enough(row):
-                    await self._wait(row, err)
-                    return
-                log.warning("context.unreadable", code=err.code, channel=incoming.channel)
-                notes.append(words.thread_unread_for_long())
-        earlier = await self._earlier(asker, context)
+        earlier: list[Earlier] = []
+        if not bare:
+            read = await self._before(row, asker)
+            if read is None:
+                return
+            earlier = read[0] + await self._linked(incoming, asker, notes)
+            notes += read[1]
         if refused := [LeftOut(file.name, Omission.AUTHOR) for one in earlier if one.what for file in one.spoken.files]:
             notes.append(words.files_left_out(refused))
         if command.task == words.look_above() and not earlier:
@@ -365,6 +368,55 @@ class Dispatcher:
             self._ctx.wake_sender.set()
             return
         await self._start(row, command, asker, known, earlier=earlier, notes=notes)
+
+    async def _before(
+        self, row: InboxRow, asker: Asker, *, after: MessageTs | None = None
+    ) -> tuple[list[Earlier], list[str]] | None:
+        """Return what was said in a request's thread before it, and what its person is told of the reading.
+
+        after: only what is newer than that message. None: Slack is asked again later.
+        """
+        incoming = row.incoming
+        if incoming.thread_ts is None or incoming.ts is None:
+            return [], []
+        try:
+            spoken, whole = await self._ctx.gateway.spoken(
+                incoming.channel, incoming.thread_ts, incoming.ts, self._ctx.links.us, after=after
+            )
+        except SlackRefused as err:
+            log.warning("context.unreadable", code=err.code, channel=incoming.channel)
+            return [], [words.thread_unread()]
+        except SlackError as err:
+            if not self._waited(row, self._ctx.patience.context_s):
+                await self._wait(row, err)
+                return None
+            log.warning("context.unreadable", code=err.code, channel=incoming.channel)
+            return [], [words.thread_unread_for_now()]
+        earlier = await self._earlier(asker, spoken)
+        return earlier, [] if whole else [words.thread_read_in_part(len(earlier))]
+
+    async def _linked(self, incoming: Incoming, asker: Asker, notes: list[str]) -> list[Earlier]:
+        """Return the messages that a request links, as far as they may be passed on: of its own place, or a public one.
+
+        notes: gets what its person is told of the others.
+        """
+        found: list[Earlier] = []
+        linked = self._ctx.links.us.linked(incoming.text)
+        for one in linked[:LINKS_READ]:
+            try:
+                if one.channel != incoming.channel:
+                    there = await self._ctx.gateway.place(one.channel)
+                    if there.private or there.external:
+                        continue
+                spoken = await self._ctx.gateway.spoken_at(one, self._ctx.links.us)
+            except SlackError as err:
+                log.warning("link.unreadable", code=err.code, channel=one.channel)
+                continue
+            read = await self._earlier(asker, [spoken] if spoken else [])
+            found += [replace(earlier, link=one.address) for earlier in read]
+        if len(found) < len(linked):
+            notes.append(words.links_unread(len(linked) - len(found)))
+        return found
 
     async def _here(self, row: InboxRow, command: Do | Status | ListRuns | Help | Unclear | Why, asker: Asker) -> None:
         """Answer a command that was given outside of a run's thread, to its person alone."""
@@ -381,7 +433,8 @@ class Dispatcher:
                     answer = await self._move_only(tx, incoming, action, asker)
                 case Status():
                     mine = await runs.live_of(tx, incoming.channel, incoming.user)
-                    answer = "\n".join(map(words.status, mine)) if mine else words.no_run_of_yours()
+                    each = (words.status(run, self._ctx.links.thread(run)) for run in mine)
+                    answer = "\n".join(each) or words.no_run_of_yours()
                 case ListRuns():
                     answer = self._replies.listed(await runs.latest_in(tx, incoming.channel, LISTED))
                 case Why():
@@ -413,7 +466,7 @@ class Dispatcher:
                 return words.no_run_of_yours()
             case [run]:
                 taken = await self._replies.moves.take(tx, run, Action.STOP, incoming, asker)
-                return words.stopping() if taken else ""
+                return words.stopping(self._ctx.links.thread(run)) if taken else ""
             case several:
                 return f"{words.which_run()}\n{self._replies.listed(several)}"
 
@@ -426,10 +479,10 @@ class Dispatcher:
             case []:
                 return words.none_to(action)
             case [(run, Action.APPROVE | Action.REJECT)]:
-                return f"{words.use_the_buttons()}\n{self._replies.listed([run])}"
+                return words.use_the_buttons(self._ctx.links.thread(run))
             case [(run, move)]:
                 taken = await self._replies.moves.take(tx, run, move, incoming, asker)
-                return words.taken() if taken and move is not Action.LEAVE else ""
+                return words.taken(self._ctx.links.thread(run)) if taken and move is not Action.LEAVE else ""
             case several:
                 return f"{words.which_to(action)}\n{self._replies.listed([run for run, _ in several][:LISTED])}"
 
@@ -493,6 +546,7 @@ class Dispatcher:
         """Create the run. earlier: of its thread. notes: what its person alone is told about it."""
         incoming, now = row.incoming, self._ctx.clock.now()
         said = [one.text for one in earlier if not one.what]
+        others = [one.text for one in earlier if one.what]
         async with self._ctx.database.transaction() as tx:
             before = incoming.thread and await runs.of_thread(tx, incoming.team, incoming.channel, incoming.thread)
             run = lifecycle.requested(
@@ -514,6 +568,7 @@ class Dispatcher:
                     known,
                     thread=repository_of_thread(before[0] if before else None, said),
                     default=self._default_repository,
+                    others=tuple(sorted(named_in(others))),
                 ),
                 now=now,
             )
@@ -541,7 +596,7 @@ class Dispatcher:
         await slots.admit_waiting(tx, self._ctx.links, self._ctx.limits, now)
         run = await runs.get(tx, run.id)
         if incoming.ts is not None:
-            await effects.enqueue_reaction(tx, run, incoming.ts, effects.RECEIVED, now)
+            await effects.enqueue_reaction(tx, run, incoming.ts, effects.HAS_IT, now)
         if notes:
             await effects.enqueue_answer(tx, incoming, "\n".join(notes), now)
 
@@ -587,7 +642,8 @@ class Dispatcher:
 
     # --- replies in the thread of a run -------------------------------------------------------------------------
 
-    async def _reply(self, row: InboxRow, run: Run, text: str, asker: Asker) -> datetime | None:
+    async def _reply(self, row: InboxRow, run: Run, text: str, asker: Asker, *, bare: bool) -> datetime | None:
+        """Take a reply in the thread of a run. bare: what others said there since does not go along."""
         incoming, now = row.incoming, self._ctx.clock.now()
         anew = commands.anew(text)
         if anew is not None or (run.state is RunState.CANCELLED and incoming.mentions_us):
@@ -595,15 +651,25 @@ class Dispatcher:
             if isinstance(command, Start):
                 said = "" if anew is None else words.another_run()
                 known = await self._known(command, incoming)
-                await self._begin(row, command, asker, known, said=said)
+                await self._begin(row, command, asker, known, said=said, bare=bare)
                 return None
+        since, notes = "", list[str]()
+        if not bare and takes_talk_along(run, incoming, text):
+            async with self._ctx.database.reading() as tx:
+                after = await runs.last_heard(tx, run)
+            read = await self._before(row, asker, after=after)
+            if read is None:
+                return None
+            since, notes = transcript(read[0] + await self._linked(incoming, asker, read[1])), read[1]
         async with self._ctx.database.transaction() as tx:
             run = await runs.get(tx, run.id)
             meant, text = await self._meant(tx, run, incoming, text)
             if meant is None:
                 await effects.enqueue_answer(tx, incoming, text, now)
             else:
-                await self._replies.take(tx, meant, incoming, text, sent_at(row), asker=asker)
+                await self._replies.take(tx, meant, incoming, text, sent_at(row), asker=asker, since=since)
+            if notes:
+                await effects.enqueue_answer(tx, incoming, "\n".join(notes), now)
             await inbox.done(tx, row.seq, now)
         self._ctx.wake_sender.set()
         return None
@@ -630,11 +696,16 @@ class Dispatcher:
         return None, words.which_asks([(number, one) for number, one in enumerate(there, 1) if one.id in ids])
 
 
+def named_in(said: Sequence[str]) -> set[str]:
+    """Return the repositories that people or apps named."""
+    return {name for text in said for name in commands.named_repositories(text)}
+
+
 def repository_of_thread(before: Run | None, said: Sequence[str]) -> str | None:
     """Return the repository of a thread: its run's, or the only one that people named there."""
     if before is not None and before.repository is not None and before.state is not RunState.NEEDS_REPOSITORY:
         return before.repository
-    named = {name for text in said for name in commands.named_repositories(text)}
+    named = named_in(said)
     return named.pop() if len(named) == 1 else None
 
 
@@ -644,12 +715,20 @@ def is_aside(incoming: Incoming, text: str) -> bool:
     return in_thread and commands.is_aside(text)
 
 
+def takes_talk_along(run: Run, incoming: Incoming, text: str) -> bool:
+    """Return whether a mention is for the agent of a run in a thread of people, of whose talk it has heard nothing."""
+    if not (run.mentions_only and incoming.mentions_us):
+        return False
+    to = addressee.addressee(addressee.Reply(run=run, text=text, mentions_us=True))
+    return to is addressee.Addressee.AGENT
+
+
 def is_shown(run: Run, incoming: Incoming) -> bool:
     """Return whether a button may be where it was clicked.
 
-    That is in the run's place or, once that is lost, in its requester's direct messages.
+    That is in the run's place or, once that is lost, in the direct messages of who is told instead.
     """
-    return run.channel == incoming.channel or (incoming.direct and run.requester == incoming.user)
+    return run.channel == incoming.channel or (incoming.direct and incoming.user in (run.requester, *run.turn_by))
 
 
 def transcript(earlier: Sequence[Earlier]) -> str:
@@ -662,7 +741,9 @@ def transcript(earlier: Sequence[Earlier]) -> str:
         at = datetime.fromtimestamp(float(one.spoken.ts), UTC)
         names = [file.name for file in one.spoken.files]
         lines.append(
-            words.said_for_agent(one.spoken.user, one.name, one.what, one.text, at=at, limit=room, files=names)
+            words.said_for_agent(
+                one.spoken.user, one.name, one.what, one.text, at=at, limit=room, files=names, link=one.link
+            )
         )
         room -= len(one.text)
     return "\n".join(reversed(lines))

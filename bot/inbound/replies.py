@@ -47,16 +47,27 @@ class Replies:
         return words.runs([(run, self._ctx.links.thread(run)) for run in found])
 
     async def take(
-        self, tx: AsyncConnection, run: Run, incoming: Incoming, text: str, sent_at: datetime, *, asker: Asker
+        self,
+        tx: AsyncConnection,
+        run: Run,
+        incoming: Incoming,
+        text: str,
+        sent_at: datetime,
+        *,
+        asker: Asker,
+        since: str = "",
     ) -> None:
-        """Do what a reply says, if the rules allow it: a command, an answer, a decision, or words for the agent."""
+        """Do what a reply says, if the rules allow it: a command, an answer, a decision, or words for the agent.
+
+        since: what people said in the thread since the last message to the agent, which goes along.
+        """
         now = self._ctx.clock.now()
         reply = addressee.Reply(run=run, text=text, mentions_us=incoming.mentions_us, files=bool(incoming.files))
         to = addressee.addressee(reply)
         if to is addressee.Addressee.PEOPLE:
             return
         if to is addressee.Addressee.AGENT:
-            await self._words(tx, run, incoming, text, sent_at, asker=asker)
+            await self._words(tx, run, incoming, text, sent_at, asker=asker, since=since)
             return
         if isinstance(reply.command, Status | ListRuns) and not await self.moves.may(
             tx, asker, incoming, policy.what_of(run, Act.LOOK), run
@@ -64,13 +75,14 @@ class Replies:
             return
         match reply.command:
             case Do(Action.APPROVE | Action.REJECT) if run.waiting is Waiting.APPROVAL:
-                await effects.enqueue_answer(tx, incoming, words.use_the_buttons(), now)
+                card = self._ctx.links.thread(run)
+                await effects.enqueue_answer(tx, incoming, words.use_the_buttons(card), now)
             case Do(action) if (move := lifecycle.action_for_word(run, action)) is not None:
                 await self.moves.take(tx, run, move, incoming, asker)
             case Do(Action.LEAVE) if lifecycle.restartable(run):
                 await effects.enqueue_reply(tx, incoming, words.leave(), now)
             case Status():
-                await effects.enqueue_reply(tx, incoming, words.status(run), now)
+                await effects.enqueue_reply(tx, incoming, words.status(run, self._ctx.links.thread(run)), now)
             case ListRuns():
                 await effects.enqueue_answer(
                     tx, incoming, self.listed(await runs.latest_in(tx, run.channel, LISTED)), now
@@ -87,7 +99,15 @@ class Replies:
                 assert_never(unread)
 
     async def _words(
-        self, tx: AsyncConnection, run: Run, incoming: Incoming, text: str, sent_at: datetime, *, asker: Asker
+        self,
+        tx: AsyncConnection,
+        run: Run,
+        incoming: Incoming,
+        text: str,
+        sent_at: datetime,
+        *,
+        asker: Asker,
+        since: str = "",
     ) -> None:
         """Handle a reply that is no command: an answer to the bot's question, or words for the agent."""
         if run.state is RunState.NEEDS_REPOSITORY:
@@ -96,7 +116,7 @@ class Replies:
             await self._say_once(tx, run, incoming, words.follow_up_cancelled())
         elif allowed := await self.moves.may(tx, asker, incoming, policy.what_of(run, Act.ANSWER), run):
             await self.moves.note(tx, Act.ANSWER, incoming, allowed, run)
-            await self.to_agent(tx, run, incoming, text, sent_at)
+            await self.to_agent(tx, run, incoming, words.with_what_was_said(text, since), sent_at)
 
     async def to_agent(self, tx: AsyncConnection, run: Run, incoming: Incoming, text: str, sent_at: datetime) -> None:
         """Enqueue a message for the agent, or ask whether it is still to be sent."""
@@ -123,18 +143,17 @@ class Replies:
                 await self._say_once(tx, run, incoming, words.cannot_follow_up(run))
                 return
             await effects.enqueue_send(tx, run, follow_up, now)
-            await effects.enqueue_reaction(tx, run, incoming.ts, effects.RECEIVED, now, channel=incoming.channel)
             if state is FollowUpState.HELD:
+                asking = await self._ctx.save(tx, run, (lifecycle.asks(run, follow_up), ()))
                 if run.doubtful_follow_up is None:
-                    asking = words.follow_up_overtaken(text) if overtaken else words.follow_up_old(text)
-                    await effects.enqueue_reply(tx, incoming, asking, now)
-                await self._ctx.save(tx, run, (lifecycle.asks(run, follow_up), ()))
+                    told = words.follow_up_overtaken(text) if overtaken else words.follow_up_old(text)
+                    await effects.enqueue_reply(tx, incoming, told, now, about=asking)
 
     async def _say_once(self, tx: AsyncConnection, run: Run, incoming: Incoming, text: str) -> None:
         """Say to everybody why a reply goes nowhere; afterwards only to who mentions us: others may talk there."""
         to_us = incoming.mentions_us or incoming.direct
         once = None if to_us else effects.row_of(run, f"goes nowhere: {run.state} {run.attempt}")
-        await effects.enqueue_reply(tx, incoming, text, self._ctx.clock.now(), once=once)
+        await effects.enqueue_reply(tx, incoming, text, self._ctx.clock.now(), once=once, about=run)
 
     def answer(self, run: Run, text: str) -> commands.Answer | None:
         """Return the answer to "which repository?" that a reply gives."""
@@ -161,7 +180,7 @@ class Replies:
             if spelled is None and known.whole and name.lower() not in named_before:
                 asking = lifecycle.asked_again(run, name, policy.allowed(asker.rules, known.near(name)))
                 await self._ctx.save(tx, run, (asking, ()))
-                await effects.enqueue_reply(tx, incoming, words.which_repository(asking), now)
+                await effects.enqueue_reply(tx, incoming, words.which_repository(asking), now, about=asking)
                 return
             name = spelled or name
         await self.moves.note(tx, Action.USE, incoming, allowed, run)

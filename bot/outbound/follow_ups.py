@@ -201,14 +201,14 @@ class FollowUps(Handler):
                 await outbox.reschedule(tx, row.seq, now, sent=False)
                 return
             after, effect = lifecycle.sent(
-                lifecycle.asks_no_more(fresh, follow_up.id), follow_up.last_event, went_out, now
+                lifecycle.asks_no_more(fresh, follow_up.id), follow_up.author, follow_up.last_event, went_out, now
             )
             after = after if begun else lifecycle.stored(after, went_out)
             await self._ctx.save(tx, fresh, (after, effect))
             await runs.save_follow_up(tx, replace(follow_up, state=FollowUpState.DELIVERED))
             ts, where, told = follow_up.source_ts, follow_up.source_channel, bool(follow_up.files)
             await effects.enqueue_reaction(  # told: which of them the agent did not get
-                tx, run, ts, effects.DELIVERED, now, channel=where, after_messages=told
+                tx, run, ts, effects.HAS_IT, now, channel=where, after_messages=told
             )
             if after.stop_by is not None:  # a stop came while the message, which woke the agent, was on its way
                 await effects.enqueue_stop(tx, after, now)
@@ -282,22 +282,22 @@ class FollowUps(Handler):
             fresh = await runs.get_follow_up(tx, follow_up.id)
             if fresh.asked_at != follow_up.asked_at or fresh.state not in (FollowUpState.SENDING, FollowUpState.UNSURE):
                 return  # somebody decided meanwhile
-            if follow_up.asked_at is None:
-                await self._tell(tx, row, run, words.follow_up_unsure(follow_up.text))
             asked = replace(follow_up, state=FollowUpState.UNSURE, asked_at=follow_up.asked_at or now)
             await runs.save_follow_up(tx, asked)
-            asking = await runs.get(tx, run.id)
-            await self._ctx.save(tx, asking, (lifecycle.not_resumed(lifecycle.asks(asking, follow_up)), ()))
+            before = await runs.get(tx, run.id)
+            asking = await self._ctx.save(tx, before, (lifecycle.not_resumed(lifecycle.asks(before, follow_up)), ()))
+            if follow_up.asked_at is None:
+                await self._tell(tx, row, run, words.follow_up_unsure(follow_up.text), offers=asking)
             await outbox.reschedule(tx, row.seq, later(now, self._ctx.patience.retry_slowest_s))
 
     async def _ask_whether(self, row: OutboxRow, run: Run, follow_up: FollowUp) -> None:
         """Ask about an old message whose turn has come, unless the card already asks about one."""
         now = self._ctx.clock.now()
         async with self._ctx.database.transaction() as tx:
-            asking = await runs.get(tx, run.id)
-            if asking.doubtful_follow_up is None and (await runs.get_follow_up(tx, row.id)).state is FollowUpState.HELD:
-                await self._tell(tx, row, run, words.follow_up_old(follow_up.text))
-                await self._ctx.save(tx, asking, (lifecycle.asks(asking, follow_up), ()))
+            before = await runs.get(tx, run.id)
+            if before.doubtful_follow_up is None and (await runs.get_follow_up(tx, row.id)).state is FollowUpState.HELD:
+                asking = await self._ctx.save(tx, before, (lifecycle.asks(before, follow_up), ()))
+                await self._tell(tx, row, run, words.follow_up_old(follow_up.text), offers=asking)
             await outbox.reschedule(tx, row.seq, later(now, self._ctx.patience.poll_person_s))
 
     async def _wake(self, row: OutboxRow, run: Run) -> Step | None:

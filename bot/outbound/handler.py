@@ -210,13 +210,22 @@ class Handler(ABC):
 
     async def _give_back(self, row: OutboxRow, run: Run, text: str, *, once: str | None = None) -> None:
         async with self._ctx.database.transaction() as tx:
-            await self._tell(tx, row, run, text, once=once)
             fresh = await runs.get(tx, run.id)
             await self._close(tx, row, await runs.save(tx, fresh, lifecycle.call_through(fresh)))
+            await self._tell(tx, row, fresh, text, once=once, offers=await runs.get(tx, run.id))
         self._ctx.wake_poller.set()
 
-    async def _tell(self, tx: AsyncConnection, row: OutboxRow, run: Run, text: str, *, once: str | None = None) -> None:
-        """Enqueue a message in the thread to the person who waits for this row."""
+    async def _tell(
+        self,
+        tx: AsyncConnection,
+        row: OutboxRow,
+        run: Run,
+        text: str,
+        *,
+        once: str | None = None,
+        offers: Run | None = None,
+    ) -> None:
+        """Enqueue a message in the thread to the person who waits for this row. offers: the run whose buttons it has."""
         person = await self._person(tx, row, run)
-        message = cards.sentence(f"{words.mention(person)} {text}")
+        message = cards.sentence(f"{words.mention(person)} {text}", offers)
         await effects.enqueue_message(tx, run, message, self._ctx.clock.now(), to=person, once=once)

@@ -40,7 +40,7 @@ class Resumes(Handler):
         async with self._ctx.database.transaction() as tx:
             fresh = await runs.get(tx, run.id)
             if fresh.attempt == run.attempt:  # else the run has another conversation by now
-                after, effect = lifecycle.turn_resumed(fresh, went_out, now)
+                after, effect = lifecycle.turn_resumed(fresh, fresh.resume_by, went_out, now)
                 await self._ctx.save(tx, fresh, (after, effect))
                 if after.stop_by is not None:  # a stop came while this call was on its way
                     await effects.enqueue_stop(tx, after, now)

@@ -31,7 +31,7 @@ from bot.core.model import ChannelId, File, MessageTs, Person, Place, RowId, Tea
 from bot.core.pacing import Patience, later
 from bot.slack.budget import Budget
 from bot.slack.history import ROOTS_BACK, Page, next_cursor, place_page, slack_time, thread_page
-from bot.slack.recognise import SAID_BY_PEOPLE, Identity
+from bot.slack.recognise import SAID_BY_PEOPLE, Identity, Linked
 from bot.slack.said import Reader, file_in, files_of
 from bot.trust import trusted
 
@@ -519,17 +519,44 @@ class Gateway:
     def _is_old(self, at: datetime) -> bool:
         return (self._clock.now() - at).total_seconds() > self._patience.facts_cache_s
 
-    async def spoken(self, channel: ChannelId, thread: MessageTs, before: MessageTs, us: Identity) -> list[Spoken]:
-        """Return what people and other apps said in a thread before a message: the last ones, oldest first."""
-        where = {"channel": channel, "ts": thread, "latest": before}
+    async def spoken(
+        self, channel: ChannelId, thread: MessageTs, before: MessageTs, us: Identity, *, after: MessageTs | None = None
+    ) -> tuple[list[Spoken], bool]:
+        """Return what people and other apps said in a thread before a message, and whether that is all that is meant.
+
+        Oldest first, at most the last few. after: only what is newer than that message. Where Slack refuses a later page,
+        it is what could be read.
+        """
+        where = {"channel": channel, "ts": thread, "latest": before, "oldest": after}
         said: dict[str, Spoken] = {}  # by ts, since every page starts with the thread's root
-        async for message in self._pages(
-            "conversations.replies", self.client.conversations_replies, "messages", **where
-        ):
-            one = spoken_in(message, us)
-            if one is not None and one.ts < before:
-                said[one.ts] = one
-        return list(said.values())[-CONTEXT_MESSAGES:]
+        whole = True
+        try:
+            async for message in self._pages(
+                "conversations.replies", self.client.conversations_replies, "messages", **where
+            ):
+                one = spoken_in(message, us)
+                if one is not None and (after or "") < one.ts < before:
+                    said[one.ts] = one
+        except SlackError:
+            if not said:
+                raise
+            whole = False
+        return list(said.values())[-CONTEXT_MESSAGES:], whole
+
+    async def spoken_at(self, linked: Linked, us: Identity) -> Spoken | None:
+        """Return what a person or another app said in a message that somebody linked; None if it is not there."""
+        around = {"channel": linked.channel, "oldest": linked.ts, "latest": linked.ts, "inclusive": True, "limit": 1}
+        if linked.thread in (None, linked.ts):
+            answer = await self._call("conversations.history", self.client.conversations_history, **around)
+        else:
+            answer = await self._call(
+                "conversations.replies",
+                self.client.conversations_replies,
+                ts=linked.thread,
+                **{**around, "limit": 2},  # the thread's root comes first
+            )
+        found = [one for one in answer.get("messages") or [] if one.get("ts") == linked.ts]
+        return spoken_in(found[0], us) if found else None
 
     async def is_in(self, channel: ChannelId) -> bool:
         """Return whether the bot is a member of a channel."""

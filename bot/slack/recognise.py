@@ -27,6 +27,16 @@ RATE_LIMITED = "app_rate_limited"
 
 
 @dataclass(frozen=True, slots=True)
+class Linked:
+    """A message that somebody pointed to by its permalink."""
+
+    address: str
+    channel: ChannelId
+    ts: MessageTs
+    thread: MessageTs | None
+
+
+@dataclass(frozen=True, slots=True)
 class Identity:
     """Who we are, from `auth.test` at start."""
 
@@ -41,6 +51,17 @@ class Identity:
         """Return the permalink of a message, built as Slack builds it, without a call."""
         address = f"{self.workspace_url}archives/{channel}/p{ts.replace('.', '')}"
         return address if thread_ts in (None, ts) else f"{address}?thread_ts={thread_ts}&cid={channel}"
+
+    def linked(self, text: str) -> list[Linked]:
+        """Return the messages of our workspace that a text links, each once."""
+        base = re.escape(self.workspace_url)
+        found = re.finditer(rf"{base}archives/({CHANNEL.pattern})/p(\d{{10}})(\d{{6}})([^\s|<>]*)", text)
+        linked = []
+        for one in found:
+            thread = re.search(rf"thread_ts=({TS.pattern})", one[4])
+            ts = MessageTs(f"{one[2]}.{one[3]}")
+            linked.append(Linked(one[0], ChannelId(one[1]), ts, MessageTs(thread[1]) if thread else None))
+        return [*dict.fromkeys(linked)]
 
     def wrote(self, message: Mapping[str, Any]) -> bool:
         """Return whether a message is our own: it names our bot, our user, or both."""

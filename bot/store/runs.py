@@ -41,6 +41,9 @@ UNSEEN = frozenset(
         "start_task_id",
         "turn",
         "turn_at",
+        "turn_by",
+        "worked_s",
+        "told_team",
         "turn_after",
         "ending",
         "phase",
@@ -135,6 +138,12 @@ def _saving(names: tuple[str, ...]) -> UpdateBase:
     if not UNSEEN.issuperset(names):
         values["version"] = runs.c.version + 1
     return swap.values(**values).returning(runs)
+
+
+async def last_heard(connection: AsyncConnection, run: Run) -> MessageTs | None:
+    """Return the newest message of the thread that was for the run's agent; None if none was a message."""
+    found = await connection.execute(select(func.max(follow_ups.c.source_ts)).where(follow_ups.c.run == run.id))
+    return found.scalar_one() or run.request_ts
 
 
 SHOWN = (

@@ -16,7 +16,7 @@ PAGE = "https://openhands.example/conversations/c"
 THREAD = "https://team.slack.com/archives/C1/p1"
 HOSTILE = "<!channel> @here <@UBOB> & `x` *b* <https://evil.example|good.example>"
 IN_REPOSITORY: dict[str, Any] = {"repository": "org/repo", "origin": Origin.TYPED}
-ENDED: dict[str, Any] = {**IN_REPOSITORY, "ended_at": NOW}
+ENDED: dict[str, Any] = {**IN_REPOSITORY, "ended_at": NOW, "worked_s": 600}
 
 RUNS = {
     "asks for a repository": a_run(RunState.NEEDS_REPOSITORY),
@@ -84,6 +84,15 @@ RUNS = {
     "asleep": a_run(RunState.PAUSED, **IN_REPOSITORY, reason=Reason.ASLEEP),
     "done": a_run(
         RunState.DONE, **ENDED, answer="Fixed **two** links.", pull_requests=("https://github.com/org/repo/pull/3",)
+    ),
+    "working again": a_run(RunState.WORKING, **IN_REPOSITORY, turn=2, first_answer="Fixed **two** links."),
+    "done again": a_run(
+        RunState.DONE,
+        **ENDED,
+        turn=2,
+        turn_by=(ALICE, BOB),
+        answer="And the docs.",
+        first_answer="Fixed **two** links.",
     ),
     "done, blind": a_run(RunState.DONE, **ENDED, blind=True),
     "done without words": a_run(RunState.DONE, **ENDED, reason=Reason.NO_WORDS),
@@ -155,7 +164,7 @@ def test_another_value_is_no_button_of_ours(value: str) -> None:
 def test_a_private_place_tells_the_team_only_state_requester_and_link() -> None:
     """No text of one place shows up in another."""
     run = a_run(RunState.DONE, **ENDED, private=True, answer="secret plans")
-    assert cards.notification(run, THREAD, NOW).text == f"✅ Done: asked by <@{ALICE}> · <{THREAD}|thread>"
+    assert cards.notification(run, THREAD, NOW).text == f"✅ Done · for <@{ALICE}> · <{THREAD}|thread>"
 
 
 def test_hostile_words_are_literal_everywhere() -> None:
@@ -248,12 +257,15 @@ def test_cut_ends_between_words(text: str, limit: int, result: str) -> None:
 
 def test_a_long_run_says_how_long() -> None:
     """Hours and minutes, minutes and seconds, seconds."""
-    took = [timedelta(hours=2, minutes=5), timedelta(minutes=3, seconds=7), timedelta(seconds=9)]
-    texts = [
-        cards.card(a_run(RunState.DONE, **IN_REPOSITORY, created_at=NOW - time, ended_at=NOW), None).text
-        for time in took
+    took = [timedelta(hours=2, minutes=5), timedelta(minutes=3, seconds=7), timedelta(minutes=10), timedelta(seconds=9)]
+    runs = [a_run(RunState.DONE, **IN_REPOSITORY, worked_s=time.total_seconds(), ended_at=NOW) for time in took]
+    texts = [cards.card(run, None).text for run in runs]
+    assert [text.rsplit("· ", 1)[1] for text in texts] == [
+        "took 2 h 5 min",
+        "took 3 min 7 s",
+        "took 10 min",
+        "took 9 s",
     ]
-    assert [text.rsplit("· ", 1)[1] for text in texts] == ["took 2 h 5 min", "took 3 min 7 s", "took 9 s"]
 
 
 def mrkdwn(blocks: list[dict[str, Any]]) -> list[str]:

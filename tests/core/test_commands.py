@@ -18,6 +18,7 @@ from bot.core.commands import (
     is_repository,
     named_repositories,
     numbered,
+    only,
     parse,
     repository_answer,
 )
@@ -750,3 +751,12 @@ def test_admins_ask_why(text: str, meant: Why) -> None:
 def test_other_whys_are_tasks(text: str) -> None:
     """People ask the agent why all the time."""
     assert isinstance(commands.parse(text), Start)
+
+
+@pytest.mark.parametrize(
+    ("text", "alone"),
+    [("only: fix README", "fix README"), ("Only : fix it", "fix it"), ("only fix README", None), ("only:", "")],
+)
+def test_only_leaves_the_thread_out(text: str, alone: str | None) -> None:
+    """It needs its colon, since it is a word of ordinary English."""
+    assert only(text) == alone

@@ -171,7 +171,7 @@ def test_another_question_of_a_waiting_run_is_news() -> None:
     """Somebody answered in OpenHands, and the agent asks the next thing, between two looks."""
     waiting, _ = advance(a_run(), look(Phase.ENDED, Said("Which one?")))
     after, effects = advance(waiting, look(Phase.ENDED, Said("And where?"), NOW + timedelta(minutes=5)))
-    assert (after.answer, effects) == ("And where?", TOLD)
+    assert (after.answer, effects) == ("And where?", (Effect.TELL,))
 
 
 def test_another_action_that_wants_approval_is_news() -> None:
@@ -179,7 +179,7 @@ def test_another_action_that_wants_approval_is_news() -> None:
     waiting, _ = advance(a_run(), look(Phase.WANTS_APPROVAL, WISH))
     other = ApprovalRequest("e2", "terminal", "git push", "")
     after, effects = advance(waiting, look(Phase.WANTS_APPROVAL, other, NOW + timedelta(minutes=5)))
-    assert (after.detail, effects) == ("terminal\ngit push", TOLD)
+    assert (after.detail, effects) == ("terminal\ngit push", (Effect.TELL,))
 
 
 @pytest.mark.parametrize(
@@ -520,7 +520,7 @@ def test_not_started_is_a_failure_with_its_reason() -> None:
 def test_a_message_begins_a_new_turn() -> None:
     """All that was seen so far is of the turn before."""
     run = a_run(RunState.DONE, answer="old", stop_by=BOB, stop_at=NOW - timedelta(hours=1), ended_at=NOW)
-    after, effects = lifecycle.sent(run, "e9", NOW - timedelta(seconds=3), NOW)
+    after, effects = lifecycle.sent(run, BOB, "e9", NOW - timedelta(seconds=3), NOW)
     assert (after.state, after.turn, after.turn_after, after.watch.observed_at) == (RunState.WORKING, 2, "e9", NOW)
     assert (after.answer, after.stop_by, after.ended_at, effects) == ("", None, None, ())
 
@@ -528,7 +528,7 @@ def test_a_message_begins_a_new_turn() -> None:
 def test_a_stop_during_the_send_still_holds() -> None:
     """The message woke the agent again, so it has to be interrupted again."""
     run = a_run(stop_by=BOB, stop_at=NOW)
-    after, _ = lifecycle.sent(run, "e9", NOW - timedelta(seconds=3), NOW)
+    after, _ = lifecycle.sent(run, BOB, "e9", NOW - timedelta(seconds=3), NOW)
     assert (after.stop_by, after.stop_at) == (BOB, NOW)
 
 
@@ -785,7 +785,7 @@ def test_a_stop_is_over_once_its_run_works_again() -> None:
 def test_what_a_resumed_run_says_is_told_though_nobody_wrote_to_it() -> None:
     """It counts from the last message on; the words told before are old news, and at first not even that."""
     failed = a_run(RunState.FAILED, ending="e7", turn_after="e3", resume_by=BOB)
-    on, _ = lifecycle.turn_resumed(failed, NOW - timedelta(seconds=1), NOW - timedelta(seconds=1))
+    on, _ = lifecycle.turn_resumed(failed, BOB, NOW - timedelta(seconds=1), NOW - timedelta(seconds=1))
     error = look(Phase.ERROR, Failed(Reason.MODEL_DOWN))
     still, nothing = advance(on, replace(error, ending="e7"))
     old, untold = advance(on, replace(error, ending="e7", asked_at=NOW + timedelta(seconds=9)))
@@ -930,12 +930,47 @@ def test_what_was_answered_rests(run: Run, *, rests: bool) -> None:
     assert lifecycle.rests(run, NOW, timedelta(minutes=5)) is rests
 
 
-def test_a_turn_takes_the_time_since_its_message() -> None:
+def test_a_run_takes_the_time_of_its_turns() -> None:
     """Whoever replied after a day does not read that it took a day."""
-    first = a_run(RunState.DONE, ended_at=NOW)
-    later_turn = a_run(RunState.DONE, ended_at=NOW, turn=2, turn_at=NOW - timedelta(seconds=40))
-    assert lifecycle.took(first, NOW) == NOW - first.created_at
-    assert lifecycle.took(later_turn, NOW) == timedelta(seconds=40)
+    first, _ = advance(a_run(), look(Phase.ENDED, Finish("Fixed.")))
+    assert lifecycle.took(a_run(), NOW) == lifecycle.took(first, NOW + timedelta(days=1)) == timedelta(minutes=10)
+    again, _ = lifecycle.sent(first, BOB, "e9", NOW + timedelta(days=1), NOW + timedelta(days=1))
+    later = NOW + timedelta(days=1, seconds=40)
+    assert lifecycle.took(again, later) == timedelta(minutes=10, seconds=40)
+    second, _ = advance(again, look(Phase.ENDED, Finish("Fixed more."), at=later))
+    assert lifecycle.took(second, later + timedelta(days=1)) == timedelta(minutes=10, seconds=40)
+
+
+def test_whoever_replied_is_called() -> None:
+    """Who had an end coming when the reply arrived still waits for it."""
+    done = a_run(RunState.DONE)
+    replied, _ = lifecycle.sent(done, BOB, "e9", NOW, NOW)
+    assert (lifecycle.waits_for_end(done), lifecycle.waits_for_end(replied)) == ((ALICE,), (BOB,))
+    both, _ = lifecycle.sent(a_run(RunState.WORKING), BOB, "e9", NOW, NOW)
+    assert lifecycle.waits_for_end(both) == (ALICE, BOB)
+    woken, _ = lifecycle.turn_resumed(replied, None, NOW, NOW)
+    assert lifecycle.waits_for_end(woken) == (BOB,)
+    anew, _ = lifecycle.retry(a_run(RunState.FAILED), BOB, ConversationId("c2"), NOW)
+    assert lifecycle.waits_for_end(anew) == (BOB,)
+
+
+def test_the_first_result_is_kept_and_the_team_hears_of_what_differs() -> None:
+    """A question is no result; a pull request more is another outcome."""
+    asked, _ = advance(a_run(), look(Phase.ENDED, Said("Which one?")))
+    assert asked.first_answer == ""
+    run, heard = a_run(), []
+    ends: list[tuple[Last, tuple[str, ...]]] = [
+        (Finish("Fixed."), ()),
+        (Said("You are welcome."), ()),
+        (Said("Sure."), ()),
+        (Finish("Opened."), ("link",)),
+    ]
+    for number, (last, links) in enumerate(ends, start=1):
+        at = NOW + timedelta(minutes=number)
+        run, effects = advance(run, look(Phase.ENDED, last, at=at, ending=f"e{number}", pull_requests=links))
+        heard.append(Effect.NOTIFY in effects)
+        run, _ = lifecycle.sent(run, BOB, f"e{number}", at, at)
+    assert (run.first_answer, heard) == ("Fixed.", [True, True, False, True])
 
 
 # --- ends that a message overtook ---------------------------------------------------------------------------------
@@ -949,14 +984,15 @@ def test_an_overtaken_end_is_told_as_it_would_have_been_and_is_known_from_then_o
     run = a_run(RunState.WORKING)
     seen = look(Phase.WORKING, at=NOW + timedelta(seconds=5), overtaken=EARLIER, pull_requests=("link",))
     told = lifecycle.overtaken(run, seen)
-    assert [(one.state, one.answer) for one in told] == [
-        (RunState.DONE, "First, see https://github.com/org/repo/pull/7"),
-        (RunState.WAITING, "And?"),
+    assert [(one.state, one.answer, effects) for one, effects in told] == [
+        (RunState.DONE, "First, see https://github.com/org/repo/pull/7", TOLD),
+        (RunState.WAITING, "And?", TOLD),
     ]
-    assert {one.pull_requests for one in told} == {("link",)}
+    assert {one.pull_requests for one, _ in told} == {("link",)}
 
     after, effects = advance(run, seen)
     assert (after.state, after.ending, effects) == (RunState.WORKING, "e2", ())
+    assert (after.first_answer, after.told_team) == (told[0][0].answer, "waiting question with pull request")
     assert lifecycle.overtaken(after, replace(seen, asked_at=NOW + timedelta(seconds=6), overtaken=EARLIER[1:])) == ()
 
 

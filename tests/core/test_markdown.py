@@ -440,6 +440,12 @@ def test_plain_text_says_the_same(source: str, words: str) -> None:
     assert plain(source, limit=1000) == words
 
 
+@pytest.mark.parametrize("source", ["[^0]:- [^0]:", "[^0]:> [^0]:"])
+def test_a_footnote_that_is_defined_within_itself_harms_nothing(source: str) -> None:
+    """The parser gives the end of its list or quote without the beginning; what follows is as it would be."""
+    assert rich_text(f"{source}\n\nText", limit=100) == rich_text("Text", limit=100)
+
+
 def test_plain_text_is_cut_too() -> None:
     """At exactly the limit it is whole."""
     assert (plain("1\n\n2345", limit=7), plain("1\n\n2345", limit=6)) == ("1\n\n2345", "1\n\n23…")

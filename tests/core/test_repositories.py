@@ -21,6 +21,14 @@ def chosen(text: str, known: Known, *, thread: str | None = None, default: str |
     return choose(command, known, thread=thread, default=default)
 
 
+def test_what_only_others_named_is_asked_about() -> None:
+    """An alert or a guest chooses no repository, and a default is none where they may be right."""
+    command = Start("fix that")
+    others = ("Org/Repo", "acme/x")
+    assert choose(command, ACCOUNT, thread=None, default=DEFAULT, others=others) == asks("org/repo", "acme/x")
+    assert choose(command, ACCOUNT, thread="org/site", default=DEFAULT, others=others).repository == "org/site"
+
+
 def asks(*candidates: str, unlisted: str | None = None) -> Choice:
     return Choice(candidates=candidates, unlisted=unlisted)
 

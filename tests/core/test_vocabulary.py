@@ -12,6 +12,7 @@ from bot.core.vocabulary import (
     BUTTONS,
     NEW,
     NO_REPOSITORY,
+    ONLY,
     OPEN,
     REPOSITORY,
     TYPED,
@@ -21,7 +22,7 @@ from bot.core.vocabulary import (
 )
 from tests.core.runs import a_run
 
-FORMS = (NEW, ASIDE, REPOSITORY, NO_REPOSITORY, WHY)
+FORMS = (ONLY, NEW, ASIDE, REPOSITORY, NO_REPOSITORY, WHY)
 """What is no command by itself, and read by a function of its own."""
 SPELLINGS = [spelling for word in WORDS for spelling in word.spellings]
 

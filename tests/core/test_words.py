@@ -51,7 +51,7 @@ SENTENCES = {
     "help": words.help_text(),
     "help in a thread of people": words.help_text(mentions_only=True),
     "not a repository, in a thread of people": words.not_a_repository(a_run(mentions_only=True)),
-    "a thread can't be read for long": words.thread_unread_for_long(),
+    "a thread can't be read for long": words.thread_unread_for_now(),
     **{
         f"which repository: {reason}, {len(near)} alike": words.which_repository(
             a_run(RunState.NEEDS_REPOSITORY, repository="org/rebo", reason=reason, candidates=near)
@@ -69,6 +69,8 @@ SENTENCES = {
     "approval, in a thread of people": words.approval(a_run(action="e1", detail="rm -rf build", mentions_only=True)),
     "paused, on an Agent Server": words.paused(a_run(RunState.PAUSED, api=Api.AGENT)),
     "paused, in a thread of people": words.paused(a_run(RunState.PAUSED, mentions_only=True)),
+    **{f"thread read in part, {count}": words.thread_read_in_part(count) for count in (1, 15)},
+    **{f"links unread, {count}": words.links_unread(count) for count in (1, 2)},
     "another run": words.another_run(),
     "which of two runs": words.which_asks(
         [
@@ -87,15 +89,15 @@ SENTENCES = {
     "not answered": words.not_answered(),
     "place lost": words.place_lost(a_run().channel),
     "not a repository": words.not_a_repository(a_run()),
-    "status, working": words.status(a_run(progress="Reading <x>")),
-    "status, out of reach": words.status(a_run(unreachable_since=NOW)),
-    "status, key refused": words.status(a_run(unreachable_since=NOW, key_refused=True)),
+    "status, working": words.status(a_run(progress="Reading <x>"), None),
+    "status, out of reach": words.status(a_run(unreachable_since=NOW), None),
+    "status, key refused": words.status(a_run(unreachable_since=NOW, key_refused=True), None),
     **{
-        f"status, a call waits: {why}": words.status(a_run(call_waits_since=NOW, call_waits_why=why))
+        f"status, a call waits: {why}": words.status(a_run(call_waits_since=NOW, call_waits_why=why), None)
         for why in Obstacle
     },
     "status, wants approval": words.status(
-        a_run(RunState.WAITING, waiting=Waiting.APPROVAL, action="e1", detail="terminal\nrm -rf build")
+        a_run(RunState.WAITING, waiting=Waiting.APPROVAL, action="e1", detail="terminal\nrm -rf build"), None
     ),
     "no room to wake": words.no_room_to_wake(),
     "no budget": words.out_of_budget(),
@@ -107,19 +109,26 @@ SENTENCES = {
         a_run(RunState.QUEUED, queue_position=1, starts_after=NOW, reason=Reason.DAY_LIMIT, detail="10 of 10 used")
     ),
     "no more today, behind another": words.queued(a_run(RunState.QUEUED, queue_position=2, starts_after=NOW)),
-    "stopped by the requester": words.news(a_run(RunState.STOPPED, stop_by=a_run().requester)),
-    "stopped by somebody else": words.news(a_run(RunState.STOPPED, stop_by=BOB)),
-    "status, failed": words.status(a_run(RunState.FAILED, reason=Reason.AT_CAPACITY)),
+    **{
+        f"stopped by {by}": f"{words.news(run)}\n{words.what_next(run)}"
+        for by in (ALICE, BOB)
+        for run in [a_run(RunState.STOPPED, stop_by=by)]
+    },
+    "status, failed": words.status(a_run(RunState.FAILED, reason=Reason.AT_CAPACITY), None),
+    "status, with all there is to see": words.status(a_run(repository="org/repo"), "https://team.slack.com/x"),
+    **{f"too late, {state}": words.not_now(a_run(state), Action.APPROVE, ALICE) for state in RunState},
+    "too late for a button": words.not_now(a_run(RunState.QUEUED), Action.USE, ALICE),
     "no runs": words.runs([]),
     "runs": words.runs(
         [(a_run(repository="org/repo"), "https://team.slack.com/x"), (a_run(RunState.DONE, task=HOSTILE), None)]
     ),
-    "notification without a repository": words.notification(a_run(RunState.DONE, ended_at=NOW), None, NOW),
+    "notification without a repository": words.notification(a_run(RunState.DONE, worked_s=600), None, "", NOW),
     "no run of yours": words.no_run_of_yours(),
     "which run": words.which_run(),
     "which to": words.which_to(Action.LEAVE),
     "none to": words.none_to(Action.RETRY),
-    "taken": words.taken(),
+    "taken": words.taken("https://team.slack.com/x"),
+    "taken, no card yet": words.taken(None),
     **{
         f"too late for {action}": words.not_now(a_run(last_action=action, last_action_by=BOB), action, ALICE)
         for action in Action
@@ -134,7 +143,7 @@ SENTENCES = {
     "unknown button": words.unknown_button(),
     "not kept": words.not_kept(),
     "click not saved": words.click_not_saved(),
-    "use the buttons": words.use_the_buttons(),
+    "use the buttons": words.use_the_buttons("https://team.slack.com/x"),
     "other action": words.other_action(),
     "decision lost": words.decision_lost("https://openhands.example/c"),
     "decision lost, no page": words.decision_lost(None),
@@ -192,7 +201,7 @@ SENTENCES = {
     "stale": words.stale(a_run()),
     "stale, heard of before": words.stale(a_run(heard_at=NOW)),
     "follow-up old": words.follow_up_old(HOSTILE),
-    "stopping": words.stopping(),
+    "stopping": words.stopping("https://team.slack.com/x"),
     "nothing to stop": words.nothing_to_stop(a_run(RunState.DONE)),
     "cannot stop": words.cannot_stop("https://openhands.example/c"),
     "cannot stop, no page": words.cannot_stop(None),
@@ -259,9 +268,21 @@ def test_the_card_says_how_much_went_along() -> None:
     one = words.said_for_agent("U1", "alice", "", "it is\nbroken", at=at, limit=100)
     guest = words.said_for_agent("U2", "bob", "guest", "yes", at=at, limit=100)
     assert guest == '{"at": "2026-03-02 09:00 UTC", "by": "U2", "name": "bob", "is": "guest", "said": "yes"}'
-    assert words.went_along(a_run(context=one)) == "1 earlier message went along."
-    assert words.went_along(a_run(context=f"{one}\n{one}\n{guest}")) == "3 earlier messages of 2 people went along."
+    assert words.went_along(a_run(context=one)) == "1 earlier message went along. To leave it out, begin with `only:`."
+    assert words.went_along(a_run(context=f"{one}\n{one}\n{guest}")) == (
+        "3 earlier messages of 2 people went along. To leave them out, begin with `only:`."
+    )
     assert words.went_along(a_run(context="U1: it is broken")) == ""
+
+
+def test_what_was_said_since_goes_along_below_a_later_message() -> None:
+    """It is data, and so is what somebody linked; where nothing was said, the message stays as it is."""
+    at, link = datetime(2026, 3, 2, 9, tzinfo=UTC), "https://team.slack.com/x"
+    said = words.said_for_agent("U1", "alice", "", "it is broken", at=at, limit=100, link=link)
+    assert words.with_what_was_said("and now?", said) == f"and now?\n\n{words.SINCE_THEN}\n{said}"
+    assert f'"link": "{link}"' in said
+    assert words.own_words(words.with_what_was_said("and now?", said)) == words.own_words("and now?") == "and now?"
+    assert words.with_what_was_said("and now?", "") == "and now?"
 
 
 def test_another_attempt_carries_over_what_people_said() -> None:

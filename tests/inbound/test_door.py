@@ -80,9 +80,11 @@ class Town(Memory):
     async def place(self, channel: ChannelId) -> Place:
         return replace(self.where, id=channel)
 
-    async def spoken(self, channel: ChannelId, thread: MessageTs, before: MessageTs, us: Identity) -> list[Spoken]:
-        del channel, thread, before, us
-        return []
+    async def spoken(
+        self, channel: ChannelId, thread: MessageTs, before: MessageTs, us: Identity, *, after: MessageTs | None = None
+    ) -> tuple[list[Spoken], bool]:
+        del channel, thread, before, us, after
+        return [], True
 
 
 def offering(action: Action) -> Run:

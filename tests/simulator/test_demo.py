@@ -165,11 +165,11 @@ def test_the_command_plays_the_whole_story(options: list[str]) -> None:
         "╭─ run 1 · #dev · 🛠️ Working\n",
         "│ [Open in OpenHands] [Stop]\n",
         "#dev run 1 ↳ bob: and please name the licence in it [screenshot.png]\n",
-        "#dev run 1 ↳ OpenHands reacts: ✅ on “and please name the licence in it”\n",
+        "#dev run 1 ↳ OpenHands reacts: 👀 on “and please name the licence in it”\n",
     ), played.stdout
     assert in_order(
         played.stdout,
-        "#dev run 1 ↳ OpenHands: @alice ✅ Done\n",
+        "#dev run 1 ↳ OpenHands: @alice @bob ✅ Done\n",
         "Done: fix README. The tests pass.\n",
         "• and please name the licence in it\n",
         "https://github.com/org/repo/pull/7\n",
@@ -190,7 +190,7 @@ async def test_a_run_that_fails_is_no_success() -> None:
     assert code == 1
     assert in_order(
         out.getvalue(),
-        "The language model refuses its key",
+        "The language model rejects its key",
         "The log of the bot:",
         "slack.connected",
         "What is missing:\na card that says Done\nbob's reply with the agent, once\nbob's screenshot with the agent\nthe answer in the thread\n",
@@ -202,12 +202,12 @@ def test_what_is_typed_goes_where_it_is_meant_to() -> None:
     """A reply, a mention, other places, a repository that is refused; what looks like a command is never a message."""
     with piped() as played:
         told = played.shows(THEIRS)
-        replied = played.types("thank bob\n", until="run 1 ↳ OpenHands reacts: ✅ on “thank bob”")
+        replied = played.types("thank bob\n", until="run 1 ↳ OpenHands reacts: 👀 on “thank bob”")
         unsent = played.types("/quit now\n/openhnds fix it\n#nowhere: hi\n", until="no #nowhere")
         refused = played.types("/openhands fix it in org/missing\n", until="[Retry]")
         asked = played.types("@OpenHands fix it in org/other\n", until="╭─ run 3 · #dev ↳ · ✅ Done")
         alone = played.types("dm: fix it in org/third\n", until="╭─ run 4 · dm ↳ · ✅ Done")
-        other = played.types("#team: lunch?\n/run 1\nand thank bob again\n", until="✅ on “and thank bob again”")
+        other = played.types("#team: lunch?\n/run 1\nand thank bob again\n", until="👀 on “and thank bob again”")
         ended = played.types("quit\n", until="--help")
 
     assert "/openhands fix README in org/missing" in told
@@ -252,12 +252,12 @@ def test_a_terminal_has_a_prompt_that_nothing_tears() -> None:
     with on_a_terminal() as played:
         starting = played.shows("the bot starts, ")
         shown = played.types("thank ob", until=THEIRS)
-        talked = played.types("\x1b[D\x1b[Db\r", until="✅ on “thank bob”")
+        talked = played.types("\x1b[D\x1b[Db\r", until="👀 on “thank bob”")
         ended = played.types("\x04", until="--help")
 
     assert starting.startswith("Starting: a local Slack, a local OpenHands, and the bot.")
     assert in_order(shown, "╭─", "✅ Done"), shown
-    assert in_order(talked, "alice, run 1 ›", "alice", ": thank bob", "✅"), talked
+    assert in_order(talked, "alice, run 1 ›", "alice", ": thank bob", "👀"), talked
     assert "^[[D" not in shown + talked
     assert WORKED in ended
     assert played.process.returncode == 0

@@ -385,10 +385,9 @@ async def test_what_people_said_before_a_message(at: Bench) -> None:
     second = MessageTs(await at.slack.say(bob, at.dev, "Me too", thread_ts=root, broadcast=True))
     asked = MessageTs(await at.slack.say(at.alice, at.dev, "fix it", thread_ts=root))
     await at.slack.say(at.alice, at.dev, "please", thread_ts=root)
-    assert await at.gateway.spoken(at.dev, root, asked, at.us) == [
-        Spoken(at.alice, "It &amp; that", root),
-        Spoken(bob, "Me too", second),
-    ]
+    said = [Spoken(at.alice, "It &amp; that", root), Spoken(bob, "Me too", second)]
+    assert await at.gateway.spoken(at.dev, root, asked, at.us) == (said, True)
+    assert await at.gateway.spoken(at.dev, root, asked, at.us, after=root) == (said[1:], True)
 
 
 async def test_only_the_last_words_of_a_long_thread(at: Bench) -> None:
@@ -396,7 +395,7 @@ async def test_only_the_last_words_of_a_long_thread(at: Bench) -> None:
     [root] = await talk(at, 1)
     said = await talk(at, PAGE + 5, root)
     asked = MessageTs(await at.slack.say(at.alice, at.dev, "fix it", thread_ts=root))
-    found = await at.gateway.spoken(at.dev, MessageTs(root), asked, at.us)
+    found, _ = await at.gateway.spoken(at.dev, MessageTs(root), asked, at.us)
     assert [one.ts for one in found] == said[-30:]
 
 
@@ -407,7 +406,7 @@ async def test_the_root_stands_once(at: Bench) -> None:
     for _ in range(PAGE + 1):
         workspace.post(workspace.channel(at.dev), workspace.bot, "Working", thread_ts=root)
     asked = MessageTs(await at.slack.say(at.alice, at.dev, "fix it", thread_ts=root))
-    found = await at.gateway.spoken(at.dev, MessageTs(root), asked, at.us)
+    found, _ = await at.gateway.spoken(at.dev, MessageTs(root), asked, at.us)
     assert [one.ts for one in found] == [root]
     assert at.called() == ["conversations.replies"] * 2
 
@@ -418,7 +417,8 @@ async def test_a_deleted_root_says_nothing(at: Bench) -> None:
     [said] = await talk(at, 1, root)
     asked = MessageTs(await at.slack.say(at.alice, at.dev, "fix it", thread_ts=root))
     await at.slack.delete(at.alice, at.dev, root)
-    assert [one.ts for one in await at.gateway.spoken(at.dev, MessageTs(root), asked, at.us)] == [said]
+    found, _ = await at.gateway.spoken(at.dev, MessageTs(root), asked, at.us)
+    assert [one.ts for one in found] == [said]
 
 
 @pytest.mark.parametrize("answer", [{"ok": True}, {"ok": True, "user": None}, {"ok": True, "user": "alice"}])

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.core.model import Action, ChannelId, File, Incoming, IncomingKind, MessageTs, PlaceGone, TeamId, UserId
-from bot.slack.recognise import Identity, place_gone, recognise
+from bot.slack.recognise import Identity, Linked, place_gone, recognise
 
 US = Identity(TeamId("T1"), UserId("U0BOT"), "B0BOT", "https://acme.slack.com/")
 TS, ROOT = "1772442000.000200", "1772442000.000100"
@@ -513,3 +513,14 @@ def test_a_message_is_addressed_as_slack_does(thread: str | None, address: str) 
     """A reply opens in its thread; a root is its own thread."""
     root = None if thread is None else MessageTs(thread)
     assert US.permalink(ChannelId("C01"), MessageTs(TS), root) == address
+
+
+def test_the_messages_that_a_text_links() -> None:
+    """By the permalinks of our own workspace, each once, in a thread or not."""
+    first = US.permalink(ChannelId("C01"), MessageTs(TS))
+    second = US.permalink(ChannelId("C02"), MessageTs(TS), MessageTs("1700000000.000001")).replace("&", "&amp;")
+    elsewhere = "https://other.slack.com/archives/C01/p1700000000000001"
+    assert US.linked(f"see <{first}|that>, <{second}>, <{first}> and <{elsewhere}>") == [
+        Linked(first, ChannelId("C01"), MessageTs(TS), None),
+        Linked(second, ChannelId("C02"), MessageTs(TS), MessageTs("1700000000.000001")),
+    ]

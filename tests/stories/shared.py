@@ -15,8 +15,15 @@ from bot.simulator.world import Person
 from tests.conftest import Make, Story
 from tests.core.runs import a_run
 
-SINCE = "since <!date^1772442000^{time}|09:00 UTC>"
+
+def nine(seconds: int = 0) -> str:
+    """Return how the bot writes 9:00, the beginning of a story, and so many seconds."""
+    return f"<!date^{1772442000 + seconds}^{{date_short_pretty}} {{time}}|2 Mar 09:00 UTC>"
+
+
+SINCE = f"since {nine()}"
 ON_IT = words.receipt(Start("fix README"))
+NOBODY = words.cannot_follow_up(a_run(RunState.LOST, reason=Reason.GONE))
 ELSEWHERE = words.not_posted(a_run(task="fix README"))
 ONLY_THERE = words.only_there()
 APPROVE_OR_REJECT = words.approval(a_run(action="e1", detail="rm -rf build"))
@@ -70,6 +77,13 @@ async def working(world: Story) -> Message:
     await world.alice.commands("fix README in org/repo", in_="#dev")
     await world.passes(4)
     return world.cards()[0]
+
+
+def permalink(world: Story, card: Message) -> str:
+    """Return the address of a card."""
+    address = f"{world.slack.workspace_url}archives/{card.channel}/p{card.ts.replace('.', '')}"
+    root = card.thread_ts
+    return address if root in (None, card.ts) else f"{address}?thread_ts={root}&cid={card.channel}"
 
 
 def labels(message: Message) -> list[str]:

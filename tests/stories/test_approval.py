@@ -9,7 +9,7 @@ import pytest
 from bot.core import words
 from bot.simulator.slack.records import Message
 from tests.conftest import Make, Story
-from tests.stories.shared import APPROVE_OR_REJECT, ON_IT, labels, working
+from tests.stories.shared import APPROVE_OR_REJECT, ON_IT, labels, permalink, working
 
 ASKS = APPROVE_OR_REJECT
 
@@ -115,9 +115,8 @@ async def test_the_second_to_decide_is_told_who_was_first(world: Story) -> None:
 
     assert kinds(world) == ["UserRejectObservation"]
     assert [body["accept"] for body in decisions_of(world) if isinstance(body, dict)] == [False]
-    nothing_more = "Nothing more was done; the run's state is ✋ Needs approval."
-    assert world.bob.sees() == [f"<@{world.alice.id}> was first: the action was rejected. {nothing_more}"]
-    assert world.alice.sees() == [ON_IT, f"You did that already: the action was rejected. {nothing_more}"]
+    assert world.bob.sees() == [f"<@{world.alice.id}> has already rejected the action; it waits for approval."]
+    assert world.alice.sees() == [ON_IT, "You have already rejected the action; it waits for approval."]
     world.leaves("#dev: card ⏸️ Paused", "#dev: ⏸️ Paused", "#dev: ✋ Needs approval")
 
 
@@ -166,7 +165,7 @@ async def test_a_button_of_an_earlier_action_approves_no_later_one(world: Story)
 
     assert decisions_of(world) == [{"accept": True}]
     assert world.conversation.pending != []
-    assert world.bob.sees()[-1].startswith("You did that already: the action was approved.")
+    assert world.bob.sees()[-1].startswith("You have already approved the action; ")
     world.leaves("#dev: ✋ Needs approval", "#dev: ✋ Needs approval")
 
 
@@ -221,7 +220,7 @@ async def test_an_approval_after_a_stop_does_not_count(world: Story) -> None:
     assert kinds(world) == ["UserRejectObservation"]
     assert world.card().state == "Stopped"
     [told] = world.bob.sees()
-    assert "so nothing was done" in told
+    assert told.startswith("Can't approve: ")
     world.leaves("#dev: ⏹️ Stopped", "#dev: ✋ Needs approval")
 
 
@@ -233,7 +232,7 @@ async def test_the_words_for_it_point_to_the_buttons(world: Story) -> None:
     await world.alice.commands("approve", in_="#dev")
     await world.passes(6)
 
-    use = words.use_the_buttons()
+    use = words.use_the_buttons(permalink(world, card))
     assert use in world.bob.sees()
     assert world.alice.sees()[-1].startswith(use)
     assert world.conversation.messages == ["fix README"]

@@ -72,7 +72,7 @@ async def test_a_run_is_started_linked_and_told_to_its_end(world: Story, bare: B
     assert world.card() == Card("Done", "fix README", (ONLY_THERE, f"{asked_by(world)} · took 8 s"))
     assert world.news() == [f"<@{world.alice.id}> ✅ Done\n{ONLY_THERE}"]
     [line] = world.news("#news")
-    assert line.startswith(f"✅ Done: fix README, asked by <@{world.alice.id}> · `org/repo` · 8 s · <https://")
+    assert line.startswith(f"✅ Done: fix README · `org/repo` · for <@{world.alice.id}> · 8 s · <https://")
     assert len(bare.runs) == 1
 
 
@@ -99,7 +99,7 @@ async def test_a_reply_is_declined_in_words(world: Story, bare: BareOpenHands) -
     await world.passes(6)
 
     assert world.news() == [f"<@{world.bob.id}> {words.follow_up_unsupported(page(bare))}"]
-    world.leaves("#dev: eyes, x on a message")
+    world.leaves("#dev: x on a message")
 
 
 async def test_a_stop_is_declined_in_words(world: Story, bare: BareOpenHands) -> None:

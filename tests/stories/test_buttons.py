@@ -121,9 +121,7 @@ async def test_a_double_click_is_one_stop(world: Story) -> None:
 
     assert world.conversation.interrupts == 1
     assert world.card().state == "Stopped"
-    assert world.alice.sees()[1:] == [
-        "You did that already: it was asked to stop. Nothing more was done; the run's state is 🛠️ Working."
-    ]
+    assert world.alice.sees()[1:] == ["You have already asked it to stop; it's working."]
     assert len(world.news()) == 1
     world.leaves("outbox: stop")
 
@@ -138,7 +136,7 @@ async def test_of_two_people_at_once_the_second_is_told_who_was_first(world: Sto
 
     assert world.alice.sees() == [ON_IT]
     [told] = world.bob.sees()  # its last words, the run's state, depend on how far the first click has come
-    assert told.startswith(f"<@{world.alice.id}> was first: it was asked to go on. Nothing more was done;")
+    assert told.startswith(f"<@{world.alice.id}> has already asked it to go on;")
     assert world.card().state == "Working"
     assert [call.status for call in world.openhands.calls if call.kind == "run"] == [200]
     world.leaves("#dev: ⏸️ Paused")
@@ -156,9 +154,7 @@ async def test_a_click_two_states_old_does_nothing(world: Story) -> None:
     await world.bob.clicks("resume", old)
     await world.passes(6)
     assert card_of(world)[0] == "Paused"
-    assert world.bob.sees() == [
-        f"<@{world.alice.id}> was first: it was asked to go on. Nothing more was done; the run's state is ⏸️ Paused."
-    ]
+    assert world.bob.sees() == [f"<@{world.alice.id}> has already asked it to go on; it's paused."]
     world.leaves("#dev: ⏸️ Paused", "#dev: ⏸️ Paused")
 
 
@@ -187,7 +183,7 @@ async def test_a_stop_overtakes_a_resume(world: Story) -> None:
 
     assert world.conversation.state == "paused"
     assert world.card().state == "Stopped"
-    assert world.card().lines[0] == f"Stopped by <@{world.bob.id}>. Reply here to go on."
+    assert world.card().lines[0] == f"Stopped by <@{world.bob.id}>. Reply here to continue."
     world.leaves("#dev: ⏸️ Paused", "#dev: ⏹️ Stopped", "#dev: ⏹️ Stopped", "outbox: stop", "outbox: stop")
 
 
@@ -258,7 +254,7 @@ async def test_retry_is_a_new_conversation_on_the_same_card(world: Story) -> Non
 
     assert [one.messages for one in world.openhands.conversations.values()] == [["fix README"], ["fix README"]]
     assert card_of(world)[0] == "Working"
-    assert world.bob.sees()[0].startswith(f"<@{world.alice.id}> was first: it was restarted.")
+    assert world.bob.sees()[0].startswith(f"<@{world.alice.id}> has already restarted it;")
     assert len(world.news()) == 1
 
 
@@ -291,7 +287,7 @@ async def test_retry_carries_over_what_was_said_to_a_lost_conversation(world: St
         "fix README\n\nAn earlier attempt came to nothing. Since then people added:\n\nand the docs\n\nin French"
     ]
     assert card_of(world)[0] == "Working"
-    world.leaves("#dev: Your message was not sent to the agent", "#dev: ⚠️ Lost")
+    world.leaves("#dev: No agent is running here", "#dev: ⚠️ Lost")
 
 
 async def test_new_in_a_runs_thread_starts_another_run_there(world: Story) -> None:
@@ -350,9 +346,7 @@ async def test_send_again_sends_the_message_and_those_behind_it(make_world: Make
     await world.passes(10)
     assert world.conversation.messages == ["fix README", "and the docs", "and the licence"]
     assert labels(world.cards()[0]) == [OPEN, "Stop"]
-    assert world.bob.sees() == [
-        "You did that already: the message is sent again. Nothing more was done; the run's state is 🛠️ Working."
-    ]
+    assert world.bob.sees() == ["You have already had the message sent again; it's working."]
 
 
 async def test_leave_it_lets_the_next_message_go(make_world: Make) -> None:

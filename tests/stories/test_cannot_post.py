@@ -160,8 +160,8 @@ async def test_a_card_deleted_again_stays_away(world: Story) -> None:
 
     assert world.cards() == []
     assert world.news() == [
-        f"<@{world.alice.id}> 💬 Has a question\nReply here to answer.\nWhich docs?",
-        f"<@{world.alice.id}> ✅ Done\nFixed two links.",
+        f"<@{world.alice.id}> <@{world.bob.id}> 💬 Has a question\nWhich docs?\nReply here to answer.",
+        f"<@{world.bob.id}> ✅ Done\nFixed two links.",
     ]
     world.leaves("#news: ✅ Done")
     world.logged("card.gone")

@@ -55,7 +55,7 @@ async def test_images_go_along_with_a_task_and_with_a_reply(
     kinds = (("png", PNG), ("jpeg", JPEG), ("gif", GIF), ("webp", WEBP), ("png", PNG))
     assert world.conversation.images == [as_url(kind, data) for kind, data in kinds]
     assert len(world.openhands.conversations) == 1
-    world.leaves("#dev: card 🛠️ Working", "#dev: eyes, white_check_mark on a message")
+    world.leaves("#dev: card 🛠️ Working")
 
 
 async def test_text_and_documents_go_along_as_quotations(world: Story) -> None:
@@ -79,8 +79,8 @@ async def test_text_and_documents_go_along_as_quotations(world: Story) -> None:
     [told] = world.news()
     assert told == f"<@{world.alice.id}> {left_out}"
     posted = [call.args for call in world.slack.calls if call.method in ("chat.postMessage", "reactions.add")]
-    assert [one.get("text", one.get("name")) for one in posted][-2:] == [told, "white_check_mark"]
-    world.leaves("#dev: card 🛠️ Working", "#dev: eyes, white_check_mark on a message")
+    assert [one.get("text", one.get("name")) for one in posted][-2:] == [told, "eyes"]
+    world.leaves("#dev: card 🛠️ Working")
 
 
 async def test_what_does_not_go_along_is_named_with_its_reason(world: Story) -> None:
@@ -146,7 +146,7 @@ async def test_files_beside_the_answer_to_a_question_reach_the_agent(world: Stor
     await world.passes(10)
 
     assert world.conversation.images == [as_url("png", PNG)]
-    world.leaves("#dev: card 🛠️ Working", "#dev: eyes, white_check_mark on a message")
+    world.leaves("#dev: card 🛠️ Working")
 
 
 async def test_thanks_with_a_screenshot_are_no_mere_thanks(world: Story) -> None:
@@ -196,7 +196,7 @@ async def test_without_the_permission_the_first_file_is_answered(
     assert world.conversation.messages == [f'fix it\n\nAttached: "{name}"\n\nNot passed on to you: "{name}".']
     assert [DENIED in one for one in world.news()] == [True, True]
     world.logged("slack.scopes_missing")
-    world.leaves("#dev: card 🛠️ Working", "#dev: eyes, x on a message")
+    world.leaves("#dev: card 🛠️ Working", "#dev: x on a message")
 
 
 async def test_a_file_of_which_the_message_shows_only_the_id_is_asked_for(world: Story) -> None:
@@ -222,7 +222,7 @@ async def test_files_are_waited_for_while_slack_does_not_give_them_out(make_worl
     assert world.conversation.messages[1] == 'and this\n\nAttached: "again.png"\n\nNot passed on to you: "again.png".'
     assert words.why_left_out(Omission.UNFETCHED) in world.news()[0]
     world.logged("file.not_fetched")
-    world.leaves("#dev: card 🛠️ Working", "#dev: eyes, white_check_mark on a message")
+    world.leaves("#dev: card 🛠️ Working")
 
 
 async def test_a_server_that_takes_text_only_gets_the_text(make_world: Make) -> None:

@@ -10,7 +10,7 @@ from bot.core.model import Reason
 from tests.conftest import Card, Make, Story
 from tests.stories.shared import SINCE, asked_by, starts, why
 
-NINE = "<!date^1772442000^{time}|09:00 UTC>"
+NINE = "<!date^1772442000^{date_short_pretty} {time}|2 Mar 09:00 UTC>"
 OUT_OF_REACH = f"⚠️ I haven't got through to OpenHands since {NINE}. I keep trying; nothing is lost."
 UNSURE = "OpenHands' answer was lost and I can't find out whether the task started."
 

@@ -20,7 +20,7 @@ async def test_the_team_hears_that_a_run_is_done(world: Story) -> None:
 
     [card] = world.cards()
     [line] = world.posts("#news")
-    assert line.text.startswith(f"✅ Done: fix README, asked by <@{world.alice.id}> · `org/repo` · 2 min ")
+    assert line.text.startswith(f"✅ Done: fix README · `org/repo` · for <@{world.alice.id}> · 2 min ")
     assert line.text.endswith(f" · {thread_of(world, card)}")
     assert (line.thread_ts, line.mentions, line.broadcasts) == (None, frozenset(), frozenset())
     world.leaves("#dev: ✅ Done")
@@ -41,7 +41,7 @@ async def test_the_team_hears_of_failures_questions_and_approvals(world: Story) 
     world.openhands.fail(world.conversation)
     await world.passes(60)
 
-    assert [line.split(",")[0] for line in world.news("#news")] == [
+    assert [line.split(" · ")[0] for line in world.news("#news")] == [
         "💬 Has a question: fix README",
         "✋ Needs approval: fix README",
         "❌ Failed: fix README",
@@ -63,7 +63,7 @@ async def test_the_team_hears_that_a_run_is_lost(world: Story) -> None:
     world.openhands.vanish(world.conversation)
     await world.passes(330)
 
-    assert [line.split(",")[0] for line in world.news("#news")] == ["⚠️ Lost: fix README"]
+    assert [line.split(" · ")[0] for line in world.news("#news")] == ["⚠️ Lost: fix README"]
     world.leaves("#dev: card ⚠️ Lost", "#dev: eyes, x on a message", "#dev: ⚠️ Lost")
 
 
@@ -93,9 +93,7 @@ async def test_of_private_places_the_team_hears_no_words(world: Story) -> None:
 
     [card] = world.cards("#secret")
     [line] = world.news("#news")
-    assert line.startswith(
-        f"✅ Done: asked by <@{world.alice.id}> · <{world.slack.workspace_url}archives/{card.channel}/"
-    )
+    assert line.startswith(f"✅ Done · for <@{world.alice.id}> · <{world.slack.workspace_url}archives/{card.channel}/")
     assert "leak" not in line
     assert "org/secret" not in line
     world.leaves("#secret: ✅ Done")
@@ -109,7 +107,7 @@ async def test_of_direct_messages_the_team_hears_no_words(world: Story) -> None:
     await world.passes(4)
 
     [line] = world.news("#news")
-    assert line.startswith(f"✅ Done: asked by <@{world.alice.id}> · <")
+    assert line.startswith(f"✅ Done · for <@{world.alice.id}> · <")
     assert "leak" not in line
     assert "org/secret" not in line
     world.leaves("dm: card ✅ Done", "dm: ✅ Done")
@@ -167,7 +165,7 @@ async def test_a_channel_that_is_not_there_yet_is_looked_up_again(make_world: Ma
     world.openhands.finish(world.openhands.find("fix LICENSE"), "Fixed it.")
     await world.passes(4)
 
-    assert [line.split(",")[0] for line in world.news("#late")] == ["✅ Done: fix LICENSE"]
+    assert [line.split(" · ")[0] for line in world.news("#late")] == ["✅ Done: fix LICENSE"]
     world.leaves("#dev: card ✅ Done", "#dev: ✅ Done", "#dev: ✅ Done")
     world.logged("notify.channel_not_found")
 

@@ -82,7 +82,7 @@ async def test_what_is_still_wanted_starts_once(world: Story) -> None:
     assert world.conversation.messages == ["fix README"]
     assert world.card().state == "Working"
     [told] = world.alice.sees()
-    assert told.startswith(f"<@{world.bob.id}> was first: it was started. Nothing more was done;")
+    assert told.startswith(f"<@{world.bob.id}> has already started it;")
 
 
 async def test_the_word_for_it_starts_it_too(world: Story) -> None:
@@ -129,7 +129,7 @@ async def test_old_replies_that_are_left_do_not_go_out(world: Story) -> None:
     await world.alice.says("leave it", thread=card)
     await world.passes(10)
     assert world.conversation.messages == ["fix README", "and the licence"]
-    world.leaves("#dev: All right", "#dev: I could not read this message when it was written", "#dev: card 🛠️ Working")
+    world.leaves("#dev: All right", "#dev: “and the docs” was written more than an hour ago", "#dev: card 🛠️ Working")
 
 
 async def test_an_old_reply_behind_one_in_doubt_is_asked_about_after_it(make_world: Make) -> None:

@@ -52,9 +52,9 @@ async def test_a_server_that_takes_no_messages_is_told_of_once(make_world: Make)
 
     assert world.news() == [f"<@{world.bob.id}> {words.follow_up_unsupported(page(world))}"]
     assert calls(world, "send") == ["send", "send"]
-    assert world.reactions(later) == ["eyes", "x"]
+    assert world.reactions(later) == ["x"]
     assert world.card() == Card("Working", "fix README", (f"{asked_by(world)} · {SINCE}",))
-    world.leaves("#dev: eyes, x on a message")
+    world.leaves("#dev: x on a message")
 
 
 async def test_a_message_for_a_conversation_that_is_there_and_unknown_comes_back(world: Story) -> None:
@@ -67,7 +67,7 @@ async def test_a_message_for_a_conversation_that_is_there_and_unknown_comes_back
     assert world.news() == [f"<@{world.bob.id}> {words.follow_up_given_up(page(world))}"]
     assert len(calls(world, "send")) == 13
     assert world.card().state == "Working"
-    world.leaves("#dev: eyes, x on a message")
+    world.leaves("#dev: x on a message")
 
 
 async def test_a_stop_of_a_conversation_that_is_there_and_unknown_is_given_up_aloud(world: Story) -> None:

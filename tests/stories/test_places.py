@@ -5,12 +5,9 @@ import pytest
 from bot.core import words
 from bot.simulator.slack.records import Message
 from tests.conftest import Card, Make, Story
-from tests.stories.shared import said_by
+from tests.stories.shared import permalink, said_by
 
-NONE_TO = (
-    "None of your runs here can take `{}`, so nothing was done. `/openhands list` shows the latest runs "
-    "of this place; for a new one, say what to do, as in `fix README in org/repo`."
-)
+NONE_TO = "There's nothing of yours here to `{}`. `/openhands list` shows recent runs."
 
 
 async def test_talk_among_people_is_none_of_our_business(world: Story) -> None:
@@ -33,7 +30,7 @@ async def test_every_reply_below_a_commands_card_steers(world: Story) -> None:
     await world.passes(4)
 
     assert world.conversation.messages == ["fix README", "and the licence too"]
-    assert world.reactions(reply) == ["eyes", "white_check_mark"]
+    assert world.reactions(reply) == ["eyes"]
 
 
 async def test_every_reply_below_a_request_steers(world: Story) -> None:
@@ -120,7 +117,7 @@ async def test_of_a_message_too_long_the_beginning_goes_along(world: Story) -> N
 
 
 async def test_in_peoples_thread_only_mentions_steer(world: Story) -> None:
-    """They were talking before the bot came, and go on talking."""
+    """They were talking before the bot came, and go on talking, which a mention takes along as a quotation."""
     talk = await world.bob.says("the build is red", in_="#dev")
     await world.alice.says("@OpenHands find out why in org/repo", thread=talk)
     await world.passes(4)
@@ -128,9 +125,10 @@ async def test_in_peoples_thread_only_mentions_steer(world: Story) -> None:
     steer = await world.bob.says("@OpenHands look at the linter", thread=talk)
     await world.passes(4)
 
-    assert world.conversation.messages[1:] == ["look at the linter"]
+    said = said_by(world.bob, "lunch first?")
+    assert world.conversation.messages[1:] == [f"look at the linter\n\n{words.SINCE_THEN}\n{said}"]
     assert world.reactions(chat) == []
-    assert world.reactions(steer) == ["eyes", "white_check_mark"]
+    assert world.reactions(steer) == ["eyes"]
     assert len(world.cards()) == 1
 
 
@@ -144,8 +142,8 @@ async def test_words_of_a_people_thread_do_not_reach_the_card(world: Story) -> N
         "Working",
         "find out why",
         (
-            "1 earlier message went along.",
-            f"Asked by <@{world.alice.id}> · `org/repo` · since <!date^1772442000^{{time}}|09:00 UTC>",
+            "1 earlier message went along. To leave it out, begin with `only:`.",
+            f"Asked by <@{world.alice.id}> · `org/repo` · since <!date^1772442000^{{date_short_pretty}} {{time}}|2 Mar 09:00 UTC>",
         ),
     )
 
@@ -201,7 +199,7 @@ async def test_a_direct_message_without_a_repository_goes_to_the_only_live_run(w
     await world.passes(4)
 
     assert world.conversation.messages == ["fix README", "and the licence too"]
-    assert world.reactions(more) == ["eyes", "white_check_mark"]
+    assert world.reactions(more) == ["eyes"]
     assert len(world.cards(asked.channel)) == 1
 
 
@@ -238,7 +236,7 @@ async def test_again_in_direct_messages_starts_the_only_failed_run_anew(world: S
     await world.passes(6)
 
     assert [read_state(card) for card in world.cards(here)] == ["*🛠️ Working*", "*🛠️ Working*"]
-    assert world.news(here)[-1] == "All right; its card shows how it goes."
+    assert world.news(here)[-1] == words.taken(permalink(world, world.cards(here)[-1]))
     assert [one.messages for one in world.openhands.conversations.values()][-1] == ["fix README"]
     world.leaves("dm: eyes, x on a message")
     world.logged("run.changed")
@@ -250,7 +248,7 @@ async def test_a_decision_as_a_command_is_for_the_only_run_that_can_take_it(worl
     await world.alice.commands("again", in_=here)
     await world.passes(6)
 
-    assert world.alice.sees() == ["All right; its card shows how it goes."]
+    assert world.alice.sees() == [words.taken(permalink(world, world.cards(here)[0]))]
     assert world.card(here).state == "Working"
     world.leaves("dm: eyes, x on a message", "dm: ❌ Failed")
     world.logged("run.changed")
@@ -282,7 +280,7 @@ async def test_again_is_not_guessed_at_with_two_failed_runs(world: Story) -> Non
 
     head, *listed = world.news(here)[-1].split("\n")
     assert head == "Several of your runs here can take that. Reply `again` in the thread of the one you mean:"
-    assert [line.partition("|")[2] for line in listed] == [
+    assert [line.partition("|")[2].partition(",")[0] for line in listed] == [
         "fix LICENSE> in `org/other`",
         "fix README> in `org/repo`",
     ]
@@ -301,7 +299,7 @@ async def test_again_in_a_channel_is_for_a_run_of_ones_own(world: Story) -> None
 
     await world.alice.says("@OpenHands again", in_="#dev")
     await world.passes(6)
-    assert world.alice.sees() == ["All right; its card shows how it goes."]
+    assert world.alice.sees() == [words.taken(permalink(world, world.cards()[0]))]
     assert world.card().state == "Working"
     world.leaves("#dev: eyes, x on a message", "#dev: ❌ Failed")
     world.logged("run.changed")

@@ -15,7 +15,7 @@ NOT_ANSWERED = words.not_answered()
 
 
 def question(world: Story) -> str:
-    return f"<@{world.alice.id}> 💬 Has a question\nReply here to answer.\nWhich docs?"
+    return f"<@{world.alice.id}> 💬 Has a question\nWhich docs?\nReply here to answer."
 
 
 def end(world: Story) -> str:
@@ -97,7 +97,7 @@ async def test_a_question_that_was_told_directly_can_be_answered_there(world: St
     await world.passes(10)
 
     assert world.conversation.messages == ["fix README", "all of them"]
-    assert world.reactions(said) == ["eyes", "white_check_mark"]
+    assert world.reactions(said) == ["eyes"]
     assert direct(world) == [place_lost(world), f"{ELSEWHERE}\n{question(world)}"]
     world.leaves("#news: 💬 Has a question")
     world.logged("place.lost")
@@ -128,7 +128,7 @@ async def test_a_reply_the_agent_never_gets_comes_back_to_its_author(world: Stor
     [told] = of_bobs(world)
     assert told.startswith(f"{ELSEWHERE}\n<@{world.bob.id}> ")
     assert direct(world) == []
-    world.leaves("#dev: eyes, x on a message")
+    world.leaves("#dev: x on a message")
     world.logged("slack.refused")
 
 

@@ -48,7 +48,10 @@ async def test_a_run_is_told_to_its_end(world: Story) -> None:
     await world.passes(4)
     world.openhands.finish(world.conversation, "Fixed two links.")
     await world.passes(4)
-    assert (world.card().state, world.news()) == ("Done", [f"<@{world.alice.id}> ✅ Done\nFixed two links."])
+    assert (world.card().state, world.news()) == (
+        "Done",
+        [f"<@{world.alice.id}> <@{world.bob.id}> ✅ Done\nFixed two links."],
+    )
     assert world.conversation.messages == ["fix README", "and the docs"]
     assert len(world.news("#news")) == 1
 

@@ -129,7 +129,7 @@ async def test_a_double_click_cancels_once(make_world: Make) -> None:
         await world.slack.click(person.id, second.channel, second.ts, "cancel")
     await world.settles()
     await world.passes(6)
-    assert world.bob.sees()[-1].startswith(f"<@{world.alice.id}> was first: ")
+    assert world.bob.sees()[-1].startswith(f"<@{world.alice.id}> has already ")
     assert states(world) == ["Working", "Cancelled", "Queued"]
 
 
@@ -223,7 +223,7 @@ NO_MORE_TODAY = {
         "reset_at": "2026-03-02T10:00:00Z",
     }
 }
-TODAY = "OpenHands starts no more conversations today{}: {}, and starts by itself after <!date^1772445600^{{time}}|10:00 UTC>."
+TODAY = "OpenHands starts no more conversations today{}: {}, and starts by itself after <!date^1772445600^{{date_short_pretty}} {{time}}|2 Mar 10:00 UTC>."
 
 
 async def test_a_quota_of_the_day_is_told_with_its_numbers_and_waited_for(make_world: Make) -> None:

@@ -8,7 +8,7 @@ from bot.core import words
 from bot.core.model import Obstacle, Reason, RunState
 from tests.conftest import START, Card, Make, Story
 from tests.core.runs import a_run
-from tests.stories.shared import SINCE, asked_by, reactions, starts, why, working
+from tests.stories.shared import NOBODY, SINCE, asked_by, reactions, starts, why, working
 
 GONE = why(Reason.GONE)
 
@@ -141,7 +141,7 @@ async def test_a_reply_openhands_refuses_is_given_back_with_its_words(world: Sto
     [told] = [one for one in world.posts("#dev") if one.thread_ts]
     assert told.text == f"<@{world.bob.id}> {words.follow_up_rejected('no text in it, <!here>')}"
     assert (set(told.mentions), set(told.broadcasts)) == ({world.bob.id}, set())
-    assert reactions(world, refused.ts) == ["eyes", "x"]
+    assert reactions(world, refused.ts) == ["x"]
     assert world.conversation.messages == ["fix README", "and the changelog"]
 
 
@@ -155,10 +155,10 @@ async def test_a_reply_to_a_sandbox_gone_for_good_is_given_back(world: Story) ->
     assert sorted(world.news()) == sorted(
         [
             f"<@{world.alice.id}> ⚠️ Lost\n{GONE}",
-            f"<@{world.bob.id}> Your message was not sent to the agent. {GONE}",
+            f"<@{world.bob.id}> {NOBODY}",
         ]
     )
-    assert reactions(world, said.ts) == ["eyes", "x"]
+    assert reactions(world, said.ts) == ["x"]
     world.leaves("#dev: card ⚠️ Lost")
 
 
@@ -173,8 +173,8 @@ async def test_a_reply_to_a_sleeping_conversation_deleted_meanwhile_is_given_bac
     await world.passes(480)
 
     assert world.card().state == "Lost"
-    assert world.news()[-1] == f"<@{world.bob.id}> Your message was not sent to the agent. {GONE}"
-    assert reactions(world, said.ts) == ["eyes", "x"]
+    assert world.news()[-1] == f"<@{world.bob.id}> {NOBODY}"
+    assert reactions(world, said.ts) == ["x"]
 
 
 async def test_a_conversation_that_sleeps_on_is_not_woken_for_ever(world: Story) -> None:
@@ -188,7 +188,7 @@ async def test_a_conversation_that_sleeps_on_is_not_woken_for_ever(world: Story)
     await world.passes(420)
 
     assert world.news()[1:] == [f"<@{world.bob.id}> {words.cannot_wake()}"]
-    assert reactions(world, said.ts) == ["eyes", "x"]
+    assert reactions(world, said.ts) == ["x"]
     world.leaves("#dev: card ✅ Done")
 
 
@@ -217,7 +217,7 @@ async def test_a_stop_the_agent_server_does_not_take_pauses_the_sandbox(world: S
     await world.bob.says("stop", thread=card)
     await world.passes(10)
 
-    stopped = f"Stopped by <@{world.bob.id}>. Reply here to go on."
+    stopped = f"Stopped by <@{world.bob.id}>. Reply here to continue."
     assert world.news() == [f"<@{world.alice.id}> ⏹️ Stopped\n{stopped}"]
     assert world.conversation.sandbox_status == "PAUSED"
     world.leaves("#dev: card ⏹️ Stopped")
@@ -230,7 +230,7 @@ async def test_a_stop_openhands_does_not_know_is_tried_again(world: Story) -> No
     await world.bob.says("stop", thread=card)
     await world.passes(20)
 
-    stopped = f"Stopped by <@{world.bob.id}>. Reply here to go on."
+    stopped = f"Stopped by <@{world.bob.id}>. Reply here to continue."
     assert world.news() == [f"<@{world.alice.id}> ⏹️ Stopped\n{stopped}"]
     world.leaves("#dev: card ⏹️ Stopped")
 
@@ -260,8 +260,7 @@ async def test_what_may_be_a_repository_is_asked_about_while_openhands_cannot_sa
     await world.passes(60)
 
     assert world.card().lines[0] == (
-        "Do you mean the repository `acme/web`? Reply here with `yes`, with another `org/repo`, or `none`. "
-        "Nothing starts before that."
+        "Should I work in `acme/web`? Press a button, or reply here with another `org/repo`."
     )
     assert starts(world) == []
 

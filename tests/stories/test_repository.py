@@ -458,8 +458,8 @@ async def test_a_button_answers_the_question(make_world: Make, button: str, repo
     await world.passes(4)
 
     assert world.conversation.repository == repository
-    [told] = [text for text in world.alice.sees() if "was first" in text]
-    assert told.startswith(f"<@{world.bob.id}> was first")
+    [told] = [text for text in world.alice.sees() if "has already" in text]
+    assert told.startswith(f"<@{world.bob.id}> has already ")
     [card] = world.cards()
     origin = f"`{repository}` (chosen here)" if repository else "no repository"
     assert facts(card) == f"Asked by <@{world.alice.id}> · {origin}"

@@ -89,7 +89,7 @@ async def test_a_stop_asked_for_before_the_restart_is_carried_out(make_world: Ma
     await world.restarts()
     await world.passes(24)
 
-    stopped = f"Stopped by <@{world.bob.id}>. Reply here to go on."
+    stopped = f"Stopped by <@{world.bob.id}>. Reply here to continue."
     assert world.card().state == "Stopped"
     assert world.news() == [f"<@{world.alice.id}> ⏹️ Stopped\n{stopped}"]
     assert world.conversation.interrupts == 1

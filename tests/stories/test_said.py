@@ -6,7 +6,7 @@ import pytest
 
 from bot.core import words
 from bot.simulator.slack.records import Message
-from tests.conftest import Story
+from tests.conftest import Make, Story
 from tests.stories.shared import said_by
 
 JSON = dict[str, Any]
@@ -32,7 +32,7 @@ async def test_words_in_blocks_alone_are_the_request(world: Story) -> None:
     await sends(world, "@OpenHands", thread=ts, blocks=rich(us, {"type": "text", "text": " and the licence"}))
 
     assert world.conversation.messages == ["fix README", "and the licence"]
-    world.leaves("#dev: card 🛠️ Working", "#dev: eyes, white_check_mark on a message")
+    world.leaves("#dev: card 🛠️ Working")
 
 
 async def test_a_quoted_mention_is_no_request_and_a_me_message_is_one(world: Story) -> None:
@@ -99,7 +99,7 @@ async def test_of_a_thread_neither_asides_nor_words_for_the_bot_nor_tokens_go_al
 
     told = [said_by(world.bob, "the token is [redacted]"), said_by(guest, "use org/other", what="guest")]
     assert world.conversation.messages == ["\n".join([f"fix that\n\n{words.CAME_UP}", *told])]
-    assert "2 earlier messages of 2 people went along." in world.card()
+    assert "2 earlier messages of 2 people went along. To leave them out, begin with `only:`." in world.card()
     assert world.alice.sees() == [words.help_text()]
 
 
@@ -112,3 +112,80 @@ async def test_a_bare_mention_under_nothing_that_can_be_read_is_asked_back(world
     assert [one.text for one in world.slack.messages(world.place("#dev"))][2:] == [words.nothing_above()]
     assert world.openhands.conversations == {}
     world.leaves("#dev: I can't see anything above to look at")
+
+
+async def test_a_later_mention_takes_along_what_was_said_since(world: Story) -> None:
+    """Each message once: not what went along before, nor what people kept to themselves."""
+    talk = await world.bob.says("the build is red")
+    await world.alice.says("@OpenHands find out why in org/repo", thread=talk)
+    await world.passes(4)
+    await world.bob.says("it is the cache, I think", thread=talk)
+    await world.bob.says("aside: lunch?", thread=talk)
+    await world.alice.says("@OpenHands look there", thread=talk)
+    await world.passes(4)
+    await world.alice.says("@OpenHands and now?", thread=talk)
+    await world.bob.says("no, the linter", thread=talk)
+    await world.alice.says("@OpenHands only: hurry", thread=talk)
+    await world.passes(6)
+
+    said = said_by(world.bob, "it is the cache, I think")
+    assert world.conversation.messages[1:] == [f"look there\n\n{words.SINCE_THEN}\n{said}", "and now?", "hurry"]
+    world.leaves("#dev: card 🛠️ Working")
+
+
+async def test_only_starts_without_what_was_said(world: Story) -> None:
+    """As the card of another run has said."""
+    talk = await world.bob.says("the build is red")
+    await world.alice.says("@OpenHands only: fix README in org/repo", thread=talk)
+    await world.passes(4)
+
+    assert world.conversation.messages == ["fix README"]
+    assert "went along" not in world.card()
+
+
+async def test_a_linked_message_goes_along_where_it_may(world: Story) -> None:
+    """From this place or a public one; of a private one nothing is passed on, which is said."""
+    world.channel("#public", world.alice, world.bob)
+    world.channel("#secret", world.alice, world.bob, private=True)
+    there = await world.bob.says("the disk is full", in_="#public")
+    below = await world.bob.says("on web-1", thread=there)
+    secret = await world.bob.says("the password is swordfish", in_="#secret")
+    links = [f"{world.slack.workspace_url}archives/{one.channel}/p{one.ts.replace('.', '')}" for one in (there, secret)]
+    inside = f"{links[0].rpartition('p')[0]}p{below.ts.replace('.', '')}?thread_ts={there.ts}&cid={there.channel}"
+    await world.alice.commands(f"fix <{links[0]}> and <{inside}> and <{links[1]}> in org/repo", in_="#dev")
+    await world.passes(4)
+
+    [message] = world.conversation.messages
+    assert ['"said": "the disk is full"' in message, '"said": "on web-1"' in message] == [True, True]
+    assert "swordfish" not in message
+    assert world.alice.sees()[1:] == [words.links_unread(1)]
+    world.leaves("#dev: card 🛠️ Working")
+
+
+async def test_a_thread_that_can_be_read_in_part_goes_along_in_part(world: Story) -> None:
+    """Slack lets some apps read 15 messages a minute: the run starts with these, and its person is told."""
+    talk = await world.bob.says("the build is red")
+    for number in range(20):
+        await world.bob.says(f"point {number}", thread=talk)
+    world.slack.narrow_reads()
+    await world.alice.says("@OpenHands fix that in org/repo", thread=talk)
+    await world.passes(4)
+
+    [message] = world.conversation.messages
+    assert ['"point 14"' in message, '"point 15"' in message] == [True, False]
+    assert world.alice.sees() == [words.thread_read_in_part(16)]
+    world.leaves("#dev: card 🛠️ Working")
+
+
+async def test_a_repository_that_only_an_alert_named_is_a_candidate(make_world: Make) -> None:
+    """A default is none where the alert may be right."""
+    world = await make_world(default_repository="org/usual")
+    app = world.slack.add_user("Monitor", bot=True)
+    world.slack.join(world.place("#dev"), app)
+    text = "build of <https://github.com/org/other/actions> failed"
+    ts = await world.slack.say(app, world.place("#dev"), text, subtype="bot_message")
+    await sends(world, "@OpenHands fix that", thread=ts)
+
+    assert world.card().state == "Which repository?"
+    assert "Should I work in `org/other`?" in world.card().lines[0]
+    assert world.openhands.conversations == {}

@@ -6,7 +6,7 @@ from datetime import timedelta
 from bot.core import words
 from bot.simulator.slack.records import Message
 from tests.conftest import Make, Story, until
-from tests.stories.shared import starts, working
+from tests.stories.shared import permalink, starts, working
 
 
 async def done(world: Story) -> Message:
@@ -116,7 +116,7 @@ async def test_a_start_called_off_while_it_waits_for_its_turn_does_not_go_out(ma
     assert world.card("#c29").state == "Cancelled"
     assert len(starts(world)) == 29
     assert {world.card(f"#c{number}").state for number in range(29)} == {"Starting", "Working"}
-    assert world.alice.sees()[-1] == words.stopping()
+    assert world.alice.sees()[-1] == words.stopping(permalink(world, world.cards("#c29")[0]))
 
 
 async def test_a_message_that_did_not_arrive_before_a_stop_is_called_off(world: Story) -> None:
@@ -142,7 +142,7 @@ async def test_stop_calls_off_a_reply_to_an_ended_run(world: Story) -> None:
     await world.passes(60)
     assert world.conversation.messages == ["fix README"]
     assert len(world.alice.sees()) == 1  # the receipt of the command, and not that there is nothing to stop
-    assert "1 message was not sent to the agent any more" in world.news()[-1]
+    assert "1 waiting message was dropped" in world.news()[-1]
     world.leaves("#dev: card ✅ Done")
 
 
@@ -232,7 +232,7 @@ async def test_a_decision_holds_though_a_look_was_under_way(make_world: Make) ->
     await world.bob.says("and the changelog", thread=card)
     await world.passes(120)
     assert world.conversation.messages == ["fix README", "and the changelog"]
-    world.leaves("#dev: All right", "#dev: I can't find out whether the agent got this message", "#dev: card 🛠️ Working")
+    world.leaves("#dev: All right", "#dev: Did the agent get “and the docs”? I can't tell", "#dev: card 🛠️ Working")
 
 
 async def test_a_run_that_ended_is_not_out_of_reach_any_more(world: Story) -> None:
@@ -243,7 +243,7 @@ async def test_a_run_that_ended_is_not_out_of_reach_any_more(world: Story) -> No
     await world.alice.says("and more", thread=card)
     await world.passes(900)
     assert "can't reach" not in world.cards()[0].text
-    world.leaves("#dev: OpenHands refused your message", "#dev: eyes, x on a message", "#dev: ✅ Done")
+    world.leaves("#dev: OpenHands refused your message", "#dev: x on a message", "#dev: ✅ Done")
     world.logged("openhands.unreachable")
 
 

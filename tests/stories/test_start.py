@@ -37,7 +37,8 @@ async def test_a_command_becomes_a_run_told_to_its_end(world: Story) -> None:
         )
     ]
     [line] = world.news("#news")
-    assert line.startswith(f"✅ Done: fix README, asked by <@{world.alice.id}> · `org/repo` · 6 s · <https://")
+    pull_request = "<https://github.com/org/repo/pull/3|org/repo #3>"
+    assert line.startswith(f"✅ Done: fix README · {pull_request} · for <@{world.alice.id}> · 6 s · <https://")
 
 
 async def test_a_commands_card_opens_the_runs_thread(world: Story) -> None:
@@ -95,7 +96,7 @@ async def test_the_card_shows_what_the_agent_is_doing(world: Story) -> None:
         "fix README",
         (
             "_Reading the README_",
-            f"Asked by <@{world.alice.id}> · `org/repo` · since <!date^1772442000^{{time}}|09:00 UTC> · $0.07",
+            f"Asked by <@{world.alice.id}> · `org/repo` · since <!date^1772442000^{{date_short_pretty}} {{time}}|2 Mar 09:00 UTC> · $0.07",
         ),
     )
     assert world.news() == []

@@ -1,11 +1,16 @@
 """Asking how it is: in the thread for everybody, by command for oneself."""
 
+import re
+
 from bot.core import words
 from bot.core.model import Unclear, UnclearReason
 from tests.conftest import Story
 from tests.core.runs import a_run
+from tests.stories.shared import nine
 
 HELP = words.help_text()
+
+LINK = r" · <https://[^>]*\|thread>"
 
 
 async def test_status_in_a_thread_is_answered_there(world: Story) -> None:
@@ -18,7 +23,7 @@ async def test_status_in_a_thread_is_answered_there(world: Story) -> None:
     await world.passes(4)
 
     [answer] = [one for one in world.posts("#dev", thread=asked.ts) if one not in world.cards()]
-    assert answer.text == "*🛠️ Working*: fix README\nLast: Reading the README"
+    assert re.sub(LINK, "", answer.text) == "*🛠️ Working*: fix README · `org/repo`\nLast: Reading the README"
     assert answer.mentions == frozenset()
     assert world.conversation.messages == ["fix README"]
     assert world.bob.sees() == []
@@ -30,7 +35,10 @@ async def test_status_says_what_a_waiting_run_needs(world: Story) -> None:
     await world.bob.says("status", thread=asked)
     await world.passes(2)
 
-    assert world.news() == [f"*❔ Which repository?*: why is the build slow?\n{words.which_repository(a_run())}"]
+    [told] = world.news()
+    assert (
+        re.sub(LINK, "", told) == f"*❔ Which repository?*: why is the build slow?\n{words.which_repository(a_run())}"
+    )
     world.leaves("#dev: card ❔ Which repository?")
 
 
@@ -43,7 +51,7 @@ async def test_status_by_mention_works_in_peoples_thread(world: Story) -> None:
     await world.bob.says("@OpenHands status", thread=talk)
     await world.passes(4)
 
-    assert world.news() == ["*🛠️ Working*: find out why"]
+    assert [re.sub(LINK, "", one) for one in world.news()] == ["*🛠️ Working*: find out why · `org/repo`"]
     assert len(world.conversation.messages) == 1
     world.leaves("#dev: card 🛠️ Working")
 
@@ -57,7 +65,7 @@ async def test_the_status_command_shows_ones_own_live_runs_alone(world: Story) -
     await world.passes(2)
 
     assert typed.ack_text is None
-    assert world.alice.sees()[1:] == ["*🛠️ Working*: fix README"]
+    assert [re.sub(LINK, "", one) for one in world.alice.sees()[1:]] == ["*🛠️ Working*: fix README · `org/repo`"]
     assert world.bob.sees()[1:] == []
     assert world.news() == []
 
@@ -85,8 +93,8 @@ async def test_the_list_command_shows_the_runs_of_the_place(world: Story) -> Non
     base = f"{world.slack.workspace_url}archives/{world.place('#dev')}/p"
     assert world.bob.sees()[1:] == [
         (
-            f"• ❔ Which repository?: <{base}{second}|why is the build slow?>\n"
-            f"• 🛠️ Working: <{base}{first}|fix README> in `org/repo`"
+            f"• ❔ Which repository?: <{base}{second}|why is the build slow?>, asked by <@{world.bob.id}> {nine(4)}\n"
+            f"• 🛠️ Working: <{base}{first}|fix README> in `org/repo`, asked by <@{world.alice.id}> {nine(2)}"
         )
     ]
     world.leaves("#other: card 🛠️ Working")
@@ -147,5 +155,5 @@ async def test_a_command_delivered_twice_is_answered_once(world: Story) -> None:
     await world.slack.redeliver(status.ts)
     await world.passes(4)
 
-    assert world.news() == ["*🛠️ Working*: fix README"]
+    assert [re.sub(LINK, "", one) for one in world.news()] == ["*🛠️ Working*: fix README · `org/repo`"]
     world.leaves("#dev: card 🛠️ Working")

@@ -118,7 +118,7 @@ async def test_a_stop_while_a_sandbox_wakes_up_stops_what_goes_on_by_itself(worl
     await world.passes(30)
     assert c.state == "paused"
     assert world.card().state == "Stopped"
-    assert world.news()[1:] == ["⏹️ Stopped\nReply here to go on."]
+    assert world.news()[1:] == ["⏹️ Stopped\nReply here to continue."]
     world.leaves("outbox: stop")
 
 
@@ -138,7 +138,7 @@ async def test_a_stop_while_a_reply_wakes_a_sandbox_stops_what_goes_on_by_itself
     assert (world.conversation.state, world.conversation.messages) == ("paused", ["fix README"])
     assert world.card().state == "Stopped"
     world.leaves(
-        "#dev: 1 message was not sent to the agent any more",
+        "#dev: 1 waiting message was dropped",
         "#dev: ⏸️ Paused",
         "#dev: ⏹️ Stopped",
         "outbox: stop",
@@ -158,7 +158,7 @@ async def test_a_button_that_came_by_direct_message_works_there(make_world: Make
     await world.alice.clicks("stop", told_directly)
     await world.passes(20)
     assert world.conversation.state == "paused"
-    assert world.posts(world.slack.dm(world.alice.id))[-1].text.endswith("⏹️ Stopped\nReply here to go on.")
+    assert world.posts(world.slack.dm(world.alice.id))[-1].text.endswith("⏹️ Stopped\nReply here to continue.")
     world.logged("place.lost")
     world.logged("slack.refused")
 
@@ -246,7 +246,7 @@ async def test_a_resume_that_never_takes_effect_is_given_back(world: Story) -> N
     await world.passes(430)
     assert calls(world, "run") == 12
     assert labels(world.cards()[0]) == ["Open in OpenHands", "Resume", "Retry"]
-    assert world.news()[1].startswith(f"<@{world.alice.id}> It could not be resumed: it is still ❌ Failed.")
+    assert world.news()[1].startswith(f"<@{world.alice.id}> It could not be resumed: it has failed.")
 
 
 async def asleep_wanting_approval(world: Story) -> Message:
@@ -344,7 +344,7 @@ async def test_send_again_sends_nothing_that_has_arrived_since(make_world: Make)
     await world.passes(10)
     assert world.conversation.messages == ["fix README", "and the docs"]
     assert labels(world.cards()[0]) == ["Open in OpenHands", "Stop"]
-    world.leaves("#dev: I can't find out whether the agent got this message")
+    world.leaves("#dev: Did the agent get “and the docs”? I can't tell")
 
 
 async def test_a_stop_of_what_was_to_be_woken_does_not_look_for_what_is_gone(world: Story) -> None:

@@ -43,7 +43,7 @@ async def test_the_requester_answers_the_agents_question_without_a_mention(world
     world.openhands.ask(world.conversation, "Which compiler do you want?")
     await world.passes(10)
     asks = f"<@{world.alice.id}>, reply here (anybody else, mention me) to answer."
-    assert world.news() == [f"<@{world.alice.id}> 💬 Has a question\n{asks}\nWhich compiler do you want?"]
+    assert world.news() == [f"<@{world.alice.id}> 💬 Has a question\nWhich compiler do you want?\n{asks}"]
 
     await says(world, "bob", "the old one", thread)
     await says(world, "alice", "the new one", thread)
@@ -63,9 +63,9 @@ async def test_the_requester_stops_it_with_the_bare_word(world: Story) -> None:
 
     assert (world.card().state, world.card().lines[0]) == (
         "Stopped",
-        f"Stopped by <@{world.alice.id}>. Mention me here to go on.",
+        f"Stopped by <@{world.alice.id}>. Mention me here to continue.",
     )
-    assert world.news() == ["⏹️ Stopped\nMention me here to go on."]
+    assert world.news() == ["⏹️ Stopped\nMention me here to continue."]
     assert asked_by(world) in world.card()
     await world.passes(60)
 
@@ -174,7 +174,7 @@ async def test_below_a_run_that_never_started_talk_is_answered_once(world: Story
         await world.bob.says(line, thread=asked)
         await world.passes(2)
 
-    assert [one.startswith("Your message was not sent") for one in world.news()] == [False, True]
+    assert [one.startswith("No agent is running here") for one in world.news()] == [False, True]
     world.leaves("#dev: card ❌ Failed", "#dev: eyes, x on a message")
     world.logged("run.changed")
 

@@ -11,7 +11,7 @@ from tests.conftest import Make, Story, read_card
 from tests.stories.shared import APPROVE_OR_REJECT, labels, why, working
 
 OPEN = "Open in OpenHands"
-GO_ON = "Press Resume, or reply here, to let it go on."
+GO_ON = "Press Resume, or reply here, to continue."
 Fate = Callable[[LocalOpenHands, Conversation], None]
 
 
@@ -34,8 +34,8 @@ KINDS: dict[str, tuple[Fate, int, str, str, list[str]]] = {
         lambda openhands, c: openhands.ask(c, "There are two licences."),
         AT_ONCE,
         "Answered",
-        "Reply here to go on.",
-        [OPEN, "Stop"],
+        "Reply here to continue.",
+        [OPEN],
     ),
     "approval": (
         lambda openhands, c: openhands.want_approval(c, "rm -rf build", summary="Clean up"),
@@ -69,21 +69,21 @@ KINDS: dict[str, tuple[Fate, int, str, str, list[str]]] = {
         model("LLMAuthenticationError", "litellm.AuthenticationError: OpenAIException - Incorrect API key provided."),
         AT_ONCE,
         "Failed",
-        f"The language model refuses its key. It has to be corrected in OpenHands' settings. {GO_ON}",
+        why(Reason.MODEL_KEY),
         [OPEN, "Resume", "Retry"],
     ),
     "model rate limit": (
         model("LLMRateLimitError", "litellm.RateLimitError: OpenAIException - Rate limit reached for requests."),
         AT_ONCE,
         "Failed",
-        f"The language model takes no more calls for now: its rate limit is reached. Wait a few minutes. {GO_ON}",
+        why(Reason.MODEL_LIMIT),
         [OPEN, "Resume", "Retry"],
     ),
     "out of budget": (
         model("LLMRateLimitError", "litellm.RateLimitError: OpenAIException - You exceeded your current quota."),
         AT_ONCE,
         "Failed",
-        "The language model's budget is used up: somebody has to raise it, where the model's key comes from. " + GO_ON,
+        why(Reason.OUT_OF_BUDGET),
         [OPEN, "Resume", "Retry"],
     ),
     "model out of reach": (
@@ -137,7 +137,7 @@ async def test_what_can_be_resumed_is(world: Story, kind: str) -> None:
     world.openhands.finish(world.conversation, "Fixed.")
     await world.passes(6)
     assert world.card().state == "Done"
-    assert world.news()[1:] == [f"<@{world.alice.id}> ✅ Done\nFixed."]
+    assert world.news()[1:] == [f"<@{world.bob.id}> ✅ Done\nFixed."]
     assert world.conversation.messages == ["fix README"]
 
 
@@ -148,11 +148,11 @@ async def test_a_run_without_news_for_long_is_told_once_with_a_stop(make_world: 
     assert world.news() == []
     await world.passes(40)
 
-    since = "since <!date^1772442001^{time}|09:00 UTC>"
+    since = "since <!date^1772442001^{date_short_pretty} {time}|2 Mar 09:00 UTC>"
     [told] = [one for one in world.posts("#dev") if one.thread_ts]
     assert told.text == (
-        f"<@{world.alice.id}> OpenHands has shown nothing new of this run {since}. I go on looking, and nothing is lost; "
-        "look in OpenHands whether it still works, or stop it."
+        f"<@{world.alice.id}> No sign of life from this run {since}. Check it in OpenHands, or stop it below; "
+        "I go on looking, and nothing is lost."
     )
     assert labels(told) == [OPEN, "Stop"]
     assert world.card().state == "Working"

@@ -9,6 +9,9 @@ WINDOW_S = 60.0
 TIERS = {1: 1, 2: 20, 3: 50, 4: 100}  # calls per minute and method; "special" methods have their own limits
 POSTS_A_MINUTE = 300  # in all channels together: documented as "several hundred"
 SPECIAL_A_MINUTE = 600  # auth.test, chat.getPermalink, …: "hundreds"
+NARROWED = ("conversations.history", "conversations.replies")
+NARROW_A_MINUTE, NARROW_PAGE = 1, 15
+"""Calls a minute and messages a call, for apps that are sold outside of Slack's Marketplace."""
 CHANNEL_RATE_S = 1.0  # seconds per post in a channel
 CHANNEL_BURST = 5  # posts; "short bursts" are allowed, but how short is not documented
 

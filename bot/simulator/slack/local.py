@@ -361,6 +361,10 @@ class LocalSlack:
     def on_call(self, hook: OnCall | None) -> None:
         self._server.on_call = hook
 
+    def narrow_reads(self) -> None:
+        """Let history be read as Slack lets apps read it that are sold outside of its Marketplace: little at a time."""
+        self._workspace.narrow = True
+
     def fail(
         self,
         method: str,

@@ -17,7 +17,15 @@ from bot.simulator.slack.arguments import (
     read_metadata,
     time_of,
 )
-from bot.simulator.slack.limits import POSTS_A_MINUTE, SPECIAL_A_MINUTE, TIERS, Limits
+from bot.simulator.slack.limits import (
+    NARROW_A_MINUTE,
+    NARROW_PAGE,
+    NARROWED,
+    POSTS_A_MINUTE,
+    SPECIAL_A_MINUTE,
+    TIERS,
+    Limits,
+)
 from bot.simulator.slack.records import JSON, Channel, Message, Refused
 from bot.simulator.slack.workspace import HISTORY_SCOPE, READ_SCOPE, Workspace
 
@@ -60,7 +68,8 @@ class WebApi:
         for unknown in sorted(args.keys() - method.args):
             self.workspace.violations.append(f"{name}: argument not known here: {unknown}")
         channel = str(args.get("channel")) if method.posts else None
-        wait_s = self._limits.take(name, method.a_minute, channel)
+        narrow = self.workspace.narrow and name in NARROWED
+        wait_s = self._limits.take(name, NARROW_A_MINUTE if narrow else method.a_minute, channel)
         if wait_s is not None:
             raise TooFast(wait_s)
         return method.run(self, args)
@@ -254,6 +263,8 @@ class WebApi:
         found = [
             one for one in messages if bounds[0] < time_of(one.ts) < bounds[1] or (edges and time_of(one.ts) in bounds)
         ]
+        if self.workspace.narrow:
+            args = {**args, "limit": min(NARROW_PAGE, int(args.get("limit") or page_size))}
         start, end = page(args, len(found), page_size)
         metadata = flag(args, "include_all_metadata")
         answer: JSON = {

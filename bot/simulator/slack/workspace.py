@@ -54,6 +54,7 @@ class Workspace:
         self.names: dict[str, str] = {}  # lower-case user name → id
         self.ephemerals: list[Ephemeral] = []
         self.violations: list[str] = []
+        self.narrow = False  # whether history is read as by an app that is sold outside of the Marketplace
         self.team = shapes.Team(
             id=self._id("T"),
             domain="local-team",
