@@ -167,18 +167,16 @@ async def test_a_card_deleted_again_stays_away(world: Story) -> None:
     world.logged("card.gone")
 
 
-async def test_a_request_deleted_before_its_card_still_has_a_thread(world: Story) -> None:
-    """The mention is gone when the card is posted: the card is a root then, and its thread the run's."""
+async def test_a_request_deleted_before_its_card_starts_nothing(world: Story) -> None:
+    """The mention is gone when the card is posted: the card is a root then, and says what became of it."""
     world.slack.fail("chat.postMessage", status=429, retry_after=5)
     said = await world.alice.says("@OpenHands fix README in org/repo", in_="#dev")
     await world.slack.delete(world.alice.id, said.channel, said.ts)
     await world.passes(12)
     [card] = world.cards()
     assert card.thread_ts is None
-
-    await world.alice.says("and the docs", thread=card)
-    await world.passes(8)
-    assert world.conversation.messages == ["fix README", "and the docs"]
+    assert world.card().state == "Cancelled"
+    assert world.openhands.conversations == {}
 
 
 @pytest.mark.parametrize(

@@ -378,8 +378,8 @@ async def test_a_group_direct_message_behaves_like_a_channel(world: Story) -> No
     assert world.conversation.messages == ["fix README", "and the licence too"]
 
 
-async def test_what_is_edited_or_deleted_later_changes_nothing(world: Story) -> None:
-    """The agent has read it already; an edit is no new request, and a deletion takes nothing back."""
+async def test_what_is_edited_or_deleted_later_starts_nothing(world: Story) -> None:
+    """The agent has read it already; an edit is no new request, as its author hears, and a deletion takes nothing back."""
     asked = await world.alice.says("@OpenHands fix README in org/repo", in_="#dev")
     await world.passes(4)
     await world.slack.edit(
@@ -390,3 +390,4 @@ async def test_what_is_edited_or_deleted_later_changes_nothing(world: Story) -> 
 
     assert world.conversation.messages == ["fix README"]
     assert len(world.cards()) == 1
+    assert len(world.alice.sees()) == 1
