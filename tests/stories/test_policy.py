@@ -113,7 +113,8 @@ async def test_only_who_is_listed_starts_and_steers(ruled: Ruled) -> None:
     ]
     assert world.conversation.messages == ["fix README"]
     assert world.card().state == "Working"
-    assert world.news() == ["*🛠️ Working*: fix README"]
+    [told] = world.news()
+    assert told.startswith("*🛠️ Working*: fix README · `org/repo` · <https://")
 
 
 async def test_a_group_that_can_not_be_read_has_nobody_in_it(ruled: Ruled) -> None:
@@ -181,7 +182,7 @@ async def test_what_waits_for_the_agent_is_judged_when_it_goes_out(ruled: Ruled)
     assert f"{words.mention(UserId(world.bob.id))} {said}" in world.news()
     assert world.conversation.messages == ["fix README"]
     assert world.card().state == "Working"
-    world.leaves("#dev: eyes, x on a message")
+    world.leaves("#dev: x on a message")
 
 
 async def test_nobody_approves_what_their_own_run_asks_for(ruled: Ruled) -> None:
