@@ -1,4 +1,4 @@
-"""The queue for slots of the OpenHands account: waiting runs start by themselves, the oldest first."""
+"""The queue for slots of the OpenHands account: waiting runs start by themselves, in turn over people."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,9 +13,6 @@ from bot.core.pacing import later
 from bot.effects import Links
 from bot.store import checkpoints, runs
 from bot.store.checkpoints import Mark
-
-REDRAWN_EVERY_S = 60.0
-"""Queue positions change with each start; the cards show them at most this often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +32,7 @@ def concerns_queue(before: Run, after: Run) -> bool:
 
 
 async def admit_waiting(tx: AsyncConnection, links: Links, limits: Limits, now: datetime) -> bool:
-    """Start waiting runs while slots are free, and number the others; return whether any was started.
+    """Start waiting runs while slots are free; return whether any was started.
 
     While OpenHands itself says that it is full, only the first in the queue tries, every `limits.full_s`; once a day's
     quota is used up, not before the next day's.
@@ -60,17 +57,7 @@ async def admit_waiting(tx: AsyncConnection, links: Links, limits: Limits, now: 
         quota_until = closed.get(Mark.QUOTA)
         if quota_until is not None and quota_until > now:
             await runs.rest_queue(tx, quota_until)
-        await _number(tx, now)
     return bool(entering)
-
-
-async def _number(tx: AsyncConnection, now: datetime) -> None:
-    """Write the queue positions: a new run's at once, the others' at most every `REDRAWN_EVERY_S`."""
-    shown = await checkpoints.get(tx, Mark.PLACES)
-    due = shown is None or shown <= now
-    await runs.number_queue(tx, new_only=not due)
-    if due:
-        await checkpoints.put(tx, Mark.PLACES, later(now, REDRAWN_EVERY_S))
 
 
 async def mark_full(tx: AsyncConnection, limits: Limits, now: datetime) -> None:

@@ -1,5 +1,6 @@
 """The promises, checked from the tables: after each step against the step before, and once everything has settled."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 from bot.core import cards, lifecycle
@@ -43,6 +44,11 @@ class Now:
     @property
     def queue(self) -> list[Run]:
         return sorted(self._in(RunState.QUEUED), key=place_in_queue)
+
+    def served(self, person: UserId) -> datetime:
+        """Return when somebody got a slot last."""
+        times = [run.admitted_at for run in self.runs.values() if run.requester == person]
+        return max((at for at in times if at is not None), default=datetime.min.replace(tzinfo=UTC))
 
     def _in(self, state: RunState) -> list[Run]:
         return [run for run in self.runs.values() if run.state is state]
@@ -110,7 +116,7 @@ class Promises:
         return said[0] if said else row["payload"]["text"]
 
     def the_queue_moves_in_order(self, now: Now) -> None:
-        """Check that no run is admitted beyond the slots or before an older one, or waits while there is a slot."""
+        """Check that no run is admitted beyond the slots or out of turn, or waits while there is a slot."""
         were = {one: run for one, run in self.before.runs.items() if run.state is not RunState.QUEUED}
         entered = [run for run in now.runs.values() if run.state is RunState.STARTING and run.id not in were]
         busy = {(run.id, run.turn) for run in self.before.runs.values() if run.state in lifecycle.OCCUPIES}
@@ -118,7 +124,11 @@ class Promises:
         assert not entered or len(entered) + len(still) <= SLOTS  # only a message to a run that began may exceed it
         for run in entered:
             asked = self.before.runs.get(run.id, run)
-            assert all(place_in_queue(asked) < place_in_queue(other) for other in now.queue)
+            for other in now.queue:
+                if other.requester == run.requester:
+                    assert place_in_queue(asked) < place_in_queue(other)
+                else:
+                    assert self.before.served(run.requester) <= self.before.served(other.requester)
         if now.queue and not now.full:
             assert now.occupying >= SLOTS
 

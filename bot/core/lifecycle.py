@@ -677,15 +677,14 @@ def go(run: Run, by: UserId, now: datetime) -> Changed:
 
 def admit(run: Run, now: datetime) -> Changed:
     """Admit a queued run to a slot: it starts."""
-    return changed(
-        run, enter_state(replace(run, queue_position=None, starts_after=None, turn_at=now), RunState.STARTING), now
-    )
+    admitted = replace(run, queue_position=None, starts_after=None, admitted_at=now, turn_at=now)
+    return changed(run, enter_state(admitted, RunState.STARTING), now)
 
 
 def requeue_full(run: Run, conversation: ConversationId, now: datetime) -> Changed:
     """Queue the run because the account has no free slot; its next attempt gets a new conversation id.
 
-    It keeps its place in line, ahead of all that asked later.
+    It keeps its place in line, and its person's turn counts as not had.
     """
     after = replace(
         within_reach(run),
@@ -693,6 +692,7 @@ def requeue_full(run: Run, conversation: ConversationId, now: datetime) -> Chang
         conversation_id=conversation,
         start_task_id=None,
         queued_at=run.queued_at or run.created_at,
+        admitted_at=None,
     )
     return changed(run, enter_state(after, RunState.QUEUED), now)
 

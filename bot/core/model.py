@@ -524,9 +524,11 @@ class Run:
     doubtful_text: str = ""
     """Its text."""
     queued_at: datetime | None = None
-    """Since when it waits for a slot; the oldest goes first."""
+    """Since when it waits for a slot; among those of one person the oldest goes first."""
+    admitted_at: datetime | None = None
+    """When it got its slot last; None if OpenHands had no room for it. Who had none for longest is next."""
     queue_position: int | None = None
-    """Its position in the queue as the card shows it; 1 is next."""
+    """Its position in the queue as the card shows it; 1 is next. Those that are to be drawn are given the true one."""
     starts_after: datetime | None = None
     """When OpenHands starts conversations again; until then the queue rests."""
     version: int = 1

@@ -63,6 +63,8 @@ class Patience:
     """A post whose answer was lost is searched for again after this, before it is repeated."""
     card_gap_s: float = 3.0
     """Pause between two edits of one card."""
+    position_gap_s: float = 60.0
+    """The same before an edit that shows nothing but another position in the queue."""
     final_gap_s: float = 1.0
     """The same before an edit that shows a final state or one in which a person must look."""
     facts_person_s: float = 600.0

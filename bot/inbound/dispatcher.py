@@ -432,7 +432,7 @@ class Dispatcher:
                 case Do(action):
                     answer = await self._move_only(tx, incoming, action, asker)
                 case Status():
-                    mine = await runs.live_of(tx, incoming.channel, incoming.user)
+                    mine = await runs.with_positions(tx, await runs.live_of(tx, incoming.channel, incoming.user))
                     each = (words.status(run, self._ctx.links.thread(run)) for run in mine)
                     answer = "\n".join(each) or words.no_run_of_yours()
                 case ListRuns():

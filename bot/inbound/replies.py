@@ -82,6 +82,7 @@ class Replies:
             case Do(Action.LEAVE) if lifecycle.restartable(run):
                 await effects.enqueue_reply(tx, incoming, words.leave(), now)
             case Status():
+                [run] = await runs.with_positions(tx, [run])
                 await effects.enqueue_reply(tx, incoming, words.status(run, self._ctx.links.thread(run)), now)
             case ListRuns():
                 await effects.enqueue_answer(

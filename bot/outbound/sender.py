@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -101,6 +101,9 @@ class Sender:
             rows = await outbox.due(tx, now, busy, BATCH, held=full)
             next_row = await outbox.next_at(tx, now)
             cards = await runs.behind(tx, FINAL, edited, BATCH)
+            if len(cards) < BATCH:
+                settled = now - timedelta(seconds=self._ctx.patience.position_gap_s)
+                cards = [*cards, *await runs.moved(tx, edited, settled, BATCH - len(cards))]
             if any(not card.final for card in cards):  # only their edits have to leave room
                 self._at_work = await runs.occupying(tx)
         edits = [edit for edit in map(Edit, cards) if edit.card.final or edit.lane not in throttled]

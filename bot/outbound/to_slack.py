@@ -176,6 +176,7 @@ class ToSlack:
             after = replace(
                 fresh,
                 thread_ts=posted.thread or posted.ts,
+                queue_position=run.queue_position,
                 card=replace(fresh.card, ts=posted.ts, version=shown, edited_at=now, posts=fresh.card.posts + 1),
             )
             await runs.save(tx, fresh, after)
@@ -345,7 +346,7 @@ class ToSlack:
     async def edit(self, id: RunId) -> datetime | None:  # noqa: A002 - a run's own word
         """Show the newest state on the card; return the time before which it can't be edited, if Slack delays it."""
         async with self._ctx.database.reading() as tx:
-            run = await runs.get(tx, id)
+            [run] = await runs.with_positions(tx, [await runs.get(tx, id)])
         if run.card.ts is None:
             return None
         now = self._ctx.clock.now()
@@ -364,7 +365,7 @@ class ToSlack:
             await self._card_gone(run.id, err, now)
             return None
         async with self._ctx.database.transaction() as tx:
-            await runs.card_shown(tx, run.id, run.version, self._ctx.clock.now())
+            await runs.card_shown(tx, run, self._ctx.clock.now())
         return None
 
     async def _edited(self, channel: ChannelId, ts: MessageTs, message: Message) -> None:
@@ -389,7 +390,8 @@ class ToSlack:
 
     async def _run(self, row: OutboxRow) -> Run:
         async with self._ctx.database.reading() as tx:
-            return await runs.get(tx, RunId(row.run or ""))
+            [run] = await runs.with_positions(tx, [await runs.get(tx, RunId(row.run or ""))])
+            return run
 
 
 def message_of(row: OutboxRow) -> Message:

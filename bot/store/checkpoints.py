@@ -19,8 +19,6 @@ class Mark(StrEnum):
     """OpenHands had no free slot; the first in the queue tries again then."""
     QUOTA = "quota"
     """OpenHands starts no conversations before then, whatever slots are free; then the first in the queue tries."""
-    PLACES = "places"
-    """From then on cards may show new queue positions."""
 
 
 # Built once: building a statement takes longer than the database needs for it.

@@ -1,12 +1,12 @@
 """Runs, their threads and their follow-ups."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache, partial
 from typing import Any
 
-from sqlalchemy import Boolean, UpdateBase, and_, bindparam, case, delete, exists, func, insert, not_, select, update
+from sqlalchemy import UpdateBase, and_, bindparam, case, delete, exists, func, insert, not_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.core.errors import StoreOvertaken
@@ -52,6 +52,8 @@ UNSEEN = frozenset(
         "stop_at",
         "moved",
         "queued_at",
+        "admitted_at",
+        "queue_place",
         "cost_before",
         "heard_at",
         "version",
@@ -152,13 +154,15 @@ SHOWN = (
     .values(
         card_version=case((runs.c.card_version < bindparam("shown"), bindparam("shown")), else_=runs.c.card_version),
         card_at=bindparam("now"),
+        queue_place=bindparam("position"),
     )
 )
 
 
-async def card_shown(connection: AsyncConnection, run: RunId, version: int, now: datetime) -> None:
-    """Record which version the card shows; it never goes down."""
-    await connection.execute(SHOWN, {"run": run, "shown": version, "now": now})
+async def card_shown(connection: AsyncConnection, run: Run, now: datetime) -> None:
+    """Record which version the card shows, which never goes down, and which position in the queue. run: as drawn."""
+    shown = {"run": run.id, "shown": run.version, "position": run.queue_position, "now": now}
+    await connection.execute(SHOWN, shown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +195,7 @@ async def behind(
 ) -> Sequence[Behind]:
     """Return the cards that are behind, including those edited just now: first final states, then other new states.
 
-    Lines of progress and queue positions come last; among equals the oldest news comes first.
+    Lines of progress come last; among equals the oldest news comes first.
     """
     asked = {"final": as_list(final), "busy": as_list(busy), "most": limit}
     found = await connection.execute(BEHIND, asked)
@@ -409,32 +413,73 @@ async def forget(connection: AsyncConnection, before: datetime, limit: int) -> i
     return (await connection.execute(delete(runs).where(runs.c.id.in_(listed("ids"))), {"ids": ids})).rowcount
 
 
-QUEUED = select(runs).where(WAITS).order_by(runs.c.queued_at, runs.c.created_at).limit(bindparam("most"))
-POSITIONS = (
-    select(runs.c.id, func.row_number().over(order_by=(runs.c.queued_at, runs.c.created_at)).label("position"))
-    .where(WAITS)
-    .subquery()
-)
-NUMBER = (
-    update(runs)
-    .where(
-        runs.c.id == POSITIONS.c.id,
-        runs.c.queue_place.is_distinct_from(POSITIONS.c.position),
-        runs.c.queue_place.is_(None) | bindparam("all", type_=Boolean),
+EARLIER = runs.alias("earlier")
+OLDEST_FIRST = (runs.c.queued_at, runs.c.created_at, runs.c.id)
+WAITING = (
+    select(
+        runs.c.id,
+        runs.c.requester,
+        func.row_number().over(partition_by=runs.c.requester, order_by=OLDEST_FIRST).label("nth"),
+        func.min(runs.c.queued_at).over(partition_by=runs.c.requester).label("since"),
     )
-    .values(queue_place=POSITIONS.c.position, version=runs.c.version + 1)
+    .where(WAITS)
+    .cte("waiting")
+)
+PEOPLE = select(WAITING.c.requester).distinct().cte("people")
+SERVED = (
+    select(
+        PEOPLE.c.requester,
+        select(func.max(EARLIER.c.admitted_at))
+        .where(EARLIER.c.requester == PEOPLE.c.requester)
+        .scalar_subquery()
+        .label("at"),
+    )
+).cte("served")
+IN_TURN = (WAITING.c.nth, SERVED.c.at.nulls_first(), WAITING.c.since, WAITING.c.requester)
+"""A round over all people who wait, then the next: in each, who got a slot longest ago comes first."""
+QUEUE = (
+    select(WAITING.c.id, func.row_number().over(order_by=IN_TURN).label("position"))
+    .join(SERVED, SERVED.c.requester == WAITING.c.requester)
+    .cte("queue")
+)
+QUEUED = select(runs).join(QUEUE, QUEUE.c.id == runs.c.id).order_by(QUEUE.c.position).limit(bindparam("most"))
+POSITIONS = select(QUEUE.c.id, QUEUE.c.position).where(QUEUE.c.id.in_(listed("ids")))
+MOVED = (
+    select(runs.c.id, runs.c.version, runs.c.card_at)
+    .join(QUEUE, QUEUE.c.id == runs.c.id)
+    .where(
+        runs.c.queue_place.is_distinct_from(QUEUE.c.position),
+        runs.c.version == runs.c.card_version,
+        runs.c.card_at <= bindparam("before"),
+        runs.c.card_ts.is_not(None),
+        runs.c.card_gone.is_(False),
+        runs.c.id.not_in(listed("busy")),
+    )
+    .order_by(QUEUE.c.position)
+    .limit(bindparam("most"))
 )
 
 
 async def queued(connection: AsyncConnection, limit: int) -> Sequence[Run]:
-    """Return the runs that wait for a slot, the one that goes next first."""
+    """Return the runs that wait for a slot, the one that goes next first: in turn over people, each one's oldest first."""
     found = await connection.execute(QUEUED, {"most": limit})
     return [run_of(row) for row in found.mappings()]
 
 
-async def number_queue(connection: AsyncConnection, *, new_only: bool) -> None:
-    """Write the positions of the runs that wait for a slot. new_only: those that have none yet."""
-    await connection.execute(NUMBER, {"all": not new_only})
+async def with_positions(connection: AsyncConnection, drawn: Sequence[Run]) -> Sequence[Run]:
+    """Return runs that are to be drawn, those that wait for a slot with their positions in the queue of this moment."""
+    ids = [run.id for run in drawn if run.state is RunState.QUEUED]
+    if not ids:
+        return drawn
+    found = await connection.execute(POSITIONS, {"ids": as_list(ids)})
+    positions: dict[RunId, int] = {RunId(run): position for run, position in found}
+    return [replace(run, queue_position=positions.get(run.id)) for run in drawn]
+
+
+async def moved(connection: AsyncConnection, busy: Collection[RunId], before: datetime, limit: int) -> Sequence[Behind]:
+    """Return the cards that show a position in the queue which is not true any more, and were last edited by then."""
+    found = await connection.execute(MOVED, {"busy": as_list(busy), "before": before, "most": limit})
+    return [Behind(RunId(run), version, final=False, edited_at=at) for run, version, at in found]
 
 
 REST_UNTIL = (

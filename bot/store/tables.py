@@ -187,6 +187,7 @@ runs = Table(
     Column("undecided", ShortText(36)),
     Column("undecided_text", LongText, nullable=False, server_default=""),
     Column("queued_at", UtcTime),
+    Column("admitted_at", UtcTime),
     Column("queue_place", Integer),
     Column("starts_after", UtcTime),
     Column("unreachable_since", UtcTime),
@@ -212,6 +213,7 @@ partial("runs_behind", runs.c.card_at, where="version > card_version")
 Index("runs_place", runs.c.channel, runs.c.requester, runs.c.created_at)
 Index("runs_state", runs.c.state, runs.c.queued_at)
 Index("runs_request", runs.c.request_ts)
+Index("runs_admitted", runs.c.requester, runs.c.admitted_at)
 
 follow_ups = Table(
     "follow_ups",

@@ -618,6 +618,7 @@ def test_who_is_let_in_starts() -> None:
     """Messages stay held until the conversation is there."""
     after, effects = lifecycle.admit(a_run(RunState.QUEUED, queued_at=NOW, queue_position=1), NOW)
     assert (after.state, after.queue_position, after.turn_at, effects) == (RunState.STARTING, None, NOW, ())
+    assert after.admitted_at == NOW
 
 
 def test_where_the_account_is_full_the_run_waits_with_its_seniority() -> None:

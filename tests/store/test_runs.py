@@ -88,6 +88,7 @@ FULL: dict[str, Any] = {
     "doubtful_follow_up": "follow-up-1",
     "doubtful_text": "and the docs",
     "queued_at": at(4.5),
+    "admitted_at": at(4.6),
     "queue_position": 3,
     "starts_after": at(4.75),
     "unreachable_since": at(5),
@@ -192,7 +193,6 @@ SHOWN = {
     "last_action_by",
     "doubtful_follow_up",
     "doubtful_text",
-    "queue_position",
     "unreachable_since",
     "key_refused",
     "call_waits_since",
@@ -333,8 +333,8 @@ async def test_a_card_never_goes_back(database: Database) -> None:
     run = carded("one", version=5)
     await add(database, run)
     async with database.transaction() as tx:
-        await runs.card_shown(tx, run.id, 4, at(10))
-        await runs.card_shown(tx, run.id, 3, at(11))
+        await runs.card_shown(tx, replace(run, version=4), at(10))
+        await runs.card_shown(tx, replace(run, version=3), at(11))
     assert await get(database, run) == replace(run, card=replace(run.card, version=4, edited_at=at(11)))
 
 
@@ -462,24 +462,67 @@ async def test_a_conversation_of_another_run(database: Database) -> None:
     assert found == [False, True, False]
 
 
-async def test_the_queue_is_numbered_in_the_order_of_its_times(database: Database) -> None:
-    """New ones alone, or all; a position that is right already changes no card."""
-    late, early = (a_run(name, state=RunState.QUEUED, queued_at=at(when)) for name, when in (("late", 2), ("early", 1)))
-    await add(database, late, a_run("working", state=RunState.WORKING))
+def waiting(name: str, person: UserId, queued_s: float, **about: Any) -> Run:
+    """Return a run whose card, two minutes old, shows no position in the queue yet."""
+    card = {"ts": MessageTs("1.000001"), "edited_at": at(-120), "card_version": 1}
+    return a_run(name, state=RunState.QUEUED, requester=person, queued_at=at(queued_s), **card | about)
 
-    async def numbered(*, new_only: bool) -> list[tuple[int | None, int]]:
-        async with database.transaction() as tx:
-            await runs.number_queue(tx, new_only=new_only)
-        return [(run.queue_position, run.version) for run in [await get(database, early), await get(database, late)]]
 
-    async with database.transaction() as tx:
-        await runs.number_queue(tx, new_only=True)
-    await add(database, early)
-    first = late.version
-    assert await numbered(new_only=True) == [(1, first + 1), (1, first + 1)]
-    assert await numbered(new_only=False) == [(1, first + 1), (2, first + 2)]
+CAROL = UserId("U3")
+
+
+def served(person: UserId, seconds: float) -> Run:
+    return a_run(f"of {person}", state=RunState.WORKING, requester=person, admitted_at=at(seconds))
+
+
+@pytest.mark.parametrize(
+    ("had", "order"),
+    [
+        ([], ["a1", "b1", "c1", "a2", "b2", "a3"]),
+        ([served(ALICE, -9)], ["b1", "c1", "a1", "b2", "a2", "a3"]),
+        ([served(ALICE, -9), served(BOB, -5), served(CAROL, -7)], ["a1", "c1", "b1", "a2", "b2", "a3"]),
+    ],
+    ids=["nobody had a slot", "alice had one", "each had one"],
+)
+async def test_slots_go_round_over_people(database: Database, had: list[Run], order: list[str]) -> None:
+    """Who had a slot longest ago is next, each with their oldest; as many as there are, each once in a round."""
+    queue = [waiting(f"a{n}", ALICE, n) for n in (1, 2, 3)]
+    queue += [waiting("b1", BOB, 4), waiting("b2", BOB, 5), waiting("c1", CAROL, 6)]
+    await add(database, *reversed(queue), *had)
     async with database.reading() as tx:
-        assert [run.id for run in await runs.queued(tx, 1)] == ["early"]
+        found = [run.id for run in await runs.queued(tx, 10)]
+        drawn = {run.id: run.queue_position for run in await runs.with_positions(tx, [*queue, a_run("ended")])}
+    assert (found, sorted(order, key=lambda name: drawn[RunId(name)] or 0), drawn[RunId("ended")]) == (
+        order,
+        order,
+        None,
+    )
+
+
+async def test_cards_whose_position_moved(database: Database) -> None:
+    """Those alone, unless they were edited since then, are edited anyway or can't be; a drawn one is true again."""
+    await add(
+        database,
+        waiting("first", ALICE, 1, queue_position=1),
+        waiting("second", ALICE, 2, queue_position=3),
+        waiting("third", ALICE, 3),
+        waiting("just edited", ALICE, 4, edited_at=NOW),
+        waiting("behind", ALICE, 5, version=2),
+        waiting("gone", ALICE, 6, gone=True),
+        waiting("no card", ALICE, 7, ts=None),
+        waiting("busy", ALICE, 8),
+    )
+
+    async def moved() -> list[Behind]:
+        async with database.reading() as tx:
+            return list(await runs.moved(tx, [RunId("busy")], at(-60), 10))
+
+    before = await moved()
+    async with database.transaction() as tx:
+        [second] = await runs.with_positions(tx, [await runs.get(tx, RunId("second"))])
+        await runs.card_shown(tx, second, at(-90))
+    assert before == [Behind(RunId(name), 1, final=False, edited_at=at(-120)) for name in ("second", "third")]
+    assert [card.run for card in await moved()] == ["third"]
 
 
 # --- follow-ups -------------------------------------------------------------------------------------------------

@@ -55,6 +55,29 @@ async def test_who_asks_beyond_the_slots_waits_in_order(make_world: Make) -> Non
     assert len(world.news()) == 2
 
 
+async def test_who_queued_many_does_not_hold_up_another(make_world: Make) -> None:
+    """People get slots in turn, each for their oldest: bob is next although alice queued four before he asked."""
+    world = await make_world(max_concurrent_runs=1)
+    for number in range(5):
+        await world.alice.commands(f"fix {number} in org/repo", in_="#dev")
+        await world.passes(1)
+    await world.bob.commands("fix mine in org/repo", in_="#dev")
+    await world.passes(4)
+    assert explained(world.cards()[5]) == NEXT
+    await world.passes(64)
+    assert [explained(card) for card in world.cards()[1:3]] == [SECOND, BUSY.format("it is number 3 in the queue")]
+    await world.alice.commands("status", in_="#dev")
+    await world.passes(2)
+    assert BUSY.format("it is number 3 in the queue") in world.alice.sees()[-1]
+
+    for task in ("fix 0", "fix mine"):
+        world.openhands.finish(world.openhands.find(task), "Fixed.")
+        await world.passes(8)
+    assert names(world) == ["fix 0", "fix mine", "fix 1"]
+    assert states(world) == ["Done", "Working", *["Queued"] * 3, "Done"]
+    world.leaves(*["#dev: ✅ Done"] * 2)
+
+
 async def test_two_slots_let_two_in(make_world: Make) -> None:
     """As many as MAX_CONCURRENT_RUNS says work at once."""
     world = await make_world(max_concurrent_runs=2)
