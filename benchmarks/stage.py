@@ -91,6 +91,8 @@ async def site(
         "OPENHANDS_API_KEY": KEY,
         "OPENHANDS_BASE_URL": openhands.base_url,
         "DATABASE_URL": f"sqlite:///{DATABASE}",
+        "MAX_QUEUED_PER_PERSON": "0",
+        "MAX_RUNS_PER_HOUR": "0",
         "MAX_CONCURRENT_RUNS": "1000",  # the maximum, since the account's limit is not measured
         **(settings or {}),
     }

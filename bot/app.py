@@ -253,7 +253,12 @@ class Bot:
                 notifies=settings.notify_channel is not None,
                 public_url=settings.openhands_public_url,
             ),
-            limits=Limits(slots=settings.max_concurrent_runs, full_s=self._patience.full_s),
+            limits=Limits(
+                slots=settings.max_concurrent_runs,
+                full_s=self._patience.full_s,
+                queued_per_person=settings.max_queued_per_person,
+                runs_per_hour=settings.max_runs_per_hour,
+            ),
             clock=self._clock,
             patience=self._patience,
             metrics=self._metrics,

@@ -184,6 +184,8 @@ class Settings(BaseSettings):
     )
     stale_after_h: float = Field(12.0, gt=0, le=1000, description="hours, fractions allowed, above 0 and up to 1000")
     max_concurrent_runs: int = Field(10, ge=1, le=1000, description="a whole number from 1 to 1000")
+    max_queued_per_person: int = Field(5, ge=0, le=1000, description="a whole number up to 1000; or 0, for no limit")
+    max_runs_per_hour: int = Field(20, ge=0, le=1000, description="a whole number up to 1000; or 0, for no limit")
     retention_days: Annotated[int, AfterValidator(retention)] = Field(
         90, ge=0, le=36500, description="whole days, from 8; or 0, which keeps all"
     )

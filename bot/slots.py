@@ -1,17 +1,17 @@
 """The queue for slots of the OpenHands account: waiting runs start by themselves, in turn over people."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot import effects
-from bot.core import lifecycle
+from bot.core import lifecycle, words
 from bot.core.lifecycle import OCCUPIES
-from bot.core.model import Run, RunState
+from bot.core.model import ChannelId, MessageTs, Run, RunState, UserId
 from bot.core.pacing import later
 from bot.effects import Links
-from bot.store import checkpoints, runs
+from bot.store import audit, checkpoints, runs
 from bot.store.checkpoints import Mark
 
 
@@ -23,6 +23,20 @@ class Limits:
     """How many runs may be starting or working at once."""
     full_s: float
     """Seconds until OpenHands is asked again after it said that it is full."""
+    queued_per_person: int = 0
+    """How many runs of one person may wait; 0: no limit."""
+    runs_per_hour: int = 0
+    """How many runs one person, and all people in one thread, may start within an hour; 0: no limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class OverLimit:
+    """Why somebody may not start a run now."""
+
+    rule: str
+    """The setting that says so."""
+    told: str
+    """The sentence for the person."""
 
 
 def concerns_queue(before: Run, after: Run) -> bool:
@@ -58,6 +72,32 @@ async def admit_waiting(tx: AsyncConnection, links: Links, limits: Limits, now: 
         if quota_until is not None and quota_until > now:
             await runs.rest_queue(tx, quota_until)
     return bool(entering)
+
+
+HOUR = timedelta(hours=1)
+
+
+async def over_limit(tx: AsyncConnection, limits: Limits, person: UserId) -> OverLimit | None:
+    """Return why one more run of a person may not wait for a slot; None if it may."""
+    most = limits.queued_per_person
+    if most and (waiting := await runs.count_queued(tx, person)) >= most:
+        return OverLimit("MAX_QUEUED_PER_PERSON", words.too_many_queued(waiting))
+    return None
+
+
+async def over_hour(
+    tx: AsyncConnection, limits: Limits, person: UserId, thread: tuple[ChannelId, MessageTs] | None, now: datetime
+) -> OverLimit | None:
+    """Return why a person, or anybody in a thread, may not begin another run so soon; None if they may."""
+    most = limits.runs_per_hour
+    if not most:
+        return None
+    begun = await audit.begun_by(tx, person, now - HOUR, most)
+    here = [] if thread is None else await audit.begun_in(tx, *thread, now - HOUR, most)
+    for times, in_thread in ((begun, False), (here, True)):
+        if len(times) == most:
+            return OverLimit("MAX_RUNS_PER_HOUR", words.too_many_runs(most, times[-1] + HOUR, in_thread=in_thread))
+    return None
 
 
 async def mark_full(tx: AsyncConnection, limits: Limits, now: datetime) -> None:

@@ -37,6 +37,8 @@ HOW = {
     "HTTP_PORT": "a free port, from 1 to 65535; without it no server",
     "STALE_AFTER_H": "hours, fractions allowed, above 0 and up to 1000",
     "MAX_CONCURRENT_RUNS": "a whole number from 1 to 1000",
+    "MAX_QUEUED_PER_PERSON": "a whole number up to 1000; or 0, for no limit",
+    "MAX_RUNS_PER_HOUR": "a whole number up to 1000; or 0, for no limit",
     "RETENTION_DAYS": "whole days, from 8; or 0, which keeps all",
 }
 
@@ -87,6 +89,8 @@ def test_two_tokens_are_all_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
         "http_host": "127.0.0.1",
         "stale_after_h": 12.0,
         "max_concurrent_runs": 10,
+        "max_queued_per_person": 5,
+        "max_runs_per_hour": 20,
         "retention_days": 90,
     }
 
@@ -169,6 +173,8 @@ def test_in_a_checkout_the_example_is_the_place_to_begin(nothing_set: Path) -> N
         ("HTTP_PORT", "http", "it must be a valid integer, unable to parse string as an integer"),
         ("STALE_AFTER_H", "0", "it must be greater than 0"),
         ("MAX_CONCURRENT_RUNS", "0", "it must be greater than or equal to 1"),
+        ("MAX_QUEUED_PER_PERSON", "-1", "it must be greater than or equal to 0"),
+        ("MAX_RUNS_PER_HOUR", "1001", "it must be less than or equal to 1000"),
         ("RETENTION_DAYS", "7", "the keys of requests are kept for 7 days, and runs for longer"),
     ],
 )

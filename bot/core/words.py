@@ -518,6 +518,25 @@ def queued(run: Run) -> str:
     return f"Every slot is busy: {where}, and starts by itself when one is free."
 
 
+def too_many_queued(waiting: int) -> str:
+    """Return the refusal of a run that would have to wait behind too many of the same person."""
+    runs = "1 run" if waiting == 1 else f"{waiting} runs"
+    return (
+        f"You already have {runs} in the queue, and one person may not have more. Nothing was started. Ask again once one "
+        "has started, or press Cancel on the card of one that you can do without."
+    )
+
+
+def too_many_runs(most: int, again: datetime, *, in_thread: bool) -> str:
+    """Return the refusal of a run because of how many there were within an hour. again: when there may be another."""
+    who = "People in this thread" if in_thread else "You"
+    runs = "1 run" if most == 1 else f"{most} runs"
+    return (
+        f"{who} started {runs} within an hour, and more are not allowed. Nothing was started now. Ask again after "
+        f"{clock_time(again)}."
+    )
+
+
 def code(text: str) -> str:
     """Escape outside text for use between back quotes: none of its own may end them."""
     return escape(shorten(text.replace("`", "'").replace("\n", " "), DETAIL_SHOWN))

@@ -6,7 +6,7 @@ from typing import assert_never
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bot import effects
+from bot import effects, slots
 from bot.context import Context
 from bot.core import cards, lifecycle, policy, words
 from bot.core.model import Act, Action, FollowUpState, Incoming, Run, RunState
@@ -17,6 +17,9 @@ from bot.store import audit, outbox, runs
 from bot.store.audit import Entry
 
 log = structlog.get_logger("policy")
+
+QUEUES = frozenset({Action.RETRY, Action.GO, Action.USE, Action.NO_REPOSITORY})
+"""What makes a run wait for a slot."""
 
 
 class Actions:
@@ -44,6 +47,23 @@ class Actions:
             case unread:
                 assert_never(unread)
 
+    async def has_room(self, tx: AsyncConnection, incoming: Incoming, action: Act | Action, run: Run | None) -> bool:
+        """Return whether one more run of a person may wait for a slot, and begin; where not, tell them, alone.
+
+        run: the one that an action queues; None for a new one. Only a new run and a retry count to the hour.
+        """
+        now, limits, person = self._ctx.clock.now(), self._ctx.limits, incoming.user
+        over = await slots.over_limit(tx, limits, person)
+        if over is None and (run is None or action is Action.RETRY):
+            channel, ts = (incoming.channel, incoming.thread) if run is None else (run.channel, run.thread_ts)
+            over = await slots.over_hour(tx, limits, person, (channel, ts) if ts else None, now)
+        if over is None:
+            return True
+        log.info("request.refused", rule=over.rule, act=action, user=person, channel=incoming.channel)
+        await self.note(tx, action, incoming, Refused(over.rule), run)
+        await effects.enqueue_answer(tx, incoming, over.told, now)
+        return False
+
     async def note(
         self, tx: AsyncConnection, action: Act | Action, incoming: Incoming, said: Allowed | Refused, run: Run | None
     ) -> None:
@@ -67,6 +87,8 @@ class Actions:
         """
         allowed = await self.may(tx, asker, incoming, meant(run, action, incoming), run)
         if allowed is None:
+            return False
+        if action in QUEUES & set(lifecycle.offers(run)) and not await self.has_room(tx, incoming, action, run):
             return False
         if action in lifecycle.offers(run) or action in (Action.STOP, Action.CANCEL):
             await self.note(tx, action, incoming, allowed, run)

@@ -122,6 +122,9 @@ class Corrections:
         )
         if not await self._replies.moves.may(tx, asker, incoming, policy.what_of(changed[0], Act.START)):
             return
+        queues = changed[0].state is RunState.QUEUED and run.state is not RunState.QUEUED
+        if queues and not await self._replies.moves.has_room(tx, incoming, Act.START, run):
+            return
         after = await self._ctx.save(tx, run, changed)
         if lifecycle.restartable(after):
             await self._answer(tx, run, incoming, words.edited_for_retry())

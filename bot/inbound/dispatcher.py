@@ -578,7 +578,8 @@ class Dispatcher:
             if now - asked_at >= timedelta(seconds=self._ctx.patience.stale_request_s):
                 run = lifecycle.asked_long_ago(run, asked_at)
             what = replace(policy.what_of(run, Act.START), requester=None)
-            if allowed := await self._replies.moves.may(tx, asker, incoming, what):
+            allowed = await self._replies.moves.may(tx, asker, incoming, what)
+            if allowed and await self._replies.moves.has_room(tx, incoming, Act.START, None):
                 await self._replies.moves.note(tx, Act.START, incoming, allowed, run)
                 run = replace(run, candidates=policy.allowed(asker.rules, run.candidates))
                 await self._add(tx, run, incoming, notes)

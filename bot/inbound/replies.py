@@ -184,6 +184,8 @@ class Replies:
                 await effects.enqueue_reply(tx, incoming, words.which_repository(asking), now, about=asking)
                 return
             name = spelled or name
+        if not await self.moves.has_room(tx, incoming, Action.USE, run):
+            return
         await self.moves.note(tx, Action.USE, incoming, allowed, run)
         after = await self._ctx.save(
             tx, run, lifecycle.choose(run, name, answer.branch, effects.new_conversation(), now)

@@ -12,7 +12,8 @@ from typing import Any
 from sqlalchemy import bindparam, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bot.store.tables import audit
+from bot.core.model import Act, Action, ChannelId, MessageTs, UserId
+from bot.store.tables import audit, runs
 
 BOT = ""
 """The actor of what happens by itself."""
@@ -39,6 +40,20 @@ ADD = insert(audit)
 SINCE = select(audit).where(audit.c.at >= bindparam("since")).order_by(audit.c.seq)
 OF_POLICY = select(audit.c.shown).where(audit.c.action == "policy", audit.c.verdict == "in force")
 LAST_POLICY = OF_POLICY.order_by(audit.c.seq.desc()).limit(1)
+BEGUN = (
+    select(audit.c.at)
+    .where(
+        audit.c.at > bindparam("since"),
+        audit.c.action.in_([Act.START.value, Action.RETRY.value]),
+        audit.c.verdict == "allowed",
+    )
+    .order_by(audit.c.seq.desc())
+    .limit(bindparam("most"))
+)
+BEGUN_BY = BEGUN.where(audit.c.actor == bindparam("person"))
+BEGUN_IN = BEGUN.join(runs, runs.c.id == audit.c.run).where(
+    runs.c.channel == bindparam("channel"), runs.c.thread_ts == bindparam("thread")
+)
 CONTENT = ("seq", "at", *(field.name for field in fields(Entry)), "before")
 PAGE = 1_000
 
@@ -73,6 +88,19 @@ async def policy_in_force(connection: AsyncConnection, shown: str, now: datetime
 async def since(connection: AsyncConnection, at: datetime) -> Sequence[Mapping[str, Any]]:
     """Return the rows since a moment, oldest first."""
     return [dict(row) for row in (await connection.execute(SINCE, {"since": at})).mappings()]
+
+
+async def begun_by(connection: AsyncConnection, person: UserId, since: datetime, most: int) -> Sequence[datetime]:
+    """Return when a person began runs or retried some, the latest first, `most` of them."""
+    return (await connection.execute(BEGUN_BY, {"person": person, "since": since, "most": most})).scalars().all()
+
+
+async def begun_in(
+    connection: AsyncConnection, channel: ChannelId, thread: MessageTs, since: datetime, most: int
+) -> Sequence[datetime]:
+    """Return the same of all people in a thread."""
+    asked = {"channel": channel, "thread": thread, "since": since, "most": most}
+    return (await connection.execute(BEGUN_IN, asked)).scalars().all()
 
 
 async def every(connection: AsyncConnection) -> AsyncIterator[Mapping[str, Any]]:

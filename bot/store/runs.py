@@ -13,6 +13,7 @@ from bot.core.errors import StoreOvertaken
 from bot.core.lifecycle import ENDED, OCCUPIES
 from bot.core.model import (
     LIVE,
+    Action,
     ChannelId,
     ConversationId,
     FollowUp,
@@ -464,6 +465,18 @@ async def queued(connection: AsyncConnection, limit: int) -> Sequence[Run]:
     """Return the runs that wait for a slot, the one that goes next first: in turn over people, each one's oldest first."""
     found = await connection.execute(QUEUED, {"most": limit})
     return [run_of(row) for row in found.mappings()]
+
+
+STARTER = case(
+    (runs.c.moved == Action.RETRY.value, func.coalesce(runs.c.moved_by, runs.c.requester)), else_=runs.c.requester
+)
+"""As `lifecycle.starter`."""
+COUNT_QUEUED = select(func.count()).where(WAITS, bindparam("person") == STARTER)
+
+
+async def count_queued(connection: AsyncConnection, person: UserId) -> int:
+    """Count the runs of a person that wait for a slot; one that somebody retried is theirs."""
+    return int((await connection.execute(COUNT_QUEUED, {"person": person})).scalar_one())
 
 
 async def with_positions(connection: AsyncConnection, drawn: Sequence[Run]) -> Sequence[Run]:

@@ -108,6 +108,11 @@ SENTENCES = {
     "no more today": words.queued(
         a_run(RunState.QUEUED, queue_position=1, starts_after=NOW, reason=Reason.DAY_LIMIT, detail="10 of 10 used")
     ),
+    "one queued already": words.too_many_queued(1),
+    "too many queued": words.too_many_queued(5),
+    "one run an hour": words.too_many_runs(1, NOW, in_thread=False),
+    "too many runs an hour": words.too_many_runs(20, NOW, in_thread=False),
+    "too many runs an hour in a thread": words.too_many_runs(20, NOW, in_thread=True),
     "no more today, behind another": words.queued(a_run(RunState.QUEUED, queue_position=2, starts_after=NOW)),
     **{
         f"stopped by {by}": f"{words.news(run)}\n{words.what_next(run)}"

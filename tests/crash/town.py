@@ -191,6 +191,8 @@ async def town(folder: Path, database_url: str, seed: int, api: Api = "v1") -> A
         "DATABASE_URL": database_url,
         "NOTIFY_CHANNEL": TEAM,
         "MAX_CONCURRENT_RUNS": "6",
+        "MAX_QUEUED_PER_PERSON": "0",  # one person asks for all
+        "MAX_RUNS_PER_HOUR": "0",
     }
     child = Child(settings, folder)
     try:

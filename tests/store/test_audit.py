@@ -9,11 +9,12 @@ import pytest
 from sqlalchemy import delete, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from bot.core.model import MessageTs
 from bot.ops.audit import Tampered, listed, verified
-from bot.store import audit
+from bot.store import audit, runs
 from bot.store.audit import Entry
 from bot.store.tables import audit as table
-from tests.store.bench import NOW, file_in, opened
+from tests.store.bench import ALICE, DEV, NOW, a_run, file_in, opened
 
 Harm = Callable[[AsyncConnection], Coroutine[Any, Any, None]]
 
@@ -36,6 +37,31 @@ async def test_a_whole_chain_is_verified(url: str) -> None:
     assert (
         said == f"3 rows, none changed, missing or added. Note the last one's fingerprint elsewhere: {fingerprints[2]}"
     )
+
+
+async def test_what_was_begun_within_an_hour(url: str) -> None:
+    """Starts and retries that were allowed, the latest first: of a person, and of all in a thread."""
+    done = [
+        ("U1", "start", "allowed"),
+        ("U2", "retry", "allowed"),
+        ("U1", "start", "refused"),
+        ("U1", "stop", "allowed"),
+    ]
+    async with opened(url) as database:
+        async with database.transaction() as tx:
+            await runs.add(tx, a_run("r", thread_ts=MessageTs("1.000001")))
+            for at, (actor, action, verdict) in enumerate(done):
+                entry = Entry(actor=actor, action=action, verdict=verdict, run="r")
+                await audit.add(tx, entry, NOW + timedelta(seconds=at))
+        first, second = NOW, NOW + timedelta(seconds=1)
+        early = NOW - timedelta(seconds=1)
+        thread = DEV, MessageTs("1.000001")
+        async with database.reading() as tx:
+            assert await audit.begun_by(tx, ALICE, early, 5) == [first]
+            assert await audit.begun_by(tx, ALICE, NOW, 5) == []
+            assert await audit.begun_in(tx, *thread, early, 5) == [second, first]
+            assert await audit.begun_in(tx, *thread, early, 1) == [second]
+            assert await audit.begun_in(tx, DEV, MessageTs("1.000002"), early, 5) == []
 
 
 async def change(tx: AsyncConnection) -> None:

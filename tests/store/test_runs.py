@@ -499,6 +499,21 @@ async def test_slots_go_round_over_people(database: Database, had: list[Run], or
     )
 
 
+async def test_how_many_of_a_person_wait(database: Database) -> None:
+    """What somebody retried is theirs; what they only stopped, or is at work, is not."""
+    retried: dict[str, Any] = {"last_action": Action.RETRY, "last_action_by": BOB}
+    await add(
+        database,
+        waiting("one", ALICE, 1),
+        waiting("two", ALICE, 2, last_action=Action.GO, last_action_by=BOB),
+        waiting("three", ALICE, 3, **retried),
+        waiting("four", ALICE, 4, last_action=Action.RETRY),
+        a_run("working"),
+    )
+    async with database.reading() as tx:
+        assert [await runs.count_queued(tx, person) for person in (ALICE, BOB, CAROL)] == [3, 1, 0]
+
+
 async def test_cards_whose_position_moved(database: Database) -> None:
     """Those alone, unless they were edited since then, are edited anyway or can't be; a drawn one is true again."""
     await add(

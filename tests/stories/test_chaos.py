@@ -120,6 +120,7 @@ async def a_day(make_world: Make, seed: int) -> Day:
         openhands={"agent": agents, "start_seconds": 5.0},
         notify_channel=TEAM,
         max_concurrent_runs=6,
+        max_queued_per_person=0,
     )
     agents.openhands = world.openhands
     for name in PLACES[:-1]:

@@ -78,6 +78,55 @@ async def test_who_queued_many_does_not_hold_up_another(make_world: Make) -> Non
     world.leaves(*["#dev: ✅ Done"] * 2)
 
 
+async def test_who_has_as_many_queued_as_allowed_is_told_so(make_world: Make) -> None:
+    """At once and alone, by command, mention, reply and button; nothing of it is kept. Others still queue."""
+    world = await make_world(max_concurrent_runs=1, max_queued_per_person=1)
+    await world.bob.commands("fix zero in org/repo", in_="#dev")
+    await world.passes(2)
+    world.openhands.fail(world.openhands.find("fix zero"))
+    await world.passes(4)
+    asks = await world.alice.says("@OpenHands fix README", in_="#dev")
+    await three(world)
+    assert states(world) == ["Failed", "Which repository?", "Working", "Queued", "Queued"]
+    failed, which, *_ = world.cards()
+    await world.alice.commands("fix four in org/repo", in_="#dev")
+    await world.alice.says("@OpenHands fix four in org/repo", in_="#dev")
+    await world.alice.says("org/repo", thread=asks)
+    await world.alice.clicks("retry", failed)
+    await world.passes(4)
+    assert world.alice.sees().count(words.too_many_queued(1)) == 4
+    assert states(world) == ["Failed", "Which repository?", "Working", "Queued", "Queued"]
+    assert read_card(which).state == "Which repository?"
+
+    world.openhands.finish(world.openhands.find("fix one"), "Fixed.")
+    await world.passes(8)
+    await world.bob.clicks("retry", failed)
+    await world.passes(4)
+    assert states(world) == ["Queued", "Which repository?", "Done", "Working", "Queued"]
+    world.leaves("#dev: ❌ Failed", "#dev: ✅ Done")
+
+
+async def test_who_asks_for_too_many_within_an_hour_is_told_until_when(make_world: Make) -> None:
+    """Retries count too; the same holds for all who ask in one thread."""
+    world = await make_world(max_runs_per_hour=2)
+    talk = await world.alice.says("look at this", in_="#dev")
+    for person, text in ((world.alice, "fix README"), (world.bob, "new: fix tests")):
+        await person.says(f"@OpenHands {text} in org/repo", thread=talk)
+        await world.passes(4)
+    started = len(starts(world))
+    await world.alice.says("@OpenHands new: fix more in org/repo", thread=talk)
+    await world.passes(2)
+    assert world.alice.sees()[-1].startswith("People in this thread started 2 runs within an hour")
+
+    await world.bob.commands("fix more in org/repo", in_="#dev")
+    await world.passes(4)
+    await world.bob.commands("fix even more in org/repo", in_="#dev")
+    await world.passes(2)
+    assert world.bob.sees()[-1].startswith("You started 2 runs within an hour")
+    assert len(starts(world)) == started + 1
+    world.leaves(*["#dev: card 🛠️ Working"] * 3)
+
+
 async def test_two_slots_let_two_in(make_world: Make) -> None:
     """As many as MAX_CONCURRENT_RUNS says work at once."""
     world = await make_world(max_concurrent_runs=2)
