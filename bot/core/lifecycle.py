@@ -743,6 +743,11 @@ def barred(run: Run, now: datetime) -> Changed:
     return changed(run, enter_state(within_reach(run), RunState.CANCELLED, reason=Reason.NOT_ALLOWED), now)
 
 
+def unanswered(run: Run, now: datetime) -> Changed:
+    """Cancel a run whose question, before anything of this attempt went out, nobody has answered for long."""
+    return changed(run, enter_state(within_reach(run), RunState.CANCELLED, reason=Reason.UNANSWERED), now)
+
+
 def starter(run: Run) -> UserId:
     """Return who answers for the start of a run: its requester, or whoever asked for it anew."""
     return run.last_action_by if run.last_action is Action.RETRY and run.last_action_by else run.requester

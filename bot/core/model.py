@@ -381,6 +381,8 @@ class Reason(StrEnum):
     """The budget of the OpenHands account is used up, so it starts nothing."""
     NOT_ALLOWED = "not_allowed"
     """The rules do not allow it any more."""
+    UNANSWERED = "unanswered"
+    """Nobody answered what the bot asked before it could start."""
     NO_WORDS = "no_words"
     """It ended, and what the agent said could not be read."""
 

@@ -49,6 +49,8 @@ class Patience:
     """Pause between two tries to start while the account has no free slot."""
     stale_request_s: float = 3600.0
     """A request older than this is asked about, not done."""
+    question_s: float = 7 * 86400.0
+    """How long the bot's own question before a start stays open."""
     decision_settled_s: float = 3.0
     """A decision shows its effect by then; an action that still waits never got it."""
     quiet_shown_s: float = 1200.0

@@ -403,6 +403,8 @@ def explanation(run: Run) -> str:
             by = f"Cancelled by {mention(run.stop_by)}" if run.stop_by else "Cancelled"
             if run.reason is Reason.NOT_ALLOWED:
                 by = "Cancelled, since the rules do not allow it any more,"
+            if run.reason is Reason.UNANSWERED:
+                by = "Cancelled, since nobody answered my question,"
             return f"{by} before {'it was restarted' if run.turn > 1 else 'anything was started'}."
         case _:
             assert_never(run.state)
@@ -655,6 +657,7 @@ def why(run: Run) -> str:
             | Reason.NO_WORDS
             | Reason.UNLISTED
             | Reason.NOT_ALLOWED
+            | Reason.UNANSWERED
             | None
         ):
             return "The agent stopped with an error."
@@ -1004,6 +1007,15 @@ def cannot_follow_up(run: Run) -> str:
 
 def follow_up_cancelled() -> str:
     return "Your message was not sent: this run was cancelled before it started. Mention me with a task to start a new one."
+
+
+def unanswered(run: Run) -> str:
+    """Return that a question of the bot was open for too long."""
+    what = "Nothing was started" if run.turn == 1 and run.attempt == 1 else "It was not started again"
+    return (
+        f"{mention(run.requester)} nobody has answered my question here for a week, so I have cancelled this run. {what}; "
+        "if it is still wanted, ask for it anew."
+    )
 
 
 def edited_too_late(run: Run) -> str:

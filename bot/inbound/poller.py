@@ -13,7 +13,7 @@ from bot import effects, slots
 from bot.causes import trust_help
 from bot.clock import Backwards
 from bot.context import Context, speaks_of
-from bot.core import cards, lifecycle
+from bot.core import cards, lifecycle, words
 from bot.core.errors import Moved, OpenHandsError, StoreUnavailable, StoreUnreadable, TooFast, Unauthorised, Unreadable
 from bot.core.lifecycle import OCCUPIES, WORDS_DECIDE, Changed
 from bot.core.model import Failed, Observation, Phase, Reason, Run, RunId, RunState, Waiting
@@ -44,6 +44,8 @@ OTHER_API = (
     "it was started with another API than the server speaks now: look in OpenHands; OPENHANDS_API says which to use"
 )
 TIDY_EVERY = timedelta(hours=1)
+ENDED_AT_ONCE = 100
+"""Runs whose questions end at one look: the others wait for the next."""
 FORGET_AT_ONCE = 100
 """Runs that are deleted in one transaction: others wait for it."""
 MISSED_KEPT = timedelta(days=2)
@@ -373,7 +375,7 @@ class Poller:
         return at
 
     async def _tidy(self, now: datetime) -> None:
-        """Delete, every `TIDY_EVERY`, what nothing will ask for again, and fail runs that wait for nothing."""
+        """Delete, every `TIDY_EVERY`, what nothing will ask for again, and end runs that wait for nothing or nobody."""
         if self._tidied_at is not None and now - self._tidied_at < TIDY_EVERY:
             return
         self._tidied_at = now
@@ -386,6 +388,11 @@ class Poller:
             for run in await runs.forgotten(tx):
                 log.error("run.forgotten", run=run.id, help="a fault of the bot: please report it; people are told")
                 await self._ctx.save(tx, run, lifecycle.not_started(run, Failed(Reason.FORGOTTEN), now))
+                self._ctx.wake_sender.set()
+            asked_before = now - timedelta(seconds=self._ctx.patience.question_s)
+            for run in await runs.unanswered(tx, asked_before, ENDED_AT_ONCE):
+                ended = await self._ctx.save(tx, run, lifecycle.unanswered(run, now))
+                await effects.enqueue_message(tx, ended, cards.sentence(words.unanswered(ended)), now)
                 self._ctx.wake_sender.set()
         await self._forget_runs(now)
 

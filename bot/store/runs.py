@@ -390,6 +390,23 @@ async def forgotten(connection: AsyncConnection) -> Sequence[Run]:
     return [run_of(row) for row in found.mappings()]
 
 
+UNANSWERED = (
+    select(runs)
+    .where(
+        runs.c.state.in_([RunState.NEEDS_REPOSITORY.value, RunState.NEEDS_GO.value]),
+        runs.c.news_at < bindparam("before"),
+    )
+    .order_by(runs.c.news_at)
+    .limit(bindparam("most"))
+)
+
+
+async def unanswered(connection: AsyncConnection, before: datetime, limit: int) -> Sequence[Run]:
+    """Return the runs about which people have been asked since before then, and nobody has answered, oldest first."""
+    found = await connection.execute(UNANSWERED, {"before": before, "most": limit})
+    return [run_of(row) for row in found.mappings()]
+
+
 OVER = (
     select(runs.c.id)
     .where(

@@ -1037,6 +1037,12 @@ def test_a_start_that_is_not_allowed_any_more_is_cancelled() -> None:
     assert lifecycle.starter(changed(run, last_action=Action.RETRY, last_action_by=BOB)) == BOB
 
 
+def test_a_question_that_nobody_answered_is_over() -> None:
+    """Replies that were held for it go back to their authors."""
+    after, effects = lifecycle.unanswered(a_run(RunState.NEEDS_REPOSITORY, reason=Reason.UNLISTED), NOW)
+    assert (after.state, after.reason, effects) == (RunState.CANCELLED, Reason.UNANSWERED, (Effect.RELEASE,))
+
+
 # --- edits and deletions ----------------------------------------------------------------------------------------
 
 FILES = (File(id="F1", name="a.png"),)
