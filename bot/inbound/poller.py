@@ -172,8 +172,7 @@ class Poller:
                 self.reading[run.id] = asyncio.create_task(self._read(openhands, run, it))
                 it = None
             told.append((run, it))
-        for start in range(0, len(told), SLICE):
-            await self._apply(told[start : start + SLICE])
+        await self._apply(told)
 
     def _missed(self, run: Run, *, alone: bool, help: str = ASKED_AGAIN) -> datetime:  # noqa: A002 - the log's word
         """Remember that a run could not be observed; return since when. alone: others could be, so it is logged."""
@@ -249,7 +248,8 @@ class Poller:
         """
         news = False
         while looks:
-            any_news, looks = await self._apply_some(looks)
+            any_news, left = await self._apply_some(looks[:SLICE])
+            looks = [*left, *looks[SLICE:]]
             news = news or any_news
         return news
 

@@ -7,6 +7,7 @@ Slack stores none of them, so nobody, not even the bot, can check whether one ar
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import pairwise
 
 from bot.simulator.openhands import Conversation
 from tests.crash import tables
@@ -134,8 +135,12 @@ def not_told_once(errand: Errand) -> Iterator[str]:
             yield f"{words!r} was told {told} times, and not {times}: {news}"
     said, lines = [one.text for one in errand.news()], errand.team_lines()
     for label in TO_THE_TEAM:
-        if (told := sum(label in one for one in said)) != (known := sum(label in one for one in lines)):
+        told, known = (sum(label in one for one in texts) for texts in (said, lines))
+        if not min(told, 1) <= known <= told:
             yield f"{label!r} was told {told} times in the thread and {known} times to the team: {lines}"
+    outcomes = [([label for label in TO_THE_TEAM if label in one], one.count("/pull/")) for one in lines]
+    if any(one == following for one, following in pairwise(outcomes)):
+        yield f"the team heard of the same outcome twice: {lines}"
 
 
 def pauses(errand: Errand) -> dict[str, int]:

@@ -324,7 +324,7 @@ async def test_an_openhands_out_of_reach_is_named_with_the_cause(
     """At the start, with the address's host and nothing else of it."""
     world = await make_world(start=False)
     if status is None:
-        world.given["openhands_base_url"] = "http://user:secret@127.0.0.1:9"
+        world.given["openhands_base_url"] = "http://127.0.0.1:9/secret"
     else:
         world.openhands.break_next("probe", status=status)
     with capture_logs() as logs:
