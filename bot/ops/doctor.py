@@ -92,7 +92,7 @@ async def examine(settings: Settings, clock: Clock, within_s: float = CHECK_S) -
     key = settings.openhands_api_key.get_secret_value()
     http = Http(settings.openhands_base_url, key, clock=clock, patience=patience, agent_hosts=settings.agent_hosts)
     openhands = LateOpenHands(http, settings.openhands_api, settings.hosting)
-    async with session_of(within_s) as session:
+    async with session_of(2 * within_s) as session:  # so that the time of a check always ends first
         token = settings.slack_bot_token.get_secret_value()
         gateway = Gateway(token, settings.slack_api_url, session, clock, patience)
         found = await asyncio.gather(
