@@ -388,12 +388,11 @@ class Poller:
             for run in await runs.forgotten(tx):
                 log.error("run.forgotten", run=run.id, help="a fault of the bot: please report it; people are told")
                 await self._ctx.save(tx, run, lifecycle.not_started(run, Failed(Reason.FORGOTTEN), now))
-                self._ctx.wake_sender.set()
             asked_before = now - timedelta(seconds=self._ctx.patience.question_s)
             for run in await runs.unanswered(tx, asked_before, ENDED_AT_ONCE):
                 ended = await self._ctx.save(tx, run, lifecycle.unanswered(run, now))
                 await effects.enqueue_message(tx, ended, cards.sentence(words.unanswered(ended)), now)
-                self._ctx.wake_sender.set()
+        self._ctx.wake_sender.set()
         await self._forget_runs(now)
 
     async def _forget_runs(self, now: datetime) -> None:
