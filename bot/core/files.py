@@ -41,7 +41,7 @@ DOCUMENTS = frozenset({Kind.PDF, Kind.ZIP})
 
 
 class Omission(StrEnum):
-    """Omission a file, or a part of it, does not go to the agent."""
+    """Why a file, or a part of it, does not go to the agent."""
 
     KIND = "kind"
     """Neither an image, text, a PDF nor a Word document."""

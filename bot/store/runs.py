@@ -346,9 +346,7 @@ async def live_of(connection: AsyncConnection, channel: ChannelId, requester: Us
     return [run_of(row) for row in found.mappings()]
 
 
-ALL_LIVE = (
-    select(runs).where(runs.c.state.in_([state.value for state in LIVE]), not_(RESTS)).order_by(runs.c.created_at)
-)
+ALL_LIVE = select(runs).where(GOES_ON).order_by(runs.c.created_at)
 
 
 async def live(connection: AsyncConnection) -> Sequence[Run]:
